@@ -1,0 +1,67 @@
+"""manako 眼: train a small GPT on your own text, then watch every choice it makes.
+
+>>> import manako
+>>> manako.Sampling(temperature=0.8).active
+('temperature',)
+
+Everything here is loaded when it is first used, so that `import manako` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from manako.analysis.compare import Comparison, compare
+    from manako.analysis.verification import verify
+    from manako.engines.model import Model, load
+    from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError, UsageError
+    from manako.sampling import Sampling
+    from manako.trace import Candidate, Step, Trace
+    from manako.trace_file import open
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Candidate": "manako.trace",
+    "CapabilityError": "manako.errors",
+    "Comparison": "manako.analysis.compare",
+    "LoadError": "manako.errors",
+    "ManakoError": "manako.errors",
+    "MissingExtraError": "manako.errors",
+    "Model": "manako.engines.model",
+    "Sampling": "manako.sampling",
+    "Step": "manako.trace",
+    "Trace": "manako.trace",
+    "UsageError": "manako.errors",
+    "compare": "manako.analysis.compare",
+    "load": "manako.engines.model",
+    "open": "manako.trace_file",
+    "verify": "manako.analysis.verification",
+}
+__all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
+    "Candidate",
+    "CapabilityError",
+    "Comparison",
+    "LoadError",
+    "ManakoError",
+    "MissingExtraError",
+    "Model",
+    "Sampling",
+    "Step",
+    "Trace",
+    "UsageError",
+    "compare",
+    "load",
+    "open",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'manako' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

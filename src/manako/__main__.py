@@ -1,0 +1,5 @@
+"""`python -m manako` is the command `manako`."""
+
+from manako.cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""Reading and writing files so that nothing is ever half-written, and nothing hostile is believed.
+
+Special here: one function writes every file of manako. A reader sees the old content or the new, never a part, also
+after a crash or on a full disk. JSON is read more strictly than Python does: no doubled keys, no NaN, bounded depth.
+"""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from manako.errors import LoadError, ManakoError, UsageError
+
+SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
+DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako reads nests deeper than ten
+
+
+def write_file(path: Path, data: bytes | memoryview) -> None:
+    """Put a file in place whole: temporary file in the same folder, fsync, rename, fsync of the folder.
+
+    Raises ManakoError naming the path; the file that stood there before is then untouched.
+    """
+    folder, data = path.parent, memoryview(data).cast("B")
+    # 32 characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
+    temporary = folder / f".{path.name[:32]}.{secrets.token_hex(8)}.tmp"
+    try:
+        if path.exists() and not path.is_file():  # a rename would replace a folder's or device's name, /dev/null's too
+            raise ManakoError("write_failed", file=path, reason="it is not a regular file")
+        need_space(folder, len(data))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # what went wrong first is what the message must say
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ManakoError("write_failed", file=path, reason=error.strerror or error) from None
+    try:
+        sync_folder(folder)
+    except OSError as error:  # the new content stands there, but may not outlast a power cut
+        raise ManakoError("write_not_synced", file=path, reason=error.strerror or error) from None
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Raise ManakoError when `size` bytes more will not fit on the disk that holds `folder`."""
+    free = shutil.disk_usage(folder).free
+    if size + SPARE_BYTES > free:
+        raise ManakoError("disk_full", file=folder, need=megabytes(size), free=megabytes(free))
+
+
+def writable_target(path: Path, force: bool) -> None:
+    """Check before any work that `path` can be written later.
+
+    Raises UsageError when it is no ordinary file, or when a file is there and `force` is off; ManakoError when its
+    folder is missing or cannot be written.
+    """
+    try:
+        if path.is_dir():
+            raise UsageError("target_is_folder", file=path)
+        if path.exists() and not path.is_file():  # a device or pipe: the rename would replace it
+            raise UsageError("file_not_regular", file=path)
+        if (path.exists() or path.is_symlink()) and not force:
+            raise UsageError("target_exists", file=path)
+        if not path.parent.is_dir():
+            raise ManakoError("target_folder_missing", file=path.parent)
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise ManakoError("write_failed", file=path, reason=os.strerror(13))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ManakoError("write_failed", file=path, reason=getattr(error, "strerror", None) or error) from None
+
+
+def writable_folder(folder: Path) -> None:
+    """Check before any work that a new folder can be made. Raises ManakoError."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ManakoError("target_exists_folder", file=folder)
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable, where the system can."""
+    if os.name == "nt":  # a folder cannot be opened there; the rename is durable by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; a FIFO or device is refused before it can hang.
+
+    Raises LoadError naming the path, also for a file that does not fit into memory.
+    """
+    try:
+        if not path.exists():
+            raise LoadError("file_missing", file=path)
+        if not path.is_file():
+            raise LoadError("file_not_regular", file=path)
+        if limit is not None and path.stat().st_size > limit:
+            raise LoadError("file_too_large", file=path, size=path.stat().st_size, limit=limit)
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
+    except (MemoryError, OverflowError):
+        raise LoadError("file_unreadable", file=path, reason="it is larger than the memory") from None
+
+
+def strict_json(text: str | bytes, name: str) -> dict[str, Any]:
+    """A JSON object in UTF-8.
+
+    Doubled keys, NaN, numbers beyond the largest float, lone surrogates, nesting deeper than DEEPEST_JSON and anything
+    but an object raise LoadError.
+    """
+
+    def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            raise ValueError("a key occurs twice")
+        return dict(pairs)
+
+    def no_constants(constant: str) -> Any:
+        raise ValueError(f"{constant} is not JSON")
+
+    def finite(digits: str) -> float:
+        if not math.isfinite(number := float(digits)):
+            raise ValueError(f"{digits} is too large")
+        return number
+
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")  # json.loads would guess UTF-16 and UTF-32
+        parsed = json.loads(decoded, object_pairs_hook=no_repeats, parse_constant=no_constants, parse_float=finite)
+        _check_json(parsed)
+    except (ValueError, RecursionError) as error:
+        raise LoadError("json_invalid", file=name, reason=error) from None
+    if not isinstance(parsed, dict):
+        raise LoadError("json_invalid", file=name, reason="not an object")
+    return parsed  # pyright: ignore[reportUnknownVariableType]
+
+
+def _check_json(parsed: Any) -> None:
+    """Raise ValueError for deep nesting and for text that is not Unicode. Level by level: no recursion to overflow."""
+    level = [parsed]
+    for _ in range(DEEPEST_JSON):
+        deeper: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                value.encode("utf-8")  # UnicodeEncodeError, a ValueError, for a lone surrogate
+            elif isinstance(value, dict):
+                deeper += [*value.keys(), *value.values()]
+            elif isinstance(value, list):
+                deeper += value
+        if not (level := deeper):
+            return
+    raise ValueError(f"nested deeper than {DEEPEST_JSON}")
+
+
+def megabytes(size: int) -> str:
+    """A size for people: decimal megabytes, or gigabytes from ten of them."""
+    # Whole numbers for the large ones: they may be larger than any float.
+    return f"{size / 1e6:.1f} MB" if size < 1e10 else f"{(size + 5 * 10**8) // 10**9:,} GB"

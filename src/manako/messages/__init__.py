@@ -1,0 +1,41 @@
+"""The one catalog: every sentence manako shows, in Japanese and English.
+
+Special here: plain JSON with meanings as keys, so that terminal and page read the same file. A sentence is never glued
+from pieces, since word order differs between the languages.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+LANGUAGES = ("en", "ja")
+
+
+@cache
+def catalog(lang: str) -> Mapping[str, str]:
+    """All sentences of one language, by key."""
+    return json.loads(Path(__file__).with_name(f"{lang}.json").read_text(encoding="utf-8"))
+
+
+def text(key: str, lang: str, **values: object) -> str:
+    """One sentence with its {names} filled in.
+
+    Only names are replaced, so a value that itself contains braces is safe.
+
+    >>> text("other.label", "en")
+    'all other tokens'
+    """
+    return catalog(lang)[key].format_map(values)
+
+
+def language(environ: Mapping[str, str]) -> str:
+    """The language to speak by the POSIX locale order: LC_ALL, LC_MESSAGES, LANG; English when none says Japanese.
+
+    >>> language({"LANG": "ja_JP.UTF-8"}), language({"LANG": "ja_JP.UTF-8", "LC_ALL": "C"})
+    ('ja', 'en')
+    """
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := environ.get(name):
+            return "ja" if value.lower().startswith("ja") else "en"
+    return "en"

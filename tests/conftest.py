@@ -1,0 +1,32 @@
+"""Shared fixtures: the golden record, its hostile tokens, and how Hypothesis runs."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that every test can say: from golden import golden_trace
+
+import golden  # noqa: E402
+
+from manako.trace import Trace  # noqa: E402
+
+settings.register_profile("manako", derandomize=True, deadline=None, database=None)
+settings.load_profile("manako")
+
+
+@pytest.fixture
+def golden_trace() -> Trace:
+    """Twelve steps over twelve tokens, eight of them hostile; see golden.py."""
+    return golden.golden_trace()
+
+
+@pytest.fixture(scope="session")
+def hostile_tokens() -> tuple[bytes, ...]:
+    """What a view must survive: markup, escapes, a direction override, half a character, nothing, a wide space."""
+    return golden.HOSTILE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="rewrite the golden files of the views")

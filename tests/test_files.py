@@ -1,0 +1,574 @@
+"""One writer that leaves the old file or the new one, whatever fails at whatever call; one strict reader.
+
+Rows F4, F5, F6, F10, F15, F29 and T6 of the reliability notes. `strace` makes single system calls fail where it may.
+"""
+
+import errno
+import io
+import json
+import mmap
+import os
+import re
+import resource
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from manako import files
+from manako.errors import LoadError, ManakoError, UsageError
+from manako.files import DEEPEST_JSON, megabytes, need_space, read_regular, strict_json, writable_target, write_file
+
+OLD, NEW = b"old content", b"new content, longer than the old" * 1000
+
+# The writer alone in a process: exit 0 when it returned, 1 with the message when it raised.
+WRITER = """
+import sys
+from pathlib import Path
+from manako.errors import ManakoError
+from manako.files import write_file
+sys.stdout.isatty()
+try:
+    write_file(Path(sys.argv[1]), b"new content, longer than the old" * 1000)
+except ManakoError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "file.manako"
+    path.write_bytes(OLD)
+    return path
+
+
+def assert_old_and_nothing_beside(target: Path) -> None:
+    assert target.read_bytes() == OLD
+    assert [p.name for p in target.parent.iterdir()] == [target.name]
+
+
+def assert_fails(path: Path, *reasons: str) -> ManakoError:
+    with pytest.raises(ManakoError) as caught:
+        write_file(path, NEW)
+    assert type(caught.value) is ManakoError and caught.value.exit_code == 1
+    assert caught.value.code == "E-WRITE-FAILED"
+    assert str(path)[:50] in str(caught.value) and any(reason in str(caught.value) for reason in reasons)
+    return caught.value
+
+
+def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for data in (b"", b"x", bytes(100_000), memoryview(b"view"), bytearray(b"array")):
+        write_file(path, data)
+        assert path.read_bytes() == bytes(data)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_named_files_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_file(tmp_path / "a", NEW)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_the_longest_names_that_a_folder_takes(tmp_path: Path) -> None:
+    for name in ("n" * 255, "猫" * 85, "\N{GRINNING FACE}" * 63, "line\nbreak", "\x1b[2J", ".hidden", "a b"):
+        write_file(tmp_path / name, NEW)
+        assert (tmp_path / name).read_bytes() == NEW
+    assert len(list(tmp_path.iterdir())) == 7
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\xfe")
+    write_file(path, NEW)
+    assert path.read_bytes() == NEW == read_regular(path)
+
+
+def test_need_space_counts_bytes_and_not_elements(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(files, "need_space", lambda folder, size: asked.append(size))
+    write_file(target, memoryview(bytes(80)).cast("d"))
+    assert asked == [80] and target.read_bytes() == bytes(80)
+
+
+# F5 and F6: each call fails in turn
+
+
+class Fails:
+    """A function that raises an OSError at its n-th call and works otherwise."""
+
+    def __init__(self, real: Callable[..., Any], code: int, at: int = 1) -> None:
+        self.real, self.code, self.at, self.calls = real, code, at, 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls == self.at:
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*args, **kwargs)
+
+
+CODES = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT, errno.EACCES, errno.EINTR]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("call", ["open", "fdopen", "fsync", "replace"])
+def test_f06_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+    failing = Fails(getattr(os, call), code)
+    monkeypatch.setattr(os, call, failing)
+    before = open_descriptors()
+    assert_fails(target, os.strerror(code))
+    assert failing.calls >= 1
+    assert_old_and_nothing_beside(target)
+    if call != "fdopen":  # there the descriptor has no owner yet; os.fdopen itself does not fail so
+        assert open_descriptors() == before
+
+
+def open_descriptors() -> list[str]:
+    return sorted(p.name for p in Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").is_dir() else []
+
+
+class HalfWritten(io.BufferedWriter):
+    """A stream whose disk fills up in the middle of the data."""
+
+    def write(self, data: Any) -> int:
+        super().write(bytes(data)[: len(data) // 2])
+        self.flush()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_f05_the_disk_fills_up_in_the_middle(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: HalfWritten(io.FileIO(descriptor, "w")))
+    assert_fails(target, os.strerror(errno.ENOSPC))
+    assert_old_and_nothing_beside(target)
+
+
+def test_f06_the_first_error_is_the_one_that_is_told(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.ENOSPC))
+    monkeypatch.setattr(os, "unlink", Fails(os.unlink, errno.EIO))
+    assert_fails(target, os.strerror(errno.ENOSPC))
+    assert target.read_bytes() == OLD
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt, MemoryError])
+def test_f06_an_interruption_leaves_the_old_file(
+    target: Path, monkeypatch: pytest.MonkeyPatch, problem: type[BaseException]
+) -> None:
+    def stop(descriptor: int) -> None:
+        raise problem
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(problem):
+        write_file(target, NEW)
+    assert_old_and_nothing_beside(target)
+
+
+def test_f06_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.EIO, at=2))
+    with pytest.raises(ManakoError) as caught:
+        write_file(target, NEW)
+    assert target.read_bytes() == NEW  # the rename is done; what is unknown is whether it survives a power cut
+    assert "nothing was changed" not in str(caught.value)
+
+
+def test_f05_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(target.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_500_000))
+    monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO))  # not reached
+    with pytest.raises(ManakoError) as caught:
+        write_file(target, bytes(2_000_000))
+    assert (caught.value.code, caught.value.exit_code) == ("E-DISK-FULL", 1)
+    assert "needs 2.0 MB" in str(caught.value) and "1.5 MB free" in str(caught.value)
+    assert "2.0 MB" in caught.value.text("ja") and "1.5 MB" in caught.value.text("ja")
+    assert_old_and_nothing_beside(target)
+
+
+def test_f05_a_little_space_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=files.SPARE_BYTES + 100))
+    need_space(tmp_path, 100)
+    with pytest.raises(ManakoError):
+        need_space(tmp_path, 101)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0.0 MB"), (1_234_567, "1.2 MB"), (9_999_000_000, "9999.0 MB"), (84_000_000_000, "84 GB")]
+)
+def test_sizes_for_people(size: int, said: str) -> None:
+    assert megabytes(size) == said
+
+
+def test_f06_places_where_nothing_can_be_written(tmp_path: Path) -> None:
+    assert_fails(tmp_path / "missing" / "a", "No such file or directory")
+    (tmp_path / "plain").write_bytes(OLD)
+    assert_fails(tmp_path / "plain" / "a", "Not a directory")
+    (tmp_path / "folder").mkdir()
+    assert_fails(tmp_path / "folder", "not a regular file")
+    assert_fails(tmp_path / ("n" * 256), "File name too long")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "plain"]
+
+
+def test_f06_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to("/dev/null")
+    for path in (pipe, link):
+        assert_fails(path, "not a regular file")
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink() and Path("/dev/null").is_char_device()
+
+
+def test_t24_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    other, link = tmp_path / "other", tmp_path / "link"
+    other.write_bytes(OLD)
+    link.symlink_to(other)
+    write_file(link, NEW)
+    assert other.read_bytes() == OLD and link.read_bytes() == NEW and not link.is_symlink()
+
+
+def test_f10_a_reader_that_has_the_file_mapped_keeps_the_old_content(target: Path) -> None:
+    with target.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        write_file(target, NEW)
+        assert mapped[:] == OLD
+    assert target.read_bytes() == NEW
+
+
+# With the real system calls
+
+
+def run_writer(target: Path, *tool: str, program: str = WRITER, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*tool, sys.executable, "-S", "-c", "import sys; sys.path[:0] = sys.argv.pop().split(':')\n" + program]
+    path = ":".join(p for p in sys.path if p)  # -S keeps start-up short; the paths come along
+    return subprocess.run(
+        [*command, str(target), path], capture_output=True, text=True, timeout=60, env=environment, **options
+    )
+
+
+@pytest.fixture
+def strace(tmp_path: Path) -> str:
+    """The path of strace; a machine without a working one skips, and fails where CI says that it must be there."""
+    found = shutil.which("strace")
+    works = found and subprocess.run([found, "-o", os.devnull, "true"], capture_output=True, timeout=60).returncode == 0
+    if not found or not works:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is missing or not permitted")
+    return found
+
+
+CALLS = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,link,ftruncate"
+
+
+def traced(
+    strace: str, target: Path, *inject: str, program: str = WRITER
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """The run and its log."""
+    log = target.parent.parent / "strace.log"
+    tool = [strace, "-f", "-o", str(log), "-e", f"trace={CALLS},openat", *inject]
+    run = run_writer(target, *tool, program=program)
+    lines = log.read_text(errors="replace").splitlines()
+    return run, lines
+
+
+def assert_durable(strace: str, target: Path, program: str) -> None:
+    run, lines = traced(strace, target, program=program)
+    assert run.returncode == 0, run.stderr
+    from_here = next(i for i, line in enumerate(lines) if "O_EXCL" in line and str(target.parent) in line)
+    names = [re.sub(r"^\d+ +(\w+)\(.*", r"\1", line) for line in lines[from_here:] if "(" in line]
+    assert names == ["openat", "write", "fsync", "rename", "openat", "fsync"]
+    opened, written, synced, renamed, folder, folder_synced = lines[from_here : from_here + 6]
+    descriptor = opened.rsplit("= ", 1)[1]
+    assert f"write({descriptor}, " in written and f"fsync({descriptor})" in synced
+    assert f'"{target}"' in renamed and f'"{target.parent}"' in folder and "O_RDONLY" in folder
+    assert f"fsync({folder.rsplit('= ', 1)[1]})" in folder_synced
+
+
+def test_f04_the_order_of_calls_survives_a_power_cut(strace: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    assert_durable(strace, tmp_path / "folder" / "file", WRITER)
+
+
+@pytest.mark.parametrize("left_out", ["os.fsync = lambda descriptor: None", "files.sync_folder = lambda folder: None"])
+def test_f04_negative_control_a_writer_that_leaves_out_a_sync_is_noticed(
+    strace: str, tmp_path: Path, left_out: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AssertionError):
+        assert_durable(
+            strace, tmp_path / "folder" / "file", f"import os\nfrom manako import files\n{left_out}\n" + WRITER
+        )
+
+
+def injections(strace: str, target: Path) -> list[str]:
+    """strace's `call:when=N` for each call that one save makes."""
+    _, lines = traced(strace, target)
+    from_here = next(i for i, line in enumerate(lines) if "O_EXCL" in line and str(target.parent) in line)
+    counts: dict[str, int] = {}
+    places: list[str] = []
+    for i, line in enumerate(lines):
+        if match := re.match(r"^\d+ +(\w+)\(", line):
+            counts[match[1]] = counts.get(match[1], 0) + 1
+            if i >= from_here:
+                places.append(f"{match[1]}:{{what}}:when={counts[match[1]]}")
+    return places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EDQUOT", "error=EINTR"])
+def test_f02_f05_f06_f29_old_or_new_at_every_call_of_one_save(strace: str, tmp_path: Path, what: str) -> None:
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / "folder" / "file"
+    target.write_bytes(OLD)
+    places = injections(strace, target)
+    assert [place.split(":")[0] for place in places] == ["openat", "write", "fsync", "rename", "openat", "fsync"]
+    for number, place in enumerate(places):
+        for left in target.parent.iterdir():
+            left.unlink()
+        target.write_bytes(OLD)
+        run, lines = traced(strace, target, "-e", "inject=" + place.format(what=what))
+        killed = what == "signal=KILL"
+        assert killed or any("INJECTED" in line for line in lines), place
+        content = target.read_bytes()
+        assert content in (OLD, NEW), place
+        if killed:
+            assert run.returncode in (-9, 137), place
+            continue
+        retried = what == "error=EINTR" and number != 3  # Python repeats all of them but rename (PEP 475)
+        assert run.returncode == (0 if retried else 1), (place, run.stderr)
+        if number < 4 and not retried:
+            assert content == OLD and str(target) in run.stderr and "Traceback" not in run.stderr
+        else:
+            assert content == NEW
+        assert [p.name for p in target.parent.iterdir()] == ["file"], place
+
+
+def test_f05_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) -> None:
+    # A true short write: the kernel takes the first 8 KB and refuses the rest with EFBIG.
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / "folder" / "file"
+    target.write_bytes(OLD)
+    limit = (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    run = run_writer(target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert run.returncode == 1 and "File too large" in run.stderr and "Traceback" not in run.stderr
+    assert_old_and_nothing_beside(target)
+
+
+@pytest.mark.slow
+def test_f05_a_disk_of_one_megabyte(tmp_path: Path) -> None:
+    script = 'mount -t tmpfs -o size=1m none "$1" || exit 99; "$2" -c "$3" "$1/file"; echo $?; ls -A "$1"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", str(tmp_path), sys.executable, WRITER]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60) if shutil.which("unshare") else None
+    if run is None or run.returncode == 99 or "unshare:" in run.stderr:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("a file system cannot be mounted here")
+    assert run.stdout == "1\n" and "needs 0.0 MB" in run.stderr and "Traceback" not in run.stderr
+
+
+# writable_target
+
+
+def refused(path: Path, force: bool) -> tuple[type[ManakoError], int, str]:
+    with pytest.raises(ManakoError) as caught:
+        writable_target(path, force)
+    assert str(caught.value.values["file"]) in str(caught.value)
+    return type(caught.value), caught.value.exit_code, caught.value.code
+
+
+def test_p20_a_target_is_checked_before_the_work(tmp_path: Path, target: Path) -> None:
+    assert refused(target, force=False) == (UsageError, 2, "E-TARGET-EXISTS")
+    writable_target(target, force=True)
+    writable_target(target.parent / "new", force=False)
+    for force in (False, True):
+        assert refused(target.parent, force) == (UsageError, 2, "E-TARGET-IS-FOLDER")
+        assert refused(tmp_path / "missing" / "a", force) == (ManakoError, 1, "E-TARGET-FOLDER-MISSING")
+        assert refused(target / "a", force) == (ManakoError, 1, "E-TARGET-FOLDER-MISSING")
+        assert refused(tmp_path / ("n" * 300), force) == (ManakoError, 1, "E-WRITE-FAILED")
+    assert_old_and_nothing_beside(target)
+
+
+def test_p20_a_device_pipe_or_dangling_link_is_no_target(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for path in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/full")):
+        for force in (False, True):
+            assert refused(path, force) == (UsageError, 2, "E-FILE-NOT-REGULAR")
+    assert refused(tmp_path / "dangling", force=False) == (UsageError, 2, "E-TARGET-EXISTS")
+    writable_target(tmp_path / "dangling", force=True)
+
+
+AS_ANOTHER_USER = """
+import os
+from pathlib import Path
+from manako.errors import ManakoError
+from manako.files import read_regular, writable_target, write_file
+from manako.messages import catalog
+catalog("en")
+if os.getuid() == 0:  # to root permissions mean nothing
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for call in (
+    lambda: writable_target(Path("closed/new"), False),
+    lambda: writable_target(Path("closed/new"), True),
+    lambda: write_file(Path("closed/new"), b""),
+    lambda: read_regular(Path("closed/file")),
+):
+    try:
+        call()
+        print("done")
+    except ManakoError as error:
+        print(error.exit_code, error.code, "closed/" in str(error), "Permission denied" in str(error))
+"""
+
+
+def test_p20_f15_no_permission(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "file").write_bytes(OLD)
+    tmp_path.chmod(0o755)
+    for mode, reading in ((0o555, "done"), (0o000, "3 E-FILE-UNREADABLE True True")):
+        closed.chmod(mode)
+        # Names relative to a working folder: the folders above it are pytest's own, and closed to others.
+        command = [sys.executable, "-c", AS_ANOTHER_USER]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        closed.chmod(0o700)
+        assert run.stdout.splitlines() == ["1 E-WRITE-FAILED True True"] * 3 + [reading], run.stderr
+    assert [p.name for p in closed.iterdir()] == ["file"]
+
+
+# read_regular
+
+
+def unreadable(path: Path, limit: int | None = None) -> str:
+    with pytest.raises(LoadError) as caught:
+        read_regular(path, limit)
+    assert caught.value.exit_code == 3 and "\n" not in str(caught.value)
+    return caught.value.code
+
+
+def test_f15_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("nowhere", "dangling", "loop", "new\nline", "\x1b[2J", os.fsdecode(b"\xff")):
+        assert unreadable(tmp_path / name) == "E-FILE-MISSING"
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        assert unreadable(path) == "E-FILE-NOT-REGULAR"
+    assert unreadable(tmp_path / ("n" * 300)) == "E-FILE-UNREADABLE"
+    assert unreadable(tmp_path / "nul\0byte") in ("E-FILE-MISSING", "E-FILE-UNREADABLE")
+
+
+def test_f15_a_socket_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket has 108 bytes at most
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert unreadable(Path("socket")) == "E-FILE-NOT-REGULAR"
+
+
+def test_f15_sizes_are_checked_before_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(11))
+    assert read_regular(path, limit=11) == bytes(11)
+    assert unreadable(path, limit=10) == "E-FILE-TOO-LARGE"
+    with path.open("r+b") as stream:
+        stream.truncate(2**40)  # sparse: a terabyte that takes no space
+    assert unreadable(path, limit=1 << 20) == "E-FILE-TOO-LARGE"
+
+
+@pytest.mark.parametrize("problem", [MemoryError, OverflowError])
+def test_f15_a_file_larger_than_the_memory(
+    target: Path, monkeypatch: pytest.MonkeyPatch, problem: type[Exception]
+) -> None:
+    def read(path: Path) -> bytes:
+        raise problem
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert unreadable(target) == "E-FILE-UNREADABLE"
+
+
+# strict_json
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "null",
+        "[]",
+        "1",
+        '"text"',
+        "{",
+        "{}{}",
+        "{} x",
+        "{'a': 1}",
+        '{"a": 1, "a": 1}',
+        '{"b": {"a": 1, "a": 2}}',
+        '{"a": 1, "\\u0061": 2}',
+        '{"a": NaN}',
+        '{"a": Infinity}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": -1e999}',
+        '{"a": ' + "1" * 5000 + "}",
+        '{"a": "\\ud800"}',
+        '{"\\udfff": 1}',
+        '{"a": ["\\ud83d"]}',
+        '{"a": 01}',
+        '{"a": "\n"}',
+        '{"a": 1,}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"a": ' + "[" * DEEPEST_JSON + "]" * DEEPEST_JSON + "}",
+        b'{"a": "\xff"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-32"),
+        '{"a": 1}'.encode("utf-16-le"),
+        b"\x80\x04}.",
+    ],
+    ids=lambda text: repr(text[:24]),
+)
+def test_t06_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
+    with pytest.raises(LoadError) as caught:
+        strict_json(text, "config.json")
+    assert caught.value.code == "E-JSON-INVALID" and caught.value.exit_code == 3
+    assert "config.json" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_t06_the_deepest_json_that_is_read() -> None:
+    text = '{"a": ' + "[" * (DEEPEST_JSON - 1) + "]" * (DEEPEST_JSON - 1) + "}"
+    assert strict_json(text, "a") == json.loads(text)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150)
+@given(st.dictionaries(st.text(max_size=6), values, max_size=4), st.booleans())
+def test_t06_json_that_python_writes_is_read_as_it_was(value: dict[str, Any], ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    assert strict_json(text, "a") == value == strict_json(text.encode(), "a")
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,0123456789eE+-.\\unaNI \t', max_size=60))
+def test_t06_nothing_but_a_load_error_comes_out(text: str | bytes) -> None:
+    try:
+        assert type(strict_json(text, "a")) is dict
+    except LoadError:
+        pass

@@ -1,0 +1,252 @@
+"""The laws of the house: which room may import which, who may use which library, and what stays unloaded.
+
+The rows are those of docs/architecture.md, which differ from DESIGN.md in one thing, explained there: what a record is
+made of (files, sampling) stands above the record.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toy import toy_model, write_toy
+
+import manako
+
+SOURCE = Path(manako.__file__).parent
+
+ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
+    ("messages",),
+    ("errors",),
+    ("files", "sampling"),
+    ("trace", "tokenizer", "corpus"),
+    ("trace_file", "checkpoint", "pickle_reader"),
+    ("legacy",),
+    ("engines", "training"),
+    ("analysis",),
+    ("views",),
+    ("cli",),
+    ("__main__",),
+)
+EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a function, when it is called.
+    ("trace", "trace_file"): "Trace.save, since a record is saved by the object that a user holds",
+    ("trace", "views"): "the display methods: a record shows itself in a terminal or a notebook",
+}
+THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not named here is not used at all
+    "numpy": (
+        "sampling",
+        "trace",
+        "trace_file",
+        "checkpoint",
+        "legacy",
+        "pickle_reader",
+        "engines",
+        "training",
+        "analysis",
+        "views",
+    ),
+    "safetensors": ("trace_file", "checkpoint"),
+    "tokenizers": ("tokenizer",),
+    "torch": ("training", "engines/hf"),
+    "transformers": ("engines/hf",),
+    "rich": ("views", "cli"),
+    "click": ("cli",),
+    "starlette": ("views/server", "cli"),
+    "uvicorn": ("views/server", "cli"),
+}
+
+
+def modules() -> list[str]:
+    """Every module below the package, such as "corpus.split"; a package's own file has its name."""
+    names = (p.relative_to(SOURCE).with_suffix("").as_posix().replace("/", ".") for p in SOURCE.rglob("*.py"))
+    return sorted(name.removesuffix(".__init__") for name in names if name != "__init__")
+
+
+def path_of(module: str) -> Path:
+    path = SOURCE / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """(full name, whether at module level) of everything imported, `if TYPE_CHECKING` included."""
+    inside = {
+        id(node)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that this test and a reader can find them"
+            module = str(node.module)
+            names = [f"manako.{alias.name}" for alias in node.names] if module == "manako" else [module]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            argument = node.args[0]
+            names = [argument.value] if isinstance(argument, ast.Constant) else []
+        for name in names:
+            yield name, id(node) not in inside
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def row(name: str) -> int:
+    return next(i for i, rooms in enumerate(ROWS) if name in rooms)
+
+
+def violations(module: str, tree: ast.AST) -> list[str]:
+    """What this module imports against the law."""
+    found, here = [], room(module)
+    for name, at_top in imports(tree):
+        top, _, rest = name.partition(".")
+        if top == "manako":
+            there = room(rest)
+            if rest in ("", "__version__") or there == here:
+                continue
+            if (here, there) in EXCEPTIONS and not at_top:
+                continue
+            if row(there) >= row(here):
+                found.append(f"{module} imports {name}")
+        elif top not in sys.stdlib_module_names:
+            allowed = THIRD_PARTY.get(top, ())
+            if here not in allowed and module.replace(".", "/") not in allowed:
+                found.append(f"{module} uses {top}")
+    return found
+
+
+def test_every_room_stands_in_the_table() -> None:
+    assert {room(m) for m in modules()} == {name for rooms in ROWS for name in rooms}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_follow_the_table_of_rooms(module: str) -> None:
+    assert violations(module, ast.parse(path_of(module).read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize(("module", "source", "count"), [
+    ("sampling", "from manako.trace import Trace", 1),
+    ("sampling", "from manako import trace", 1),
+    ("sampling", "def f():\n    import manako.trace", 1),
+    ("sampling", "from manako.files import megabytes", 1),  # a sibling
+    ("engines.model", "from manako.training.model import GPT", 1),
+    ("training.loop", "from manako.engines.model import load", 1),
+    ("training.loop", "import torch", 0),
+    ("engines.model", "import torch", 1),
+    ("engines.hf", "import torch, transformers", 0),
+    ("corpus.split", "from manako.corpus.documents import Document\nfrom manako.files import read_regular", 0),
+    ("trace", "from manako.views import terminal", 1),  # lazily, or not at all
+    ("trace", "def f():\n    from manako.views import terminal", 0),
+    ("views.terminal", "from manako.cli import say", 1),
+    ("files", "from manako import messages, __version__", 0),
+    ("checkpoint", "import tokenizers", 1),
+    ("cli.watch", "import requests", 1),
+    ("trace", "import importlib\nimportlib.import_module('manako.cli')", 1),
+])  # fmt: skip
+def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, count: int) -> None:
+    assert len(violations(module, ast.parse(source))) == count
+
+
+# --- what stays unloaded ----------------------------------------------------------------------------------------------
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "starlette",
+    "uvicorn",
+    "rich",
+    "click",
+    "jinja2",
+    "matplotlib",
+    "http.client",
+    "asyncio",
+)
+
+
+def loaded_after(code: str, *arguments: str) -> set[str]:
+    """Names in sys.modules of a fresh Python after this code."""
+    code = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_manako_loads_next_to_nothing() -> None:
+    names = loaded_after("import manako")
+    assert not names & {*HEAVY, "numpy", "safetensors", "tokenizers"}
+    assert {n for n in names if n.startswith("manako")} == {"manako"}
+
+
+def test_opening_a_record_needs_no_model_and_no_torch(tmp_path: Path) -> None:
+    toy_model().trace("私は", max_new_tokens=3, seed=0).save(tmp_path / "t.manako")
+    code = "import manako\nt = manako.open(sys.argv[1]); t.steps[0].candidates[:3]; t.text; manako.verify(t)"
+    names = loaded_after(code, str(tmp_path / "t.manako"))
+    assert "numpy" in names and not names & {*HEAVY, "tokenizers", "manako.checkpoint", "manako.engines.model"}
+
+
+def test_loading_a_model_and_tracing_needs_no_torch(tmp_path: Path) -> None:
+    write_toy(tmp_path / "m")
+    code = (
+        "import manako\nm = manako.load(sys.argv[1]); m.trace('私', max_new_tokens=2); m.score('私'); m.evaluate('私')"
+    )
+    names = loaded_after(code, str(tmp_path / "m"))
+    assert not names & set(HEAVY)
+
+
+def test_negative_control_a_heavy_import_is_seen() -> None:
+    assert "asyncio" in loaded_after("import manako, asyncio")
+
+
+def test_importing_every_light_module_changes_no_setting() -> None:
+    """Importing does nothing: no environment, hooks, warnings filters, signal handlers or working folder changed."""
+    names = [m for m in modules() if not m.startswith(("training", "__main__")) and m != "engines.hf"]
+    code = f"""
+import os, signal, warnings, locale, random
+def state():
+    return (dict(os.environ), sys.excepthook, sys.displayhook, list(warnings.filters), os.getcwd(), random.getstate(),
+            [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)], sys.path[:],
+            sys.getrecursionlimit(), sys.stdout, locale.setlocale(locale.LC_ALL))
+import numpy, safetensors.numpy, tokenizers, click, rich.console
+before = state()
+import importlib
+for name in {names!r}:
+    importlib.import_module("manako." + name)
+changed = [i for i, (a, b) in enumerate(zip(before, state())) if a != b]
+assert changed == [], changed
+"""
+    loaded_after(code)
+
+
+# --- the public list --------------------------------------------------------------------------------------------------
+
+
+def test_the_public_list_is_proved() -> None:
+    assert sorted(manako._HOMES) == manako.__all__ == sorted(set(manako.__all__)) == dir(manako)
+    for name in manako.__all__:
+        assert getattr(manako, name).__name__ == name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        manako.no_such_name  # noqa: B018
+
+
+def test_type_checkers_see_the_same_homes() -> None:
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name: node.module
+        for outer in tree.body
+        if isinstance(outer, ast.If)
+        for node in outer.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert typed == manako._HOMES
+
+
+def test_a_star_import_gives_the_public_list() -> None:
+    names: dict[str, object] = {}
+    exec("from manako import *", names)
+    assert set(manako.__all__) <= names.keys()
