@@ -1,0 +1,427 @@
+"""From one row of logits to one drawn token: an ordered chain of pure stages, in float64, and the draw.
+
+Special here: -inf in a row means *cut*, nothing else; a stage never turns a token it keeps into -inf. The draw walks
+the kept tokens from the likeliest down, so `u` has a meaning one can see: small u takes the favourite at any
+temperature. `u` comes from a counter-based generator keyed by (seed, step): the same step has the same luck whatever
+the settings.
+
+Semantics and default order are those of `transformers` (v5, `generation/logits_process.py`); presence and frequency
+penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied with the k-th all stay, as there.
+"""
+
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.errors import ManakoError, UsageError
+
+Row = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.integer[Any]]
+
+STAGES = (
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+)
+LOWEST = float(np.finfo(np.float64).min)
+_FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of the chain. None leaves a stage out; a neutral value runs it and changes nothing.
+
+    Raises UsageError naming value and range.
+    """
+
+    temperature: float = 1.0
+    """Divides the logits; 0 is greedy by definition, ties to the lowest id."""
+    top_k: int | None = None
+    """Keep the k likeliest tokens, and all tied with the k-th."""
+    top_p: float | None = None
+    """Keep the smallest likeliest set that reaches this mass; the token that crosses it stays."""
+    min_p: float | None = None
+    """Keep tokens of at least this share of the likeliest one's probability."""
+    typical_p: float | None = None
+    """Keep the tokens closest to the expected surprisal until they reach this mass."""
+    repetition_penalty: float | None = None
+    """Divides positive and multiplies negative logits of every token that is already in the text."""
+    presence_penalty: float | None = None
+    """Subtracted once from every token that is already in the text."""
+    frequency_penalty: float | None = None
+    """Subtracted once for each time a token is already in the text."""
+    order: tuple[str, ...] = STAGES
+    """The order of all stages, used or not."""
+
+    def __post_init__(self) -> None:
+        _check(self, "temperature", _not_negative)
+        _check(self, "top_p", _share_above_0)
+        _check(self, "min_p", _share)
+        _check(self, "typical_p", _share_above_0)
+        _check(self, "repetition_penalty", _positive)
+        _check(self, "presence_penalty", math.isfinite)
+        _check(self, "frequency_penalty", math.isfinite)
+        k = self.top_k
+        if k is not None:
+            if isinstance(k, bool) or not isinstance(k, numbers.Integral) or int(k) < 1:
+                raise UsageError("top_k", got=k)
+            object.__setattr__(self, "top_k", int(k))  # a NumPy integer has no place in the JSON of a record
+        try:
+            order = tuple(map(str, self.order))
+        except TypeError:
+            order = (str(self.order),)
+        if sorted(order) != sorted(STAGES):
+            raise UsageError("order", got=", ".join(order), stages=", ".join(STAGES))
+        object.__setattr__(self, "order", order)
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """The stages that run, in order."""
+        return tuple(name for name in self.order if getattr(self, name) is not None)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken, so that `u` decides nothing."""
+        return self.temperature == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"order": list(self.order)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Sampling":
+        """The reverse of `to_dict`; an unknown key raises UsageError."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(map(str, values.keys() - known)):
+            raise UsageError("sampling_key", got=", ".join(unknown), known=", ".join(sorted(known)))
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What one stage did to the row."""
+
+    name: str
+    kept: int
+    """Tokens left after it."""
+    removed_mass: float
+    """Probability, just before this stage, of the tokens that it cut."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One row of logits, seen twice: as the model gave it and as the draw uses it."""
+
+    logits: Row
+    """[V] the model's own, natural log, unnormalised."""
+    row: Row
+    """[V] after the chain; -inf where a stage cut."""
+    p_model: Row
+    """[V] softmax of `logits`: T = 1, whole vocabulary."""
+    p: Row
+    """[V] softmax of `row`: what the draw uses; exactly 0 where cut."""
+    cut_by: npt.NDArray[np.int8]
+    """[V] index into `stages` of the stage that cut a token, -1 where none did."""
+    stages: tuple[StageResult, ...]
+    """The stages that ran, in order."""
+
+    @cached_property
+    def kept(self) -> int:
+        """How many tokens no stage cut."""
+        return int(np.count_nonzero(self.row > -np.inf))
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of `p` in bits: 0 when one token is certain, log2(V) when all are alike."""
+        return entropy(self.p)
+
+    def top(self, n: int) -> Ids:
+        """The ids of the n first tokens: by `row`, then by the model's own logit (which ranks cut tokens), then id."""
+        if n <= self.kept:
+            return _best(self.row, self.logits, n)
+        kept = _best(self.row, self.logits, self.kept)
+        rest = np.where(self.row > -np.inf, -np.inf, self.logits)
+        cut = _best(rest, rest, len(rest))
+        return np.concatenate([kept, cut[np.isin(cut, kept, invert=True)][: n - self.kept]])
+
+    def rank(self, token_id: int) -> int:
+        """The place of a token in the order of `top`, counted from 1."""
+        row, logits = self.row, self.logits
+        tied = row == row[token_id]
+        before = np.count_nonzero(row > row[token_id]) + np.count_nonzero(tied & (logits > logits[token_id]))
+        same = tied & (logits == logits[token_id])
+        return int(before + np.count_nonzero(same[:token_id])) + 1
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A drawn token and where `u` fell on the line of cumulative probability, likeliest token first."""
+
+    token_id: int
+    u: float
+    low: float
+    """Mass of all tokens before it on the line."""
+    high: float
+    """The same with its own: low <= u < high, but for rounding at the very end."""
+
+
+def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[int] | Ids = ()) -> Distribution:
+    """Run the chain over one row.
+
+    logits: [V], any float type, natural log, unnormalised. history: ids of the whole text so far, for the penalties.
+    Raises ManakoError for NaN, +inf, or a row with nothing in it.
+
+    >>> d = distribution(np.log([0.5, 0.3, 0.2]), Sampling(top_p=0.6))
+    >>> d.p.round(3).tolist(), [(s.name, s.kept, round(s.removed_mass, 3)) for s in d.stages]
+    ([0.625, 0.375, 0.0], [('temperature', 3, 0.0), ('top_p', 2, 0.2)])
+    """
+    raw = np.array(logits, dtype=np.float64)  # [V]
+    if raw.ndim != 1 or raw.size == 0:
+        raise ManakoError("logits_shape", shape=list(raw.shape))
+    if not np.max(raw) < np.inf or np.max(raw) == -np.inf:  # the first test also catches NaN
+        raise ManakoError("logits_not_finite")
+    row, results = raw, list[StageResult]()
+    cut_by = np.full(raw.size, -1, dtype=np.int8)  # [V]
+    p_model = p = softmax(raw)
+    for name in sampling.active:
+        setting = getattr(sampling, name)
+        if name.endswith("_penalty") and name != "repetition_penalty":
+            after = _penalty(row, setting, history, each_time=name == "frequency_penalty")
+        elif name == "repetition_penalty":
+            after = repetition_penalty(row, setting, history)
+        else:
+            after = _FILTERS[name](row, setting)
+        cut = (after == -np.inf) & (row > -np.inf)
+        cut_by[cut] = len(results)
+        results.append(StageResult(name, int(np.count_nonzero(after > -np.inf)), float(p[cut].sum())))
+        if after is not row:
+            row, p = after, softmax(after)
+    return Distribution(raw, row, p_model, p, cut_by, tuple(results))
+
+
+def draw(distribution: Distribution, u: float) -> Draw:
+    """The token at `u` in [0, 1) on the cumulative line, likeliest first; never one of probability 0.
+
+    >>> d = distribution(np.log([0.3, 0.5, 0.2]), Sampling())
+    >>> [draw(d, u).token_id for u in (0.0, 0.4999, 0.5, 0.999)]
+    [1, 1, 0, 2]
+    """
+    if not 0 <= u < 1:
+        raise ManakoError("u_range", got=u)
+    ids = distribution.top(min(_FIRST_LOOK, distribution.kept))
+    line = np.cumsum(distribution.p[ids])
+    if u >= line[-1] and len(ids) < distribution.kept:
+        ids = distribution.top(distribution.kept)
+        line = np.cumsum(distribution.p[ids])
+    # Rounding can leave the end of the line below u; the last token with any probability then has it.
+    last = int(np.count_nonzero(distribution.p[ids])) - 1
+    place = min(int(np.searchsorted(line, u, side="right")), last)
+    return Draw(int(ids[place]), u, float(line[place - 1]) if place else 0.0, float(line[place]))
+
+
+def uniform(seed: int, step: int) -> float:
+    """The luck of one step: a number in [0, 1) with 53 random bits, the same on every machine.
+
+    The first output of Philox4x64-10 with key (seed, 0) and counter (step + 1, 0, 0, 0), its upper 53 bits over 2^53.
+    Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; numpy.random.Philox.
+
+    >>> uniform(0, 0), uniform(0, 1)
+    (0.011546754286331562, 0.5023796042735054)
+    """
+    bits = np.random.Philox(key=seed, counter=step).random_raw()
+    return (int(bits) >> 11) * 2.0**-53
+
+
+def check_seed(seed: object) -> int:
+    """A seed as a whole number from 0 to 2^64 - 1. Raises UsageError."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= int(seed) < 2**64:
+        raise UsageError("seed", got=seed)
+    return int(seed)
+
+
+def softmax(row: Row) -> Row:
+    """Probabilities of one row; 0 exactly where it is -inf.
+
+    >>> softmax(np.array([0.0, np.log(3.0), -np.inf])).tolist()
+    [0.25, 0.75, 0.0]
+    """
+    with np.errstate(over="ignore"):  # a gap wider than the largest float: that token has probability 0
+        weights = np.exp(row - row.max())
+    return weights / weights.sum()
+
+
+def entropy(p: Row) -> float:
+    """Entropy in bits of probabilities that sum to 1; cut tokens count nothing.
+
+    >>> entropy(np.array([0.5, 0.25, 0.25, 0.0]))
+    1.5
+    """
+    some = p[p > 0]
+    return float(max(0.0, -(some * np.log2(some)).sum()))
+
+
+def repetition_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
+    """Make every token of the text so far less likely (penalty > 1). Source: Keskar et al. 2019, arXiv:1909.05858.
+
+    >>> repetition_penalty(np.array([2.0, -1.0, 4.0]), 2.0, [0, 1]).tolist()
+    [1.0, -2.0, 4.0]
+    """
+    seen, _ = _seen(row, history)
+    after = row.copy()
+    with np.errstate(over="ignore"):
+        after[seen] = _finite_where_kept(np.where(row[seen] < 0, row[seen] * penalty, row[seen] / penalty), row[seen])
+    return after
+
+
+def temperature(row: Row, t: float) -> Row:
+    """Divide by `t`; 0 keeps the likeliest token alone, the lowest id of several.
+
+    The maximum is subtracted first, so that no `t`, however small or large, gives NaN. What would fall below the lowest
+    float stays there: its probability is 0, but no stage has cut it.
+
+    >>> softmax(temperature(np.log([0.8, 0.2]), 0.5)).round(4).tolist()
+    [0.9412, 0.0588]
+    """
+    if t == 1:
+        return row
+    if t == 0:
+        after = np.full_like(row, -np.inf)
+        after[np.argmax(row)] = 0.0
+        return after
+    with np.errstate(over="ignore"):
+        return _finite_where_kept((row - row.max()) / t, row)
+
+
+def top_k(row: Row, k: int) -> Row:
+    """Cut every token below the k-th likeliest; tokens tied with it stay. Source: Fan et al. 2018, arXiv:1805.04833.
+
+    >>> top_k(np.array([1.0, 3.0, 2.0, 2.0]), 2).tolist()
+    [-inf, 3.0, 2.0, 2.0]
+    """
+    if k >= row.size:
+        return row
+    kth = np.partition(row, row.size - k)[row.size - k]
+    return np.where(row < kth, -np.inf, row)
+
+
+def top_p(row: Row, threshold: float) -> Row:
+    """Cut every token outside the smallest likeliest set whose probability reaches `threshold`.
+
+    The token that crosses it stays; equal logits go by id, so that all machines keep the same set. 1 keeps all.
+    Source: Holtzman et al. 2020, arXiv:1904.09751.
+
+    >>> np.exp(top_p(np.log([0.5, 0.3, 0.2]), 0.6)).round(2).tolist()
+    [0.5, 0.3, 0.0]
+    """
+    if threshold == 1:
+        return row
+    order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
+    reached = np.cumsum(softmax(row[order]))  # [V] mass up to and including each token
+    stay = order[: int(np.searchsorted(reached, threshold)) + 1]
+    after = np.full_like(row, -np.inf)
+    after[stay] = row[stay]
+    return after
+
+
+def min_p(row: Row, share: float) -> Row:
+    """Cut every token of less than `share` of the likeliest one's probability. Source: Nguyen et al., arXiv:2407.01082.
+
+    >>> np.exp(min_p(np.log([0.6, 0.35, 0.05]), 0.5)).round(2).tolist()
+    [0.6, 0.35, 0.0]
+    """
+    if share == 0:
+        return row
+    p = softmax(row)
+    return np.where(p < share * p.max(), -np.inf, row)
+
+
+def typical_p(row: Row, mass: float) -> Row:
+    """Keep the tokens whose surprisal lies closest to the entropy until they reach `mass`.
+
+    Source: Meister et al. 2022, arXiv:2202.00666.
+
+    >>> np.isfinite(typical_p(np.log([0.4, 0.3, 0.2, 0.1]), 0.2)).tolist()
+    [False, True, False, False]
+    """
+    if mass == 1:
+        return row
+    p = softmax(row)
+    kept = p > 0
+    surprisal = np.full_like(row, np.inf)
+    surprisal[kept] = -np.log(p[kept])
+    off = np.abs(surprisal - float((p[kept] * surprisal[kept]).sum()))  # [V] inf where p is 0
+    order = np.argsort(off, kind="stable")  # [V] most typical first
+    reached = np.cumsum(p[order])
+    last = order[min(int(np.count_nonzero(reached < mass)), row.size - 1)]
+    return np.where(off > off[last], -np.inf, row)
+
+
+_FILTERS = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
+
+
+def _penalty(row: Row, penalty: float, history: Sequence[int] | Ids, each_time: bool) -> Row:
+    seen, counts = _seen(row, history)
+    after = row.copy()
+    with np.errstate(over="ignore", invalid="ignore"):  # -inf minus -inf, where a cut token meets a huge bonus
+        after[seen] = _finite_where_kept(row[seen] - penalty * (counts if each_time else 1), row[seen])
+    return after
+
+
+def _seen(row: Row, history: Sequence[int] | Ids) -> tuple[Ids, Ids]:
+    """The ids of the text so far, each once, with its count. Ids that have no logit cannot be drawn: left out."""
+    ids = np.asarray(history, dtype=np.int64)
+    return np.unique(ids[(ids >= 0) & (ids < row.size)], return_counts=True)
+
+
+def _finite_where_kept(after: Row, before: Row) -> Row:
+    return np.where(before > -np.inf, np.clip(after, LOWEST, -LOWEST), -np.inf)
+
+
+def _best(values: Row, then_by: Row, n: int) -> Ids:
+    """The n best places by (value, then_by, lower place): sorts only what can be among them."""
+    if 0 < n < values.size:
+        threshold = np.partition(values, values.size - n)[values.size - n]
+        some = np.flatnonzero(values >= threshold)
+    else:
+        some = np.arange(values.size)
+    return some[np.lexsort((-then_by[some], -values[some]))][:n]  # lexsort is stable: ties stay by id
+
+
+def _not_negative(number: float) -> bool:
+    return number >= 0
+
+
+def _positive(number: float) -> bool:
+    return number > 0
+
+
+def _share(number: float) -> bool:
+    return 0 <= number <= 1
+
+
+def _share_above_0(number: float) -> bool:
+    return 0 < number <= 1
+
+
+def _check(sampling: Sampling, name: str, inside: Callable[[float], bool]) -> None:
+    value = getattr(sampling, name)
+    if value is None and name != "temperature":
+        return
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    except OverflowError:  # a whole number or fraction beyond the largest float
+        number = math.inf
+    if not math.isfinite(number) or not inside(number):  # after conversion: 1/10^400 lies in (0, 1], its float does not
+        raise UsageError(name, got=value)
+    object.__setattr__(sampling, name, number)
