@@ -1,0 +1,162 @@
+"""A record of twelve steps over twelve tokens, made without any model: every number in it can be worked out by hand.
+
+The logits are whole multiples of ln 2, so a token's weight is a power of two: in row 0 the favourite has 2^5 of a total
+of 72.9375, its p_model is 32 / 72.9375. At temperature 0.5 the weights are powers of four: with the chain below, 1024,
+256, 64 and 64 of 1408 are left. Eight of the twelve tokens are hostile to a screen, a page or a parser.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.engines.generation import Generation
+from manako.sampling import Sampling, distribution, draw, uniform
+from manako.trace import Columns, Header, ModelInfo, SelfCheck, Trace, Vocabulary
+
+HOSTILE = (
+    b"</script>",
+    b"[bold]",
+    b"\x1b[2J",
+    "\N{RIGHT-TO-LEFT OVERRIDE}gpj".encode(),
+    "猫".encode()[:2],
+    "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}".encode(),
+    b"",
+    "\N{IDEOGRAPHIC SPACE}".encode(),
+)
+TOKENS = (b"<|endoftext|>", *HOSTILE, "あ".encode(), "い".encode(), "。".encode())  # id 0 is special
+END_ID = 0
+PROMPT = "あ"
+PROMPT_IDS = (9,)
+SAMPLING = Sampling(temperature=0.5, top_k=8, top_p=0.98)
+SEED = 7  # with it the draws meet all hostile tokens, take ranks 1, 2 and 3, and end with token 0
+
+EXPONENTS = [  # row i is what step i draws from; column j belongs to token j; weight 2^n, logit n ln 2
+    [-4, 5, 4, 3, 3, 2, 1, 0, 0, -1, -2, -3],
+    [-3, -4, 5, 4, 3, 3, 2, 1, 0, 0, -1, -2],
+    [-2, -3, -4, 5, 4, 3, 3, 2, 1, 0, 0, -1],
+    [-1, -2, -3, -4, 5, 4, 3, 3, 2, 1, 0, 0],
+    [0, -1, -2, -3, -4, 5, 4, 3, 3, 2, 1, 0],
+    [0, 0, -1, -2, -3, -4, 5, 4, 3, 3, 2, 1],
+    [1, 0, 0, -1, -2, -3, -4, 5, 4, 3, 3, 2],
+    [2, 1, 0, 0, -1, -2, -3, -4, 5, 4, 3, 3],
+    [3, 2, 1, 0, 0, -1, -2, -3, -4, 5, 4, 3],
+    [3, 3, 2, 1, 0, 0, -1, -2, -3, -4, 5, 4],
+    [4, 3, 3, 2, 1, 0, 0, -1, -2, -3, -4, 5],
+    [5, 4, 3, 3, 2, 1, 0, 0, -1, -2, -3, -4],
+]
+LOGITS: npt.NDArray[np.float32] = (np.array(EXPONENTS) * np.log(2)).astype(np.float32)  # [12, 12]
+LOGITS.setflags(write=False)
+
+MODEL = ModelInfo(
+    ref="golden",
+    model_type="gpt2",
+    config={"n_layer": 1, "n_head": 1, "n_embd": 4, "n_positions": 32, "vocab_size": 12, "layer_norm_epsilon": 1e-5},
+    switches=(),
+    weights_sha256="0" * 64,
+    tokenizer_sha256="1" * 64,
+    engine="none",
+    device="cpu",
+    dtype="float32",
+    stored_dtype="float32",
+    threads=None,
+    versions={"manako": "0.1.0", "numpy": "2.0.0"},
+)
+SELF_CHECKS = (SelfCheck("probabilities_sum_to_1", 2.2e-16, 1e-9), SelfCheck("cached_equals_uncached", 0.0, 1e-5))
+
+
+def golden_header(**changes: Any) -> Header:
+    """The header of the golden record, with some fields changed."""
+    header = Header(
+        kind="generation",
+        model=MODEL,
+        prompt=PROMPT,
+        sampling=SAMPLING,
+        seed=SEED,
+        stop=(),
+        end="document_end",
+        max_new_tokens=15,
+        window="exact",
+        special_ids=(END_ID,),
+        self_checks=SELF_CHECKS,
+    )
+    return replace(header, **changes)
+
+
+def golden_vocabulary(special_ids: Sequence[int] = (END_ID,)) -> Vocabulary:
+    """The twelve tokens."""
+    return Vocabulary(TOKENS, len(TOKENS), frozenset(special_ids))
+
+
+def golden_trace(steps: int = 12, **changes: Any) -> Trace:
+    """The golden record, or one like it: fewer steps, or a header with other fields (sampling, seed, end, ...)."""
+    header = golden_header(**({"end": "interrupted"} if steps < 12 else {}) | changes)
+    assert header.seed is not None  # a generation has one; for scores see golden_score
+    ids, rows = list(PROMPT_IDS), []
+    for i in range(steps):
+        d, u = distribution(LOGITS[i], header.sampling, ids), uniform(header.seed, i)
+        token_id = draw(d, u).token_id
+        rows.append((token_id, u, 0, d.p[token_id], d.p_model[token_id], d.rank(token_id)))
+        ids.append(token_id)
+    return Trace(header, _columns(rows, PROMPT_IDS, LOGITS[:steps]), golden_vocabulary(header.special_ids))
+
+
+def golden_score(ids: Sequence[int] = (9, 1, 5, 10, 7, 11)) -> Trace:
+    """The record of a given text: the first id is context, each other one is scored with the row of its place."""
+    rows = []
+    for i, token_id in enumerate(ids[1:]):
+        d = distribution(LOGITS[i], Sampling())
+        rows.append((token_id, np.nan, 0, d.p[token_id], d.p_model[token_id], d.rank(token_id)))
+    changes: dict[str, Any] = {"kind": "score", "sampling": Sampling(), "seed": None, "end": "text"}
+    header = golden_header(**changes, max_new_tokens=len(rows), self_checks=())
+    return Trace(header, _columns(rows, ids[:1], LOGITS[: len(rows)]), golden_vocabulary())
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], prompt_ids: Sequence[int], logits: npt.NDArray[np.float32]) -> Columns:
+    token_id, u, window_start, p, p_model, rank = zip(*rows, strict=True) if rows else ((),) * 6
+    return Columns(
+        prompt_ids=np.array(prompt_ids, dtype=np.int32),
+        token_id=np.array(token_id, dtype=np.int32),
+        u=np.array(u, dtype=np.float64),
+        window_start=np.array(window_start, dtype=np.int32),
+        p=np.array(p, dtype=np.float64),
+        p_model=np.array(p_model, dtype=np.float64),
+        rank=np.array(rank, dtype=np.int32),
+        logits=np.array(logits, dtype=np.float32),
+    )
+
+
+class FakeSession:
+    """An engine with fixed rows: row i follows a text of i + 1 tokens, the last row every longer one."""
+
+    def __init__(self, rows: npt.NDArray[np.float32] = LOGITS) -> None:
+        self.rows = rows
+
+    def next_logits(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.float32], int]:
+        return self.uncached_logits(ids), 0
+
+    def uncached_logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+        return self.rows[min(len(ids), len(self.rows)) - 1]
+
+    def first_bad_layer(self, ids: Sequence[int]) -> int:
+        return 1
+
+
+def golden_generation(**changes: Any) -> Generation:
+    """The golden record as a run in progress, for what reads steps while they are made."""
+    header = golden_header(**{"end": "interrupted", "self_checks": ()} | changes)
+    return Generation(FakeSession(), header, PROMPT_IDS, golden_vocabulary(), END_ID)
+
+
+def large_generation(vocab_size: int = 20_000, steps: int = 6, seed: int = 1, **changes: Any) -> Generation:
+    """A run over a vocabulary above the limit for whole rows; flat rows, so that ranks above 256 are drawn."""
+    rng = np.random.default_rng(7)
+    rows = rng.normal(0, 1.5, size=(steps, vocab_size)).astype(np.float32)  # [S, V]
+    names = [f"<{i}>".encode() for i in range(vocab_size)]
+    names[: len(TOKENS)] = TOKENS
+    settings: dict[str, Any] = {"sampling": Sampling(temperature=0.7), "special_ids": (), "self_checks": ()}
+    header = golden_header(**settings | {"seed": seed, "max_new_tokens": steps, "end": "interrupted"} | changes)
+    vocabulary = Vocabulary(names, vocab_size, frozenset(header.special_ids))
+    return Generation(FakeSession(rows), header, PROMPT_IDS, vocabulary, None)
