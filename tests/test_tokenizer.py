@@ -1,0 +1,481 @@
+"""Text to ids and back: bytes of every token, nothing lost in silence (P15-P17), hostile files refused (T10)."""
+
+import copy
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from toy import random_texts, toy_tokenizer, unicode_blocks
+
+from manako.errors import LoadError, UsageError
+from manako.tokenizer import (
+    KNOWN_PATTERNS,
+    MAX_FILE_BYTES,
+    Tokenizer,
+    from_characters,
+    from_merges,
+    train_characters,
+)
+
+LEARNED = "私は猫である。名前はまだ無い。It is a truth universally acknowledged. 猫猫猫 the the then\n" * 20
+
+
+def byte_level_bpe(vocab_size: int = 400) -> Tokenizer:
+    """What GPT-2 has: byte-level BPE, made with the tokenizers library."""
+    rust = tokenizers.Tokenizer(models.BPE())
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    rust.train_from_iterator([LEARNED], trainer)
+    return Tokenizer(rust.to_str())
+
+
+def metaspace_bpe() -> Tokenizer:
+    """What SentencePiece models have after conversion: Metaspace, byte fallback, a special <unk>."""
+    rust = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    rust.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    rust.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        max_token_length=8,
+        special_tokens=["<unk>", *(f"<0x{b:02X}>" for b in range(256))],
+        show_progress=False,
+    )
+    rust.train_from_iterator(LEARNED.split(), trainer)
+    spec = json.loads(rust.to_str())
+    spec["added_tokens"] = spec["added_tokens"][:1]  # the byte tokens are ordinary entries in such files
+    return Tokenizer(json.dumps(spec))
+
+
+# --- ids, bytes and back (N19) ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [toy_tokenizer, byte_level_bpe, metaspace_bpe])
+def test_n19_random_texts_come_back_byte_for_byte(make: Any) -> None:
+    tokenizer = make()
+    assert len(unicode_blocks()) > 1000
+    for text in random_texts(2000):
+        back = tokenizer.decode(tokenizer.encode(text))
+        if make is metaspace_bpe:
+            assert back == b" " + text.replace("▁", " ").encode()  # its normaliser puts a space in front
+        else:
+            assert back == text.encode()
+
+
+@given(st.text())
+def test_n19_any_text_comes_back(text: str) -> None:
+    tokenizer = toy_tokenizer()
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids).decode() == text
+    assert 0 not in ids  # the document start is only ever put in by id
+
+
+def test_byte_level_bytes_are_exact_also_for_half_characters() -> None:
+    tokenizer = byte_level_bpe()
+    ids = [next(i for i, b in enumerate(tokenizer.token_bytes) if b == bytes([value])) for value in "龘".encode()]
+    assert b"".join(tokenizer.token_bytes[i] for i in ids) == "龘".encode()
+    assert tokenizer.decode(ids[:2]) == "龘".encode()[:2]
+    spaced = [b for b in tokenizer.token_bytes if b.startswith(b" ")]
+    assert b" the" in spaced and not any("Ġ".encode() in b for b in tokenizer.token_bytes)
+
+
+def test_metaspace_and_byte_tokens_are_spelled_out() -> None:
+    tokenizer = metaspace_bpe()
+    assert tokenizer.token_bytes[0] == b"<unk>" and tokenizer.special_ids == {0} and tokenizer.unknown_id == 0
+    assert tokenizer.token_bytes[1 + 0xE3] == b"\xe3"
+    assert b" the" in tokenizer.token_bytes and not any("▁".encode() in b for b in tokenizer.token_bytes)
+    assert tokenizer.decode(tokenizer.encode("龘")) == " 龘".encode()
+
+
+def test_a_token_that_only_looks_like_a_byte_is_text() -> None:
+    spec = json.loads(toy_tokenizer().source)
+    spec["model"]["vocab"] |= {"<0xZZ>": N, "<0x+1>": N + 1, "<0x123>": N + 2}
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert [tokenizer.token_bytes[i] for i in range(N, N + 3)] == [b"<0xZZ>", b"<0x+1>", b"<0x123>"]
+
+
+@pytest.mark.parametrize("make", [toy_tokenizer, byte_level_bpe, metaspace_bpe])
+def test_n19_a_literal_special_token_stays_text(make: Any) -> None:
+    tokenizer = make()
+    for literal in ("<|endoftext|>", "<unk>", "a<|endoftext|>b", "<0xE3>"):
+        ids = tokenizer.encode(literal)
+        assert not tokenizer.special_ids & set(ids)
+        assert tokenizer.decode(ids).decode().strip() == literal
+
+
+@pytest.mark.parametrize("make", [toy_tokenizer, byte_level_bpe])
+def test_documents_are_encoded_as_single_texts_are(make: Any) -> None:
+    tokenizer = make()
+    texts = ["", "私は<|endoftext|>猫", "龘😀\n", *random_texts(50)]
+    assert tokenizer.encode_documents(texts) == [tokenizer.encode(t) for t in texts]
+
+
+def test_no_truncation_or_padding_from_the_file() -> None:
+    spec = json.loads(byte_level_bpe().source)
+    spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    spec["padding"] = {
+        "strategy": {"Fixed": 50},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<|endoftext|>",
+    }
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert tokenizer.decode(tokenizer.encode("猫" * 9)).decode() == "猫" * 9
+
+
+def test_dropout_in_the_file_is_turned_off() -> None:
+    spec = json.loads(byte_level_bpe().source)
+    spec["model"]["dropout"] = 0.9
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert {tuple(tokenizer.encode(LEARNED[:60])) for _ in range(20)} == {tuple(byte_level_bpe().encode(LEARNED[:60]))}
+
+
+def test_fingerprint_is_that_of_the_file(tmp_path: Path) -> None:
+    import hashlib
+
+    source = toy_tokenizer().source.replace(", ", ",\r\n ").encode()  # newlines must not be translated
+    (tmp_path / "t.json").write_bytes(source)
+    assert Tokenizer.from_file(tmp_path / "t.json").fingerprint == hashlib.sha256(source).hexdigest()
+
+
+# --- what a vocabulary cannot express ---------------------------------------------------------------------------------
+
+
+def refused(tokenizer: Tokenizer, text: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        tokenizer.encode(text)
+    assert caught.value.key == "prompt_unknown_characters" and caught.value.exit_code == 2
+    return caught.value.values["characters"]
+
+
+def test_p16_each_unknown_character_is_named_with_its_place() -> None:
+    tokenizer = from_characters("あい")
+    assert refused(tokenizer, "あ龘い😀") == "龘 U+9F98 at 2, 😀 U+1F600 at 4"
+    assert refused(tokenizer, "x" * 8).endswith("x U+0078 at 5 (+3)")
+    assert tokenizer.encode("いあ") == [1, 0] and tokenizer.encode("") == []
+
+
+def test_p16_a_character_of_which_only_some_bytes_are_known_is_refused() -> None:
+    """é is two bytes; with one of them in the vocabulary the other was dropped in silence."""
+    rust = tokenizers.Tokenizer(models.BPE(vocab={"a": 0, "Ã": 1}, merges=[]))
+    rust.pre_tokenizer, rust.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    assert refused(Tokenizer(rust.to_str()), "aé") == "é U+00E9 at 2"
+
+
+def test_p16_nothing_is_mapped_to_an_ordinary_token() -> None:
+    spec = json.loads(from_characters("あい").source)
+    spec["model"]["unk_token"] = "あ"
+    assert refused(Tokenizer(json.dumps(spec)), "い龘") == "龘 U+9F98 at 2"
+
+
+def test_p16_a_special_unk_of_a_foreign_vocabulary_is_used_and_known() -> None:
+    rust = tokenizers.Tokenizer(models.WordLevel({"<unk>": 0, "あ": 1}, unk_token="<unk>"))
+    rust.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    rust.add_special_tokens(["<unk>"])
+    tokenizer = Tokenizer(rust.to_str())
+    assert tokenizer.encode("あ龘") == [1, 0] and tokenizer.unknown_id == 0 and 0 in tokenizer.special_ids
+
+
+def test_p16_a_unigram_vocabulary_without_unk_names_the_character() -> None:
+    rust = tokenizers.Tokenizer(models.Unigram([("あ", -1.0), ("い", -2.0)], unk_id=None))
+    tokenizer = Tokenizer(rust.to_str())
+    assert tokenizer.encode("いあ") == [1, 0]
+    assert refused(tokenizer, "い龘") == "龘 U+9F98 at 2"
+
+
+def test_a_normaliser_changes_bytes_and_loses_nothing() -> None:
+    rust = tokenizers.Tokenizer.from_str(byte_level_bpe().source)
+    rust.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer = Tokenizer(rust.to_str())
+    assert tokenizer.decode(tokenizer.encode("ＡＢc㍻")).decode() == "abc平成"
+
+
+@pytest.mark.parametrize(("text", "index"), [("\ud800", "0"), ("あ\udfffい", "1"), ("ab\ud83d", "2")])
+def test_p17_lone_surrogates_are_refused_with_index_and_code(text: str, index: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        toy_tokenizer().encode(text)
+    assert caught.value.key == "prompt_surrogate" and caught.value.values["index"] == index
+
+
+def test_t10_a_million_letters_take_less_than_two_seconds() -> None:
+    for tokenizer in (toy_tokenizer(), byte_level_bpe()):
+        began = time.monotonic()
+        assert len(tokenizer.encode("a" * 10**6)) > 1000
+        assert time.monotonic() - began < 20  # a ceiling against hangs: it takes about one second
+    began = time.monotonic()
+    refused(from_characters("a"), "b" * 10**6)
+    assert time.monotonic() - began < 20
+
+
+# --- hostile files (T10) ----------------------------------------------------------------------------------------------
+
+
+def changed(path: str, value: Any) -> str:
+    """The toy file with one value replaced; path in dots. DELETE takes the key out."""
+    spec: Any = json.loads(toy_tokenizer().source)
+    *outer, last = path.split(".")
+    place = spec
+    for key in outer:
+        place = place[key]
+    if value == "DELETE":
+        del place[last]
+    else:
+        place[last] = value
+    return json.dumps(spec)
+
+
+def with_vocab(**entries: Any) -> str:
+    return changed("model.vocab", json.loads(toy_tokenizer().source)["model"]["vocab"] | entries)
+
+
+SPECIAL = json.loads(toy_tokenizer().source)["added_tokens"][0]
+N = toy_tokenizer().vocab_size
+EVIL = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+HOSTILE_FILES = {
+    "empty": "",
+    "not json": "{",
+    "a list": "[]",
+    "a number": "1",
+    "null": "null",
+    "a string": '"x"',
+    "no model": changed("model", "DELETE"),
+    "model null": changed("model", None),
+    "model a list": changed("model", []),
+    "model a text": changed("model", "BPE"),
+    "no vocabulary": changed("model.vocab", "DELETE"),
+    "vocabulary null": changed("model.vocab", None),
+    "vocabulary a number": changed("model.vocab", 5),
+    "vocabulary a list of numbers": changed("model.vocab", [1, 2]),
+    "vocabulary a list of empty lists": changed("model.vocab", [[]]),
+    "unknown model type": changed("model.type", "Evil"),
+    "entry of 1,025 bytes": with_vocab(**{"x" * 1025: N}),
+    "entry of a megabyte": with_vocab(**{"x" * 2**20: N}),
+    "id 2^31": with_vocab(xx=2**31),
+    "id 2^63": with_vocab(xx=2**63),
+    "id 10^400": with_vocab(xx=10**400),
+    "id -1": with_vocab(xx=-1),
+    "id null": with_vocab(xx=None),
+    "id a text": with_vocab(xx="5"),
+    "id a list": with_vocab(xx=[5]),
+    "id a float": with_vocab(xx=float(N)),
+    "id true": with_vocab(xx=True),
+    "a gap": with_vocab(xx=N + 1),
+    "an id twice": with_vocab(xx=7),
+    "key twice": toy_tokenizer().source.replace('"あ":', '"あ": 3, "あ":', 1),
+    "NaN": toy_tokenizer().source.replace('"dropout": null', '"dropout": NaN'),
+    "lone surrogate": toy_tokenizer().source.replace('"あ":', '"\\ud800":'),
+    "deep list": "[" * 100_000,
+    "deep objects": '{"model":' * 50_000 + "1" + "}" * 50_000,
+    "deep decoder": changed("decoder", json.loads('{"type":"Sequence","decoders":[' * 90 + "]}" * 90)),
+    "number of 5,000 digits": toy_tokenizer().source.replace('"あ": ', '"あ": ' + "1" * 5000),
+    "added tokens a text": changed("added_tokens", "abc"),
+    "added tokens numbers": changed("added_tokens", [1, 2]),
+    "added token without id": changed("added_tokens", [{"content": "x"}]),
+    "added token with a foreign id": changed("added_tokens", [{**SPECIAL, "id": 5}]),
+    "added token twice": changed("added_tokens", [SPECIAL, {**SPECIAL, "id": N}]),
+    "added tokens in another order than their ids": changed(
+        "added_tokens", [SPECIAL, {**SPECIAL, "content": "<b>", "id": N + 1}, {**SPECIAL, "content": "<a>", "id": N}]
+    ),
+    "decoder a list": changed("decoder", [1]),
+    "decoder without type": changed("decoder", {"x": 1}),
+    "decoders a text": changed("decoder", {"type": "Sequence", "decoders": "abc"}),
+    "unknown pre-tokenizer": changed("pre_tokenizer", {"type": "Evil"}),
+    "backtracking pattern": changed("pre_tokenizer", EVIL),
+    "backtracking pattern inside": changed("pre_tokenizer", {"type": "Sequence", "pretokenizers": [EVIL]}),
+    "backtracking normaliser": changed(
+        "normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}
+    ),
+    "backtracking decoder": changed("decoder", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}),
+    "broken charsmap": changed("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    "merges of unknown tokens": changed("model.merges", [["x", "y"]]),
+    "merges a number": changed("model.merges", 5),
+    "sixty doubling merges": changed("model.merges", [["a" * 2**i, "a" * 2**i] for i in range(16)]),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_FILES)
+def test_t10_hostile_files_are_refused(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(HOSTILE_FILES[name], encoding="utf-8")
+    began = time.monotonic()
+    with pytest.raises(LoadError) as caught:
+        Tokenizer.from_file(path)
+    assert time.monotonic() - began < 5  # takes milliseconds; a ceiling against hangs
+    assert caught.value.exit_code == 3 and str(path)[:40] in str(caught.value)
+    assert "\n" not in str(caught.value) and caught.value.text("ja")
+    capfd.readouterr()  # the Rust library writes its panics to stderr
+
+
+def test_t10_sixty_doubling_merges_whose_entries_are_there_are_refused_by_length() -> None:
+    spec = json.loads(toy_tokenizer().source)
+    for i in range(12):
+        spec["model"]["vocab"]["a" * 2 ** (i + 1)] = N + i
+    spec["model"]["merges"] = [["a" * 2**i, "a" * 2**i] for i in range(12)]
+    with pytest.raises(LoadError, match="longer than 1024 bytes"):
+        Tokenizer(json.dumps(spec))
+
+
+def test_t10_an_unknown_pattern_is_named() -> None:
+    with pytest.raises(LoadError) as caught:
+        Tokenizer(HOSTILE_FILES["backtracking pattern"])
+    assert "(a+)+$" in str(caught.value)
+
+
+def test_t10_known_patterns_open_and_stay_linear() -> None:
+    for pattern in KNOWN_PATTERNS:
+        rust = tokenizers.Tokenizer.from_str(byte_level_bpe().source)
+        split = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+        rust.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+        tokenizer = Tokenizer(rust.to_str())
+        for text in ("a" * 20_000, " " * 20_000, "1a" * 10_000, "'" * 20_000, "\n \n" * 7_000, LEARNED):
+            began = time.monotonic()
+            assert tokenizer.decode(tokenizer.encode(text)).decode() == text
+            assert time.monotonic() - began < 10
+
+
+def test_t10_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each value of the file replaced by each kind of JSON value: an error of ours, or a tokenizer that works."""
+    spec = json.loads(byte_level_bpe(300).source)
+    spec["model"]["vocab"] = {k: v for k, v in spec["model"]["vocab"].items() if v < 260}
+    spec["model"]["merges"] = []
+
+    def places(part: Any, path: tuple[Any, ...] = ()) -> Any:
+        if path[-1:] != ("vocab",):
+            for key in list(part) if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ():
+                yield (*path, key)
+                yield from places(part[key], (*path, key))
+
+    opened = 0
+    for path in list(places(spec)):
+        for value in (None, True, 0, -1, 1.5, "", "x", [], [1], {}, {"type": "x"}, 2**40):
+            wrong = copy.deepcopy(spec)
+            place: Any = wrong
+            for key in path[:-1]:
+                place = place[key]
+            place[path[-1]] = value
+            try:
+                tokenizer = Tokenizer(json.dumps(wrong))
+            except LoadError:
+                continue
+            opened += 1
+            try:
+                tokenizer.decode(tokenizer.encode("a猫 "))
+            except (UsageError, LoadError):
+                pass
+    assert opened > 20
+    capfd.readouterr()
+
+
+def test_f15_files_that_are_none(tmp_path: Path) -> None:
+    cases: dict[str, str] = {"missing": "file_missing", "folder": "file_not_regular", "pipe": "file_not_regular"}
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "huge").open("wb") as stream:
+        stream.truncate(MAX_FILE_BYTES + 1)  # sparse
+    cases["huge"] = "file_too_large"
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    cases["dangling"] = "file_missing"
+    (tmp_path / "latin").write_bytes(b'{"a": "\xe9"}')
+    cases["latin"] = "tokenizer_unreadable"
+    for name, key in cases.items():
+        with pytest.raises(LoadError) as caught:
+            Tokenizer.from_file(tmp_path / name)
+        assert caught.value.key == key, name
+
+
+def test_f13_truncated_anywhere_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
+    source = toy_tokenizer().source
+    for n in range(0, len(source) - 1, 7):
+        with pytest.raises(LoadError):
+            Tokenizer(source[:n])
+
+
+# --- vocabularies manako makes ----------------------------------------------------------------------------------------
+
+
+def test_character_vocabulary_has_start_bytes_then_characters_by_code_point() -> None:
+    tokenizer = train_characters(["ああ\n", "いaa", "う"], min_count=2)
+    assert tokenizer.token_bytes[0] == b"<|endoftext|>" and tokenizer.special_ids == {0}
+    assert list(tokenizer.token_bytes[1:257]) == [bytes([b]) for b in range(256)]
+    assert list(tokenizer.token_bytes[257:]) == [b"a", "あ".encode()]
+    assert len(tokenizer.encode("い")) == 3 and len(tokenizer.encode("あ")) == 1
+
+
+def test_p25_a_corpus_of_nothing_or_one_character() -> None:
+    assert train_characters([], min_count=1).vocab_size == 257
+    assert train_characters(["aaaa"], min_count=2).encode("aba") == [257, 1 + ord("b"), 257]
+
+
+def test_from_characters_keeps_the_order_given() -> None:
+    characters = ["い", " ", "\n", "\0", "\u2581", "Ġ", "😀", "あ", "<"]
+    tokenizer = from_characters(characters)
+    assert tokenizer.encode("".join(characters)) == list(range(9))
+    assert list(tokenizer.token_bytes) == [c.encode() for c in characters]
+    assert tokenizer.special_ids == frozenset() and tokenizer.unknown_id is None
+
+
+def test_t5_a_character_twice_is_refused() -> None:
+    with pytest.raises(LoadError):
+        from_characters(["あ", "い", "あ"])
+
+
+def reference_bpe(data: bytes, merges: list[tuple[int, int]]) -> list[int]:
+    """minbpe's way: the earliest learned pair first, everywhere at once, until none is left."""
+    ids, ranks = list(data), {pair: i for i, pair in enumerate(merges)}
+    while len(ids) > 1:
+        pair = min(zip(ids, ids[1:], strict=False), key=lambda p: ranks.get(p, len(ranks)))
+        if pair not in ranks:
+            break
+        out, i = [], 0
+        while i < len(ids):
+            if tuple(ids[i : i + 2]) == pair:
+                out.append(256 + ranks[pair])
+                i += 2
+            else:
+                out.append(ids[i])
+                i += 1
+        ids = out
+    return ids
+
+
+def learned_merges(count: int) -> tuple[list[bytes], list[tuple[int, int]]]:
+    from collections import Counter
+
+    ids, vocab, merges = list(LEARNED[:90].encode() * 3), [bytes([b]) for b in range(256)], []
+    while len(merges) < count:
+        pairs = Counter(zip(ids, ids[1:], strict=False))
+        pair = next(p for p, _ in pairs.most_common() if vocab[p[0]] + vocab[p[1]] not in vocab)
+        merges.append(pair)
+        vocab.append(vocab[pair[0]] + vocab[pair[1]])
+        ids = reference_bpe(LEARNED[:90].encode() * 3, merges)
+    return vocab, merges
+
+
+def test_from_merges_encodes_as_the_merges_say() -> None:
+    vocab, merges = learned_merges(40)
+    tokenizer = from_merges(vocab, merges)
+    assert list(tokenizer.token_bytes) == vocab
+    for text in (LEARNED[:300], "aaaa", "猫猫猫猫", "", "\r\n\0 \t", *random_texts(300)):
+        assert tokenizer.encode(text) == reference_bpe(text.encode(), merges)
+        assert tokenizer.decode(tokenizer.encode(text)) == text.encode()
+
+
+def test_from_merges_with_two_ways_to_one_token_is_refused() -> None:
+    vocab = [bytes([b]) for b in range(256)]
+    merges = [(97, 98), (256, 99), (98, 99), (97, 258)]  # ab, abc, bc, and abc again
+    with pytest.raises(LoadError):
+        from_merges([*vocab, b"ab", b"abc", b"bc", b"abc"], merges)
