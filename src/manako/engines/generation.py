@@ -1,0 +1,222 @@
+"""The step loop: logits, chain, draw, record; one token at a time, interruptible at any.
+
+Special here: a step is written down before it is shown, so the record of an interrupted run is whole. Columns grow by
+doubling, since a run is often stopped long before its limit.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.errors import ManakoError
+from manako.files import megabytes
+from manako.sampling import Distribution, distribution, draw, uniform
+from manako.trace import (
+    FULL_ROW_LIMIT,
+    PART,
+    PART_COLUMNS,
+    Columns,
+    Header,
+    Listed,
+    SelfCheck,
+    Step,
+    Trace,
+    Vocabulary,
+    step_of,
+)
+
+Logits = npt.NDArray[np.float32]
+
+
+class Session(Protocol):
+    """One text in an engine, with whatever it keeps between two steps."""
+
+    def next_logits(self, ids: Sequence[int]) -> tuple[Logits, int]:
+        """The row [V] that follows the whole text `ids`, and the first token of it that the model saw."""
+        ...
+
+    def uncached_logits(self, ids: Sequence[int]) -> Logits:
+        """The same row computed with nothing kept: the definition that `next_logits` must agree with."""
+        ...
+
+    def first_bad_layer(self, ids: Sequence[int]) -> int:
+        """The first layer whose output is not finite."""
+        ...
+
+
+@dataclass
+class Recorder:
+    """The columns of a record while they grow."""
+
+    vocab_size: int
+    columns: dict[str, npt.NDArray[Any]]
+    length: int = 0
+    worst_sum: float = 0.0
+    """The largest |sum of p - 1| of all steps, p as the draw used it."""
+
+    @classmethod
+    def start(cls, vocab_size: int, stages: int, expected: int) -> "Recorder":
+        """Room for the first steps. Raises ManakoError when a record of `expected` steps cannot fit into memory."""
+        widths = {"logits": vocab_size} if vocab_size <= FULL_ROW_LIMIT else {}
+        columns: dict[str, tuple[str, tuple[int, ...]]] = {
+            "token_id": ("int32", ()),
+            "u": ("float64", ()),
+            "window_start": ("int32", ()),
+            "p": ("float64", ()),
+            "p_model": ("float64", ()),
+            "rank": ("int32", ()),
+        }
+        if widths:
+            columns["logits"] = ("float32", (vocab_size,))
+        else:
+            for name, (dtype, dimensions) in PART_COLUMNS.items():
+                columns[name] = (dtype, ((stages,) if name.startswith("stage_") else (PART,))[: dimensions - 1])
+        step_bytes = sum(np.dtype(d).itemsize * int(np.prod(s)) for d, s in columns.values())
+        available = _available_memory()
+        if available is not None and expected * step_bytes > available:
+            need, free = megabytes(expected * step_bytes), megabytes(available)
+            raise ManakoError("trace_too_large", need=need, free=free)
+        room = max(1, min(expected, 256))
+        return cls(vocab_size, {name: np.empty((room, *shape), dtype=d) for name, (d, shape) in columns.items()})
+
+    def add(self, d: Distribution, token_id: int, u: float, window_start: int) -> None:
+        """Write one step; it counts only once all of it is written."""
+        if self.length == len(self.columns["u"]):
+            self.columns = {n: np.concatenate([a, np.empty_like(a)]) for n, a in self.columns.items()}
+        values: dict[str, Any] = {
+            "token_id": token_id,
+            "u": u,
+            "window_start": window_start,
+            "p": d.p[token_id],
+            "p_model": d.p_model[token_id],
+            "rank": d.rank(token_id),
+        }
+        if "logits" in self.columns:
+            values["logits"] = d.logits
+        else:
+            values |= _part_of(d, token_id)
+        for name, value in values.items():
+            self.columns[name][self.length] = value
+        self.length += 1
+        self.worst_sum = max(self.worst_sum, abs(float(d.p.sum()) - 1))
+
+    def finish(self, prompt_ids: Sequence[int]) -> Columns:
+        """The columns so far."""
+        made = {name: a[: self.length] for name, a in self.columns.items()}
+        part = {name: made.pop(name) for name in PART_COLUMNS if name in made} or None
+        return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, **made)
+
+
+def _part_of(d: Distribution, token_id: int) -> dict[str, Any]:
+    listed = Listed.of(d, PART)
+    top = d.logits.max()
+    outside = np.ones(len(d.logits), dtype=bool)
+    outside[listed.id] = False
+    return {
+        "part_id": listed.id,
+        "part_logit": listed.logit,
+        "part_p": listed.p,
+        "part_p_model": listed.p_model,
+        "part_cut_by": listed.cut_by,
+        "logsumexp": top + np.log(np.exp(d.logits - top).sum()),
+        "rest_p": listed.rest.p,
+        "rest_p_model": listed.rest.p_model,
+        "rest_logit_max": d.logits[outside].max(),
+        "entropy": listed.entropy,
+        "stage_kept": [s.kept for s in d.stages],
+        "stage_removed_mass": [s.removed_mass for s in d.stages],
+        "chosen_logit": d.logits[token_id],
+    }
+
+
+class Generation:
+    """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time."""
+
+    def __init__(
+        self, session: Session, header: Header, prompt_ids: Sequence[int], vocabulary: Vocabulary, end_id: int | None
+    ) -> None:
+        self._session, self._header, self._vocabulary = session, header, vocabulary
+        self._prompt_ids, self._end_id = list(prompt_ids), end_id
+        self._ids = list(prompt_ids)
+        self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), header.max_new_tokens)
+        self._last: Distribution | None = None
+        self._tail = b""  # the last bytes that were made, as many as a stop text could begin in
+        self._end: Literal["length", "stop", "document_end"] | None = None
+
+    def __iter__(self) -> Iterator[Step]:
+        while self.advance():
+            yield step_of(self.record(), self._recorder.length - 1, self._last)
+
+    def advance(self) -> bool:
+        """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""
+        if self._end is None and self._recorder.length >= self._header.max_new_tokens:
+            self._end = "length"
+        if self._end is not None:
+            return False
+        index, seed = self._recorder.length, self._header.seed
+        assert seed is not None  # a generation always has one
+        logits, window_start = self._session.next_logits(self._ids)
+        try:
+            d = distribution(logits, self._header.sampling, self._ids)
+        except ManakoError as error:
+            if error.key != "logits_not_finite":
+                raise
+            layer = self._session.first_bad_layer(self._ids)
+            raise ManakoError("logits_not_finite_at", step=index + 1, layer=layer) from None
+        u = uniform(seed, index)
+        token_id = draw(d, u).token_id
+        self._recorder.add(d, token_id, u, window_start)
+        self._ids.append(token_id)
+        self._last = d
+        if token_id == self._end_id:
+            self._end = "document_end"
+        elif self._header.stop and self._stopped(token_id):
+            self._end = "stop"
+        return True
+
+    def trace(self) -> Trace:
+        """The record so far, with its self-checks. Where the run has not ended, its end reads "interrupted"."""
+        trace = self.record()
+        if not len(trace):
+            return trace
+        again, row = self._last_row_again(trace.columns)
+        finite = np.isfinite(row)
+        error = float(np.abs(again[finite] - row[finite]).max() / max(1.0, np.abs(row[finite]).max()))
+        checks = (
+            SelfCheck("probabilities_sum_to_1", self._recorder.worst_sum, 1e-9),
+            SelfCheck("cached_equals_uncached", error, 1e-5),
+        )
+        return replace(trace, header=replace(trace.header, self_checks=checks))
+
+    def _last_row_again(self, columns: Columns) -> tuple[Logits, Logits]:
+        """(the last row computed with nothing kept, what is on record of it); both whole, or both the part."""
+        before = [*self._prompt_ids, *columns.token_id[:-1].tolist()]
+        again = self._session.uncached_logits(before)
+        if columns.part is None:
+            assert columns.logits is not None  # a record has either whole rows or parts
+            return again, columns.logits[-1]
+        return again[columns.part["part_id"][-1]], columns.part["part_logit"][-1]
+
+    def record(self) -> Trace:
+        """The record so far, without its self-checks: cheap enough to ask for at every step."""
+        header = replace(self._header, end=self._end or "interrupted")
+        return Trace(header, self._recorder.finish(self._prompt_ids), self._vocabulary)
+
+    def _stopped(self, token_id: int) -> bool:
+        """Whether this token completed a stop text, which may have begun in tokens before it."""
+        stops = [s.encode() for s in self._header.stop]
+        made = self._tail + self._vocabulary.join([token_id])
+        self._tail = made[-max(map(len, stops)) :]
+        return any(stop in made for stop in stops)
+
+
+def _available_memory() -> int | None:
+    """Bytes of memory that are free now, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

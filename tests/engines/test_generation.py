@@ -1,0 +1,312 @@
+"""The step loop: ends, stops, interruptions, faults in the weights (F16), and self-checks that can go red."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy import toy_checkpoint, toy_model, toy_tokenizer
+
+import manako
+from manako.engines.generation import Generation, Recorder
+from manako.engines.model import Model
+from manako.engines.numpy_gpt2 import Cache, NumpyGPT2
+from manako.errors import ManakoError
+from manako.sampling import distribution, draw, uniform
+from manako.trace import FULL_ROW_LIMIT
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return toy_model(start_id=None)
+
+
+class Scripted:
+    """A session that makes the model say one token after another: greedy follows the script."""
+
+    def __init__(self, script: list[int], vocab_size: int) -> None:
+        self.script, self.vocab_size, self.prompt_length = script, vocab_size, 0
+
+    def next_logits(self, ids: Any) -> tuple[np.ndarray, int]:
+        return self.uncached_logits(ids), 0
+
+    def uncached_logits(self, ids: Any) -> np.ndarray:
+        row = np.zeros(self.vocab_size, dtype=np.float32)
+        row[self.script[(len(ids) - self.prompt_length) % len(self.script)]] = 9
+        return row
+
+    def first_bad_layer(self, ids: Any) -> int:
+        return 1
+
+
+def scripted(continuation: list[int], monkeypatch: pytest.MonkeyPatch, **settings: Any) -> manako.Trace:
+    """The record of a greedy run that says these tokens in turn."""
+    model = toy_model()
+    session = Scripted(continuation, model.config.vocab_size)
+    session.prompt_length = 1
+    monkeypatch.setattr("manako.engines.model._Session", lambda _: session)
+    return model.trace("私", temperature=0, max_new_tokens=40, **settings)
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_text_across_byte_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = toy_tokenizer().encode("あ龘い")  # 龘 is three byte tokens
+    assert len(tokens) == 5
+    trace = scripted(tokens, monkeypatch, stop=["龘"])
+    assert trace.header.end == "stop" and len(trace) == 4 and trace.text == "私あ龘"
+
+
+def test_stop_text_over_several_tokens_and_the_first_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = scripted(toy_tokenizer().encode("あ。\nい"), monkeypatch, stop=["。\n", "い"])
+    assert trace.header.end == "stop" and trace.text == "私あ。\n" and trace.header.stop == ("。\n", "い")
+
+
+def test_stop_text_in_the_prompt_alone_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = scripted(toy_tokenizer().encode("あい"), monkeypatch, stop=["私"])
+    assert trace.header.end == "length" and len(trace) == 40
+
+
+def test_stop_text_half_prompt_half_generated_does_not_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = scripted(toy_tokenizer().encode("猫い"), monkeypatch, stop=["私猫"])
+    assert trace.header.end == "length"
+
+
+def test_stop_text_with_a_special_token_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = toy_model(start_id=None)  # token 0 is special and does not end the run
+    session = Scripted([*model.tokenizer.encode("a"), 0, 0, *model.tokenizer.encode("b")], model.config.vocab_size)
+    session.prompt_length = 1
+    monkeypatch.setattr("manako.engines.model._Session", lambda _: session)
+    trace = model.trace("私", temperature=0, max_new_tokens=40, stop=["ab"])
+    assert trace.text == "私ab" and trace.header.end == "stop"
+
+
+def test_document_end_is_the_last_token_and_not_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = scripted([*toy_tokenizer().encode("あ"), 0], monkeypatch)
+    assert trace.header.end == "document_end" and trace.columns.token_id.tolist()[-1] == 0 and trace.text == "私あ"
+
+
+def test_length_end_and_calls_after_it(model: Model) -> None:
+    run = model.generate("私", max_new_tokens=2, seed=0)
+    assert [run.advance() for _ in range(4)] == [True, True, False, False]
+    assert run.trace().header.end == "length" and len(run.trace()) == 2
+
+
+def test_an_unfinished_run_is_interrupted_and_can_go_on(model: Model) -> None:
+    run = model.generate("私は", max_new_tokens=40, seed=5)
+    for _ in range(7):
+        run.advance()
+    part = run.trace()
+    assert part.header.end == "interrupted" and len(part) == 7
+    assert {c.name: c.ok for c in part.header.self_checks} == {
+        "probabilities_sum_to_1": True,
+        "cached_equals_uncached": True,
+    }
+    while run.advance():
+        run.trace()  # a record taken at any time disturbs nothing
+    whole = model.trace("私は", max_new_tokens=40, seed=5)
+    assert run.trace().columns.token_id.tolist() == whole.columns.token_id.tolist()
+    np.testing.assert_allclose(run.trace().logits, whole.logits, atol=2e-5)
+
+
+def test_ctrl_c_in_the_middle_of_a_step_keeps_the_steps_before(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=30, seed=5)
+    for _ in range(6):
+        run.advance()
+    attention = NumpyGPT2.attention
+
+    def interrupted(self: NumpyGPT2, i: int, *rest: Any) -> Any:
+        if i == 1:
+            raise KeyboardInterrupt
+        return attention(self, i, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NumpyGPT2, "attention", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.advance()
+    part = run.trace()
+    assert len(part) == 6 and part.header.end == "interrupted" and all(c.ok for c in part.header.self_checks)
+    while run.advance():
+        pass
+    assert (
+        run.trace().columns.token_id.tolist()
+        == model.trace("私は", max_new_tokens=30, seed=5).columns.token_id.tolist()
+    )
+
+
+def test_ctrl_c_between_the_row_and_its_record(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=30, seed=5)
+    for _ in range(6):
+        run.advance()
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("manako.engines.generation.draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.advance()
+    assert len(run.trace()) == 6 and all(c.ok for c in run.trace().header.self_checks)
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+def test_shown_is_used_every_step_is_the_draw_of_its_row(model: Model) -> None:
+    settings: dict[str, Any] = {"temperature": 0.9, "top_k": 20, "top_p": 0.9, "frequency_penalty": 0.3}
+    run = model.generate("私は", max_new_tokens=60, seed=9, **settings)
+    shown = list(run)
+    trace = run.trace()
+    for i, step in enumerate(shown):
+        d = distribution(trace.logits[i], trace.header.sampling, trace.all_ids[: 4 + i])
+        assert draw(d, uniform(9, i)).token_id == step.token_id == trace.steps[i].token_id
+        assert step.chosen.p == trace.columns.p[i] == d.p[step.token_id]
+        assert step.chosen.p_model == trace.columns.p_model[i]
+        assert step.chosen == trace.steps[i].chosen
+    assert manako.verify(trace).rederived == 60
+
+
+def test_n17_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 20, "temperature": 1.1}
+    for seed in range(40):
+        plain = model.trace("猫は", seed=seed, **settings)
+        watched = model.generate("猫は", seed=seed, **settings)
+        for step in watched:
+            repr(step.candidates[:3])
+            step.other(step.candidates[:3])
+        streamed = watched.trace()
+        streamed.save(tmp_path / "t.manako")
+        opened = manako.open(tmp_path / "t.manako")
+        often = model.generate("猫は", seed=seed, **settings)
+        while often.advance():
+            often.trace()
+        expected = plain.columns.token_id.tolist()
+        for other in (streamed, opened, often.trace()):
+            assert other.columns.token_id.tolist() == expected
+
+
+def test_n17_a_larger_limit_changes_no_earlier_token(model: Model) -> None:
+    long = model.trace("猫", max_new_tokens=300, seed=1).columns.token_id  # more than one growth of the columns
+    for n in (1, 255, 256, 257):
+        assert model.trace("猫", max_new_tokens=n, seed=1).columns.token_id.tolist() == long[:n].tolist()
+
+
+def test_a_vocabulary_above_the_limit_keeps_the_first_256(tmp_path: Path) -> None:
+    model = toy_model(vocab_size=FULL_ROW_LIMIT + 1, start_id=None, n_embd=8)
+    trace = model.trace("私は", max_new_tokens=12, temperature=0.7, top_k=50, seed=3)
+    assert not trace.exact and trace.columns.part is not None
+    ids = trace.all_ids.tolist()
+    for i, step in enumerate(trace.steps):
+        row = model.rows(ids[: len(trace.columns.prompt_ids) + i])[-1]
+        d = distribution(row, trace.header.sampling)
+        assert step.candidates[0].id == d.top(1)[0] and len(step.candidates) == 256
+        assert step.chosen.p == pytest.approx(d.p[step.token_id], rel=1e-4)
+        assert step.entropy == pytest.approx(d.entropy, rel=1e-4)
+    trace.save(tmp_path / "t.manako")
+    opened = manako.open(tmp_path / "t.manako")
+    assert opened.text == trace.text and manako.verify(opened).rederived == 12
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+def test_f16_weights_that_overflow_in_a_run_name_step_and_layer() -> None:
+    checkpoint = toy_checkpoint()
+    tensors = {n: t.copy() for n, t in checkpoint.tensors.items()}
+    tensors["h.1.mlp.c_proj.weight"][:] = 3e38  # finite in the file, inf in the run
+    model = Model("toy", toy_checkpoint())
+    model.engine = NumpyGPT2(checkpoint.config, tensors)
+    run = model.generate("私は", max_new_tokens=5, seed=0)
+    with pytest.raises(ManakoError) as caught:
+        run.advance()
+    assert caught.value.key == "logits_not_finite_at" and caught.value.exit_code == 1
+    assert caught.value.values == {"step": "1", "layer": "2"}
+    assert "non-finite logits at step 1, first in layer 2" in str(caught.value)
+    assert len(run.trace()) == 0
+
+
+def test_f16_the_steps_before_an_overflow_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = toy_model(start_id=None)
+    run = model.generate("私は", max_new_tokens=20, seed=0)
+    for _ in range(4):
+        run.advance()
+    with monkeypatch.context() as patch:
+        weights = {
+            n: t * np.float32(np.inf) if n == "h.0.mlp.c_fc.bias" else t for n, t in model.engine.weights.items()
+        }
+        patch.setattr(model.engine, "weights", weights)
+        with pytest.raises(ManakoError, match="at step 5, first in layer 1"):
+            run.advance()
+    trace = run.trace()
+    assert len(trace) == 4 and trace.header.end == "interrupted"
+    assert all(c.ok for c in trace.header.self_checks)
+    assert trace.columns.token_id.tolist() == model.trace("私は", max_new_tokens=4, seed=0).columns.token_id.tolist()
+
+
+def test_no_warning_reaches_the_user_when_weights_overflow() -> None:
+    """Warnings are errors here: the engine must be silent and leave the word to the step loop."""
+    checkpoint = toy_checkpoint()
+    for name in checkpoint.tensors:
+        if name.startswith("ln_") or ".ln_" in name:
+            continue
+        tensors = dict(checkpoint.tensors)
+        tensors[name] = tensors[name] * np.float32(1e38)
+        model = Model("toy", checkpoint)
+        model.engine = NumpyGPT2(checkpoint.config, tensors)
+        try:
+            model.trace("私は", max_new_tokens=2, seed=0)
+        except ManakoError as error:
+            assert error.key == "logits_not_finite_at"
+
+
+# --- self-checks, with their negative controls ------------------------------------------------------------------------
+
+
+def errors_of(run: Generation) -> dict[str, bool]:
+    return {check.name: check.ok for check in run.trace().header.self_checks}
+
+
+def test_self_check_goes_red_when_the_cache_is_broken(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=5, seed=0)
+    session = run._session
+    run.advance()
+    session._cache.k[0, :, 1] += 0.5  # type: ignore[attr-defined]
+    run.advance()
+    assert errors_of(run) == {"probabilities_sum_to_1": True, "cached_equals_uncached": False}
+
+
+def test_self_check_goes_red_when_positions_are_off_by_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = NumpyGPT2.forward
+
+    def off(self: NumpyGPT2, ids: Any, cache: Cache, last_only: bool = True) -> Any:
+        rows = forward(self, ids, cache, last_only)
+        if len(ids) == 1:
+            rows = forward(self, ids, cache, last_only)  # seen twice
+        return rows
+
+    monkeypatch.setattr(NumpyGPT2, "forward", off)
+    run = model.generate("私は", max_new_tokens=4, seed=0)
+    run.advance()
+    run.advance()
+    assert errors_of(run)["cached_equals_uncached"] is False
+
+
+def test_self_check_goes_red_when_probabilities_do_not_add_up(model: Model) -> None:
+    run = model.generate("私は", max_new_tokens=2, seed=0)
+    run.advance()
+    last = run._last
+    assert last is not None
+    wrong = type(last)(last.logits, last.row, last.p_model, last.p * 1.001, last.cut_by, last.stages)
+    run._recorder.add(wrong, 5, 0.5, 0)
+    assert run._recorder.worst_sum == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_recorder_counts_a_step_only_once_it_is_whole(model: Model) -> None:
+    recorder = Recorder.start(5, 1, 3)
+    d = distribution(np.zeros(5), manako.Sampling())
+    with pytest.raises(IndexError):
+        recorder.add(d, 7, 0.5, 0)  # no such token
+    assert recorder.length == 0
+    recorder.add(d, 2, 0.5, 0)
+    assert recorder.finish([1]).token_id.tolist() == [2]

@@ -1,0 +1,171 @@
+"""Scoring: windows that score each token once with enough before it (N5), and losses against brute force."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import toy_model
+
+from manako.engines.model import Model
+from manako.engines.scoring import evaluate, scored_rows, surprisals
+from manako.errors import UsageError
+from manako.sampling import Sampling
+from manako.tokenizer import from_characters
+
+
+class Windows:
+    """Rows that say what they were computed from: (last token seen, tokens seen)."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+
+    def rows(self, ids: Sequence[int]) -> np.ndarray:
+        assert 1 <= len(ids) <= self.context
+        return np.array([[t, n + 1, len(ids)] for n, t in enumerate(ids)], dtype=np.float32)
+
+
+@settings(max_examples=300)
+@given(st.integers(2, 200), st.integers(1, 70))
+def test_n5_every_token_is_scored_once_with_half_a_context_before_it(length: int, context: int) -> None:
+    text = list(range(length))
+    scored = []
+    for part in scored_rows(Windows(context), text, context):
+        assert len(part.targets) == len(part.rows) > 0
+        for target, (last_seen, seen, _) in zip(part.targets.tolist(), part.rows.tolist(), strict=True):
+            assert last_seen == target - 1  # its row follows the token right before it
+            assert seen == target - part.window_start  # and everything from the window's start
+            assert seen >= min(target, (context + 1) // 2)
+            scored.append(target)
+    assert scored == text[1:]
+
+
+@pytest.mark.parametrize("context", [1, 2, 3, 4, 16, 64])
+def test_n5_the_smallest_texts(context: int) -> None:
+    for length in (0, 1):
+        assert list(scored_rows(Windows(context), list(range(length)), context)) == []
+    for length in range(2, 3 * context + 3):
+        assert sum(len(p.targets) for p in scored_rows(Windows(context), list(range(length)), context)) == length - 1
+
+
+def test_n5_windows_are_no_more_than_needed() -> None:
+    parts = list(scored_rows(Windows(64), list(range(1000)), 64))
+    assert len(parts) <= 1 + math.ceil((1000 - 65) / 32)
+
+
+def brute_force(model: Model, ids: Sequence[int]) -> list[float]:
+    """Surprisal in nats of ids[1:], each from a window of its own, in float64 with Python's fsum."""
+    context, found = model.config.block_size, []
+    starts = {}
+    for part in scored_rows(Windows(context), range(len(ids)), context):
+        starts |= {int(t): part.window_start for t in part.targets}
+    for i in range(1, len(ids)):
+        row = model.rows(ids[starts[i] : i])[-1].astype(np.float64).tolist()
+        top = max(row)
+        found.append(top + math.log(math.fsum(math.exp(v - top) for v in row)) - row[ids[i]])
+    return found
+
+
+@pytest.mark.parametrize("context", [1, 2, 5, 16])
+def test_n5_evaluate_equals_brute_force(context: int) -> None:
+    model = toy_model(block_size=context)
+    text = "私は猫。犬かも、いいえ龘😀\n" * 4
+    ids = [0, *model.tokenizer.encode(text)]
+    nats = brute_force(model, ids)
+    result = model.evaluate(text)
+    assert result.tokens == len(ids) - 1 and result.characters == len(text)
+    assert result.loss == pytest.approx(math.fsum(nats) / len(nats), rel=1e-6)
+    assert result.perplexity == pytest.approx(math.exp(result.loss), rel=1e-12)
+    assert result.bits_per_character == pytest.approx(math.fsum(nats) / math.log(2) / len(text), rel=1e-6)
+    assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / len(text.encode()), rel=1e-6)
+
+
+def test_n5_without_a_start_token_the_first_token_is_context_alone() -> None:
+    tokenizer = from_characters("あいう。")
+    model = toy_model(tokenizer)
+    text = "いあう。あ" * 5
+    ids = tokenizer.encode(text)
+    nats = brute_force(model, ids)
+    result = model.evaluate(text)
+    assert (result.tokens, result.characters) == (24, 24)
+    assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / 72, rel=1e-6)
+    trace = model.score(text)
+    assert len(trace) == 24 and trace.columns.prompt_ids.tolist() == ids[:1] and trace.text == text
+    assert trace.header.prompt == "い"
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_n5_the_record_of_a_score_holds_the_row_rank_and_surprisal_of_each_token(start: bool) -> None:
+    tokenizer = None if start else from_characters("あいう。")
+    model = toy_model(tokenizer)
+    text = "いあう。あ" * 6  # longer than the context of 16
+    ids = ([0] if start else []) + model.tokenizer.encode(text)
+    trace = model.score(text)
+    assert len(trace) == len(ids) - 1 and trace.columns.token_id.tolist() == ids[1:]
+    assert trace.header.kind == "score" and trace.header.end == "text" and trace.header.seed is None
+    nats = brute_force(model, ids)
+    for i, step in enumerate(trace.steps):
+        window = ids[step.window_start : i + 1]
+        assert len(window) >= min(i + 1, 8)
+        row = model.rows(window)[-1]
+        np.testing.assert_allclose(trace.logits[i], row, atol=1e-5)
+        kept = trace.logits[i]
+        chosen = ids[i + 1]
+        order = sorted(range(len(kept)), key=lambda j: (-kept[j], j))
+        assert step.chosen.rank == order.index(chosen) + 1
+        assert step.surprisal == pytest.approx(nats[i] / math.log(2), rel=1e-5)
+        assert step.u is None and step.chosen.id == chosen
+    assert trace.header.sampling == Sampling()
+
+
+def test_n5_evaluate_and_the_record_agree() -> None:
+    model, text = toy_model(), "私は猫。犬かも、いいえ" * 5
+    bits = sum(step.surprisal for step in model.score(text))
+    assert model.evaluate(text).bits_per_character == pytest.approx(bits / len(text), rel=1e-9)
+
+
+@pytest.mark.parametrize("text", ["", "あ"])
+def test_p14_nothing_to_score_says_so(text: str) -> None:
+    model = toy_model(from_characters("あいう。"))
+    for call in (model.score, model.evaluate):
+        with pytest.raises(UsageError) as caught:
+            call(text)
+        assert caught.value.key == "score_too_short" and caught.value.exit_code == 2
+
+
+def test_n5_one_token_is_enough_with_a_start_token() -> None:
+    model = toy_model()
+    assert len(model.score("あ")) == 1 and model.evaluate("あ").characters == 1
+    with pytest.raises(UsageError):
+        model.score("")
+
+
+def test_n5_a_token_that_the_tokenizer_put_in_front_counts_no_character() -> None:
+    """A Metaspace tokenizer writes " a" for "a": one token stands before all characters, and none is skipped."""
+    import json
+
+    from manako.tokenizer import Tokenizer
+
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    spec = json.loads(from_characters(["\u2581", "a", "b"]).source)
+    spec["pre_tokenizer"] = spec["decoder"] = metaspace
+    model = toy_model(Tokenizer(json.dumps(spec)))
+    assert model.tokenizer.decode(model.tokenizer.encode("a")) == b" a"
+    result = model.evaluate("a")
+    assert (result.tokens, result.characters) == (1, 1) and math.isfinite(result.bits_per_byte)
+
+
+def test_surprisals_of_huge_and_cut_logits() -> None:
+    rows = np.array([[1000.0, -1000.0], [0.0, -np.inf]])
+    assert surprisals(rows, np.array([1, 0])).tolist() == [2000.0, 0.0]
+
+
+def test_n5_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
+    class Sure:
+        def rows(self, ids: Sequence[int]) -> np.ndarray:
+            return np.tile(np.array([[2000.0, 0.0]], dtype=np.float32), (len(ids), 1))
+
+    result = evaluate(Sure(), [0, 1, 1], 4, "ab", "")
+    assert result.loss == 2000 and result.perplexity == math.inf
