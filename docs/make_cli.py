@@ -1,0 +1,50 @@
+"""Write docs/cli.md from the --help of every command, in English, 80 columns wide; a test compares it.
+
+python docs/make_cli.py
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from manako.cli import COMMANDS
+
+PAGE = Path(__file__).with_name("cli.md")
+HEAD = """# Commands
+
+This page is what `--help` prints, written by `python docs/make_cli.py`. `manako` and `python -m manako` are the same.
+
+Data goes to stdout, everything else to stderr. Every error is one line with a stable code, such as
+`manako: seed must be a whole number from 0 to 2^64 - 1, got -1 [E-SEED]`.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | done |
+| 1 | a failure while doing what was asked |
+| 2 | what was asked makes no sense: a value out of range, a wrong name |
+| 3 | a model, record or text that cannot be read, or must not be trusted |
+| 4 | the source cannot give what was asked |
+| 5 | an optional dependency is not installed; the message has the line that installs it |
+| 130 | interrupted by Ctrl-C; what was made before is shown, and saved where `--save` was given |
+
+`NO_COLOR`, `FORCE_COLOR`, `COLUMNS`, `TERM=dumb` and the locale are honoured; `--color` and `--lang` come before them.
+`MANAKO_AMBIGUOUS_WIDTH=1` or `2` says how many cells your terminal gives to `█`, where asking it does not help.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(section(words) for words in ([], *([name] for name in COMMANDS)))
+
+
+def section(words: list[str]) -> str:
+    """One command's help, as it is printed."""
+    command = [sys.executable, "-m", "manako", *words, "--help", "--lang", "en"]
+    plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
+    made = subprocess.run(command, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    return f"\n## {' '.join(['manako', *words])}\n\n```\n{made.stdout.rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,198 @@
+"""The command line: a table of commands, each imported only when it is called.
+
+Special here: the table holds what `manako --help` prints, so that help needs neither NumPy nor rich. All errors end in
+`main`: one line on stderr in the user's language, with a stable code, and the exit code of docs/cli.md.
+"""
+
+import contextlib
+import difflib
+import errno
+import io
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, TypeVar
+
+import click
+
+from manako import __version__, messages
+from manako.errors import LONGEST_VALUE, ManakoError, UsageError
+
+COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
+    "watch": "manako.cli.watch",
+    "compare": "manako.cli.compare",
+    "view": "manako.cli.view",
+    "verify": "manako.cli.verify",
+    "train": "manako.cli.train",
+    "eval": "manako.cli.eval",
+    "import": "manako.cli.import_",
+}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout; files have their own errors
+MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and not to print its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        return import_module(module).command if module else None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in COMMANDS:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            near = f" ({close[0]}?)" if close else ""
+            raise UsageError("cli_no_such_command", name=args[0], near=near, known=", ".join(COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section(say("cli.commands")):
+            formatter.write_dl([(name, say(f"cli.{name}")) for name in COMMANDS])
+
+
+def chosen_language(arguments: Sequence[str]) -> str:
+    """The language of this call: --lang wherever it stands, then the locale, then English."""
+    for n, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--lang":
+            value = value or (arguments[n + 1] if n + 1 < len(arguments) else "")
+            if value in messages.LANGUAGES:
+                return value
+    return messages.language(os.environ)
+
+
+def say(key: str, **values: object) -> str:
+    """A sentence in the language of this call, for help texts and stderr."""
+    return messages.text(key, chosen_language(sys.argv[1:]), **values)
+
+
+def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"manako {__version__}")
+        ctx.exit()
+
+
+def common_options(command: F) -> F:
+    """--lang and --debug; both are read before any command runs, so the command itself never sees them."""
+    for option in (
+        click.option("--debug", is_flag=True, expose_value=False, help=say("option.debug")),
+        click.option("--lang", type=click.Choice(messages.LANGUAGES), expose_value=False, help=say("option.lang")),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=LazyGroup, help=say("cli.about"), context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help=say("cli.version")
+)
+@common_options
+def group() -> None: ...
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    lang = chosen_language(arguments)
+    _prepare_streams()
+    try:
+        code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
+        sys.stdout.flush()
+    except ManakoError as error:
+        code = complain(error.text(lang), error.code, error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        usage = usage_error(error, arguments)
+        code = complain(usage.text(lang), usage.code, usage.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        hush()  # a reader that does not read on must not keep the process from ending
+        code = complain(messages.text("cli.interrupted", lang), None, 130)
+    except BrokenPipeError:
+        code = hush()
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            hush()
+            code = complain(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT", 1)
+        else:
+            said = messages.text("cli.unexpected", lang, error=f"{type(error).__name__}: {str(error)[:LONGEST_VALUE]}")
+            code = complain(said, "E-UNEXPECTED", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _prepare_streams() -> None:
+    """Never a traceback for a glyph that the terminal lacks, nor where a stream is closed from the start."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False)
+            setattr(sys, name, nowhere)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def hush() -> int:
+    """Nobody reads stdout any more: let the rest go nowhere, or Python stalls or complains when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):  # it has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def complain(message: str, code: str | None, exit_code: int) -> int:
+    """One line on stderr."""
+    with contextlib.suppress(OSError):
+        print(f"manako: {safe(message)}" + (f" [{code}]" if code else ""), file=sys.stderr)  # noqa: T201
+    return exit_code
+
+
+def tell(message: str) -> None:
+    """One line on stdout."""
+    click.echo(safe(message))
+
+
+def safe(message: str) -> str:
+    """One line in which nothing moves a cursor, changes direction, or hides: file names and such may hold anything.
+
+    >>> safe("a\\x1b[2J\\u202eb\\n")
+    'a\\\\x1b[2J\\\\u202eb\\\\n'
+    """
+    shown, marks = "", 0
+    for ch in message:
+        marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
+        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW
+        shown += ch if visible else ch.encode("unicode_escape").decode()
+    return shown
+
+
+def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
+    """click's own complaints as ours, with the nearest name where one is close."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption):
+        near = f" ({', '.join(sorted(error.possibilities))}?)" if error.possibilities else ""
+        return UsageError("cli_no_such_option", name=error.option_name, near=near)
+    if isinstance(error, click.MissingParameter):
+        name = error.param.human_readable_name if error.param else error.param_hint
+        return UsageError("cli_missing", name=name, command=context.command_path if context else "manako")
+    if isinstance(error, click.BadOptionUsage):
+        has_one = any(a.startswith(f"{error.option_name}=") for a in arguments)
+        return UsageError("cli_takes_no_value" if has_one else "cli_needs_value", name=error.option_name)
+    if isinstance(error, click.BadParameter) and error.param is not None:
+        if isinstance(error.param.type, click.Choice):
+            choices = ", ".join(error.param.type.choices)
+            return UsageError("cli_choice", name=error.param.opts[0], choices=choices)
+        return UsageError("cli_bad_value", name=error.param.opts[0], reason=error.message)
+    if type(error) is click.UsageError and (extra := re.search(r"\((.*)\)$", error.message, re.S)):
+        return UsageError("cli_extra", given=extra[1])
+    return UsageError("cli_usage", reason=error.format_message())

@@ -1,0 +1,29 @@
+"""`manako eval`: how well a model predicts a text."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from manako.cli import common_options, say, tell
+from manako.cli.options import model_option
+from manako.cli.output import print_json
+from manako.corpus.documents import document
+from manako.engines.model import load
+from manako.files import read_regular
+
+
+@click.command("eval", help=say("help.eval"))
+@model_option
+@click.option("--data", required=True, type=click.Path(path_type=Path), metavar="FILE", help=say("option.eval_data"))
+@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@common_options
+def command(ref: str, data: Path, as_json: bool) -> None:
+    text = document(str(data), read_regular(data)).text
+    result = load(ref).evaluate(text)
+    if as_json:
+        print_json(asdict(result))
+        return
+    for name, value in asdict(result).items():
+        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        tell(say(f"eval.{name}", value=shown))

@@ -1,0 +1,37 @@
+"""`manako view`: replay a saved trace, without its model."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+import manako
+from manako.cli import say
+from manako.cli.options import Number, check_top, look_options
+from manako.cli.output import Screen, print_json
+from manako.errors import UsageError
+from manako.views.document import trace_document
+from manako.views.terminal import characters, header_lines, step_lines, trace_lines
+
+
+@click.command("view", help=say("help.view"))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--step", type=Number(True, "view_step_number"), metavar="N", help=say("option.step"))
+@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@look_options
+def command(file: Path, step: int | None, as_json: bool, **rest: Any) -> None:
+    top = check_top(rest["top"])
+    trace = manako.open(file)
+    if step is not None and not 1 <= step <= len(trace):
+        raise UsageError("view_step" if len(trace) else "view_no_steps", got=step, last=len(trace))
+    chosen = range(len(trace)) if step is None else [step - 1]
+    if as_json:
+        document = trace_document(trace, top)
+        print_json(document | {"steps": [document["steps"][i] for i in chosen]})
+        return
+    screen = Screen(top, rest["plain"], rest["color"])
+    if step is None:
+        screen.lines(trace_lines(trace, screen.look))
+        return
+    screen.lines(header_lines(trace.header, screen.look))
+    screen.lines(step_lines(trace.steps[step - 1], screen.look, characters(trace).get(step - 1)))

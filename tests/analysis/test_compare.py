@@ -1,0 +1,95 @@
+"""Several temperatures on the same luck: the same u, the right step of divergence, and nothing compared beyond it."""
+
+import numpy as np
+import pytest
+from golden import golden_trace
+from toy import toy_model
+
+import manako
+from manako.analysis.compare import Comparison, compare
+from manako.engines.model import Model
+from manako.errors import UsageError
+from manako.sampling import Sampling
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return toy_model()
+
+
+def tokens(comparison: Comparison) -> list[list[int]]:
+    return [trace.columns.token_id.tolist() for trace in comparison.traces]
+
+
+def test_all_runs_have_the_same_luck(model: Model) -> None:
+    found = manako.compare(model, "私は", temperatures=(0.3, 0.8, 1.2), seed=5, max_new_tokens=8)
+    assert found.temperatures == (0.3, 0.8, 1.2)
+    assert [trace.header.sampling.temperature for trace in found.traces] == [0.3, 0.8, 1.2]
+    shortest = min(map(len, found.traces))
+    for trace in found.traces:
+        assert trace.columns.u[:shortest].tolist() == found.traces[0].columns.u[:shortest].tolist()
+        assert trace.header.seed == 5
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_diverged_at_is_the_first_difference(model: Model, seed: int) -> None:
+    found = compare(model, "猫", temperatures=(0.2, 0.9, 2.0), seed=seed, max_new_tokens=6)
+    each = tokens(found)
+    expected = next((i for i, column in enumerate(zip(*each, strict=False)) if len(set(column)) > 1), None)
+    assert found.diverged_at == expected
+    last = len(each[0]) - 1 if expected is None else expected
+    for index in range(last + 1):
+        steps = found.steps(index)
+        assert len({step.bytes_before for step in steps}) == 1 and len({step.u for step in steps}) == 1
+        rows = [trace.logits[index] for trace in found.traces]  # the same text before: the same row
+        assert all(np.array_equal(row, rows[0]) for row in rows)
+    with pytest.raises(
+        UsageError, match=f"step {last + 2} cannot be compared; the runs have one text up to step {last + 1}"
+    ):
+        found.steps(last + 1)
+    with pytest.raises(UsageError):
+        found.steps(-1)
+
+
+def test_equal_temperatures_never_part(model: Model) -> None:
+    found = compare(model, "あ", temperatures=(0.8, 0.8), seed=1, max_new_tokens=10)
+    assert found.diverged_at is None and tokens(found)[0] == tokens(found)[1]
+
+
+def test_temperature_zero_is_greedy_beside_others(model: Model) -> None:
+    found = compare(model, "あ", temperatures=(0, 1.0), seed=2, max_new_tokens=5)
+    assert found.temperatures == (0.0, 1.0)
+    for i, trace in enumerate(found.traces[:1]):
+        assert all(trace.logits[j].argmax() == t for j, t in enumerate(trace.columns.token_id)), i
+
+
+def test_nothing_to_draw(model: Model) -> None:
+    found = compare(model, "あ", temperatures=(0.5, 1.0), max_new_tokens=0)
+    assert found.diverged_at is None and [len(t) for t in found.traces] == [0, 0]
+    with pytest.raises(UsageError):
+        found.steps(0)
+
+
+def test_a_run_that_ends_early_has_parted_there() -> None:
+    """The first run ends its document at step 2 (counted from 0); the other goes on."""
+    short, long = golden_trace(3), golden_trace(6)
+    short.columns.token_id[2] = 0
+    assert Comparison((0.5, 1.0), (short, long)).diverged_at == 2
+
+
+def test_other_settings_reach_every_run(model: Model) -> None:
+    found = compare(model, "あ", temperatures=(0.5, 1.5), seed=0, max_new_tokens=4, top_k=3, stop=("zzz",))
+    assert {trace.header.sampling.top_k for trace in found.traces} == {3}
+    assert {trace.header.stop for trace in found.traces} == {("zzz",)}
+    assert found.traces[1].header.sampling == Sampling(temperature=1.5, top_k=3)
+
+
+@pytest.mark.parametrize(("temperatures", "got"), [((), 0), ((0.8,), 1)])
+def test_fewer_than_two_temperatures(model: Model, temperatures: tuple[float, ...], got: int) -> None:
+    with pytest.raises(UsageError, match=f"at least two temperatures, got {got}"):
+        compare(model, "あ", temperatures=temperatures)
+
+
+def test_a_temperature_that_makes_no_sense(model: Model) -> None:
+    with pytest.raises(UsageError, match="temperature must be 0 or a positive finite number such as 0.8, got -1"):
+        compare(model, "あ", temperatures=(0.8, -1))

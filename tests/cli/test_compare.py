@@ -1,0 +1,51 @@
+"""`manako compare`: one prompt, one luck, several temperatures; text or JSON."""
+
+import json
+import re
+
+from commands import Run
+
+import manako
+
+
+def test_json_holds_whole_runs(run: Run, ref: str) -> None:
+    words = ("compare", "あ", "-m", ref, "-t", "0.3", "-t", "1.5", "--seed", "4", "-n", "8", "--json")
+    found = run(*words)
+    assert (found.code, found.err) == (0, "")
+    document = json.loads(found.out)
+    assert list(document) == ["schema", "diverged_at", "runs"] and document["schema"] == "manako.comparison/1"
+    expected = manako.compare(manako.load(ref), "あ", temperatures=(0.3, 1.5), seed=4, max_new_tokens=8)
+    assert document["diverged_at"] == expected.diverged_at
+    for shown, trace in zip(document["runs"], expected.traces, strict=True):
+        assert shown["sampling"]["temperature"] == trace.header.sampling.temperature
+        assert [s["chosen"]["id"] for s in shown["steps"]] == trace.columns.token_id.tolist()
+        assert [s["u"] for s in shown["steps"]] == trace.columns.u.tolist()
+    assert run(*words, "--lang", "ja").out == found.out
+
+
+def test_three_temperatures_without_being_told(run: Run, toy: str) -> None:
+    found = run("compare", "あ", "-m", toy, "--seed", "4", "-n", "5")
+    assert found.code == 0 and "temperature 0.3 / 0.8 / 1.2; seed 4" in found.out
+    assert re.findall(r"^T=([\d.]+) ", found.out, re.M) == ["0.3", "0.8", "1.2"]
+
+
+def test_a_fresh_seed_is_shared_and_shown(run: Run, toy: str) -> None:
+    document = json.loads(run("compare", "あ", "-m", toy, "-n", "3", "--json").out)
+    assert len({r["seed"] for r in document["runs"]}) == 1
+    assert re.search(r"seed \d+", run("compare", "あ", "-m", toy, "-n", "1").out)
+
+
+def test_other_stages_apply_to_all(run: Run, toy: str) -> None:
+    found = run("compare", "あ", "-m", toy, "-t", "0", "-t", "1", "--top-k", "3", "-n", "3", "--seed", "1")
+    assert "chain in this order: temperature 0 / 1 > top_k 3; seed 1" in found.out and " cut" in found.out
+
+
+def test_notices_stand_on_stderr(run: Run, toy: str) -> None:
+    found = run("compare", "あ" * 30, "-m", toy, "-n", "2", "--json")
+    assert found.err == "manako: the prompt has 30 tokens, the model sees the last 16\n"
+    json.loads(found.out)
+
+
+def test_nothing_asked(run: Run, toy: str) -> None:
+    found = run("compare", "あ", "-m", toy, "-n", "0")
+    assert found.code == 0 and "All runs took the same tokens." in found.out

@@ -1,0 +1,185 @@
+"""F28, F29, P35: Ctrl-C, a second one, a stop and a kill, sent to real processes at moments that their output tells."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import MANAKO, environment
+from toy import write_toy
+
+import manako
+from manako.cli.watch import Interrupts
+from manako.tokenizer import from_characters
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+Process = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that never ends its document, since it has no token for that."""
+    folder = tmp_path_factory.mktemp("endless") / "model"
+    write_toy(folder, from_characters("あいうえおかきくけこ"))
+    return str(folder)
+
+
+def start(*words: str) -> Process:
+    command = [*MANAKO, "watch", "あ", "-n", "1000000", "--seed", "1", "--lang", "en", *words]
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def read_until(process: Process, found: Callable[[str], bool]) -> str:
+    assert process.stdout
+    text = ""
+    while not found(text):
+        line = process.stdout.readline()
+        assert line, text  # it ended before
+        text += line
+    return text
+
+
+def finish(process: Process) -> tuple[str, str]:
+    """The rest of both outputs; not by communicate(), which passes over what readline() has already buffered."""
+    assert process.stdout and process.stderr
+    watchdog = threading.Timer(60, process.kill)  # one that does not end must be a failure, not a hang
+    watchdog.start()
+    try:
+        with process:
+            return process.stdout.read(), process.stderr.read()
+    finally:
+        watchdog.cancel()
+
+
+def check_interrupted(model: str, path: Path, moment: Callable[[str], bool]) -> None:
+    process = start("-m", model, "--save", str(path))
+    before = read_until(process, moment)
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert process.returncode == 130
+    trace = manako.open(path)
+    first, second = err.splitlines()
+    assert first == "manako: interrupted" and second.startswith(f"manako: saved {path} (")
+    assert trace.header.end == "interrupted" and 0 < len(trace) < 1_000_000
+    shown = before + out
+    assert shown.count("--- Step ") == shown.count(">>> chosen") == len(trace)  # no step is shown in part
+    end = shown.split("The whole text:\n")[1]
+    assert end.startswith(trace.text + "\n") and f"Interrupted after {len(trace)} tokens." in end
+    assert manako.verify(trace).failure is None
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def at_step(number: int) -> Callable[[str], bool]:
+    return lambda text: f"--- Step {number} ---" in text
+
+
+def test_f28_ctrl_c_keeps_and_prints_what_there_is(endless: str, tmp_path: Path) -> None:
+    check_interrupted(endless, tmp_path / "a.manako", at_step(3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [*range(1, 29), 100, 700])
+def test_f28_ctrl_c_at_thirty_moments(endless: str, tmp_path: Path, number: int) -> None:
+    moment = at_step((number + 1) // 2) if number < 29 else at_step(number)
+    inside = number % 2 == 0  # in the middle of a step's lines as well
+    check_interrupted(
+        endless, tmp_path / "a.manako", lambda text: moment(text) and (not inside or text[-5:] == "----\n")
+    )
+
+
+def test_f28_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.manako"
+    process = start("-m", endless, "--jsonl", "--save", str(path))
+    before = read_until(process, lambda text: text.count("\n") == 4)
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert process.returncode == 130 and err.startswith("manako: seed 1\nmanako: interrupted\nmanako: saved ")
+    steps = [json.loads(line) for line in (before + out).splitlines()]
+    assert [s["chosen"]["id"] for s in steps] == manako.open(path).columns.token_id.tolist()
+
+
+def test_f29_a_kill_leaves_no_file_and_whole_lines(endless: str, tmp_path: Path) -> None:
+    process = start("-m", endless, "--jsonl", "--save", str(tmp_path / "a.manako"))
+    before = read_until(process, lambda text: text.count("\n") == 4)
+    process.kill()
+    out, _ = finish(process)
+    lines = (before + out).split("\n")
+    assert all(json.loads(line)["index"] == n for n, line in enumerate(lines[:-1]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_waiting_for_a_prompt(endless: str) -> None:
+    command = [*MANAKO, "watch", "-", "-m", endless]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment(), text=True, **pipes)
+    assert process.stdin
+    blocked = Path(f"/proc/{process.pid}/wchan")
+    if not blocked.exists():
+        pytest.skip("no /proc to see that it waits")
+    while "pipe" not in blocked.read_text():
+        pause()
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert finish(process)[1] == "\nmanako: interrupted\n" and process.returncode == 130
+
+
+def test_p35_a_second_ctrl_c_ends_at_once(endless: str, tmp_path: Path) -> None:
+    """Nobody reads its output, so it cannot finish the step in hand; the second one must get through nevertheless."""
+    process = start("-m", endless, "--save", str(tmp_path / "a.manako"))
+    assert process.stdout
+    waiting, still = 0, 0
+    while still < 25:  # the pipe is full once nothing has been added for half a second
+        before, waiting = waiting, pending(process.stdout.fileno())
+        still = still + 1 if waiting == before > 32_768 else 0
+        pause()
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):  # noted; and two at the same moment would count as one
+        process.wait(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    _, err = finish(process)
+    assert err.endswith("manako: interrupted\n") and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def pause() -> None:
+    select.select([], [], [], 0.02)
+
+
+def pending(descriptor: int) -> int:
+    import array
+    import fcntl
+    import termios
+
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_p35_stopped_and_continued(endless: str) -> None:
+    process = start("-m", endless, "-n", "40")
+    before = read_until(process, at_step(2))
+    process.send_signal(signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    process.send_signal(signal.SIGCONT)
+    out, err = finish(process)
+    assert (process.returncode, err) == (0, "") and (before + out).count(">>> chosen") == 40
+
+
+def test_the_handlers_come_and_go() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        assert not interrupts.seen
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.seen
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before

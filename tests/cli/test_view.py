@@ -1,0 +1,155 @@
+"""`manako view` and `manako verify`: a record opens without its model, one step or all, and a changed one is found."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import Run
+from golden import golden_score, golden_trace, large_generation
+
+import manako
+from manako.trace import SelfCheck
+
+
+def test_one_step(run: Run, saved: Path) -> None:
+    whole, second = run("view", saved), run("view", saved, "--step", "2")
+    assert second.code == 0 and second.out.count("--- Step") == 1 and "--- Step 2 ---" in second.out
+    block = second.out.split("--- Step 2 ---")[1]
+    assert block in whole.out and "The whole text" not in block
+    document = json.loads(run("view", saved, "--step", "2", "--json").out)
+    assert [s["index"] for s in document["steps"]] == [1]
+    assert document["text"] == json.loads(run("view", saved, "--json").out)["text"]
+
+
+@pytest.mark.parametrize("step", ["0", "5", "-1", "99999999999999999999"])
+def test_p33_step_outside(run: Run, saved: Path, step: str) -> None:
+    found = run("view", saved, "--step", step)
+    assert (found.code, found.out) == (2, "")
+    assert found.err == f"manako: --step must lie between 1 and 4, got {step} [E-VIEW-STEP]\n"
+
+
+def test_p33_step_that_is_no_number(run: Run, saved: Path) -> None:
+    assert (
+        run("view", saved, "--step", "1.5").err
+        == "manako: --step must be a whole number, got 1.5 [E-VIEW-STEP-NUMBER]\n"
+    )
+    assert "write 2" in run("view", saved, "--step", "２").err
+
+
+def test_p33_a_record_of_nothing(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "empty.manako"
+    golden_trace(0).save(path)
+    found = run("view", path)
+    assert found.code == 0 and "Nothing was generated." in found.out
+    step = run("view", path, "--step", "1")
+    assert (step.code, step.out) == (2, "")
+    assert step.err == "manako: this trace has no steps, so there is no step 1; leave --step out [E-VIEW-NO-STEPS]\n"
+
+
+def test_the_model_is_not_needed(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.manako"
+    golden_trace().save(path)  # its model never existed
+    assert run("view", path).code == 0
+
+
+def test_a_score_opens(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "score.manako"
+    golden_score().save(path)
+    found = run("view", path)
+    assert found.code == 0 and ">>> the text has:" in found.out and "draw u" not in found.out
+    assert run("verify", path).out.startswith("5 of 5 tokens scored again")
+
+
+def test_self_checks_of_a_stranger_are_shown(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.manako"
+    golden_trace(1, self_checks=(SelfCheck("some_new_check\x1b[2J", 2.0, 1.0),)).save(path)
+    found = run("view", path)
+    assert found.code == 0 and "SELF-CHECK FAILED some_new_check\\x1b[2J: error 2.0e+00" in found.out
+    verified = run("verify", path)
+    assert verified.code == 1 and "some_new_check\\x1b[2J" in verified.err
+
+
+def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
+    found = run("verify", saved)
+    assert found.code == 0 and found.err == ""
+    assert found.out.startswith(
+        "4 of 4 tokens drawn again from the record, all the same (largest error of a probability "
+    )
+    document = json.loads(run("verify", saved, "--json").out)
+    assert document == {
+        "schema": "manako.verification/1",
+        "ok": True,
+        "steps": 4,
+        "rederived": 4,
+        "unverifiable": 0,
+        "failure": None,
+        "largest_error": document["largest_error"],
+    }
+
+
+def test_p32_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:
+    trace = golden_trace()
+    drawn = trace.steps[4].chosen
+    other = trace.steps[4].candidates[2 if drawn.rank == 1 else 0]  # as if luck had chosen another one
+    columns = {name: getattr(trace.columns, name).copy() for name in ("token_id", "rank", "p", "p_model")}
+    for name, value in zip(columns, (other.id, other.rank, other.p, other.p_model), strict=True):
+        columns[name][4] = value
+    path = tmp_path / "changed.manako"
+    replace(trace, columns=replace(trace.columns, **columns)).save(path)
+    found = run("verify", path)
+    assert (found.code, found.out) == (1, "")
+    assert found.err == (
+        f"manako: step 5 does not follow from the record: it says token {other.id}, "
+        f"derived again is {drawn.id} [E-VERIFY]\n"
+    )
+    document = run("verify", path, "--json")
+    assert document.code == 1 and json.loads(document.out)["failure"] == [4, other.id, drawn.id]
+    assert run("view", path).code == 0  # it shows what the file says
+
+
+@pytest.mark.parametrize("name", ["rank", "p", "p_model", "u"])
+def test_p32_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, name: str) -> None:
+    trace = golden_trace()
+    column = getattr(trace.columns, name).copy()
+    column[4] = column[4] % 12 + 1 if name == "rank" else column[4] * 0.999
+    path = tmp_path / "changed.manako"
+    replace(trace, columns=replace(trace.columns, **{name: column})).save(path)
+    found = run("verify", path)
+    assert (found.code, found.out) == (1, "")
+    assert (
+        found.err == "manako: step 5: its recorded u, rank or probability does not follow from the record [E-VERIFY]\n"
+    )
+
+
+def test_p32_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "part.manako"
+    generation = large_generation()
+    list(generation)
+    trace = generation.trace()
+    trace.save(path)
+    outside = int((trace.columns.rank > 256).sum())
+    assert outside
+    found = run("verify", path)
+    assert found.code == 0
+    assert f"{outside} draws fell outside the candidates on record and cannot be checked" in found.out
+    assert run("view", path).code == 0
+
+
+def test_a_damaged_file_is_refused(run: Run, saved: Path) -> None:
+    data = bytearray(saved.read_bytes())
+    data[-7] ^= 1
+    saved.write_bytes(data)
+    for command in ("view", "verify"):
+        found = run(command, saved)
+        assert (found.code, found.out) == (3, "") and found.err.endswith("[E-TRACE-DAMAGED]\n")
+        assert found.err.count("\n") == 1
+
+
+def test_numbers_survive_the_file(run: Run, saved: Path) -> None:
+    document, trace = json.loads(run("view", saved, "--json").out), manako.open(saved)
+    for record, step in zip(document["steps"], trace, strict=True):
+        shown = {c["id"]: c["p"] for c in record["candidates"]}
+        assert all(shown[c.id] == c.p for c in step.candidates[:10])
+        assert np.float32(record["candidates"][0]["logit"]) == trace.logits[step.index, record["candidates"][0]["id"]]
