@@ -1,0 +1,81 @@
+"""Draw the pictures of the README from real commands: their coloured output, cell by cell, in an SVG.
+
+    python docs/make_pictures.py
+
+Every character is placed by its display width, since a browser's fonts give kanji any width they like.
+"""
+
+import os
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.segment import Segment
+from rich.text import Text
+
+HERE = Path(__file__).parent / "images"
+COLUMNS = 82
+PICTURES = {  # name -> (command, lines of its output)
+    "watch-ja": ("watch 私は -n 2 --seed 105 --lang ja", 25),
+    "watch-en": ("watch 私は -n 2 --seed 105 --lang en", 25),
+    "compare-ja": ("compare 吾輩は猫 -n 16 --seed 2 --lang ja", 60),
+}
+CELL, LINE, SIZE, MARGIN = 8, 19, 13.5, 16
+PAPER, INK, FAINT = "#fbfbf9", "#24292f", "#6b727b"
+COLOURS = {"color(2)": "#0a7d4f", "color(3)": "#9a6700"}  # as rich names what it reads from ANSI codes
+FONTS = "Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK JP', 'MS Gothic', monospace"
+
+
+def main() -> None:
+    HERE.mkdir(exist_ok=True)
+    for name, (words, count) in PICTURES.items():
+        env = os.environ | {"COLUMNS": str(COLUMNS), "MANAKO_AMBIGUOUS_WIDTH": "1"}
+        command = [str(Path(sys.executable).with_name("manako")), *words.split(), "--color", "always"]
+        made = subprocess.run(command, check=True, capture_output=True, env=env).stdout.decode()
+        lines = [Text(f"$ manako {words}", style="bold"), Text("")]
+        lines += [Text.from_ansi(line) for line in made.splitlines()[:count]]
+        (HERE / f"{name}.svg").write_text(picture(lines), encoding="utf-8")
+
+
+def picture(lines: list[Text]) -> str:
+    """One SVG of some lines of a terminal."""
+    width, height = COLUMNS * CELL + 2 * MARGIN, len(lines) * LINE + 2 * MARGIN
+    console = Console(width=COLUMNS, color_system="standard", force_terminal=True)
+    drawn: list[str] = []
+    for row, line in enumerate(lines):
+        column = 0
+        for segment in line.render(console):
+            drawn.append(run(segment, column, row))
+            column += cell_len(segment.text)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">\n'
+        f'<rect width="100%" height="100%" rx="8" fill="{PAPER}" stroke="#d8dadd"/>\n'
+        f'<g font-family="{FONTS}" font-size="{SIZE}" xml:space="preserve">\n' + "\n".join(drawn) + "\n</g>\n</svg>\n"
+    )
+
+
+def run(segment: Segment, column: int, row: int) -> str:
+    """One run of one style: characters at their cells, bars as rectangles."""
+    style, places, letters, bars = segment.style, list[float](), "", list[str]()
+    colour = style.color.name if style and style.color else ""
+    fill = COLOURS.get(colour, FAINT if style and style.dim else INK)
+    top = MARGIN + row * LINE
+    for ch in segment.text:
+        x = MARGIN + column * CELL
+        if ch in "\u2588\u258c":
+            bars.append(f'<rect x="{x}" y="{top + 3}" width="{CELL if ch == chr(0x2588) else CELL / 2}" height="13"/>')
+        elif ch != " ":
+            places.append(x)
+            letters += ch
+        column += cell_len(ch)
+    weight = ' font-weight="bold"' if style and style.bold else ""
+    positions = " ".join(f"{x:g}" for x in places)
+    text = f'<text x="{positions}" y="{top + 14}"{weight}>{escape(letters)}</text>' if letters else ""
+    return f'<g fill="{fill}">{"".join(bars)}{text}</g>'
+
+
+if __name__ == "__main__":
+    main()

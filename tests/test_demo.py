@@ -1,0 +1,101 @@
+"""The embedded model: it opens whole, says what its card says, and is a plain GPT-2 to other programs."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import manako
+from manako.engines.model import DEMO
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def demo() -> manako.Model:
+    return manako.load("demo")
+
+
+def test_it_opens_with_its_checksums(demo: manako.Model) -> None:
+    assert demo.notices == () and demo.info.stored_dtype == "float16" and demo.info.dtype == "float32"
+
+
+def test_the_shape_is_that_of_the_card(demo: manako.Model) -> None:
+    c, card = demo.config, (DEMO / "README.md").read_text(encoding="utf-8")
+    assert f"{c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}" in card
+    assert f"{sum(t.size for t in demo.engine.weights.values()):,} parameters" in card
+    assert f"{c.vocab_size:,} tokens" in card
+
+
+def test_the_samples_of_the_card_come_out_again(demo: manako.Model) -> None:
+    card = (DEMO / "README.md").read_text(encoding="utf-8")
+    for prompt in ("私は", "吾輩は猫"):
+        for t in (0.3, 0.8, 1.2):
+            text = demo.trace(prompt, max_new_tokens=60, temperature=t, seed=0).text
+            assert f"| {t} | {text.replace(chr(10), '⏎')} |" in card
+
+
+def test_a_run_of_the_demo_verifies(demo: manako.Model, tmp_path: Path) -> None:
+    trace = demo.trace("私は", max_new_tokens=300, seed=0)  # past its context
+    trace.save(tmp_path / "run.manako")
+    assert all(check.ok for check in trace.header.self_checks) and trace.columns.window_start[-1] > 0
+    assert manako.verify(manako.open(tmp_path / "run.manako")).rederived == len(trace)
+
+
+def test_other_programs_open_it_as_a_gpt2(demo: manako.Model) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AutoModelForCausalLM.from_pretrained(DEMO, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(DEMO)
+    ids = demo.tokenizer.encode("吾輩は猫である。名前はまだ無い。😀")
+    assert tokenizer("吾輩は猫である。名前はまだ無い。😀")["input_ids"] == ids
+    with torch.no_grad():
+        theirs = model(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(demo.rows(ids) - theirs).max() <= 1e-4
+
+
+def test_the_wheel_holds_model_messages_and_types(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"manako/models/demo/{f.name}" for f in DEMO.iterdir()}
+    expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace.py"}
+    assert expected <= names and not [n for n in names if n.startswith("tests/")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--load model_large.pt --prompt 好きな文章 --max_tokens 15 --temperature 0.8 --data data.txt",
+        "--load model_large.pt --prompt 私は --temperature 0.3 --data data.txt",
+        "--load model_large.pt --prompt 私は --temperature 1.2 --data data.txt",
+    ],
+)
+def test_the_commands_of_the_article_run_as_they_stand(command: str) -> None:
+    words = [sys.executable, "visualize_generation.py", *command.split()]
+    found = subprocess.run(words, cwd=ROOT / "examples" / "article", capture_output=True, text=True, encoding="utf-8")
+    assert found.returncode == 0 and "demo" in found.stderr
+    assert (
+        "--- Step 1 ---" in found.stdout and "現在のテキスト: 「" in found.stdout and "選択された文字: " in found.stdout
+    )
+
+
+def test_the_script_of_the_article_opens_a_checkpoint_of_the_article() -> None:
+    checkpoint = ROOT / "tests" / "fixtures" / "legacy_gpt2mini_char.pt"
+    words = ["visualize_generation.py", "--load", str(checkpoint), "--prompt", "吾輩", "--max_tokens", "2"]
+    folder = ROOT / "examples" / "article"
+    found = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    assert found.returncode == 0 and found.stdout.count("--- Step") == 2
+    unknown = subprocess.run(
+        [sys.executable, *words[:4], "吾輩😀", *words[5:]], cwd=folder, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert unknown.returncode == 2 and "U+1F600" in unknown.stderr and unknown.stdout == ""
+
+
+def test_config_is_json(demo: manako.Model) -> None:
+    assert json.loads((DEMO / "config.json").read_text())["n_positions"] == demo.config.block_size
