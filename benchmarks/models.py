@@ -1,0 +1,27 @@
+"""The reference model of the benchmarks: 6 layers, 8 heads, width 256, context 512, 3,554 tokens, random weights."""
+
+from pathlib import Path
+
+import numpy as np
+
+from manako.checkpoint import ModelConfig, start_id_of, write_checkpoint
+from manako.tokenizer import train_characters
+
+VOCABULARY = 3_554
+
+
+def write_reference_model(folder: Path) -> None:
+    """A model folder with GPT-2's initialisation and a character vocabulary with 私 and は in it."""
+    characters = "私は" + "".join(chr(0x4E00 + i) for i in range(VOCABULARY - 257 - 2 + 1) if chr(0x4E00 + i) != "私")
+    tokenizer = train_characters([characters[: VOCABULARY - 257]], min_count=1)
+    config = ModelConfig(
+        n_layer=6, n_head=8, n_embd=256, block_size=512, vocab_size=VOCABULARY, start_id=start_id_of(tokenizer)
+    )
+    random = np.random.default_rng(0)
+    tensors = {
+        name: np.ones(shape, np.float32)
+        if name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
+        else (random.normal(size=shape) * (0.02 if len(shape) > 1 else 0.0)).astype(np.float32)
+        for name, shape in config.parameters().items()
+    }
+    write_checkpoint(folder, config, tensors, tokenizer)
