@@ -69,11 +69,12 @@ def test_n6_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last
 def test_n6_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
     model = engine(block_size=2 * QUERY_BLOCK + 9)
     ids = ids_for(model.config, model.config.block_size)
-    cache, expected = model.new_cache(), np.concatenate([whole(model, ids[:n])[-1:] for n in (5, 128, 129, 200, 265)])
+    lengths = (5, QUERY_BLOCK, QUERY_BLOCK + 1, 2 * QUERY_BLOCK - 3, 2 * QUERY_BLOCK + 9)
+    cache, expected = model.new_cache(), np.concatenate([whole(model, ids[:n])[-1:] for n in lengths])
     if cached:
         model.forward(ids[:cached], cache)
     rows = model.forward(ids[cached:], cache, last_only=False)
-    for n, row in zip((5, 128, 129, 200, 265), expected, strict=True):
+    for n, row in zip(lengths, expected, strict=True):
         if n > cached:
             assert worst_of_row(rows[n - cached - 1], row) <= 1e-5
 
