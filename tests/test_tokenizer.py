@@ -3,7 +3,13 @@
 import copy
 import json
 import os
+import random
+import re
+import subprocess
+import sys
 import time
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +20,17 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from toy import random_texts, toy_tokenizer, unicode_blocks
 
+from manako import tokenizer as tokenizer_module
 from manako.errors import LoadError, UsageError
 from manako.tokenizer import (
     KNOWN_PATTERNS,
+    LEAST_BPE_VOCAB,
     MAX_FILE_BYTES,
     Tokenizer,
     from_characters,
     from_merges,
+    train_byte_bpe,
+    train_character_bpe,
     train_characters,
 )
 
@@ -341,7 +351,16 @@ def test_t10_known_patterns_open_and_stay_linear() -> None:
         split = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
         rust.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
         tokenizer = Tokenizer(rust.to_str())
-        for text in ("a" * 20_000, " " * 20_000, "1a" * 10_000, "'" * 20_000, "\n \n" * 7_000, LEARNED):
+        for text in (
+            "a" * 20_000,
+            " " * 20_000,
+            "1a" * 10_000,
+            "'" * 20_000,
+            "\n \n" * 7_000,
+            "猫の" * 10_000,
+            "ー" * 20_000,
+            LEARNED,
+        ):
             began = time.monotonic()
             assert tokenizer.decode(tokenizer.encode(text)).decode() == text
             assert time.monotonic() - began < 10
@@ -418,6 +437,180 @@ def test_character_vocabulary_has_start_bytes_then_characters_by_code_point() ->
 def test_p25_a_corpus_of_nothing_or_one_character() -> None:
     assert train_characters([], min_count=1).vocab_size == 257
     assert train_characters(["aaaa"], min_count=2).encode("aba") == [257, 1 + ord("b"), 257]
+
+
+# --- BPE --------------------------------------------------------------------------------------------------------------
+
+WORDS = "私は 猫である 思った という 彼女 見えた どこで 名前の コーヒー ―― 。 「 。」 、 のは 人".split() + [
+    "\n　",
+    " the",
+    " cat",
+]
+STORY = "".join(random.Random(4).choices(WORDS, k=4000))
+TRAINERS = [train_character_bpe, train_byte_bpe]
+
+
+@cache
+def trained(train: Any, vocab_size: int = 400) -> Tokenizer:
+    return train([LEARNED, STORY], vocab_size)
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_n19_bpe_brings_any_block_of_unicode_back(train: Any) -> None:
+    tokenizer = trained(train)
+    for text in ["", "\uffff", "|<0xE3><|endoftext|>", "\r\n \t\u3000", *random_texts(2000, seed=2)]:
+        assert tokenizer.decode(tokenizer.encode(text)).decode() == text
+
+
+@given(st.text(), st.sampled_from(TRAINERS))
+def test_n19_bpe_brings_any_text_back(text: str, train: Any) -> None:
+    tokenizer = trained(train)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids).decode() == text
+    assert 0 not in ids  # the document start is only ever put in by id
+    assert tokenizer.encode_documents([text]) == [ids]
+
+
+@given(st.lists(st.text(alphabet="ab猫のー \n\uffff龘", min_size=1), min_size=1), st.sampled_from(TRAINERS))
+def test_n19_whatever_it_was_trained_on(documents: list[str], train: Any) -> None:
+    try:
+        tokenizer = train(documents, LEAST_BPE_VOCAB)
+    except UsageError as error:
+        assert error.key == "vocab_size_not_reached"
+        return
+    assert tokenizer.vocab_size == LEAST_BPE_VOCAB
+    for text in documents:
+        assert tokenizer.decode(tokenizer.encode(text)).decode() == text
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_bpe_vocabulary_is_start_bytes_then_what_was_learned(train: Any) -> None:
+    tokenizer = trained(train)
+    assert tokenizer.vocab_size == 400 and tokenizer.special_ids == {0} and tokenizer.unknown_id is None
+    assert tokenizer.token_bytes[0] == b"<|endoftext|>"
+    assert list(tokenizer.token_bytes[1:257]) == [bytes([b]) for b in range(256)]
+    learned = [b for b in tokenizer.token_bytes[257:] if len(b) > 1]
+    assert "思った".encode() in learned and len(tokenizer.encode("思った")) == 1
+
+
+def test_character_bpe_gives_half_the_room_to_the_most_frequent_characters() -> None:
+    tokenizer = trained(train_character_bpe, 330)
+    counts = Counter(LEARNED + STORY)
+    characters = [b.decode() for b in tokenizer.token_bytes[257:] if len(b.decode()) == 1]
+    assert len(characters) == (330 - 257) // 2 and characters == sorted(characters)
+    assert min(counts[ch] for ch in characters) >= max(counts[ch] for ch in counts.keys() - set(characters))
+    assert all(len(b.decode()) > 1 for b in tokenizer.token_bytes[257 + len(characters) :])
+
+
+def test_character_bpe_leaves_what_hardly_occurs_to_bytes() -> None:
+    tokenizer = train_character_bpe(["あいうえお" * 2000 + "龘" + "鬱" * 3], 267)  # 10,004 characters: 10 may be left
+    texts = [b.decode() for b in tokenizer.token_bytes[257:]]
+    assert {"あ", "い", "う", "え", "お"} <= set(texts) and not any("龘" in t or "鬱" in t for t in texts)
+    assert len(tokenizer.encode("龘")) == 3
+
+
+def test_character_bpe_learns_no_pair_across_a_character_it_left_out() -> None:
+    """The trainer drops what is not in its alphabet, and would count b龘c as the pair bc."""
+    text = "abab cd " * 4000 + "c龘b " * 30  # 龘 is less than a thousandth of it
+    with pytest.raises(UsageError) as caught:
+        train_character_bpe([text], 300)
+    largest = train_character_bpe([text], int(caught.value.values["most"]))
+    assert {b"abab", b" cd"} <= set(largest.token_bytes)
+    assert "龘".encode() not in largest.token_bytes and not any(b"cb" in b for b in largest.token_bytes)
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_no_piece_goes_from_kana_to_kanji_or_over_punctuation(train: Any) -> None:
+    """思った may be one piece, た。「 and のは猫 may not; the marks of a sentence end may stay together."""
+    tokenizer = train([STORY], 400)
+    texts = [b.decode("utf-8", "ignore") for b in tokenizer.token_bytes[257:]]
+    assert "思った" in texts and "――" in texts and "\n\u3000" in texts
+    for text in texts:
+        assert not re.search("[ぁ-ん][一-龠]|[ぁ-ん一-龠][。「」、\n]|[。「」、\n][ぁ-ん一-龠]", text), text
+
+
+def test_words_of_other_scripts_are_split_as_gpt2_does() -> None:
+    split = pre_tokenizers.Split(tokenizers.Regex(KNOWN_PATTERNS[-1]), "isolated")
+    cases = {
+        "It's 2026, isn't it?": ["It", "'s", " 2026", ",", " isn", "'t", " it", "?"],
+        "思った。\n　彼女は": ["思った", "。", "\n\u3000", "彼女は"],
+        "「コーヒー――」と、らーめん": ["「", "コーヒー", "――」", "と", "、", "らーめん"],
+        "Café naïve Ünïcödé": ["Café", " naïve", " Ünïcödé"],
+        "नमस्ते दुनिया": ["नमस्ते", " दुनिया"],  # marks stay with their letters, which GPT-2 cuts off
+        "東京tower": ["東京", "tower"],
+    }
+    for text, words in cases.items():
+        assert [word for word, _ in split.pre_tokenize_str(text)] == words
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_a_long_rule_of_dashes_makes_no_endless_piece(train: Any) -> None:
+    tokenizer = train([("=" * 5000 + "\n" + "―" * 3000 + "\n") * 4 + STORY], 300)
+    assert max(map(len, tokenizer.token_bytes)) <= 48
+    assert tokenizer.decode(tokenizer.encode("=" * 999)) == b"=" * 999
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_the_same_text_gives_the_same_file_in_any_process(train: Any) -> None:
+    code = f"""
+from manako.tokenizer import {train.__name__} as train
+import hashlib
+texts = [chr(0x3042 + i % 61) + "猫は思った。" * (i % 7) + str(i * i) for i in range(4000)]
+print(hashlib.sha256(train(iter(texts), 500).source.encode()).hexdigest())
+"""
+    digests = set()
+    for settings in ({"RAYON_NUM_THREADS": "1"}, {"RAYON_NUM_THREADS": "7"}, {"TOKENIZERS_PARALLELISM": "false"}):
+        environ = os.environ | settings | {"PYTHONHASHSEED": "random"}
+        done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+@pytest.mark.parametrize("size", [-1, 0, 257, LEAST_BPE_VOCAB - 1])
+def test_a_bpe_vocabulary_that_is_too_small(train: Any, size: int) -> None:
+    with pytest.raises(UsageError, match=f"at least 260 tokens.*got {size}") as caught:
+        train([STORY], size)
+    assert caught.value.key == "vocab_size" and "260" in caught.value.text("ja")
+
+
+@pytest.mark.parametrize("train", TRAINERS)
+def test_a_text_that_does_not_reach_the_size(train: Any) -> None:
+    for text in (STORY, "私は猫である。名前はまだ無い。" * 50):
+        with pytest.raises(UsageError, match="gives [0-9]+ tokens at most, 50000 were asked for") as caught:
+            train([text], 50_000)
+        most = int(caught.value.values["most"])
+        assert train([text], most).vocab_size == most
+        for size in range(LEAST_BPE_VOCAB, most, 7):  # and every size below it can be had
+            assert train([text], size).vocab_size == size
+        with pytest.raises(UsageError):
+            train([text], most + 1)
+    for nothing in ([], [""]):
+        with pytest.raises(UsageError, match="gives 257 tokens at most"):
+            train(nothing, 300)
+
+
+def test_a_long_corpus_is_sampled_evenly_and_always_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "SAMPLE_CHARACTERS", 50)
+    monkeypatch.setattr(tokenizer_module, "_SAMPLE_BLOCK", 10)
+    texts = ["".join(chr(0x4E00 + i) for i in range(n, n + 45)) for n in (0, 100, 200)]  # 5 blocks each
+    assert list(tokenizer_module._sample(texts)) == [
+        texts[0][:10],
+        texts[0][30:40],
+        *(t[a : a + 10] for t, a in [(texts[1], 10), (texts[1], 40), (texts[2], 20)]),
+    ]
+    assert list(tokenizer_module._sample(texts[:1])) == [texts[0][i : i + 10] for i in range(0, 45, 10)]
+    assert list(tokenizer_module._sample([])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", TRAINERS)
+def test_a_larger_vocabulary_needs_fewer_tokens(train: Any) -> None:
+    rng = random.Random(1)
+    words = ["".join(rng.choices("かきくけこさしすせそ猫犬山川", k=rng.randrange(1, 5))) for _ in range(3000)]
+    text = "".join(rng.choices(words, k=200_000))
+    counts = [len(train([text], size).encode(text[:50_000])) for size in (400, 800, 1600)]
+    assert counts == sorted(counts, reverse=True) and counts[0] > 1.2 * counts[-1]
 
 
 def test_from_characters_keeps_the_order_given() -> None:

@@ -13,12 +13,14 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
 
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
@@ -26,6 +28,12 @@ from manako.files import read_regular, strict_json
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
 MAX_FILE_BYTES = 256 * 2**20
 MAX_TOKEN_BYTES = 1024  # of one vocabulary entry; a longer one has no honest use and fills a screen
+LEAST_BPE_VOCAB = 260  # the document start, the bytes, and room for a character and two merges
+SAMPLE_CHARACTERS = 10_000_000  # at most that merges are learned from; docs/tokenizers.md: what more would change
+_WORDS = (  # no merge crosses the border of a match: GPT-2's pattern, with its letters divided by Japanese script
+    r"'s|'t|'re|'ve|'m|'ll|'d|\p{Han}+[\p{Hiragana}ー]*|[\p{Hiragana}ー]+|[\p{Katakana}ー]+|"
+    r" ?[^\s\p{N}\p{P}\p{S}\p{Han}\p{Hiragana}\p{Katakana}ー]+| ?\p{N}+| ?[\p{P}\p{S}]+|\s+"
+)
 KNOWN_PATTERNS = (  # regular expressions that are known to run in linear time, as published with their models
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
@@ -33,8 +41,16 @@ KNOWN_PATTERNS = (  # regular expressions that are known to run in linear time, 
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+",  # Qwen 2
     r" {2,}",  # SentencePiece, as transformers converts it
+    _WORDS,
 )
+_COVERAGE = 0.999  # of a text, by the characters that get an id of their own
+_LONGEST_PIECE = 16  # characters; the longest words end below it, rules of dashes do not
+_SAMPLE_BLOCK = 10_000  # characters
+_CUT = "\uffff"  # stands in a training text where no merge may pass; Unicode keeps it free of meaning
 _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
+_BYTE_TOKENS = tuple(f"<0x{b:02X}>" for b in range(256))
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+_SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": _WORDS}, "behavior": "Isolated", "invert": False}
 
 
 class Tokenizer:
@@ -161,39 +177,156 @@ def train_characters(documents: Iterable[str], min_count: int) -> Tokenizer:
     counts: Counter[str] = Counter()
     for document in documents:
         counts.update(document)
-    tokens = [DOCUMENT_START, *(f"<0x{b:02X}>" for b in range(256))]
-    tokens += sorted(ch for ch, n in counts.items() if n >= min_count)
-    return Tokenizer(_bpe_json({t: i for i, t in enumerate(tokens)}, special=[DOCUMENT_START], byte_fallback=True))
+    tokens = [DOCUMENT_START, *_BYTE_TOKENS, *sorted(ch for ch, n in counts.items() if n >= min_count)]
+    return Tokenizer(_bpe_json(tokens, special=[DOCUMENT_START], byte_fallback=True))
+
+
+def train_character_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Character-based BPE with byte fallback: common characters, and pieces merged from them within a word.
+
+    Ids: 0 the document start, 1-256 the bytes, characters by code point, then the pieces as they were learned. At most
+    half of what the bytes leave goes to characters (more where the text has too few pairs), the most frequent ones, and
+    no more than make up 99.9 % of the text; a rarer one becomes its UTF-8 bytes.
+
+    Raises UsageError when `vocab_size` is below LEAST_BPE_VOCAB, or above what the text has repeated pairs for.
+    Source: Sennrich et al. 2016, arXiv:1508.07909; coverage and byte fallback as in SentencePiece, arXiv:1808.06226.
+    """
+    _check_vocab_size(vocab_size)
+    texts, room = list(documents), vocab_size - 1 - len(_BYTE_TOKENS)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    common, most = _common_characters(counts), room // 2
+    while True:
+        characters = sorted(common[:most])
+        # Where the trainer drops a rare character, it lets the neighbours touch and learns pairs that no text has.
+        rare = dict.fromkeys(map(ord, counts.keys() - set(characters)), _CUT)
+        merges = _learn_merges(
+            (text.translate(rare) for text in _sample(texts)),
+            [pre_tokenizers.Split(_CUT, "removed"), pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated")],
+            alphabet=characters,
+            size=room,
+            longest=_LONGEST_PIECE,
+        )
+        tokens = _with_pieces([DOCUMENT_START, *_BYTE_TOKENS, *characters], merges)
+        if len(tokens) == vocab_size or len(common) <= most:
+            break
+        most += vocab_size - len(tokens)  # a short text has few pairs: what they leave goes to characters
+    _check_reached(tokens, vocab_size)
+    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], True, merges, pre_tokenizer=_SPLIT_WORDS))
+
+
+def train_byte_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Byte-level BPE, as GPT-2 has it: pieces merged from bytes within a word; one may end inside a character.
+
+    Ids: 0 the document start, 1-256 the bytes, then the pieces as they were learned. Words are those of
+    `train_character_bpe`, so that the two differ in their alphabet alone. Raises UsageError as that does.
+    Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
+    """
+    _check_vocab_size(vocab_size)
+    stand_in = _byte_characters()
+    alphabet = sorted(stand_in, key=stand_in.__getitem__)
+    merges = _learn_merges(
+        _sample(list(documents)),
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ],
+        alphabet=alphabet,
+        size=vocab_size - 1,
+        longest=3 * _LONGEST_PIECE,  # kana and kanji have three bytes each
+    )
+    tokens = _with_pieces([DOCUMENT_START, *alphabet], merges)
+    _check_reached(tokens, vocab_size)
+    words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], False, merges, pre_tokenizer=words, decoder=_BYTE_LEVEL))
 
 
 def from_characters(characters: Sequence[str]) -> Tokenizer:
     """A vocabulary of just these characters, id = position, as old checkpoints have it: no bytes, no special tokens."""
-    return Tokenizer(_bpe_json({ch: i for i, ch in enumerate(characters)}, special=[], byte_fallback=False))
+    return Tokenizer(_bpe_json(characters, special=[], byte_fallback=False))
 
 
 def from_merges(vocab: Sequence[bytes], merges: Sequence[tuple[int, int]]) -> Tokenizer:
-    """A byte-level BPE vocabulary: ids 0-255 are bytes, then one id a merge, in the order they were learned."""
+    """A byte-level BPE vocabulary: ids 0-255 are bytes, then one id a merge, in the order they were learned.
+
+    Nothing splits a text into words first, since such a vocabulary was trained on whole texts.
+    """
     spell = {byte: ch for ch, byte in _byte_characters().items()}
     names = ["".join(spell[b] for b in token) for token in vocab]
-    spec = json.loads(_bpe_json({n: i for i, n in enumerate(names)}, special=[], byte_fallback=False))
-    spec["model"]["merges"] = [[names[a], names[b]] for a, b in merges]
-    # use_regex off: such a vocabulary was trained on whole texts, with no split into words first.
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    spec["pre_tokenizer"] = spec["decoder"] = level
-    return Tokenizer(json.dumps(spec, ensure_ascii=False))
+    pairs = [(names[a], names[b]) for a, b in merges]
+    return Tokenizer(_bpe_json(names, [], False, pairs, pre_tokenizer=_BYTE_LEVEL, decoder=_BYTE_LEVEL))
 
 
-def _bpe_json(vocab: dict[str, int], special: Sequence[str], byte_fallback: bool) -> str:
+def _check_vocab_size(vocab_size: int) -> None:
+    if vocab_size < LEAST_BPE_VOCAB:
+        raise UsageError("vocab_size", got=vocab_size, least=LEAST_BPE_VOCAB)
+
+
+def _check_reached(tokens: Sequence[str], vocab_size: int) -> None:
+    if len(tokens) < vocab_size:
+        raise UsageError("vocab_size_not_reached", got=vocab_size, most=len(tokens))
+
+
+def _sample(texts: Sequence[str]) -> Iterator[str]:
+    """The texts in blocks; every n-th block where they are more than SAMPLE_CHARACTERS."""
+    every = max(1, -(-sum(map(len, texts)) // SAMPLE_CHARACTERS))
+    blocks = (text[i : i + _SAMPLE_BLOCK] for text in texts for i in range(0, len(text), _SAMPLE_BLOCK))
+    return islice(blocks, 0, None, every)
+
+
+def _common_characters(counts: Mapping[str, int]) -> list[str]:
+    """The characters that make up _COVERAGE of the text, the most frequent one first."""
+    common: list[str] = []
+    needed = _COVERAGE * sum(counts.values())
+    for ch, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if needed <= 0:
+            break
+        common.append(ch)
+        needed -= count
+    return common
+
+
+def _learn_merges(
+    texts: Iterable[str], splits: Sequence[Any], alphabet: Sequence[str], size: int, longest: int
+) -> list[tuple[str, str]]:
+    """The merges that make a vocabulary of `size` from an alphabet, fewer where no pair is left that occurs twice."""
+    rust = tokenizers.Tokenizer(models.BPE())
+    rust.pre_tokenizer = pre_tokenizers.Sequence(list(splits))  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        initial_alphabet=list(alphabet),
+        max_token_length=longest,
+        show_progress=False,
+    )
+    rust.train_from_iterator(texts, trainer)
+    return [(a, b) for a, b in json.loads(rust.to_str())["model"]["merges"]]
+
+
+def _with_pieces(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> list[str]:
+    return list(dict.fromkeys([*tokens, *(a + b for a, b in merges)]))  # two merges may make the same piece
+
+
+def _bpe_json(
+    tokens: Sequence[str],
+    special: Sequence[str],
+    byte_fallback: bool,
+    merges: Sequence[tuple[str, str]] = (),
+    pre_tokenizer: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, Any] | None = None,
+) -> str:
+    """The text of a `tokenizer.json` with a BPE model; id = position."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     spec = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": vocab[s], "content": s, **flags} for s in special],
+        "added_tokens": [{"id": tokens.index(s), "content": s, **flags} for s in special],
         "normalizer": None,
-        "pre_tokenizer": None,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "decoder": decoder or {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -203,8 +336,8 @@ def _bpe_json(vocab: dict[str, int], special: Sequence[str], byte_fallback: bool
             "fuse_unk": False,
             "byte_fallback": byte_fallback,
             "ignore_merges": False,
-            "vocab": vocab,
-            "merges": [],
+            "vocab": {token: i for i, token in enumerate(tokens)},
+            "merges": list(merges),
         },
     }
     return json.dumps(spec, ensure_ascii=False)

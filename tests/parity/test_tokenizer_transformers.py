@@ -1,5 +1,6 @@
 """N19: our ids against AutoTokenizer's on the saved folder, over all blocks of Unicode."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import transformers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from toy import CHARACTERS, random_texts, write_toy
 
-from manako.tokenizer import Tokenizer, from_merges, train_characters
+from manako.tokenizer import Tokenizer, from_merges, train_byte_bpe, train_character_bpe, train_characters
 
 transformers.logging.set_verbosity_error()
 
@@ -19,8 +20,23 @@ def character_tokenizer() -> Tokenizer:
     return train_characters([CHARACTERS * 2, "".join(random_texts(150, seed=3)) * 2], min_count=2)
 
 
+def mixed_texts() -> list[str]:
+    words = ["私は", "猫である", "思った", "。", "\n", " the", " cat", " sat", *CHARACTERS]
+    return ["".join(random.Random(6).choices(words, k=5000)), *random_texts(300, seed=5)]
+
+
+def character_bpe_tokenizer() -> Tokenizer:
+    """Pieces of common characters, the rest as bytes: what `corpus build --tokenizer bpe` makes."""
+    return train_character_bpe(mixed_texts(), 400)
+
+
+def byte_bpe_tokenizer() -> Tokenizer:
+    """Pieces of bytes: what `corpus build --tokenizer byte-bpe` makes."""
+    return train_byte_bpe(mixed_texts(), 400)
+
+
 def byte_level_tokenizer() -> Tokenizer:
-    """GPT-2's kind, trained here on mixed text."""
+    """GPT-2's kind as the library makes it, trained here on mixed text."""
     rust = tokenizers.Tokenizer(models.BPE())
     rust.pre_tokenizer, rust.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -42,7 +58,10 @@ def merged_tokenizer() -> Tokenizer:
     return from_merges(vocab, pairs)
 
 
-@pytest.mark.parametrize("make", [character_tokenizer, byte_level_tokenizer, merged_tokenizer])
+MADE = [character_tokenizer, character_bpe_tokenizer, byte_bpe_tokenizer]  # what manako trains
+
+
+@pytest.mark.parametrize("make", [*MADE, byte_level_tokenizer, merged_tokenizer])
 @pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_n19_same_ids_and_the_text_comes_back(tmp_path: Path, make: Any, count: int) -> None:
     write_toy(tmp_path / "m", ours := make(), n_layer=1, n_embd=4, n_head=1)
@@ -58,7 +77,7 @@ def test_n19_same_ids_and_the_text_comes_back(tmp_path: Path, make: Any, count: 
             assert theirs.decode(ids, clean_up_tokenization_spaces=False) == text
 
 
-@pytest.mark.parametrize("make", [character_tokenizer, byte_level_tokenizer])
+@pytest.mark.parametrize("make", [*MADE, byte_level_tokenizer])
 def test_n19_a_literal_special_token_is_text_with_us(tmp_path: Path, make: Any) -> None:
     write_toy(tmp_path / "m", ours := make(), n_layer=1, n_embd=4, n_head=1)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")

@@ -1,8 +1,11 @@
-"""A trace as JSON: the scripted surface of `watch` and `view`. Full precision, never translated; bytes in base64."""
+"""A trace as JSON, and other results: what scripts read. Full precision, never translated; bytes in base64."""
 
 import base64
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from manako.analysis.tokens import Piece, Tokens
 from manako.trace import SCHEMA, Candidate, Step, Trace
 
 
@@ -46,10 +49,48 @@ def _candidate(c: Candidate) -> dict[str, Any]:
     return {
         "id": c.id,
         "text": c.text,
-        "bytes": base64.b64encode(c.bytes).decode("ascii"),
+        "bytes": _base64(c.bytes),
         "logit": c.logit if c.logit > float("-inf") else None,
         "p": c.p,
         "p_model": c.p_model,
         "rank": c.rank,
         "cut_by": c.cut_by,
     }
+
+
+def tokens_document(found: Sequence[Tokens]) -> dict[str, Any]:
+    """One text as each of one or more tokenizers cuts it; `number` of a part counts from 1."""
+    text = found[0].given
+    return {
+        "schema": "manako.tokens/1",
+        "text": text,
+        "characters": len(text),
+        "bytes": len(text.encode("utf-8")),
+        "tokenizers": [
+            {
+                "ref": tokens.ref,
+                "sha256": tokens.fingerprint,
+                "vocab_size": tokens.vocab_size,
+                "count": len(tokens.pieces),
+                "characters_per_token": tokens.characters_per_token,
+                "bytes_per_token": tokens.bytes_per_token,
+                "as_given": tokens.as_given,
+                "tokens": [_piece(piece) for piece in tokens.pieces],
+            }
+            for tokens in found
+        ],
+    }
+
+
+def _piece(piece: Piece) -> dict[str, Any]:
+    return {
+        "id": piece.id,
+        "text": piece.text,
+        "bytes": _base64(piece.bytes),
+        "special": piece.special,
+        "parts": [asdict(part) for part in piece.parts],
+    }
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -8,14 +8,25 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from rich.cells import cell_len
 
 from manako import messages
-from manako.trace import Candidate
 
 _NAMED = {" ": "space", "\n": "newline", "\t": "tab", "\u3000": "fullwidth_space"}
 _MARKS_IN_A_ROW = 2  # combining marks shown on one base; more would pile up over other lines
+
+
+class Token(Protocol):
+    """What a label needs to know: a candidate of a step has it, and a piece of a text."""
+
+    @property
+    def bytes(self) -> bytes: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def special(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,19 @@ def visible(text: str, glyphs: Glyphs) -> str:
     return "".join(shown)
 
 
+def visible_bytes(data: bytes, glyphs: Glyphs) -> str:
+    """The same for bytes: those that are no whole character stand in brackets.
+
+    >>> visible_bytes("\u732b ".encode() + b"\\xe3\\x81", BLOCK)
+    '\u732b\u2423\u2039E3 81\u203a'
+    """
+    # Python's own stand-ins for bytes that are no text, U+DC80 to U+DCFF, which no UTF-8 can spell.
+    pieces = re.split("([\udc80-\udcff]+)", data.decode("utf-8", "surrogateescape"))
+    for n in range(1, len(pieces), 2):
+        pieces[n] = f"{glyphs.left}{pieces[n].encode('utf-8', 'surrogateescape').hex(' ').upper()}{glyphs.right}"
+    return "".join(piece if n % 2 else visible(piece, glyphs) for n, piece in enumerate(pieces))
+
+
 def prose(text: str, glyphs: Glyphs, one_line: bool = True) -> str:
     """A running text for people: spaces as they are, newlines too unless it must be one line, else as in `visible`."""
     as_is = " \u3000" if one_line else " \u3000\n"
@@ -105,29 +129,29 @@ def prose(text: str, glyphs: Glyphs, one_line: bool = True) -> str:
     return "".join(piece if piece in as_is else visible(piece, glyphs) for piece in pieces)
 
 
-def label(candidate: Candidate, glyphs: Glyphs, lang: str, cells: int, pending: bytes = b"") -> str:
+def label(token: Token, glyphs: Glyphs, lang: str, cells: int, pending: bytes = b"") -> str:
     """What stands for a token in a list, in at most `cells` cells; invisible ones with their name where it fits.
 
     pending: bytes of an unfinished character before it, with which it may make a whole one.
     """
-    if candidate.special:
-        return cut(messages.text("token.special", lang, text=visible(candidate.text, glyphs)), cells)
-    if not candidate.bytes:
+    if token.special:
+        return cut(messages.text("token.special", lang, text=visible(token.text, glyphs)), cells)
+    if not token.bytes:
         return messages.text("token.empty", lang)
-    if is_partial(candidate.bytes):
-        return _partial_label(candidate, glyphs, cells, pending)
-    spelled = visible(candidate.text, glyphs)
-    if name := _name(candidate.text, lang):
+    if is_partial(token.bytes):
+        return _partial_label(token, glyphs, cells, pending)
+    spelled = visible(token.text, glyphs)
+    if name := _name(token.text, lang):
         named = f"{spelled} {name}"
         return named if cell_len(named) <= cells else cut(spelled, cells)
     return cut(messages.text("token.quoted", lang, text=spelled), cells)
 
 
-def plain_label(candidate: Candidate, glyphs: Glyphs, lang: str, pending: bytes = b"") -> str:
+def plain_label(token: Token, glyphs: Glyphs, lang: str, pending: bytes = b"") -> str:
     """The same for a screen reader: no brackets to be read aloud around what is visible anyway."""
-    quoted = label(candidate, glyphs, lang, 200, pending)
-    is_text = not candidate.special and candidate.bytes and not is_partial(candidate.bytes)
-    return visible(candidate.text, glyphs) if is_text and not _name(candidate.text, lang) else quoted
+    quoted = label(token, glyphs, lang, 200, pending)
+    is_text = not token.special and token.bytes and not is_partial(token.bytes)
+    return visible(token.text, glyphs) if is_text and not _name(token.text, lang) else quoted
 
 
 def cut(text: str, cells: int) -> str:
@@ -189,17 +213,17 @@ def is_partial(data: bytes) -> bool:
     return False
 
 
-def _partial_label(candidate: Candidate, glyphs: Glyphs, cells: int, pending: bytes) -> str:
+def _partial_label(token: Token, glyphs: Glyphs, cells: int, pending: bytes) -> str:
     """Bytes of a part of a character: those that finish a pending one show it, a first one the range it can become."""
-    spelled = candidate.bytes.hex(" ").upper()
+    spelled = token.bytes.hex(" ").upper()
     try:
-        whole = (pending + candidate.bytes).decode("utf-8") if pending else ""
+        whole = (pending + token.bytes).decode("utf-8") if pending else ""
     except UnicodeDecodeError:
         whole = ""
     if whole:
         return cut(f"{glyphs.left}+{spelled}{glyphs.right} {visible(whole, glyphs)}", cells)
     shown = f"{glyphs.left}{spelled}{glyphs.right}"
-    could = _range(pending + candidate.bytes)
+    could = _range(pending + token.bytes)
     with_range = f"{shown} {visible(could[0], glyphs)}-{visible(could[1], glyphs)}" if could else shown
     return with_range if cell_len(with_range) <= cells else cut(shown, cells)
 

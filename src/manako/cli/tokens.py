@@ -1,0 +1,54 @@
+"""`manako tokens`: how tokenizers cut a text."""
+
+from pathlib import Path
+
+import click
+
+from manako import runs
+from manako.analysis.tokens import tokens
+from manako.cli import say
+from manako.cli.options import read_prompt, screen_options
+from manako.cli.output import Screen, print_json
+from manako.engines.model import DEMO, KINDS_TO_COME
+from manako.errors import CapabilityError, LoadError
+from manako.tokenizer import Tokenizer
+from manako.views.document import tokens_document
+from manako.views.terminal import Look
+from manako.views.terminal_tokens import tokens_lines
+
+
+@click.command("tokens", help=say("help.tokens"))
+@click.argument("text")
+@click.option("--with", "refs", multiple=True, default=("demo",), metavar="REF", help=say("option.with"))
+@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@screen_options
+def command(text: str, refs: tuple[str, ...], as_json: bool, plain: bool, color: str) -> None:
+    text = read_prompt(text)
+    found = [tokens(Tokenizer.from_file(tokenizer_file(ref)), text, ref) for ref in refs]
+    if as_json:
+        print_json(tokens_document(found))
+        return
+    screen = Screen(Look.top, plain, color)
+    screen.lines(tokens_lines(found, screen.look))
+
+
+def tokenizer_file(ref: str) -> Path:
+    """The `tokenizer.json` that a reference means: the file itself, or the one in a model, corpus or run folder.
+
+    Raises LoadError naming what is missing, CapabilityError for a kind of reference that this version cannot open.
+    """
+    if ref == "demo":
+        return DEMO / "tokenizer.json"
+    if ref.startswith(KINDS_TO_COME):
+        raise CapabilityError("ref_not_yet", ref=ref)
+    path = Path(ref)
+    try:
+        if not ref or not path.exists():
+            raise LoadError("tokenizer_ref", ref=ref or '""')
+        if path.is_dir() and runs.is_run(path):
+            path = runs.checkpoint(path)
+        if path.is_dir() and not (path / "tokenizer.json").exists():
+            raise LoadError("tokenizer_none", folder=path)
+        return path / "tokenizer.json" if path.is_dir() else path
+    except (OSError, ValueError) as error:  # a name that no file can have, a folder without permission
+        raise LoadError("file_unreadable", file=ref, reason=getattr(error, "strerror", None) or error) from None
