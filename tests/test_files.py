@@ -25,7 +25,16 @@ from hypothesis import strategies as st
 
 from manako import files
 from manako.errors import LoadError, ManakoError, UsageError
-from manako.files import DEEPEST_JSON, megabytes, need_space, read_regular, strict_json, writable_target, write_file
+from manako.files import (
+    DEEPEST_JSON,
+    megabytes,
+    need_space,
+    new_folder,
+    read_regular,
+    strict_json,
+    writable_target,
+    write_file,
+)
 
 OLD, NEW = b"old content", b"new content, longer than the old" * 1000
 
@@ -572,3 +581,32 @@ def test_t06_nothing_but_a_load_error_comes_out(text: str | bytes) -> None:
         assert type(strict_json(text, "a")) is dict
     except LoadError:
         pass
+
+
+# --- a folder, whole or not at all ------------------------------------------------------------------------------------
+
+
+def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "c"
+    with new_folder(folder) as temporary:
+        write_file(temporary / "a", b"x")
+        assert temporary.parent == folder.parent and not folder.exists()
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["new", "new/c", "new/c/a"]
+
+
+@pytest.mark.parametrize("error", [UsageError("seed", got=1), KeyboardInterrupt(), ZeroDivisionError()])
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        with new_folder(tmp_path / "new" / "c") as temporary:
+            write_file(temporary / "a", b"x")
+            raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_inside_a_new_folder_names_the_folder_that_was_wanted(tmp_path: Path) -> None:
+    for failing in (lambda t: write_file(t / "none" / "a", b"x"), lambda t: (t / "none").rmdir()):
+        with pytest.raises(ManakoError) as caught:
+            with new_folder(tmp_path / "c") as temporary:
+                failing(temporary)
+        assert caught.value.key == "write_failed" and caught.value.values["file"] == str(tmp_path / "c")
+        assert list(tmp_path.iterdir()) == []

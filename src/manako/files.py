@@ -10,6 +10,7 @@ import math
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,46 @@ def writable_folder(folder: Path) -> None:
     parent = next(p for p in folder.absolute().parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name `folder` when the block ends well, and is gone when it does not.
+
+    Raises ManakoError naming `folder` when it is there already (an empty one is taken over) or cannot be written.
+    """
+    made: list[Path] = []  # folders above it that were not there, nearest first
+    failed = "write_failed"
+    try:
+        folder = folder.absolute()  # Path(".") has no name of its own
+        if "\0" in str(folder):
+            raise ManakoError(failed, file=folder, reason="embedded null byte")
+        writable_folder(folder)
+        # 32 characters of 4 bytes: with the rest still within the 255 bytes that a name may have
+        temporary = folder.with_name(f".{folder.name[:32]}.{secrets.token_hex(8)}.tmp")
+        made = [p for p in folder.parents if not p.exists()]
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            yield temporary
+            sync_folder(temporary)
+            if folder.exists():
+                folder.rmdir()
+            temporary.rename(folder)
+            made = []
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            for parent in made:
+                with contextlib.suppress(OSError):  # another has put something there
+                    parent.rmdir()
+        failed = "write_not_synced"
+        sync_folder(folder.parent)
+    except ManakoError as error:  # of one file in the temporary folder: nothing of it stays
+        if error.key not in ("write_failed", "write_not_synced", "disk_full"):
+            raise
+        raise ManakoError(error.key.replace("not_synced", "failed"), **error.values | {"file": folder}) from None
+    except OSError as error:
+        raise ManakoError(failed, file=folder, reason=error.strerror or error) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manako.corpus.aozora import GETA, is_aozora, is_modern_kana, plain_text
+from manako.corpus.aozora import GETA, Work, is_aozora, kana_of, plain_text, work, works
 
 RULE = "-" * 55
 MARKS = "【テキスト中に現れる記号について】\n\n《》：ルビ\n（例）吾輩《わがはい》"
@@ -48,6 +48,18 @@ def body(text: str) -> str:
     ("空白　全角と half", "空白　全角と half"),
     ("一行目   \n二行目", "一行目\n二行目"),
     ("段\n\n\n\n\n落", "段\n\n落"),
+    ("だん／＼、さま／″＼、ざわ／＼／＼", "だん〳〵、さま〴〵、ざわ〳〵〳〵"),
+    ("まあ 〔Une Vie a` la Tolstoi:〕 だ", "まあ Une Vie à la Tolstoï だ"),
+    ("〔c,a va, garc,on〕と〔a&ngstro:m, O/re, Straus&e〕", "ça va, garçonとångström, Øre, Strauße"),
+    ("〔Choe&ur, AE&neis, ae&ons〕", "Chœur, Æneis, æons"),
+    ("〔l'eau qu'elles d'e'te'〕", "l'eau qu'elles d'été"),
+    ("〔Tenryu^（白山絶頂）〕", "Tenryû（白山絶頂）"),
+    ("〔Orche^stra《オルケストラ》〕", "Orchêstra"),
+    ("〔何もかもみんなしくじったのは〕", "〔何もかもみんなしくじったのは〕"),
+    ("〔〕閉じ忘れ", "〔〕閉じ忘れ"),
+    ("前\n［＃ここから２字下げ］\n詩\n［＃ここで字下げ終わり］\n後", "前\n詩\n後"),
+    ("［＃５字下げ］一［＃「一」は中見出し］\n本文", "一\n本文"),
+    ("国破レテ［＃レ］山河在リ［＃二］", "国破レテ山河在リ"),
 ])  # fmt: skip
 def test_marks(given_text: str, expected: str) -> None:
     assert body(given_text) == expected
@@ -98,17 +110,64 @@ def test_any_arrangement_of_marks_is_survived_and_taking_them_out_ends(text: str
 
 def test_t10_nested_marks_without_end_do_not_take_forever() -> None:
     for text in (
-        "［＃" * 5000,
-        "※［＃" * 5000,
-        "［＃［" * 3000 + "］" * 3000,
-        "《" * 20_000,
-        "｜" * 20_000,
-        "-" * 20_000,
+        "［＃" * 20_000,
+        "※［＃" * 20_000,
+        "［＃［" * 10_000 + "］" * 10_000,
+        "［＃あ］" * 100_000 + "い",
+        "《" * 1_000_000,
+        "〔" * 100_000 + "〔a'" * 100_000,
+        "｜" * 1_000_000,
+        "-" * 1_000_000,
+        "底本：\n" * 100_000,
+        "青空文庫作成ファイル：\n" * 100_000,
     ):
         plain_text(HEADER + text + TRAILER)
 
 
-def test_modern_and_historical_kana() -> None:
-    assert is_modern_kana("そう言って、彼は笑っている。もう帰ってしまった。だって待っていたから。")
-    assert not is_modern_kana("さう言つて、彼は笑つてゐる。もう歸つてしまつた。だつて待つてゐたから。")
-    assert not is_modern_kana("國破山河在") and not is_modern_kana("") and not is_modern_kana("plain text")
+def test_title_and_author() -> None:
+    assert work(HEADER + "本文。" + TRAILER) == Work("吾輩は猫である", "夏目漱石", "本文。\n")
+    assert (
+        work("ジャン《じゃん》・クリストフ\nJEAN CHRISTOPHE\n序\n豊島与志雄訳\n\n本文\n\n底本：x").author
+        == "豊島与志雄訳"
+    )
+    assert work("鳥\n\n横光利一\n\n　本文。\n\n底本：x") == Work("鳥", "横光利一", "　本文。\n")
+    assert work("題だけ\n\n「短い。」\n\n次。\n\n底本：x") == Work("題だけ", None, "「短い。」\n\n次。\n")
+    assert work("一行だけ") == Work(None, None, "一行だけ\n")
+
+
+def test_rules_of_hyphens_in_a_story_are_no_explanation_block() -> None:
+    source = f"題\n著者\n\n一話。\n{RULE}\n二話。\n{RULE}\n三話。\n底本：x"
+    assert plain_text(source) == f"一話。\n{RULE}\n二話。\n{RULE}\n三話。\n"
+
+
+def test_works_of_the_first_years() -> None:
+    notes = (
+        f"題\n著者\n\n［表記について］\n●ルビは「《ルビ》」の形式で処理した。\n{RULE}\n　本文《ほんぶん》。\n底本：x"
+    )
+    assert plain_text(notes) == "　本文。\n"
+    credits = "テキスト入力者：誰か\n青空文庫作成ファイル：\nこのファイルは、青空文庫で作られました。"
+    source = f"鳥\n\n著者\n\n　本文。\n\n\n\n・『全集』を底本とした。\n\n{credits}"
+    assert is_aozora(source) and plain_text(source) == "　本文。\n"
+
+
+def test_a_work_without_any_mark_is_known_by_its_credits() -> None:
+    credits = "入力：誰か\n青空文庫作成ファイル：\nこのファイルは、青空文庫で作られました。"
+    source = f"題\n著者\n\n本文。\n\n底本：全集\n{credits}"
+    assert is_aozora(source) and plain_text(source) == "本文。\n"
+
+
+def test_works_that_were_joined() -> None:
+    credit = "青空文庫作成ファイル：\nこのファイルは、インターネットの図書館、青空文庫で作られました。\n"
+    one, two = (f"題{n}\n著者\n\n本文{n}。\n底本：全集\n{credit}" for n in (1, 2))
+    assert works(one + "\n" + two) == [one, two] and works(one) == [one]
+    assert works(one + "おまけ") == [one + "おまけ"] and works("") == [""] and works("ただの文") == ["ただの文"]
+
+
+def test_kana_of() -> None:
+    assert kana_of("そう言って、彼は笑っている。") == "modern"
+    assert kana_of("さう言つて、彼は笑つてゐる。") == "historical"
+    assert kana_of("さう言つて、彼は笑つてゐる。もう歸つてしまつた。だつて待つてゐたから。") == "historical"
+    for text in ("雨ニモマケズ", "plain", "國破山河在", ""):
+        assert kana_of(text) is None
+    quoting = "そう言って、「だつた」と書いた。" + "待っていたから、帰ってしまった。" * 3
+    assert kana_of(quoting) == "modern"

@@ -1,162 +1,243 @@
-"""Documents from a file, a folder or an archive.
+"""Documents from files, folders, archives, JSON lines, Parquet and standard input.
 
-Special here: an encoding is never guessed into garbage. A file is UTF-8, or it is CP932 from end to end and reads like
-Japanese, or it is refused with the offset of the first byte that does not fit. Much that is not CP932 decodes as if it
-were (EUC-JP, Latin-1, UTF-8 with one bad byte); what gives it away is that almost no kana come out.
+Special here: every file is judged by itself, so a folder may mix encodings; nothing is unpacked to disk. A plain text
+file of more than LARGE bytes is not one work: it is read as a stream and becomes documents of about PIECE characters,
+each cut behind the last empty line that fits, else behind the last line, else anywhere.
 """
 
-import lzma
-import re
-import tarfile
+import sys
 import unicodedata
-import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal
 
-from manako.corpus import aozora
-from manako.errors import LoadError
-from manako.files import read_regular
+from manako.corpus import aozora, archives, rows
+from manako.corpus.encodings import Decoder, decode, known_encoding
+from manako.errors import LoadError, UsageError
+
+__all__ = ["Document", "Reading", "decode", "document", "documents", "read"]
 
 TEXT_SUFFIXES = (".txt", ".md")
-MAX_TEXT_BYTES = 4 * 2**30  # of one file: it is held in memory whole, several times over
-_FOREIGN = re.compile(r"[^\x00-\x7f]+")
-_JAPANESE = re.compile(r"[\u3000-\u30ff]+")  # kana and the punctuation that goes with them
-_HALF_WIDTH = re.compile(r"[\uff61-\uff9f]+")
-_UNASSIGNED = re.compile(r"[\x80-\x9f\ue000-\uf8ff]")  # what Python's cp932 makes of bytes that stand for nothing
-_CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\v\f\r\x1b"))  # ESC: terminal logs and ISO-2022-JP have it
+JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+LARGE = 32 * 2**20  # bytes
+PIECE = 2**20  # characters
+_CHUNK = 4 * 2**20  # bytes decoded at a time
+_REPORTED_EVERY = 10_000_000  # characters
+
+Report = Callable[..., None]  # (catalog key, **values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Document:
     """One work or file: the unit that a split never cuts."""
 
     name: str
-    """Where it came from: the path, and the member for an archive."""
+    """Where it came from: the path, the member for an archive, the line for JSON."""
     text: str
     """Its text, newlines as \\n, Aozora notation taken out."""
+    title: str | None = None
+    author: str | None = None
+    encoding: str | None = None
+    """The encoding of the file it came from, "utf-8-sig" where there was a byte order mark."""
+    crlf: bool = False
+    """Whether newlines of the file were CR LF or CR."""
+    format: str = "text"
+    """"text", or "aozora" for a work in the notation of Aozora Bunko."""
 
 
-def documents(path: Path) -> Iterator[Document]:
-    """All documents below a path, in the order of their names: a text file, a folder, a .tar archive.
+@dataclass(frozen=True)
+class Reading:
+    """How sources are read, and which documents are kept."""
 
-    Raises LoadError for a missing, empty, binary or undecodable file, naming it.
+    format: Literal["auto", "text", "aozora"] = "auto"
+    """auto: a work of Aozora Bunko is recognised by its explanation block or its trailer."""
+    encoding: str | None = None
+    """The encoding of all files; None to detect it in each."""
+    field: str = "text"
+    """The field of JSON lines or column of Parquet that holds the text."""
+    authors: tuple[str, ...] = ()
+    """Keep works whose author has one of these in the name; empty for all."""
+    kana: Literal["any", "modern", "historical"] = "any"
+    """Keep texts in modern or in historical kana."""
+
+    def __post_init__(self) -> None:
+        for name, choices in (("format", ("auto", "text", "aozora")), ("kana", ("any", "modern", "historical"))):
+            if getattr(self, name) not in choices:
+                raise UsageError("cli_choice", name=name, choices=", ".join(choices))
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", known_encoding(self.encoding))
+
+    def keeps(self, document: Document) -> bool:
+        """Whether a document passes the filters."""
+        author = _bare(document.author or "")
+        if self.authors and not any(_bare(name) in author for name in self.authors):
+            return False
+        return self.kana == "any" or aozora.kana_of(document.text) == self.kana
+
+
+def read(
+    sources: Iterable[str | Path], reading: Reading = Reading(), report: Report = lambda key, **values: None
+) -> Iterator[Document]:
+    """The documents of all sources that pass the filters; "-" is standard input.
+
+    report(key, **values) is called now and then, and at the end with the encodings that were found. Raises LoadError
+    for a source that is missing, empty, binary or undecodable, naming it, and when no document is left.
     """
+    kept = left_out = characters = 0
+    encodings: Counter[str] = Counter()
+    crlf = 0
+    for source in sources:
+        for document in documents(source, reading):
+            encodings[document.encoding or "?"] += 1
+            crlf += document.crlf
+            if not reading.keeps(document):
+                left_out += 1
+                continue
+            before, characters = characters, characters + len(document.text)
+            kept += 1
+            if before // _REPORTED_EVERY < characters // _REPORTED_EVERY:
+                report("corpus.reading", documents=f"{kept:,}", characters=f"{characters / 1e6:.0f}")
+            yield document
+    if not kept and left_out:
+        raise LoadError("corpus_all_left_out", count=left_out)
+    found = ", ".join(f"{name} {count:,}" for name, count in encodings.most_common())
+    report("corpus.read", documents=f"{kept:,}", encodings=found, crlf=f"{crlf:,}", left_out=f"{left_out:,}")
+
+
+def documents(source: str | Path, reading: Reading = Reading()) -> Iterator[Document]:
+    """All documents of one source, unfiltered, in the order of their names: a file, a folder, an archive, or "-".
+
+    In folders and archives .txt, .md, .jsonl and .ndjson files count, in folders also archives and .parquet; a file
+    that is named itself may have any name. Raises LoadError for what is missing, empty, binary or undecodable.
+    """
+    if source == "-":
+        stdin = sys.stdin.buffer if sys.stdin else None  # None where the shell closed it
+        if stdin is None:
+            raise LoadError("corpus_empty_file", file="-")
+        yield from _from_stream("-", stdin, reading)
+        return
+    path = Path(source)
     try:
         is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
-    except (OSError, ValueError) as error:  # a name that no file can have
+        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_source(p)] if is_folder else []
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
     if is_folder:
-        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_source(p)]
         if not inside:
             raise LoadError("corpus_empty_folder", file=path)
         for p in inside:
-            yield from documents(p)
+            yield from documents(p, reading)
     elif not exists:
         raise LoadError("file_missing", file=path)
     elif not is_file:
         raise LoadError("file_not_regular", file=path)
-    elif ".tar" in path.suffixes:
-        yield from _archive(path)
     else:
-        yield document(str(path), _bytes_of(path))
+        yield from _from_file(path, reading)
 
 
-def document(name: str, data: bytes) -> Document:
+def document(name: str, data: bytes, reading: Reading = Reading()) -> Document:
     """One document from its bytes. Raises LoadError when they are not text in a known encoding."""
-    text = decode(name, data)
-    if aozora.is_aozora(text):
-        text = aozora.plain_text(text)
+    decoder = Decoder(name, data, True, reading.encoding)
+    return _document(name, decoder.feed(data, True), decoder, reading)
+
+
+def _from_file(path: Path, reading: Reading) -> Iterator[Document]:
+    if path.suffix == ".parquet":
+        for row in rows.parquet(path, reading.field):
+            yield _document(row.name, row.text, None, reading, row.title, row.author)
+    elif archives.is_archive(path):
+        found = False
+        try:
+            for name, stream in archives.members(path, (*TEXT_SUFFIXES, *JSON_LINES_SUFFIXES)):
+                found = True
+                yield from _from_stream(name, stream, reading)
+        except archives.DAMAGE as error:
+            raise LoadError("file_unreadable", file=path, reason=error) from None
+        if not found:
+            raise LoadError("corpus_empty_folder", file=path)
+    elif path.suffix == ".py" and reading.format == "auto":
+        raise LoadError("corpus_loading_script", file=path)
+    else:
+        try:
+            with path.open("rb") as stream:
+                yield from _from_stream(str(path), stream, reading)
+        except OSError as error:
+            raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
+
+
+def _from_stream(name: str, stream: BinaryIO, reading: Reading) -> Iterator[Document]:
+    if name.endswith(JSON_LINES_SUFFIXES):
+        found = False
+        for row in rows.json_lines(name, stream, reading.field):
+            found = True
+            yield _document(row.name, row.text, None, reading, row.title, row.author)
+        if not found:
+            raise LoadError("corpus_empty_file", file=name)
+        return
+    head = stream.read(LARGE + 1)
+    decoder = Decoder(name, head, len(head) <= LARGE, reading.encoding)
+    if len(head) > LARGE:
+        yield from _pieces(name, head, stream, decoder, reading)
+        return
+    text = decoder.feed(head, True)
+    works = aozora.works(text) if _in_notation(text, reading) else [text]
+    for number, work in enumerate(works, 1):
+        yield _document(name if len(works) == 1 else f"{name} [{number}]", work, decoder, reading)
+
+
+def _document(
+    name: str,
+    text: str,
+    decoder: Decoder | None,
+    reading: Reading,
+    title: str | None = None,
+    author: str | None = None,
+) -> Document:
+    found_format = "text"
+    if _in_notation(text, reading):
+        work = aozora.work(text)
+        text, title, author, found_format = work.text, work.title or title, work.author or author, "aozora"
     if not text.strip():
         raise LoadError("corpus_empty_file", file=name)
-    return Document(name, text)
+    encoding, crlf = (decoder.encoding, decoder.crlf) if decoder else ("utf-8", False)
+    return Document(name, text, title, author, encoding, crlf, found_format)
 
 
-def decode(name: str, data: bytes) -> str:
-    """Bytes to text, strictly: UTF-8 (a BOM is dropped), else CP932 as a whole; newlines become \\n.
-
-    A few NUL or other control characters stay as they are. Raises LoadError naming the file and the first byte that is
-    not UTF-8, or saying that it is UTF-16 or no text at all.
-    """
-    _refuse_binary(name, data)
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        japanese = None if _is_broken_utf8(data) else _cp932(data)
-        if japanese is None:
-            byte = f"0x{data[error.start]:02X}"
-            raise LoadError("corpus_encoding", file=name, byte=byte, offset=error.start) from None
-        text = japanese
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+def _in_notation(text: str, reading: Reading) -> bool:
+    return reading.format == "aozora" or (reading.format == "auto" and aozora.is_aozora(text))
 
 
-def _refuse_binary(name: str, data: bytes) -> None:
-    controls = len(data) - len(data.translate(None, _CONTROLS))
-    binary = controls >= 4 and controls > 0.02 * len(data)
-    # UTF-16 without a mark: ASCII has NUL for every other byte, and 。 and 、 are U+3002 and U+3001.
-    unmarked = binary and (_is_utf16(data, "utf-16-le") or _is_utf16(data, "utf-16-be"))
-    if unmarked or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise LoadError("corpus_utf16", file=name)
-    if b"\x1b$B" in data or b"\x1b$@" in data:  # the shifts of ISO-2022-JP, which is all ASCII to UTF-8
-        raise LoadError("corpus_iso2022", file=name)
-    if binary:
-        raise LoadError("corpus_binary", file=name, count=controls, size=len(data))
+def _pieces(name: str, head: bytes, stream: BinaryIO, decoder: Decoder, reading: Reading) -> Iterator[Document]:
+    if reading.format == "aozora":  # no work is as long as that
+        raise LoadError("file_too_large", file=name, size=f"> {LARGE}", limit=LARGE)
+    number, text, final = 0, "", False
+    chunks = [head[i : i + _CHUNK] for i in range(0, len(head), _CHUNK)]
+    while not final:
+        data = chunks.pop(0) if chunks else stream.read(_CHUNK)
+        final = not data
+        text += decoder.feed(data, final)
+        while len(text) > PIECE or (final and text):
+            piece, text = _cut(text)
+            if piece.strip():
+                number += 1
+                yield Document(f"{name} [{number}]", piece, None, None, decoder.encoding, decoder.crlf)
+    if not number:
+        raise LoadError("corpus_empty_file", file=name)
 
 
-def _is_utf16(data: bytes, encoding: str) -> bool:
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return not any(unicodedata.category(ch) in ("Cn", "Co") or (ch < " " and ch not in "\t\n\v\f\r") for ch in text)
-
-
-def _is_broken_utf8(data: bytes) -> bool:
-    """Whether whole multi-byte characters of UTF-8 outnumber the places where it fails; in CP932 they are rare."""
-    text = data.decode("utf-8", "replace")
-    failures = text.count("\ufffd")
-    return _count(_FOREIGN, text) - failures >= failures
-
-
-def _cp932(data: bytes) -> str | None:
-    """The text, if it is CP932 and reads like Japanese: kana or its punctuation, few half-width katakana."""
-    try:
-        text = data.decode("cp932")
-    except UnicodeDecodeError:
-        return None
-    if _UNASSIGNED.search(text) or _count(_HALF_WIDTH, text) > 0.1 * len(text):
-        return None
-    return text if _count(_JAPANESE, text) >= 0.1 * _count(_FOREIGN, text) else None
-
-
-def _count(runs: re.Pattern[str], text: str) -> int:
-    return sum(map(len, runs.findall(text)))
-
-
-def _bytes_of(path: Path) -> bytes:
-    data = read_regular(path, MAX_TEXT_BYTES)
-    if not data:
-        raise LoadError("corpus_empty_file", file=path)
-    return data
-
-
-def _archive(path: Path) -> Iterator[Document]:
-    found = False
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isfile() and member.name.endswith(TEXT_SUFFIXES):
-                    name, found = f"{path}:{member.name}", True
-                    if member.size > MAX_TEXT_BYTES:  # a sparse member may claim any size
-                        raise LoadError("file_too_large", file=name, size=member.size, limit=MAX_TEXT_BYTES)
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # a regular member always has one
-                    yield document(name, stream.read())
-    except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
-        raise LoadError("file_unreadable", file=path, reason=error) from None
-    if not found:
-        raise LoadError("corpus_empty_folder", file=path)
+def _cut(text: str) -> tuple[str, str]:
+    if len(text) <= PIECE:
+        return text, ""
+    empty, line = text.rfind("\n\n", PIECE // 2, PIECE), text.rfind("\n", PIECE // 2, PIECE)
+    place = empty + 2 if empty >= 0 else line + 1 if line >= 0 else PIECE
+    return text[:place], text[place:]
 
 
 def _is_source(path: Path) -> bool:
-    return path.suffix in TEXT_SUFFIXES or ".tar" in path.suffixes
+    return path.suffix in (*TEXT_SUFFIXES, *JSON_LINES_SUFFIXES, ".parquet") or archives.is_archive(path)
+
+
+def _bare(name: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", name).split()).casefold()
