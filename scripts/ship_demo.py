@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Ship a finished run as the embedded model: float16 weights, and the held-out figures of its card.
 
-    python scripts/ship_demo.py runs/demo corpus/aozora
+    python scripts/ship_demo.py runs/demo corpora/aozora
+
+The first folder is the run, of which the best checkpoint is taken, the second the packed corpus it was trained on.
 
 The figures are those of the shipped float16 file: every character of every held-out work scored once, each work by
 itself.
@@ -15,15 +17,14 @@ from pathlib import Path
 import numpy as np
 
 import manako
+from manako import runs
 from manako.checkpoint import read_checkpoint, write_checkpoint
-from manako.corpus import aozora
-from manako.corpus.documents import documents
-from manako.corpus.split import split
+from manako.corpus.packed import open_packed
 from manako.engines.model import DEMO
 
 
 def main(run: Path, corpus: Path) -> None:
-    source = read_checkpoint(run)
+    source = read_checkpoint(runs.checkpoint(run))
     card = (DEMO / "README.md").read_text(encoding="utf-8") if (DEMO / "README.md").exists() else ""
     shutil.rmtree(DEMO, ignore_errors=True)
     halves = {name: tensor.astype(np.float16) for name, tensor in source.tensors.items()}
@@ -31,11 +32,12 @@ def main(run: Path, corpus: Path) -> None:
     (DEMO / "README.md").write_text(card, encoding="utf-8")
 
     model = manako.load("demo")
-    _, held_out = split(d for d in documents(corpus) if aozora.is_modern_kana(d.text))
-    results = [model.evaluate(d.text) for d in held_out]
+    packed = open_packed(corpus)
+    held_out = [model.tokenizer.decode(ids.tolist()).decode() for ids in packed.validation.documents(packed.start_id)]
+    results = [model.evaluate(text) for text in held_out]
     bits = sum(r.bits_per_character * r.characters for r in results)
     characters = sum(r.characters for r in results)
-    size = sum(len(d.text.encode()) for d in held_out)
+    size = sum(len(text.encode()) for text in held_out)
     figures = {
         "works": len(held_out),
         "characters": characters,

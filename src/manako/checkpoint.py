@@ -11,11 +11,9 @@ flipped bit or an edited `n_head` is noticed. A model trained with an ablation s
 no other loader takes it for a plain GPT-2. Weights are never folded, centred or transposed at load.
 """
 
-import contextlib
 import hashlib
 import json
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,8 +24,8 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from manako.errors import LoadError, ManakoError
-from manako.files import read_regular, strict_json, sync_folder, write_file
+from manako.errors import LoadError
+from manako.files import new_folder, read_regular, strict_json, write_file
 from manako.tokenizer import DOCUMENT_START, Tokenizer
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -173,36 +171,21 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def write_checkpoint(
-    folder: Path, config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]], tokenizer: Tokenizer
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Tokenizer,
+    extra: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a new model folder, whole or not at all. `tensors` keep their dtype (float32 or float16).
 
+    extra: files to put beside the model's own, by name.
     Raises ManakoError when the folder is there already or cannot be written.
     """
-    failed = "write_failed"
-    try:
-        folder = folder.absolute()  # Path(".") has no name of its own
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ManakoError("target_exists_folder", file=folder)
-        # 32 characters of 4 bytes: with the rest still within the 255 bytes that a name may have
-        temporary = folder.with_name(f".{folder.name[:32]}.{secrets.token_hex(8)}.tmp")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        try:
-            for name, content in _companions(config, tokenizer, tensors).items():
-                write_file(temporary / name, content)
-            write_weights(temporary, config, tensors, tokenizer)
-            if folder.exists():
-                folder.rmdir()
-            temporary.rename(folder)
-        except ManakoError as error:  # of one file in the temporary folder: nothing of it stays
-            raise ManakoError(error.key.replace("not_synced", "failed"), **error.values | {"file": folder}) from None
-        finally:
-            _remove_folder(temporary)
-        failed = "write_not_synced"
-        sync_folder(folder.parent)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ManakoError(failed, file=folder, reason=getattr(error, "strerror", None) or error) from None
+    with new_folder(folder) as temporary:
+        for name, content in (_companions(config, tokenizer, tensors) | dict(extra or {})).items():
+            write_file(temporary / name, content)
+        write_weights(temporary, config, tensors, tokenizer)
 
 
 def write_weights(
@@ -425,11 +408,3 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # what went wrong first is what the message must say
-        if folder.is_dir():
-            for item in folder.iterdir():
-                item.unlink()
-            folder.rmdir()

@@ -52,7 +52,7 @@ def test_p21_a_bare_hub_name_suggests_hf_and_touches_no_network() -> None:
         load("org/name")
 
 
-@pytest.mark.parametrize("ref", ["hf:org/name", "gguf:file.gguf", "openai:x@http://127.0.0.1:1/v1", "run:a@5"])
+@pytest.mark.parametrize("ref", ["hf:org/name", "gguf:file.gguf", "openai:x@http://127.0.0.1:1/v1"])
 def test_p21_kinds_to_come_say_so(ref: str) -> None:
     with pytest.raises(CapabilityError) as caught:
         load(ref)

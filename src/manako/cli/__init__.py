@@ -27,6 +27,9 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "view": "manako.cli.view",
     "verify": "manako.cli.verify",
     "train": "manako.cli.train",
+    "resume": "manako.cli.resume",
+    "corpus": "manako.cli.corpus",
+    "tokens": "manako.cli.tokens",
     "eval": "manako.cli.eval",
     "import": "manako.cli.import_",
 }

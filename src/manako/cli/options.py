@@ -113,19 +113,24 @@ def run_options(command: F) -> F:
     return command
 
 
-def look_options(command: F) -> F:
-    """How it looks: --top, --plain, --color; and --lang, --debug, which every command has."""
+def screen_options(command: F) -> F:
+    """How it looks: --plain, --color; and --lang, --debug, which every command has."""
     for option in (
         click.option(
             "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help=say("option.color")
         ),
         click.option("--plain", is_flag=True, help=say("option.plain")),
-        click.option(
-            "--top", type=Number(True, "top"), default=10, show_default=True, metavar="N", help=say("option.top")
-        ),
     ):
         command = option(command)
     return common_options(command)
+
+
+def look_options(command: F) -> F:
+    """How a list of candidates looks: --top, and screen_options."""
+    top = click.option(
+        "--top", type=Number(True, "top"), default=10, show_default=True, metavar="N", help=say("option.top")
+    )
+    return top(screen_options(command))
 
 
 def check_top(top: int) -> int:

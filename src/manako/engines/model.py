@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako import __version__
+from manako import __version__, runs
 from manako.checkpoint import Checkpoint, read_checkpoint
 from manako.engines.generation import Generation, Recorder
 from manako.engines.numpy_gpt2 import NumpyGPT2
@@ -22,12 +22,13 @@ from manako.sampling import Sampling, check_seed, distribution
 from manako.trace import Header, ModelInfo, Trace, Vocabulary
 
 DEMO = Path(__file__).parent.parent / "models" / "demo"
-KINDS_TO_COME = ("hf:", "gguf:", "openai:", "run:")
+KINDS_TO_COME = ("hf:", "gguf:", "openai:")
 
 
 def load(ref: str | Path) -> "Model":
-    """Open a model: "demo", or a model folder. Touches no network.
+    """Open a model: "demo", a model folder, a run (its best checkpoint), or run:NAME@STEP. Touches no network.
 
+    NAME is the folder of a run, or its name below runs/; STEP is a number, "last" or "best".
     Raises LoadError naming the folder, file or tensor, and what to do.
     """
     text = str(ref)
@@ -37,6 +38,10 @@ def load(ref: str | Path) -> "Model":
         return Model(text, read_checkpoint(DEMO))
     if text.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=text)
+    if text.startswith("run:"):
+        name, _, step = text.removeprefix("run:").rpartition("@") if "@" in text else (text[4:], "", "")
+        run = Path(name) if runs.is_run(Path(name)) else Path("runs") / name
+        return Model(text, read_checkpoint(runs.checkpoint(run, step or None)))
     folder = Path(text)
     try:
         found = folder.exists()
@@ -47,7 +52,7 @@ def load(ref: str | Path) -> "Model":
         raise LoadError("ref_maybe_hub" if looks_like_hub else "ref_unknown", ref=text)
     if folder.is_file():
         raise LoadError("ref_is_pickle" if folder.suffix in (".pt", ".pth", ".bin") else "not_a_folder", file=text)
-    return Model(text, read_checkpoint(folder))
+    return Model(text, read_checkpoint(runs.checkpoint(folder) if runs.is_run(folder) else folder))
 
 
 class Model:

@@ -1,5 +1,10 @@
 """Training from scratch in PyTorch (extra `train`): the one room, beside engines/hf.py, that may import torch.
 
-model.py   the textbook GPT-2 and its ablation switches
-loop.py    from documents to a model folder: batches, AdamW, schedule, evaluation, saving
+model.py       the textbook GPT-2 and its ablation switches
+config.py      every setting, declared once
+batches.py     which windows of the corpus each step sees
+optim.py       AdamW, Muon, the learning rate over a run
+machine.py     what the machine can do: type and speed of products
+processes.py   one process, or the ranks that torchrun starts
+loop.py        updates, evaluations, checkpoints
 """

@@ -1,222 +1,340 @@
-"""From documents to a model folder: tokenise, split by work, train with AdamW, evaluate, save.
+"""The loop: batches, updates, evaluations, checkpoints, until the steps are done or somebody stops it.
 
-Special here: validation uses fixed batches from works that no training step saw; the schedule is a short warm-up and
-then linear to zero, so the last weights are the ones to keep. The folder can be opened with every command while the
-training goes on, since its weights are replaced in one step.
+Special here: a run is a function of its settings and the corpus. Stopped at any moment, killed included, it goes on
+from its last checkpoint and ends, on a CPU, with the same bits as a run that was never stopped. Validation uses fixed
+windows of works that no training step saw.
 """
 
-import ctypes
+import contextlib
+import hashlib
 import json
 import math
-import sys
+import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import safetensors.numpy
 import torch
+from torch import Tensor, nn
 
-from manako.checkpoint import ModelConfig, start_id_of, write_checkpoint, write_weights
-from manako.corpus.documents import Document
-from manako.errors import ManakoError, UsageError
+from manako import runs
+from manako.checkpoint import Checkpoint, ModelConfig, start_id_of
+from manako.corpus.packed import PackedCorpus
+from manako.errors import LoadError, ManakoError, UsageError
+from manako.files import megabytes, read_regular, strict_json, write_file
 from manako.tokenizer import Tokenizer
+from manako.training import machine
+from manako.training.batches import Batches, pairs, validation_windows
+from manako.training.config import TrainingConfig
 from manako.training.model import GPT
+from manako.training.optim import Optimizers, schedule
+from manako.training.processes import Processes
 
 Report = Callable[..., None]  # (catalog key, **values)
+SCHEMA = "manako.training/1"
+DEFAULT_STEPS = 2_000
+FITS = 0.9  # share of max_minutes that the steps should take; evaluations and saving need some, too
+LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
+MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train; the shape of the model is ModelConfig's."""
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer's state, all that the next step depends on."""
 
-    steps: int = 2_000
-    """Optimizer steps."""
-    batch_size: int = 16
-    """Sequences of block_size tokens a step."""
-    learning_rate: float = 2e-3
-    """Peak rate, reached after the warm-up, then linear to zero."""
-    warmup_steps: int = 100
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.1
-    """AdamW decay of the matrices; vectors have none."""
-    grad_clip: float = 1.0
-    """Largest gradient norm."""
-    eval_interval: int = 250
-    """Steps between two evaluations."""
-    seed: int = 0
-    """Seed of weights and batches."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_interval"):
-            if getattr(self, name) < 1:
-                raise UsageError("training_range", name=name, got=getattr(self, name), least=1)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError("training_range", name="learning_rate", got=self.learning_rate, least="> 0")
+    step: int = 0
+    position: int = 0
+    """Windows of the corpus that have been used."""
+    seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
 
 
-def encode_corpus(documents: Sequence[Document], tokenizer: Tokenizer) -> npt.NDArray[np.uint16 | np.uint32]:
-    """All ids in one row, each document behind a document-start token. uint16 where the vocabulary allows it."""
-    start = start_id_of(tokenizer)
-    assert start is not None  # vocabularies trained by manako always have one
-    dtype = np.uint16 if tokenizer.vocab_size <= 65_536 else np.uint32
-    rows: list[npt.NDArray[np.uint16 | np.uint32]] = []
-    for first in range(0, len(documents), 64):
-        batch = [d.text for d in documents[first : first + 64]]
-        rows += [np.array([start, *ids], dtype=dtype) for ids in tokenizer.encode_documents(batch)]
-    return np.concatenate([*rows, np.array([start], dtype=dtype)])
+class SummedLoss(nn.Module):
+    """Cross-entropy summed over targets, in nats: what one process adds to the loss of the whole batch."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
+        return self.model.loss(ids, targets, reduction="sum")
 
 
-def train(
-    folder: Path,
-    config: ModelConfig,
-    training: TrainingConfig,
-    tokenizer: Tokenizer,
-    train_ids: npt.NDArray[np.uint16 | np.uint32],
-    validation_ids: npt.NDArray[np.uint16 | np.uint32],
-    report: Report,
-) -> None:
-    """Train a model from scratch into a new folder.
+class Trainer:
+    """One run: a model, what moves it, its data, its folder."""
 
-    report(key, **values) is called with a catalog key for each line a person should see. Raises UsageError when the
-    text is too short, ManakoError when the loss stops being finite; the folder then holds the last good weights.
-    """
-    _require_length(train_ids, config.block_size)
-    _avoid_page_faults()
-    torch.manual_seed(training.seed)
-    generator = torch.Generator().manual_seed(training.seed)
-    data = torch.from_numpy(train_ids.astype(np.int64 if train_ids.dtype == np.uint32 else np.int32))
-    fixed = _validation_batches(validation_ids, config.block_size, training.batch_size)
-    model = GPT(config)
-    optimizer = _optimizer(model, training)
-    count = sum(p.numel() for p in model.parameters())
-    epochs = training.steps * training.batch_size * config.block_size / len(train_ids)
-    report("train.start", parameters=f"{count:,}", tokens=f"{len(train_ids):,}", epochs=f"{epochs:.2f}")
-    write_checkpoint(folder, config, _arrays(model), tokenizer)
-    recipe = {"model": asdict(config), "training": asdict(training), "train_tokens": len(train_ids)}
-    (folder / "training.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
-    began = time.monotonic()
-    try:
-        with (folder / "metrics.jsonl").open("w", encoding="utf-8") as log:
-            for step in range(1, training.steps + 1):
-                for group in optimizer.param_groups:
-                    group["lr"] = training.learning_rate * _schedule(step, training)
-                loss = _step(
-                    model, optimizer, *_batch(data, config.block_size, training.batch_size, generator), training
-                )
-                if not math.isfinite(loss):
-                    raise ManakoError("loss_not_finite", step=step, rate=training.learning_rate)
-                if step % training.eval_interval == 0 or step == training.steps:
-                    held_out = _evaluate(model, fixed)
-                    if not _finite(model):  # the loss was that of the weights before this step
-                        raise ManakoError("loss_not_finite", step=step, rate=training.learning_rate)
-                    elapsed = time.monotonic() - began
-                    rate = step * training.batch_size * config.block_size / elapsed
-                    line = {
-                        "step": step,
-                        "loss": loss,
-                        "validation_loss": held_out,
-                        "seconds": elapsed,
-                        "tokens_s": rate,
-                    }
+    def __init__(
+        self,
+        run: Path,
+        config: ModelConfig,
+        training: TrainingConfig,
+        corpus: PackedCorpus,
+        here: Processes,
+        report: Report,
+        watch: Callable[[Path, int], None] | None = None,
+    ) -> None:
+        if training.batch_size < here.size:
+            raise UsageError("train_few_sequences", batch_size=training.batch_size, processes=here.size)
+        self.run, self.config, self.corpus, self.here, self.watch = run, config, corpus, here, watch
+        self.report = report if here.first else lambda key, **values: None
+        self.tokenizer = Tokenizer(corpus.tokenizer_source)
+        self.batches = Batches(corpus.train, config.block_size, training.seed)
+        self.validation = validation_windows(corpus.validation, config.block_size)
+        self.dtype, why = machine.choose_dtype(training.dtype, here.device)
+        machine.avoid_page_faults()
+        torch.manual_seed(training.seed)
+        self.model = GPT(config).to(here.device)
+        self.rate = machine.product_rate(here.device, torch.float32)
+        self.report(why, rate=f"{self.rate / 1e9:,.0f}")
+        self.progress = Progress()
+        self.signal: int | None = None
+        self._ready(training)
+
+    def _ready(self, training: TrainingConfig) -> None:
+        self.training = training
+        t = training
+        self.optimizers = Optimizers(
+            self.model, t.optimizer, t.learning_rate, t.muon_rate, t.weight_decay, dtype=self.dtype
+        )
+        self.net: nn.Module = SummedLoss(self.model)
+        if self.here.size > 1:
+            self.net = nn.parallel.DistributedDataParallel(self.net)
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.training.batch_size * self.config.block_size
+
+    def update(self, still: bool = False) -> tuple[float, float]:
+        """One optimizer step. Returns (mean loss in nats a token, gradient norm); both of the weights before it.
+
+        still: do all the work at a rate of 0, so that no weight moves.
+        """
+        t, here, p = self.training, self.here, self.progress
+        windows = self.batches.windows(p.position, t.batch_size, here.rank, here.size)
+        rows = t.micro_batch or max(1, MOST_LOGITS // (self.config.block_size * self.config.vocab_size))
+        parts = list(pairs(windows, rows, here.device))
+        total = 0.0
+        for n, (ids, targets) in enumerate(parts):
+            last = n == len(parts) - 1
+            with contextlib.nullcontext() if last or here.size == 1 else self.net.no_sync():  # type: ignore[operator]
+                with self._autocast():
+                    loss = self.net(ids, targets)
+                # DDP takes the mean over processes; the loss is a mean over the whole batch.
+                (loss * (here.size / self.tokens_per_step)).backward()
+            total += loss.item()
+        total = here.total(total)[0] / self.tokens_per_step
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.grad_clip).item()
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise ManakoError("loss_not_finite", step=p.step + 1, rate=t.learning_rate)
+        self.optimizers.step(0.0 if still else schedule(t.schedule, p.step + 1, t.steps or 1, t.warmup_steps))
+        p.step, p.position = p.step + 1, p.position + t.batch_size
+        return total, norm
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The held-out text: loss in nats a token, perplexity, bits a character and a byte; {} where there is none."""
+        if not len(self.validation):
+            return {}
+        total = 0.0
+        mine = self.validation[self.here.rank :: self.here.size]
+        for ids, targets in pairs(mine, max(1, 2 * self.training.batch_size // self.here.size), self.here.device):
+            with self._autocast():
+                total += self.model.loss(ids, targets, reduction="sum").item()
+        total = self.here.total(total)[0]
+        if not math.isfinite(total):
+            raise ManakoError("loss_not_finite", step=self.progress.step, rate=self.training.learning_rate)
+        targets = self.validation[:, 1:]
+        table = self.tokenizer.token_bytes
+        start = start_id_of(self.tokenizer)
+        sizes = np.array([0 if i == start else len(b) for i, b in enumerate(table)])
+        heads = np.array([0 if i == start else sum(x & 0xC0 != 0x80 for x in b) for i, b in enumerate(table)])
+        loss, bits = total / targets.size, total / math.log(2)
+        return {
+            "validation_loss": loss,
+            "perplexity": math.exp(min(loss, 700)),
+            "bits_per_character": bits / max(1, int(heads[targets].sum())),
+            "bits_per_byte": bits / max(1, int(sizes[targets].sum())),
+        }
+
+    def plan(self) -> None:
+        """Settle the number of steps of a new run, and say what it will take."""
+        t, c = self.training, self.config
+        took = self._step_seconds()
+        fit = DEFAULT_STEPS if t.max_minutes is None else max(1, int(FITS * 60 * t.max_minutes / took))
+        self.training = replace(t, steps=t.steps or fit)
+        tokens = len(self.corpus.train)
+        self.report(
+            "train.start",
+            parameters=f"{sum(p.numel() for p in self.model.parameters()):,}",
+            tokens=f"{tokens:,}",
+            steps=f"{self.training.steps:,}",
+            epochs=f"{(self.training.steps or 0) * t.batch_size * c.block_size / tokens:.2f}",
+            minutes=f"{(self.training.steps or 0) * took / 60:.1f}",
+            memory=megabytes(machine.peak_memory()),
+        )
+
+    def go(self) -> None:
+        """Train to the end. Raises KeyboardInterrupt after SIGINT, when the checkpoint is safe."""
+        t, p = self.training, self.progress
+        assert t.steps is not None  # resolved at the start
+        began, before = time.monotonic(), p.seconds
+        log = (self.run / "metrics.jsonl").open("a", encoding="utf-8") if self.here.first else None
+        with self._signals(), log or contextlib.nullcontext():
+            while p.step < t.steps:
+                loss, norm = self.update()
+                p.seconds = before + time.monotonic() - began
+                evaluated = self.evaluate() if p.step % t.eval_interval == 0 or p.step == t.steps else None
+                over = t.max_minutes is not None and p.seconds > 60 * t.max_minutes
+                stops, late = self.here.total(float(self.signal or 0), float(over))
+                if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
+                    line = self._line(loss, norm) | (evaluated or {})
                     log.write(json.dumps(line) + "\n")
                     log.flush()
-                    write_weights(folder, config, _arrays(model), tokenizer)
-                    left = elapsed / step * (training.steps - step) / 60
-                    _report_step(report, step, training.steps, loss, held_out, rate, left)
-    except KeyboardInterrupt:
-        write_weights(folder, config, _arrays(model), tokenizer)
-        raise
+                    self._say(line, evaluated)
+                if stops:
+                    self.report("train.stopping", step=p.step)
+                if evaluated is not None or stops or late:
+                    self.save(evaluated)
+                if stops or late:
+                    break
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signal is not None:
+            signal.raise_signal(self.signal)
+        if p.step < t.steps:
+            self.report("train.time_over", step=p.step, steps=t.steps, run=self.run)
+
+    def save(self, evaluated: dict[str, float] | None = None) -> None:
+        """Leave a checkpoint of this moment; `best` follows the validation loss."""
+        p = self.progress
+        if not all(bool(w.isfinite().all()) for w in self.model.parameters()):  # the loss was that of the step before
+            raise ManakoError("loss_not_finite", step=p.step, rate=self.training.learning_rate)
+        loss = (evaluated or {}).get("validation_loss")
+        better = loss is not None and (p.best_loss is None or loss < p.best_loss)
+        if better:
+            p.best_loss, p.best_step = loss, p.step
+        if self.here.first:
+            state = self.optimizers.state() | {"torch_rng": torch.get_rng_state()}
+            arrays = safetensors.numpy.save({n: v.detach().cpu().numpy() for n, v in state.items()})
+            recipe = {
+                "schema": SCHEMA,
+                **vars(p),
+                "corpus": self.corpus.digest,
+                "sha256": hashlib.sha256(arrays).hexdigest(),
+            }
+            files = {runs.STATE_ARRAYS: arrays, runs.STATE: (json.dumps(recipe, indent=1) + "\n").encode()}
+            weights = {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
+            keep = self.training.keep
+            folder = runs.save(self.run, p.step, self.config, weights, self.tokenizer, files, better, keep)
+            if self.watch and evaluated is not None:
+                self.watch(folder, p.step)
+        self.here.wait()
+
+    def restore(self, checkpoint: Checkpoint, folder: Path) -> None:
+        """Go back to a checkpoint. Raises LoadError when its training state is missing or damaged."""
+        recipe, state = read_state(folder)
+        if recipe["corpus"] != self.corpus.digest:
+            raise UsageError("resume_corpus", run=self.run, was=recipe["corpus"][:12], now=self.corpus.digest[:12])
+        torch.set_rng_state(state.pop("torch_rng"))
+        arrays = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
+        self.model.load_state_dict(arrays, strict=True)
+        self._ready(self.training)
+        self.optimizers.restore(state)
+        self.progress = Progress(**{name: recipe[name] for name in vars(Progress())})
+
+    def _step_seconds(self) -> float:
+        """How long a step takes here; weights, optimizer and position stay as they are."""
+        self.update(still=True)
+        began = time.perf_counter()
+        self.update(still=True)
+        self.update(still=True)
+        machine.finish(self.here.device)
+        took = self.here.total((time.perf_counter() - began) / 2)[0] / self.here.size
+        self._ready(self.training)
+        self.progress = Progress()
+        return took
+
+    def _line(self, loss: float, norm: float) -> dict[str, Any]:
+        t, p = self.training, self.progress
+        assert t.steps is not None
+        rate = p.step * self.tokens_per_step / p.seconds
+        return {
+            "step": p.step,
+            "tokens": p.position * self.config.block_size,
+            "loss": loss,
+            "learning_rate": t.learning_rate * schedule(t.schedule, p.step, t.steps, t.warmup_steps),
+            "gradient_norm": norm,
+            "seconds": p.seconds,
+            "tokens_s": rate,
+            "mfu": rate * machine.flops_per_token(self.config) / (self.rate * self.here.size),
+            "memory": machine.peak_memory(),
+        }
+
+    def _say(self, line: dict[str, Any], evaluated: dict[str, float] | None) -> None:
+        t, p = self.training, self.progress
+        assert t.steps is not None
+        values = {
+            "step": p.step,
+            "steps": t.steps,
+            "loss": f"{line['loss']:.3f}",
+            "rate": f"{line['tokens_s']:,.0f}",
+            "mfu": f"{line['mfu']:.2f}",
+            "left": f"{p.seconds / p.step * (t.steps - p.step) / 60:.1f}",
+        }
+        if evaluated:
+            bits = f"{evaluated['bits_per_character']:.3f}"
+            self.report("train.step", **values, validation=f"{evaluated['validation_loss']:.3f}", bits=bits)
+        elif evaluated is not None:
+            self.report("train.step_without_validation", **values)
+
+    def _autocast(self) -> Any:
+        kind = torch.device(self.here.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Finish the step and save when asked to stop; asked again, stop at once."""
+        wanted = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = number  # nothing is printed here: the step may be printing, too
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+        before: dict[int, Any] = {}
+        try:
+            for s in wanted:
+                before[s] = signal.signal(s, note)
+        except ValueError:  # not the main thread: whoever runs it there has the signals
+            before = {}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
 
 
-def _report_step(
-    report: Report, step: int, steps: int, loss: float, held_out: float | None, rate: float, minutes_left: float
-) -> None:
-    values = {
-        "step": step,
-        "steps": steps,
-        "loss": f"{loss:.3f}",
-        "rate": f"{rate:,.0f}",
-        "left": f"{minutes_left:.1f}",
-    }
-    if held_out is None:
-        report("train.step_without_validation", **values)
-    else:
-        report("train.step", **values, validation=f"{held_out:.3f}", bits=f"{held_out / math.log(2):.2f}")
+def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(training.json, the arrays) of a checkpoint. Raises LoadError for what is missing or damaged."""
+    recipe = strict_json(read_regular(folder / runs.STATE, limit=1 << 20), str(folder / runs.STATE))
+    data = read_regular(folder / runs.STATE_ARRAYS)
+    if recipe.get("schema") != SCHEMA or recipe.get("sha256") != hashlib.sha256(data).hexdigest():
+        raise LoadError("digest_mismatch", file=folder / runs.STATE_ARRAYS, part="SHA-256")
+    return recipe, {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
 
 
-def _step(
-    model: GPT, optimizer: torch.optim.Optimizer, ids: torch.Tensor, targets: torch.Tensor, training: TrainingConfig
-) -> float:
-    loss = model.loss(ids, targets)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip)
-    optimizer.step()
-    return loss.item()
-
-
-def _schedule(step: int, training: TrainingConfig) -> float:
-    warm = min(1.0, step / max(1, min(training.warmup_steps, training.steps // 10)))
-    return warm * (1 - (step - 1) / training.steps)
-
-
-def _optimizer(model: GPT, training: TrainingConfig) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.95), fused=True)
-
-
-def _batch(
-    data: torch.Tensor, block_size: int, batch_size: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
-    window = data[starts + torch.arange(block_size + 1)].long()  # [B, T + 1]
-    return window[:, :-1], window[:, 1:]
-
-
-def _validation_batches(
-    ids: npt.NDArray[np.uint16 | np.uint32], block_size: int, batch_size: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """At most 16 batches of windows spread evenly over the held-out text, the same at every evaluation."""
-    if len(ids) <= block_size:
-        return []
-    count = min(16 * batch_size, (len(ids) - 1) // block_size)
-    starts = np.linspace(0, len(ids) - block_size - 1, count).astype(np.int64)
-    windows = torch.from_numpy(ids[starts[:, None] + np.arange(block_size + 1)].astype(np.int64))  # [N, T + 1]
-    return [(w[:, :-1], w[:, 1:]) for w in windows.split(batch_size)]
-
-
-@torch.no_grad()
-def _evaluate(model: GPT, batches: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float | None:
-    """Mean loss in nats a token over the fixed batches; None where there is no held-out text."""
-    if not batches:
-        return None
-    weights = [len(ids) for ids, _ in batches]
-    losses = [model.loss(ids, targets).item() for ids, targets in batches]
-    return float(np.average(losses, weights=weights))
-
-
-def _finite(model: GPT) -> bool:
-    return all(bool(p.isfinite().all()) for p in model.parameters())
-
-
-def _arrays(model: GPT) -> dict[str, npt.NDArray[np.float32]]:
-    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
-
-
-def _require_length(ids: npt.NDArray[np.uint16 | np.uint32], block_size: int) -> None:
-    if len(ids) < block_size + 1:
-        raise UsageError("text_too_short", need=block_size + 1, got=len(ids), block_size=block_size)
-
-
-def _avoid_page_faults() -> None:
-    """Keep large temporaries in the heap (glibc): giving them back each step costs up to a third of a CPU step."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-            libc.mallopt(mmap_threshold, 1 << 30)
-            libc.mallopt(trim_threshold, (1 << 31) - 1)
+def keep_lines(path: Path, step: int) -> None:
+    """Cut metrics.jsonl back to a step: what came after it is computed again."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    good = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the last line of a killed run may be half a line
+            if json.loads(line)["step"] <= step:
+                good.append(line + "\n")
+    write_file(path, "".join(good).encode("utf-8"))

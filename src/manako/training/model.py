@@ -105,9 +105,11 @@ class GPT(nn.Module):
         head = self.wte.weight if self.config.tie_word_embeddings else self.lm_head.weight
         return F.linear(self.ln_f(x), head)  # [B, T, V]
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats of targets [B, T] given ids [B, T]."""
-        return F.cross_entropy(self(ids).flatten(0, 1), targets.flatten())
+    def loss(self, ids: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+        """Cross-entropy in nats of targets [B, T] given ids [B, T], their mean or "sum"."""
+        logits = self(ids).flatten(0, 1)  # [B T, V]
+        wide = logits.float() if logits.dtype == torch.bfloat16 else logits  # sums over V need the digits
+        return F.cross_entropy(wide, targets.flatten(), reduction=reduction)
 
 
 def _residual_std(config: ModelConfig) -> float:

@@ -1,0 +1,97 @@
+"""How to train: every setting, declared once; flags, help and config.toml follow from it."""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from manako.errors import LoadError, UsageError
+from manako.files import read_regular
+
+CHOICES = {
+    "optimizer": ("muon", "adamw"),
+    "schedule": ("linear", "cosine", "wsd"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda"),
+}
+_LEAST = {"steps": 1, "batch_size": 1, "micro_batch": 1, "eval_interval": 1, "keep": 1, "warmup_steps": 0, "seed": 0}
+_POSITIVE = ("learning_rate", "muon_rate", "grad_clip", "max_minutes")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train; the shape of the model is ModelConfig's. Messages named option.FIELD say the same to a user."""
+
+    steps: int | None = None
+    """Optimizer steps. None: as many as fit into max_minutes, or 2,000."""
+    max_minutes: float | None = None
+    """Stop, with a checkpoint, when this time is over."""
+    batch_size: int = 16
+    """Sequences of block_size tokens a step, over all processes."""
+    micro_batch: int | None = None
+    """Sequences that go through the model at once; None: as many as keep the logits below 256 MB."""
+    optimizer: str = "muon"
+    """muon for the matrices inside the blocks and AdamW for the rest, or adamw for all."""
+    learning_rate: float = 2.5e-3
+    """Peak rate of AdamW."""
+    muon_rate: float = 0.02
+    """Peak rate of Muon."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up, at most a fifth of the run."""
+    schedule: str = "linear"
+    """How the rate falls: linear, cosine or wsd."""
+    weight_decay: float = 0.1
+    """AdamW decay of matrices; vectors and Muon's matrices have none."""
+    grad_clip: float = 1.0
+    """Largest gradient norm."""
+    eval_interval: int = 250
+    """Steps between two evaluations; each leaves a checkpoint."""
+    keep: int | None = None
+    """How many checkpoints to keep beside the best; None keeps all."""
+    seed: int = 0
+    """Seed of weights and batches."""
+    dtype: str = "auto"
+    """Type of the matrix products: bfloat16 where the device computes in it, else float32. Weights are float32."""
+    device: str = "auto"
+    """cuda where there is one, else cpu."""
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < least):
+                raise UsageError("training_range", name=name, got=value, least=least)
+        for name in (*_POSITIVE, "weight_decay"):
+            value = getattr(self, name)
+            fits = value is None or (type(value) in (int, float) and math.isfinite(value) and value >= 0)
+            if not fits or (value == 0 and name in _POSITIVE):
+                raise UsageError("training_range", name=name, got=value, least="> 0" if name in _POSITIVE else 0)
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError("cli_choice", name=name, choices=", ".join(allowed))
+
+
+def to_toml(settings: Mapping[str, Any]) -> bytes:
+    """Flat settings as TOML; those that are None are left out.
+
+    >>> to_toml({"steps": 5, "kana": "any", "keep": None})
+    b'steps = 5\\nkana = "any"\\n'
+    """
+    # A JSON number, string or boolean is one of TOML's, too.
+    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items() if v is not None]
+    return "".join(lines).encode("utf-8")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Flat settings from a TOML file. Raises LoadError naming the file."""
+    try:
+        return tomllib.loads(read_regular(path, limit=1 << 20).decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise LoadError("toml_invalid", file=path, reason=error) from None
+
+
+def training_settings(settings: Mapping[str, Any]) -> TrainingConfig:
+    """The part of flat settings that is TrainingConfig's."""
+    return TrainingConfig(**{f.name: settings[f.name] for f in fields(TrainingConfig) if f.name in settings})

@@ -1,0 +1,177 @@
+"""`manako train` and `manako resume` as a user types them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import MANAKO, Run, environment
+
+import manako
+from manako import runs
+
+TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 60
+TINY = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
+SHORT = [*TINY, "--steps", "8", "--eval-interval", "4", "--lang", "en"]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "data.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def test_own_text_to_a_model_that_can_be_watched(run: Run, text: Path, tmp_path: Path) -> None:
+    done = run("train", "--data", text, "--out", tmp_path / "m", *SHORT, "--sample", "私は", "--traces")
+    assert done.code == 0 and done.out == "" and "step 8/8" in done.err and "sample: 私は" in done.err, done.err
+    assert f"manako watch -m {tmp_path / 'm'}" in done.err
+    watched = run("watch", "私は", "-m", f"run:{tmp_path / 'm'}@4", "-n", "2", "--seed", "0", "--json")
+    assert watched.code == 0 and len(json.loads(watched.out)["steps"]) == 2
+    assert manako.verify(manako.open(tmp_path / "m" / "traces" / "step-000008.manako")).failure is None
+    settings = tomllib.loads((tmp_path / "m" / "config.toml").read_text(encoding="utf-8"))
+    assert settings["steps"] == 8 and settings["n_embd"] == 16 and settings["data"] == [str(text)]
+
+
+def test_a_config_file_and_a_preset_give_way_to_flags(run: Run, text: Path, tmp_path: Path) -> None:
+    assert run("train", "--data", text, "--out", tmp_path / "a", *SHORT).code == 0
+    again = run("train", "--config", tmp_path / "a" / "config.toml", "--out", tmp_path / "b", "--lang", "en")
+    assert again.code == 0, again.err
+    weights = [(runs.step_folder(tmp_path / n, 8) / "model.safetensors").read_bytes() for n in "ab"]
+    assert weights[0] == weights[1]
+    other = run("train", "--preset", "laptop-5min", "--config", tmp_path / "a" / "config.toml", "--seed", "5",
+                "--out", tmp_path / "c")  # fmt: skip
+    made = tomllib.loads((tmp_path / "c" / "config.toml").read_text(encoding="utf-8"))
+    assert other.code == 0 and made["seed"] == 5 and made["n_layer"] == 1 and made["max_minutes"] == 5
+
+
+@pytest.mark.parametrize("flags", [["--no-residual"], ["--norm", "post"], ["--no-attention"]], ids=str)
+def test_each_ablation_can_be_watched_and_is_named(run: Run, text: Path, tmp_path: Path, flags: list[str]) -> None:
+    assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT, *flags).code == 0
+    watched = run("watch", "私は", "-m", tmp_path / "m", "-n", "1", "--lang", "en")
+    assert watched.code == 0 and "ablated model" in watched.out
+
+
+def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_path: Path) -> None:
+    assert run("corpus", "build", text, "-o", tmp_path / "packed").code == 0
+    done = run("train", "--data", tmp_path / "packed", "--out", tmp_path / "m", *SHORT)
+    assert done.code == 0 and not (tmp_path / "m" / "corpus").exists(), done.err
+    (tmp_path / "packed").rename(tmp_path / "moved")
+    lost = run("resume", tmp_path / "m", "--lang", "en")
+    assert lost.code == 3 and "packed" in lost.err and lost.err.count("\n") == 1
+    assert run("resume", tmp_path / "m", "--data", tmp_path / "moved").code == 0
+    assert run("corpus", "build", text, "-o", tmp_path / "other", "--min-count", "70").code == 0
+    wrong = run("resume", tmp_path / "m", "--data", tmp_path / "other", "--lang", "en")
+    assert wrong.code == 2 and "E-RESUME-CORPUS" in wrong.err, wrong.err
+
+
+@pytest.mark.parametrize(
+    "words, code, key",
+    [
+        (["--steps", "0"], 2, "E-TRAINING-RANGE"),
+        (["--n-embd", "10", "--n-head", "4"], 2, "E-TRAIN-HEADS"),
+        (["--n-layer", "0"], 2, "E-TRAINING-RANGE"),
+        (["--learning-rate", "nan"], 2, "E-TRAINING-RANGE"),
+        (["--max-minutes", "0"], 2, "E-TRAINING-RANGE"),
+        (["--optimizer", "sgd"], 2, "E-CLI-CHOICE"),
+        (["--block-size", "100000"], 2, "E-TEXT-TOO-SHORT"),
+        (["--batch-sise", "3"], 2, "E-CLI-NO-SUCH-OPTION"),
+    ],
+    ids=str,
+)
+def test_p31_bad_settings_leave_nothing(
+    run: Run, text: Path, tmp_path: Path, words: list[str], code: int, key: str
+) -> None:
+    done = run("train", "--data", text, "--out", tmp_path / "m", *TINY, *words, "--lang", "en")
+    last = done.err.strip().splitlines()[-1]
+    assert done.code == code and key in last, done.err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    "content, code, key",
+    [(b"", 3, "E-CORPUS-EMPTY-FILE"), (bytes(range(32)) * 9, 3, "E-CORPUS-BINARY"), (None, 3, "E-FILE-MISSING")],
+    ids=["empty", "binary", "missing"],
+)
+def test_p23_bad_text_leaves_nothing(run: Run, tmp_path: Path, content: bytes | None, code: int, key: str) -> None:
+    if content is not None:
+        (tmp_path / "x.txt").write_bytes(content)
+    done = run("train", "--data", tmp_path / "x.txt", "--out", tmp_path / "m", *SHORT)
+    assert done.code == code and key in done.err and not (tmp_path / "m").exists()
+
+
+def test_a_config_with_an_unknown_key_suggests_the_nearest(run: Run, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("n_layers = 3\n")
+    done = run("train", "--data", text, "--config", tmp_path / "c.toml", "--out", tmp_path / "m", "--lang", "en")
+    assert done.code == 2 and "n_layers (n_layer?)" in done.err and not (tmp_path / "m").exists()
+
+
+def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path: Path) -> None:
+    assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT).code == 0
+    again = run("train", "--data", text, "--out", tmp_path / "m", *SHORT)
+    assert again.code == 1 and "E-TARGET-EXISTS-FOLDER" in again.err
+    with runs.locked(tmp_path / "m"):
+        held = run("resume", tmp_path / "m")
+    assert held.code == 1 and "E-RUN-IN-USE" in held.err
+    none = run("resume", tmp_path)
+    assert none.code == 3 and "E-RUN-NONE" in none.err
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    command = [*MANAKO, *map(str, words), "--lang", "en"]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_f07_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
+    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25"]
+    with start("train", "--data", text, "--out", tmp_path / "whole", *settings) as process:
+        process.communicate(timeout=120)
+    with start("train", "--data", text, "--out", tmp_path / "m", *settings) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "step 50/" in line:
+                process.send_signal(number)
+                break
+        rest = process.stderr.read()
+        code = process.wait(timeout=60)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGKILL: -9}[number], rest
+    if number != signal.SIGKILL:
+        assert f"stopping after step {int(runs.pointed(tmp_path / 'm', 'last').name[5:])}" in rest
+        assert "Traceback" not in rest
+    with start("resume", tmp_path / "m") as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and re.search(r"resumed at step \d+ of 150", err), err
+    for name in ("model.safetensors", runs.STATE_ARRAYS):
+        both = [(runs.step_folder(tmp_path / n, 150) / name).read_bytes() for n in ("whole", "m")]
+        assert both[0] == both[1], name
+
+
+@pytest.mark.slow
+def test_n20_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
+    """The same command under torchrun: 7 sequences a step, so that the shares of the two are unequal."""
+    settings: list[Any] = [*TINY[:-1], "7", "--steps", "50", "--eval-interval", "25", "--dtype", "float32"]
+    words = ["train", "--data", str(text), *settings, "--lang", "en"]
+    with start(*words, "--out", tmp_path / "one") as process:
+        process.communicate(timeout=120)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name in ("two", "again"):
+        command = [*torchrun, "-m", "manako", *words, "--out", str(tmp_path / name)]
+        env = dict(environment()) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 and done.stderr.count("step 50/50") == 1, done.stderr
+    lines = {n: (tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("one", "two", "again")}
+    found = {n: [json.loads(line) for line in rows] for n, rows in lines.items()}
+    assert len(found["one"]) == len(found["two"]) > 5
+    for a, b in zip(found["one"], found["two"], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
+        assert a.get("validation_loss") == pytest.approx(b.get("validation_loss"), abs=1e-5)
+    both = [(runs.step_folder(tmp_path / n, 50) / "model.safetensors").read_bytes() for n in ("two", "again")]
+    assert both[0] == both[1]  # run to run to the bit

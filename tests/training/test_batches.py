@@ -1,0 +1,74 @@
+"""The order of windows: every block once an epoch, the same from any position, shared among ranks, another by seed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_runs import corpus_of
+
+from manako.corpus.packed import Shards
+from manako.errors import UsageError
+from manako.training.batches import Batches, pairs, validation_windows
+
+
+class Numbers(Shards):
+    """Ids 0, 1, 2 ..., so that a window tells where it lies."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def windows(self, starts: object, length: int) -> np.ndarray:
+        places = np.asarray(starts)[:, None] + np.arange(length)
+        assert not places.size or (places.min() >= 0 and places.max() < self.count)
+        return places
+
+
+@pytest.mark.parametrize("tokens", [5, 8, 9, 12, 13, 103])
+def test_an_epoch_has_every_block_once_at_one_phase(tokens: int) -> None:
+    batches = Batches(Numbers(tokens), 4, seed=3)
+    phases = set()
+    for epoch in range(30):
+        starts = batches.windows(epoch * batches.blocks, batches.blocks)[:, 0]
+        phase = int(starts.min())
+        assert sorted(starts) == [phase + 4 * n for n in range(batches.blocks)]
+        phases.add(phase)
+    assert max(phases) + 4 * batches.blocks < tokens
+    assert tokens == 5 or len(phases) > 1
+
+
+def test_any_position_gives_the_same_windows_whatever_was_asked_before() -> None:
+    whole = Batches(Numbers(103), 4, seed=3).windows(0, 90)
+    batches = Batches(Numbers(103), 4, seed=3)
+    assert np.array_equal(batches.windows(50, 20), whole[50:70]) and np.array_equal(batches.windows(3, 9), whole[3:12])
+    assert not np.array_equal(Batches(Numbers(103), 4, seed=4).windows(0, 90), whole)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_ranks_share_a_batch(size: int) -> None:
+    batches = Batches(Numbers(103), 4, seed=3)
+    whole = batches.windows(7, 8)
+    parts = [batches.windows(7, 8, rank, size) for rank in range(size)]
+    assert sum(map(len, parts)) == 8 and all(np.array_equal(p, whole[r::size]) for r, p in enumerate(parts))
+
+
+def test_validation_windows_are_fixed_and_spread_over_the_text() -> None:
+    windows = validation_windows(Numbers(1000), 16)
+    assert windows.shape == (62, 17) and windows[0, 0] == 0 and windows[-1, -1] == 999
+    assert len(validation_windows(Numbers(16), 16)) == 0 and len(validation_windows(Numbers(17), 16)) == 1
+    assert validation_windows(Numbers(10**6), 1024).shape == (64, 1025)
+
+
+def test_targets_are_the_ids_one_place_on(tmp_path: Path) -> None:
+    windows = Batches(corpus_of(tmp_path / "c").train, 16, seed=0).windows(0, 5)
+    parts = list(pairs(windows, 2, "cpu"))
+    assert [len(ids) for ids, _ in parts] == [2, 2, 1]
+    for ids, targets in parts:
+        assert ids.shape[1] == targets.shape[1] == 16 and (ids[:, 1:] == targets[:, :-1]).all()
+
+
+def test_a_text_shorter_than_a_block_is_refused() -> None:
+    with pytest.raises(UsageError, match="block_size"):
+        Batches(Numbers(16), 16, seed=0)

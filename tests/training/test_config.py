@@ -1,0 +1,65 @@
+"""Settings that make no sense are refused with their name; TOML goes out and in; every field has its sentence."""
+
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manako import messages
+from manako.errors import LoadError, UsageError
+from manako.training.config import TrainingConfig, read_toml, to_toml, training_settings
+
+
+@pytest.mark.parametrize("settings", [
+    {"steps": 0},
+    {"batch_size": 0},
+    {"batch_size": True},
+    {"eval_interval": 1.5},
+    {"keep": 0},
+    {"seed": -1},
+    {"warmup_steps": -1},
+    {"learning_rate": 0.0},
+    {"learning_rate": -1.0},
+    {"learning_rate": math.nan},
+    {"muon_rate": math.inf},
+    {"weight_decay": -0.1},
+    {"max_minutes": 0},
+    {"max_minutes": "5"},
+], ids=str)  # fmt: skip
+def test_p31_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainingConfig(**settings)
+    assert caught.value.key == "training_range" and caught.value.values["name"] in settings
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "flat"}, {"dtype": "float16"}], ids=str)
+def test_p31_choices_are_listed(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainingConfig(**settings)
+    assert caught.value.key == "cli_choice" and caught.value.values["name"] in settings
+
+
+def test_toml_goes_out_and_in(tmp_path: Path) -> None:
+    config = TrainingConfig(steps=7, max_minutes=0.5, keep=2)
+    text = to_toml(asdict(config) | {"data": ["猫 \"'\\\n", "b"], "traces": True})
+    (tmp_path / "c.toml").write_bytes(text)
+    settings = read_toml(tmp_path / "c.toml")
+    assert training_settings(settings) == config
+    assert settings["data"] == ["猫 \"'\\\n", "b"] and settings["traces"] is True
+
+
+@pytest.mark.parametrize(
+    "data", [b"a = ", b"\xff = 1", b"a = 1\na = 2", b"[" * 100_000], ids=["half", "bytes", "twice", "deep"]
+)
+def test_bad_toml_names_the_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "c.toml").write_bytes(data)
+    with pytest.raises(LoadError) as caught:
+        read_toml(tmp_path / "c.toml")
+    assert caught.value.key == "toml_invalid" and "c.toml" in str(caught.value)
+
+
+def test_every_field_has_a_sentence_for_its_flag() -> None:
+    keys = messages.catalog("en")
+    assert [f.name for f in fields(TrainingConfig) if f"option.{f.name}" not in keys] == []
