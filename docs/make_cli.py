@@ -35,7 +35,8 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 
 def page() -> str:
     """The whole page."""
-    return HEAD + "".join(section(words) for words in ([], *([name] for name in COMMANDS)))
+    inside = {"corpus": (["corpus", "build"], ["corpus", "show"])}
+    return HEAD + "".join(section(words) for name in ("", *COMMANDS) for words in (name.split(), *inside.get(name, ())))
 
 
 def section(words: list[str]) -> str:

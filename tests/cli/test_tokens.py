@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from commands import Run
+from toy import write_toy
 
+from manako import runs
 from manako.tokenizer import Tokenizer, from_characters, train_byte_bpe
 from manako.views.glyphs import ASCII
 
@@ -108,3 +110,13 @@ def test_folders_and_files_that_have_none(run: Run, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(from_characters("a").source, encoding="utf-8")
     found = run("tokens", "ab", "--with", tmp_path)
     assert found.code == 2 and "b U+0062 at 2" in found.err and found.out == ""
+
+
+def test_a_run_and_any_of_its_steps_have_a_tokenizer(run: Run, tmp_path: Path) -> None:
+    write_toy(runs.step_folder(tmp_path, 7))
+    runs.point(tmp_path, runs.LAST, runs.step_folder(tmp_path, 7))
+    found = [run("tokens", "私", "--with", ref, "--json") for ref in (tmp_path, f"run:{tmp_path}", f"run:{tmp_path}@7")]
+    assert [f.code for f in found] == [0, 0, 0]
+    assert len({json.loads(f.out)["tokenizers"][0]["sha256"] for f in found}) == 1
+    none = run("tokens", "私", "--with", f"run:{tmp_path}@8")
+    assert none.code == 3 and "E-RUN-STEP" in none.err

@@ -41,6 +41,8 @@ def tokenizer_file(ref: str) -> Path:
         return DEMO / "tokenizer.json"
     if ref.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=ref)
+    if ref.startswith("run:"):
+        return runs.located(ref) / "tokenizer.json"
     path = Path(ref)
     try:
         if not ref or not path.exists():

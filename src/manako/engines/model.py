@@ -39,9 +39,7 @@ def load(ref: str | Path) -> "Model":
     if text.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=text)
     if text.startswith("run:"):
-        name, _, step = text.removeprefix("run:").rpartition("@") if "@" in text else (text[4:], "", "")
-        run = Path(name) if runs.is_run(Path(name)) else Path("runs") / name
-        return Model(text, read_checkpoint(runs.checkpoint(run, step or None)))
+        return Model(text, read_checkpoint(runs.located(text)))
     folder = Path(text)
     try:
         found = folder.exists()
