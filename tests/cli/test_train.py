@@ -129,6 +129,38 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_on_a_terminal_one_line_is_rewritten_and_gone_at_the_end(text: Path, tmp_path: Path) -> None:
+    import pty
+
+    import pyte
+
+    leader, follower = pty.openpty()
+    words = ["train", "--data", str(text), "--out", str(tmp_path / "m"), *TINY, "--steps", "300", "--lang", "en"]
+    env = dict(environment()) | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    shown = b""
+    with subprocess.Popen([*MANAKO, *words], env=env, stdout=follower, stderr=follower) as process:
+        os.close(follower)
+        while True:
+            try:
+                data = os.read(leader, 65_536)
+            except OSError:  # the other side is closed
+                break
+            if not data:
+                break
+            shown += data
+        assert process.wait(timeout=60) == 0
+    os.close(leader)
+    statuses = set(re.findall(rb"step (\d+)/300  loss [\d.]+  [\d.]+ min left", shown))
+    assert len(statuses) >= 2
+    screen = pyte.Screen(100, 40)
+    pyte.ByteStream(screen).feed(shown)
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert any(line.startswith("manako: done: manako watch") for line in lines), lines
+    assert not any(re.fullmatch(r"step \d+/300  loss [\d.]+  [\d.]+ min left", line) for line in lines), lines
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_f07_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
     settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25"]

@@ -2,7 +2,9 @@
 
 import contextlib
 import difflib
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
@@ -167,12 +169,34 @@ def new_run(out: Path) -> Iterator[None]:
 def train(trainer: Any) -> None:
     """Go to the end, and say where the run is and how it can be opened or resumed."""
     try:
-        trainer.go()
+        with status_line(trainer):
+            trainer.go()
     except KeyboardInterrupt:
         trainer.report("train.interrupted", folder=trainer.run)
         raise
     if trainer.progress.step >= trainer.training.steps:
         trainer.report("train.done", folder=trainer.run)
+
+
+@contextlib.contextmanager
+def status_line(trainer: Any) -> Iterator[None]:
+    """One line below the others, rewritten after each step, where stderr is a terminal."""
+    if not (trainer.here.first and sys.stderr.isatty()) or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def tick(loss: float) -> None:
+        p, steps = trainer.progress, trainer.training.steps
+        left = p.seconds / p.step * (steps - p.step) / 60
+        line = say("train.status", step=p.step, steps=steps, loss=f"{loss:.3f}", left=f"{left:.1f}")
+        live.update(Text(line, style="dim"))
+
+    with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+        trainer.tick = tick
+        yield
 
 
 def watcher(run: Path, prompt: str, keep: bool) -> Callable[[Path, int], None]:

@@ -93,6 +93,8 @@ class Trainer:
         self.rate = machine.product_rate(here.device, torch.float32)
         self.report(why, rate=f"{self.rate / 1e9:,.0f}")
         self.progress = Progress()
+        self.tick: Callable[[float], None] = lambda loss: None
+        """Called after each step with its loss; `progress` tells the rest."""
         self.signal: int | None = None
         self._ready(training)
 
@@ -189,6 +191,7 @@ class Trainer:
             while p.step < t.steps:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
+                self.tick(loss)
                 evaluated = self.evaluate() if p.step % t.eval_interval == 0 or p.step == t.steps else None
                 over = t.max_minutes is not None and p.seconds > 60 * t.max_minutes
                 stops, late = self.here.total(float(self.signal or 0), float(over))
