@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ def stop_after(made: Any, step: int, number: int = signal.SIGINT) -> None:
 
     def counted() -> Any:
         if made.progress.step == step - 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         return update()
 
     made.update = counted
@@ -121,7 +120,7 @@ def test_f07_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
     def twice() -> Any:
         for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return update()
 
     made.update = twice
