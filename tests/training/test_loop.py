@@ -1,6 +1,5 @@
 """Training end to end at toy size: it learns, stops cleanly, leaves folders that open, and goes on bit by bit."""
 
-import json
 import math
 import signal
 from pathlib import Path
@@ -221,11 +220,12 @@ def test_a_damaged_or_missing_state_is_refused(tmp_path: Path, name: str) -> Non
     train(tmp_path / "m", steps=2, eval_interval=2)
     path = runs.step_folder(tmp_path / "m", 2) / name
     data = path.read_bytes()
-    path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
-    with pytest.raises(LoadError):
-        recipe, _ = read_state(path.parent)
-        assert recipe == json.loads(data)  # one flipped bit of the JSON may still be JSON, but is then another one
-        raise LoadError("digest_mismatch", file=path, part="SHA-256")
+    for place in range(0, len(data), max(1, len(data) // 60)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(LoadError):
+            read_state(path.parent)
+    path.write_bytes(data)
+    assert read_state(path.parent)
     path.unlink()
     with pytest.raises(LoadError) as caught:
         resume(tmp_path / "m", steps=4)

@@ -84,7 +84,7 @@ def setting_options(command: Any) -> Any:
 
 @click.command("train", help=say("help.train"))
 @click.option("--data", required=True, multiple=True, metavar="SOURCE", help=say("option.train_data"))
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.out"))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.train_out"))
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),

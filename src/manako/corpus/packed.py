@@ -239,7 +239,7 @@ def open_packed(folder: Path) -> PackedCorpus:
 
 
 def header_digest(content: Mapping[str, Any]) -> str:
-    """SHA-256 of the content of corpus.json without its "digest", in one canonical spelling."""
+    """SHA-256 of the content of a JSON header without its "digest", in one canonical spelling."""
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from manako import runs
 from manako.checkpoint import Checkpoint, ModelConfig, start_id_of
-from manako.corpus.packed import PackedCorpus
+from manako.corpus.packed import PackedCorpus, header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import megabytes, read_regular, strict_json, write_file
 from manako.tokenizer import Tokenizer
@@ -231,6 +231,7 @@ class Trainer:
                 "corpus": self.corpus.digest,
                 "sha256": hashlib.sha256(arrays).hexdigest(),
             }
+            recipe |= {"digest": header_digest(recipe)}
             files = {runs.STATE_ARRAYS: arrays, runs.STATE: (json.dumps(recipe, indent=1) + "\n").encode()}
             weights = {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
             keep = self.training.keep
@@ -326,6 +327,8 @@ class Trainer:
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(training.json, the arrays) of a checkpoint. Raises LoadError for what is missing or damaged."""
     recipe = strict_json(read_regular(folder / runs.STATE, limit=1 << 20), str(folder / runs.STATE))
+    if recipe.pop("digest", None) != header_digest(recipe):
+        raise LoadError("digest_mismatch", file=folder / runs.STATE, part="digest")
     data = read_regular(folder / runs.STATE_ARRAYS)
     if recipe.get("schema") != SCHEMA or recipe.get("sha256") != hashlib.sha256(data).hexdigest():
         raise LoadError("digest_mismatch", file=folder / runs.STATE_ARRAYS, part="SHA-256")
