@@ -21,10 +21,10 @@ SOURCE = Path(manako.__file__).parent
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
     ("errors",),
-    ("files", "sampling"),
-    ("trace", "tokenizer", "corpus"),
-    ("trace_file", "checkpoint", "pickle_reader"),
-    ("legacy", "runs"),
+    ("files", "sampling", "captures"),
+    ("trace", "tokenizer", "corpus", "gpt2_config", "llama_config", "tensor_files", "gguf_head"),
+    ("trace_file", "checkpoint", "pickle_reader", "gguf_tokenizer"),
+    ("legacy", "runs", "gguf_file"),
     ("engines", "training"),
     ("analysis",),
     ("views",),
@@ -39,8 +39,13 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     "numpy": (
         "corpus",
         "sampling",
+        "captures",
         "trace",
         "trace_file",
+        "llama_config",
+        "tensor_files",
+        "gguf_head",
+        "gguf_file",
         "checkpoint",
         "legacy",
         "pickle_reader",
@@ -50,11 +55,13 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
         "analysis",
         "views",
     ),
-    "safetensors": ("trace_file", "checkpoint", "training"),
+    "safetensors": ("trace_file", "tensor_files", "checkpoint", "training"),
+    "gguf": ("gguf_file",),
     "tokenizers": ("tokenizer",),
     "pyarrow": ("corpus/rows",),
-    "torch": ("training", "engines/hf"),
-    "transformers": ("engines/hf",),
+    "torch": ("training", "engines/hf", "engines/hf_engine", "engines/hf_parts"),
+    "transformers": ("engines/hf", "engines/hf_engine", "engines/hf_parts"),
+    "huggingface_hub": ("engines/hf",),
     "rich": ("views", "cli"),
     "click": ("cli",),
     "starlette": ("views/server", "cli"),
@@ -161,6 +168,10 @@ def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, 
 HEAVY = (
     "torch",
     "transformers",
+    "gguf",
+    "yaml",
+    "requests",
+    "tqdm",
     "starlette",
     "uvicorn",
     "rich",
@@ -207,7 +218,7 @@ def test_negative_control_a_heavy_import_is_seen() -> None:
 
 def test_importing_every_light_module_changes_no_setting() -> None:
     """Importing does nothing: no environment, hooks, warnings filters, signal handlers or working folder changed."""
-    names = [m for m in modules() if not m.startswith(("training", "__main__")) and m != "engines.hf"]
+    names = [m for m in modules() if not m.startswith(("training", "__main__", "engines.hf_"))]
     code = f"""
 import os, signal, warnings, locale, random
 def state():

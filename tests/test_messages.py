@@ -6,6 +6,7 @@ from pathlib import Path
 
 import manako
 from manako import messages
+from manako.errors import CapabilityError
 
 SOURCE = Path(manako.__file__).parent
 
@@ -46,3 +47,11 @@ def test_language_follows_the_posix_order() -> None:
     assert messages.language({}) == "en"
     assert messages.language({"LC_MESSAGES": "ja_JP", "LANG": "en_US.UTF-8"}) == "ja"
     assert messages.language({"LC_ALL": "", "LANG": "ja"}) == "ja"
+
+
+def test_a_phrase_inside_a_sentence_is_said_in_its_language() -> None:
+    reason = messages.Phrase("lacks.no_attention")
+    error = CapabilityError("capture_lacking", got="attention", reason=reason, can="lens")
+    for lang in messages.LANGUAGES:
+        assert messages.catalog(lang)["lacks.no_attention"] in error.text(lang)
+    assert "lacks." not in str(error)

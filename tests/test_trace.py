@@ -21,13 +21,24 @@ import golden
 import numpy as np
 import pytest
 import safetensors.numpy
-from golden import HOSTILE, LOGITS, TOKENS, golden_generation, golden_score, golden_trace, large_generation
+from golden import (
+    HOSTILE,
+    LOGITS,
+    TOKENS,
+    golden_generation,
+    golden_inside,
+    golden_score,
+    golden_trace,
+    large_generation,
+    large_inside,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manako
 from manako.analysis.verification import verify
-from manako.errors import LoadError, ManakoError
+from manako.captures import CAPTURE_COLUMNS, CAPTURES
+from manako.errors import CapabilityError, LoadError, ManakoError
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace import (
     PART,
@@ -68,13 +79,15 @@ def assert_same(a: Trace, b: Trace) -> None:
         assert array.dtype == arrays_b[name].dtype and array.shape == arrays_b[name].shape, name
         assert array.tobytes() == arrays_b[name].tobytes(), name
     assert (a.vocabulary.size, a.vocabulary.special_ids) == (b.vocabulary.size, b.vocabulary.special_ids)
-    ids = range(a.vocabulary.size) if a.exact else np.unique(np.append(a.all_ids, arrays_a["part_id"])).tolist()
+    named = [array.ravel() for name, array in arrays_a.items() if name.endswith("_id")]
+    ids = range(a.vocabulary.size) if a.exact else np.unique(np.concatenate([a.all_ids, *named])).tolist()
     assert [a.vocabulary[i] for i in ids] == [b.vocabulary[i] for i in ids]
 
 
 def columns_of(trace: Trace) -> Arrays:
-    plain = {f.name: getattr(trace.columns, f.name) for f in fields(Columns) if f.name != "part"}
-    return {n: a for n, a in plain.items() if a is not None} | dict(trace.columns.part or {})
+    columns, inner = trace.columns, ("part", "captured")
+    plain = {f.name: getattr(columns, f.name) for f in fields(Columns) if f.name not in inner}
+    return {n: a for n, a in plain.items() if a is not None} | dict(columns.part or {}) | dict(columns.captured)
 
 
 # The format once more, written from its description: files with any content and digests that fit.
@@ -107,11 +120,12 @@ def with_text(text: str, arrays: Arrays) -> bytes:
 
 
 def changed(trace: Trace, **columns: Any) -> Trace:
-    """The record with columns replaced: the record's own or those of its part."""
+    """The record with columns replaced: the record's own, those of its part or captured ones."""
+    captured = {name: columns.pop(name, array) for name, array in trace.columns.captured.items()}
     part = trace.columns.part
     if part is not None:
         part = {name: columns.pop(name, array) for name, array in part.items()}
-    return replace(trace, columns=replace(trace.columns, part=part, **columns))
+    return replace(trace, columns=replace(trace.columns, part=part, captured=captured, **columns))
 
 
 def with_value(array: np.ndarray, index: Any, value: Any) -> np.ndarray:
@@ -162,6 +176,10 @@ RECORDS: dict[str, Callable[[], Trace]] = {
     "large, every stage": lambda: large_trace(
         3, sampling=Sampling(0.9, 5000, 0.99, 1e-6, 0.99, 1.1, 0.1, 0.1), special_ids=(0, 19_999)
     ),
+    "inside": lambda: golden_inside(capture=CAPTURES, ablate=("head:0.1", "mlp:1=mean")),
+    "inside, a prompt and a moving window": lambda: golden_inside(8, CAPTURES, (9, 2, 3, 4), context=6),
+    "inside, lens alone": lambda: golden_inside(2, ("lens",)),
+    "large inside": lambda: large_inside(capture=CAPTURES),
 }
 records = pytest.mark.parametrize("make", RECORDS.values(), ids=RECORDS.keys())
 
@@ -312,6 +330,26 @@ def look_at_everything(trace: Trace) -> list[Any]:
         seen += [step.text_before, step.bytes_before, step.u, step.window_start, step.entropy, step.surprisal]
         seen += [step.certain, step.stages, step.interval, step.chosen, list(step.candidates)]
         seen += [step.other(shown), step.other([*shown, step.chosen]), step.other([])]
+    return seen + look_inside(trace)
+
+
+def look_inside(trace: Trace) -> list[Any]:
+    """Everything that was captured, step by step, as a view asks for it."""
+    captured, seen = trace.header.capture, []
+    for i in range(len(trace)):
+        if "attention" in captured:
+            whole = trace.attention.whole(i)
+            seen += [trace.attention[i].tolist(), trace.attention.start(i), whole if whole is None else whole.tolist()]
+        if "lens" in captured:
+            seen += [trace.lens.p(i).tolist(), trace.lens.tracked_p(i).tolist(), trace.lens.tracked_rank[i].tolist()]
+            seen += [[trace.vocabulary[int(token)] for token in trace.lens.id[i].ravel()]]
+        if "contributions" in captured:
+            for token in trace.contributions.id[i].tolist():
+                value = trace.contributions.of(i, token)
+                assert value is not None and len(value) == len(trace.contributions.parts)
+                seen += [token, trace.vocabulary[token], value.tolist()]
+        if "residual" in captured:
+            seen += [trace.residual[i].tolist()]
     return seen
 
 
@@ -584,6 +622,79 @@ def test_p32_a_record_changed_by_an_author_with_right_digests_fails(name: str, t
         assert one.chosen.id == one.token_id
 
 
+def tampered_inside() -> dict[str, tuple[str, Trace]]:
+    """(the check that must fail, record); draws and digests are right, and the run's own self-checks were green."""
+    good, large = golden_inside(capture=CAPTURES), large_inside(capture=CAPTURES)
+    c, d = good.columns.captured, large.columns.captured
+    part = large.columns.part or {}
+    attention, lens, lists, sums = (
+        "attention_rows_sum_to_1",
+        "lens_last_equals_logits",
+        "lens_lists_fit",
+        "contributions_sum_to_logit",
+    )
+    swapped = [1, 0, *range(2, 10)]
+    cases: dict[str, tuple[str, Trace]] = {}
+
+    def case(name: str, check: str, trace: Trace, column: str, index: Any, value: Any) -> None:
+        cases[name] = check, changed(trace, **{column: with_value(trace.columns.captured[column], index, value)})
+
+    case("an attention weight", attention, good, "attention", 17, c["attention"][17] + 2e-6)
+    case("attention of nothing", attention, good, "attention", slice(-12, None), 0)
+    case("a logit of the last layer", lens, good, "lens_logit", (3, 2, 9), c["lens_logit"][3, 2, 9] - 1e-3)
+    case("a token of the last layer", lens, good, "lens_id", (3, 2, 9), 11 - c["lens_id"][3, 2, 9])
+    case("a normaliser of the last layer", lens, good, "lens_logsumexp", (3, 2), c["lens_logsumexp"][3, 2] + 1e-3)
+    case(
+        "the chosen token's logit", lens, good, "lens_tracked_logit", (3, 2, 0), c["lens_tracked_logit"][3, 2, 0] - 0.1
+    )
+    case("the chosen token's rank", lens, good, "lens_tracked_rank", (0, 2, 0), 9)
+    for name in ("lens_id", "lens_logit"):  # the two likeliest, the other way round
+        case(f"an order in {name}", lens, good, name, (3, 2), c[name][3, 2][swapped])
+    case("another token tracked", lists, good, "lens_tracked_id", (3, 2), 11)
+    case("a logit of an inner layer", lists, good, "lens_logit", (3, 1, 0), c["lens_logit"][3, 1, 0] - 0.1)
+    case("a token twice", lists, good, "lens_id", (3, 0, 5), c["lens_id"][3, 0, 4])
+    case("a tracked logit of an inner layer", lists, good, "lens_tracked_logit", (3, 1, 2), -9.0)
+    case("two tracked logits of an inner layer", lists, good, "lens_tracked_logit", (0, 0, slice(None)), -9.0)
+    case("a tracked rank of an inner layer", lists, good, "lens_tracked_rank", (3, 1, 0), 1)
+    case("a normaliser of an inner layer", lists, good, "lens_logsumexp", (3, 0), c["lens_logit"][3, 0, 0])
+    case("a contribution", sums, good, "contribution", (3, 5, 0), c["contribution"][3, 5, 0] + 2e-4)
+    case("a contribution to a token not chosen", sums, good, "contribution", (11, 0, 10), 9.0)
+    case("contributions to another token", sums, good, "contribution_id", (3, 2), 11 - c["contribution_id"][3, 2])
+    case("large: a logit", lens, large, "lens_logit", (3, 2, 9), d["lens_logit"][3, 2, 9] - 1e-3)
+    case("large: a normaliser", lens, large, "lens_logsumexp", (3, 2), d["lens_logsumexp"][3, 2] + 1e-3)
+    outside = next(i for i in range(20_000) if i not in part["part_id"][3])
+    case("large: a token from outside the part", lens, large, "lens_id", (3, 2, 9), outside)
+    case("large: contributions to what is not on record", sums, large, "contribution_id", (3, 4), outside)
+    case("large: a contribution", sums, large, "contribution", (3, 5, 0), d["contribution"][3, 5, 0] + 2e-4)
+    return cases
+
+
+@pytest.mark.parametrize("name", tampered_inside())
+def test_n08_p32_a_captured_number_changed_with_right_digests_is_found(name: str, tmp_path: Path) -> None:
+    check, trace = tampered_inside()[name]
+    trace = opened(tmp_path, to_bytes(trace))
+    found = verify(trace)
+    assert found.failure is None and all(c.ok for c in trace.header.self_checks)  # nothing else tells
+    assert check in {c.name for c in found.checks if not c.ok} and not found.ok
+
+
+def test_n08_what_verify_says_of_a_good_record() -> None:
+    names = ["attention_rows_sum_to_1", "lens_last_equals_logits", "lens_lists_fit", "contributions_sum_to_logit"]
+    for make in (RECORDS["inside"], RECORDS["inside, a prompt and a moving window"], RECORDS["large inside"]):
+        found = verify(make())
+        assert [check.name for check in found.checks] == names and found.ok
+    assert [check.name for check in verify(golden_inside(2, ("lens",))).checks] == names[1:3]
+    assert verify(golden_trace()).checks == () and verify(golden_inside(2, ("residual",))).checks == ()
+
+
+@pytest.mark.parametrize("column", ["attention", "lens_logit", "lens_logsumexp", "lens_tracked_logit", "contribution"])
+def test_n08_nan_is_no_small_error(column: str) -> None:
+    trace = golden_inside()
+    values = trace.columns.captured[column].copy()
+    values[(3, *[-1] * (values.ndim - 1))] = NAN
+    assert not verify(changed(trace, **{column: values})).ok
+
+
 @pytest.mark.parametrize("column", ["p", "p_model"])
 def test_p32_nan_is_no_small_error(column: str) -> None:
     trace = golden_trace()
@@ -643,14 +754,14 @@ def judge_flips(data: bytes, count: int, path: Path) -> dict[str, int]:
     return seen
 
 
-@pytest.mark.parametrize("name", ["golden", "large"])
+@pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
 def test_t04_f14_f30_a_flipped_bit_is_never_silent(name: str, tmp_path: Path) -> None:
     seen = judge_flips(to_bytes(RECORDS[name]()), 300, tmp_path / "run.manako")
     assert seen["refused"] >= 290
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["golden", "score", "no steps", "large"])
+@pytest.mark.parametrize("name", ["golden", "score", "no steps", "large", "inside"])
 def test_t04_f30_two_thousand_flips(name: str, tmp_path: Path) -> None:
     seen = judge_flips(to_bytes(RECORDS[name]()), 2000, tmp_path / "run.manako")
     assert seen["refused"] >= 1900
@@ -798,7 +909,7 @@ def good_parts(steps: int = 3) -> tuple[Meta, Arrays]:
 
 def test_t26_a_newer_schema_says_so(tmp_path: Path) -> None:
     meta, arrays = good_parts()
-    for schema in ("manako.trace/2", "manako.trace/10", "manako.trace/0"):
+    for schema in ("manako.trace/3", "manako.trace/10", "manako.trace/0"):
         newer = meta | {"schema": schema, "novelty": {"a": 1}}
         error = refused(tmp_path, put_together(newer, arrays | {"attention": np.zeros(3, np.float32)}))
         assert error.code == "E-TRACE-NEWER"
@@ -808,7 +919,7 @@ def test_t26_a_newer_schema_says_so(tmp_path: Path) -> None:
         assert (error.code, error.values["part"]) == ("E-TRACE-DAMAGED", "schema")
 
 
-@pytest.mark.parametrize("name", ["golden", "large"])
+@pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
 def test_t26_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for column in arrays:
@@ -820,7 +931,7 @@ def test_t26_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> Non
     assert "extra" in error.values["part"]
 
 
-@pytest.mark.parametrize("name", ["golden", "large"])
+@pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
 def test_t26_wrong_dtypes_and_shapes(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for column, array in arrays.items():
@@ -843,6 +954,7 @@ BAD_VALUES: list[tuple[str, str, list[Any]]] = [  # record, column, values that 
     ("golden", "prompt_ids", [-1, 12, 2**31 - 1]),
     ("golden", "u", [-5e-324, 1.0, -1.0, 2.0, NAN, INF, -INF]),
     ("golden", "window_start", [-1, 2, 2**31 - 1]),
+    ("inside", "window_start", [-1, 1, 2]),  # 1: nothing in view, and so no row of attention
     ("golden", "p", [-0.1, 1.1, NAN, INF]),
     ("golden", "p_model", [-0.1, 1.1, NAN, INF]),
     ("golden", "rank", [0, -1, 13]),
@@ -864,6 +976,20 @@ BAD_VALUES: list[tuple[str, str, list[Any]]] = [  # record, column, values that 
     ("large", "chosen_logit", [NAN, INF]),
     ("large", "vocab_id", [-1, 20_000, 13]),
     ("large", "vocab_end", [-1, 10**6]),
+    ("inside", "attention", [-1e-9, 1.1, NAN, INF, -INF]),
+    ("inside", "attention_shape", [0, -1, 1, 3, 2**31 - 1]),
+    ("inside", "lens_id", [-1, 12, 2**31 - 1]),
+    ("inside", "lens_logit", [NAN, INF, -INF, 1e3]),
+    ("inside", "lens_logsumexp", [NAN, INF, -INF, -1e3]),
+    ("inside", "lens_tracked_id", [-1, 12]),
+    ("inside", "lens_tracked_logit", [NAN, INF, -INF, 1e3]),
+    ("inside", "lens_tracked_rank", [0, -1, 13]),
+    ("inside", "contribution_id", [-1, 12]),
+    ("inside", "contribution", [NAN, INF, -INF]),
+    ("inside", "residual", [NAN, INF, -INF]),
+    ("large inside", "lens_id", [-1, 20_000]),
+    ("large inside", "contribution_id", [-1, 20_000]),
+    ("large inside", "vocab_id", [-1, 20_000, 13]),
 ]
 
 
@@ -873,7 +999,8 @@ def test_t26_numbers_that_cannot_be(name: str, column: str, values: list[Any], t
     for value in values:
         wrong = with_value(arrays[column], (0,) * arrays[column].ndim, value)
         error = refused(tmp_path, put_together(meta, arrays | {column: wrong}))
-        assert error.code == "E-TRACE-DAMAGED" and column in error.values["part"], value
+        names = {"lens_logsumexp": "lens_logit"}.get(column, column), column  # too small a sum shows in its logits
+        assert error.code == "E-TRACE-DAMAGED" and any(name in error.values["part"] for name in names), value
 
 
 def test_t26_rows_and_tables_that_cannot_be(tmp_path: Path) -> None:
@@ -910,6 +1037,9 @@ BAD_FIELDS: list[tuple[str, list[Any]]] = [
     ("sampling", [{"top_k": 1.5}, {"top_p": 0}, {"temperature": None}, {"order": 5}, {"temperature": 10**400}]),
     ("model", [None, [], "demo", {}, 1]),
     ("vocab_size", [None, 0, -1, 11, 13, 12.0, "12", True, 2**31, 2**70, []]),
+    ("capture", [None, "attention", ["attention"], ["Lens"], [None], [1], {}, {"lens": 1}, [["lens"]]]),
+    ("parts", [None, "embed", ["embed"], [1], [None], {}]),  # of what nobody captured
+    ("ablate", [None, "head:0.1", [1], [None], [["head:0.1"]], {}]),
     ("columns_sha256", [None]),
     ("sha256", [None]),
 ]
@@ -967,6 +1097,78 @@ def test_t26_json_that_is_not_strict(tmp_path: Path) -> None:
         assert refused(tmp_path, with_text(bad, arrays)).code == "E-JSON-INVALID"
 
 
+INSIDE_FIELDS: list[tuple[str, list[Any]]] = [
+    ("capture", [[], list(CAPTURES[:3]), list(reversed(CAPTURES)), [*CAPTURES, "lens"], [*CAPTURES[:3], "stream"]]),
+    ("parts", [[], ["embed"], ["embed"] * 11, [str(i) for i in range(12)], [None] * 11, "abcdefghijk"]),
+    ("schema", ["manako.trace/1"]),  # which knew no captures: their columns are strangers there
+]
+
+
+@pytest.mark.parametrize(("field", "values"), INSIDE_FIELDS, ids=lambda v: v if isinstance(v, str) else "")
+def test_t26_fields_that_do_not_fit_the_captured_columns(field: str, values: list[Any], tmp_path: Path) -> None:
+    meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
+    for value in values:
+        assert refused(tmp_path, put_together(meta | {field: value}, arrays)).code == "E-TRACE-DAMAGED", value
+
+
+@pytest.mark.parametrize("column", [c for capture in CAPTURE_COLUMNS.values() for c in capture])
+def test_t26_captured_columns_of_no_width(column: str, tmp_path: Path) -> None:
+    """Arrays that a view would index and find empty; their lengths agree with each other where they can."""
+    meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
+    for axis in range(1, arrays[column].ndim):
+        wrong = arrays | {column: np.take(arrays[column], [], axis=axis)}
+        assert refused(tmp_path, put_together(meta, wrong)).code == "E-TRACE-DAMAGED"
+    together = {n: a[..., :0] if n in ("lens_id", "lens_logit", "residual") else a for n, a in arrays.items()}
+    assert "nothing in it" in refused(tmp_path, put_together(meta, together)).values["part"]
+
+
+@pytest.mark.parametrize("column", ["contribution_id", "lens_tracked_id"])
+def test_t26_the_chosen_token_stands_first(column: str, tmp_path: Path) -> None:
+    meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
+    other = with_value(arrays[column], (3, 0), 11 - arrays["token_id"][3])
+    assert column in refused(tmp_path, put_together(meta, arrays | {column: other})).values["part"]
+
+
+def test_t26_a_shape_of_attention_whose_product_wraps_around(tmp_path: Path) -> None:
+    """2^30 layers of 2^30 heads over 16 keys are 2^64 numbers, which 64 bits count as none."""
+    meta, arrays = take_apart(to_bytes(golden_inside(1, ("attention",), (9,) * 16)))
+    for shape in ([2**30, 2**30, 0], [2**30, 2**29, 15], [2**31 - 1, 2**31 - 1, 0]):
+        wrong = {"attention": np.empty(0, np.float32), "attention_shape": np.array(shape, dtype=np.int32)}
+        assert "attention_shape" in refused(tmp_path, put_together(meta, arrays | wrong)).values["part"]
+
+
+def test_what_is_not_on_record_says_so() -> None:
+    trace = golden_inside(2, ("lens",))
+    assert trace.lens.id.shape == (2, 3, 10)
+    for name in ("attention", "contributions", "residual"):
+        with pytest.raises(CapabilityError) as caught:
+            getattr(trace, name)
+        assert caught.value.exit_code == 4 and name in str(caught.value) and "lens" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("trace-1", golden_trace), ("trace-1-part", lambda: large_trace(2, vocab_size=17_000))],
+)
+def test_t26_a_record_of_the_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
+    """Written by the version before captures: the same record, field by field."""
+    path = Path(__file__).parent / "fixtures" / f"{name}.manako"
+    assert take_apart(path.read_bytes())[0]["schema"] == "manako.trace/1"
+    trace = open_trace(path)
+    assert_same(trace, make())
+    assert (trace.header.capture, trace.header.parts, trace.header.ablate) == ((), (), ())
+    assert look_at_everything(trace) == look_at_everything(make()) and verify(trace).failure is None
+
+
+def test_t26_an_old_schema_with_new_fields_is_of_no_version(tmp_path: Path) -> None:
+    data = (Path(__file__).parent / "fixtures" / "trace-1.manako").read_bytes()
+    meta, arrays = take_apart(data)
+    assert len(opened(tmp_path, put_together(meta, arrays))) == 12
+    lens = {n: a for n, a in columns_of(golden_inside(12, ("lens",))).items() if n.startswith("lens")}
+    for wrong, more in (({}, lens), ({"schema": SCHEMA}, {}), ({"capture": ["lens"]}, lens)):
+        assert refused(tmp_path, put_together(meta | wrong, arrays | more)).code == "E-TRACE-DAMAGED"
+
+
 # T26: whatever else an author may write
 
 
@@ -977,7 +1179,8 @@ json_values = st.recursive(
     | st.sampled_from([0, -1, 1, 12, 13, 2**31, 2**64 - 1, 10**400, 0.5, 1e-320, -0.0, 1e308])
     | st.floats(allow_nan=True)
     | st.text(st.characters(exclude_categories=()), max_size=8)
-    | st.sampled_from(["score", "text", "generation", "length", "exact", "manako.trace/2", "</script>", ""]),
+    | st.sampled_from(["score", "text", "generation", "length", "exact", "manako.trace/1", "</script>", ""])
+    | st.sampled_from([*CAPTURES, "head:0.0", "embed"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
@@ -1027,6 +1230,7 @@ HEADERS: Mapping[str, tuple[Meta, Arrays]] = {
         "golden": golden_trace(2),
         "score": golden_score((9, 1, 5)),
         "every stage": golden_trace(2, sampling=Sampling(0.9, 9, 0.99, 1e-6, 0.99, 1.1, 0.1, 0.1), stop=("a",)),
+        "inside": golden_inside(2, CAPTURES, (9, 2), ablate=("head:0.1",)),
     }.items()
 }
 
@@ -1053,7 +1257,7 @@ def scratch(factory: pytest.TempPathFactory) -> Path:
 
 
 EXTREME = [0, 1, -1, 2, 127, 255, 300, 2**31 - 1, -(2**31), 0.5, 1e-320, 1e300, -1e300, 3e38, NAN, INF, -INF]
-SMALL_LARGE = take_apart(to_bytes(large_trace(2, vocab_size=16_400)))
+SMALL_LARGE = take_apart(to_bytes(large_inside(16_400, 2, CAPTURES)))
 
 
 @settings(max_examples=200)

@@ -64,6 +64,8 @@ class MissingExtraError(ManakoError):
 
 
 def _short(value: object) -> str:
+    if isinstance(value, messages.Phrase):
+        return value
     try:
         text = str(value).replace("\r", "\\r").replace("\n", "\\n")
     except ValueError:  # Python does not print whole numbers of more than 4,300 digits

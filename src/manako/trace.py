@@ -2,12 +2,13 @@
 
 Special here: ids and bytes instead of text. For vocabularies up to 16,384 the whole row of logits of every step is on
 record, so every number a view shows is derived here, by the very functions that drew the token; nothing is stored
-twice. For larger ones the 256 first candidates are, with the exact rest. trace_file.py is its file.
+twice. For larger ones the 256 first candidates are, with the exact rest. What was seen inside the model, where somebody
+asked for it, is described in captures.py; trace_file.py is the record's file.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,10 +16,12 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import ManakoError
+from manako.captures import CAPTURE_COLUMNS, Attention, Contributions, Lens
+from manako.errors import CapabilityError, ManakoError
 from manako.sampling import Distribution, Sampling, StageResult, distribution
 
-SCHEMA = "manako.trace/1"
+SCHEMA = "manako.trace/2"
+OLDER_SCHEMAS = ("manako.trace/1",)  # the same without captures and ablations; still opened
 FULL_ROW_LIMIT = 16_384  # vocabularies up to this size keep the whole row of logits
 PART = 256  # candidates kept of each step above that
 
@@ -81,6 +84,12 @@ class Header:
     """What happens past the context: the last n_positions tokens, recomputed."""
     special_ids: tuple[int, ...]
     self_checks: tuple[SelfCheck, ...]
+    capture: tuple[str, ...] = ()
+    """What else is on record of every step, names out of `captures.CAPTURES`."""
+    parts: tuple[str, ...] = ()
+    """The parts of the model whose contributions are on record."""
+    ablate: tuple[str, ...] = ()
+    """Parts that were switched off during the run, such as "head:3.5"."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -293,6 +302,8 @@ class Columns:
     """[S, V] whole rows, for small vocabularies."""
     part: Mapping[str, npt.NDArray[Any]] | None = None
     """For large ones: see `PART_COLUMNS`."""
+    captured: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
+    """What was seen inside the model: see `captures.CAPTURE_COLUMNS`."""
 
 
 PART_COLUMNS: Mapping[str, tuple[str, int]] = {  # name -> (dtype, dimensions)
@@ -350,6 +361,34 @@ class Trace:
     def all_ids(self) -> Ids:
         """[P + S] the prompt's ids and then the taken ones."""
         return np.concatenate([self.columns.prompt_ids, self.columns.token_id])
+
+    @cached_property
+    def attention(self) -> Attention:
+        """`attention[step]` is [layer, head, key]. Raises CapabilityError where it is not on record."""
+        columns, got = self.columns, self._captured("attention")
+        shape = got["attention_shape"].tolist()
+        return Attention.of(got["attention"], shape, len(columns.prompt_ids), columns.window_start)
+
+    @cached_property
+    def lens(self) -> Lens:
+        """What each layer would have said. Raises CapabilityError where it is not on record."""
+        return Lens(**{name.removeprefix("lens_"): a for name, a in self._captured("lens").items()})
+
+    @cached_property
+    def contributions(self) -> Contributions:
+        """What each part added to a logit. Raises CapabilityError where it is not on record."""
+        got = self._captured("contributions")
+        return Contributions(self.header.parts, got["contribution_id"], got["contribution"])
+
+    @property
+    def residual(self) -> npt.NDArray[np.float32]:
+        """[S, n_layer + 1, C]. Raises CapabilityError where it is not on record."""
+        return self._captured("residual")["residual"]
+
+    def _captured(self, name: str) -> Mapping[str, npt.NDArray[Any]]:
+        if name not in self.header.capture:
+            raise CapabilityError("trace_without_capture", got=name, can=", ".join(self.header.capture) or "-")
+        return {column: self.columns.captured[column] for column in CAPTURE_COLUMNS[name]}
 
     @property
     def text(self) -> str:

@@ -18,10 +18,22 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
+from manako.captures import CAPTURE_COLUMNS, CAPTURES, Attention
 from manako.errors import LoadError, ManakoError
 from manako.files import read_regular, strict_json, write_file
 from manako.sampling import Sampling, check_seed
-from manako.trace import PART_COLUMNS, SCHEMA, Columns, Header, Ids, ModelInfo, SelfCheck, Trace, Vocabulary
+from manako.trace import (
+    OLDER_SCHEMAS,
+    PART_COLUMNS,
+    SCHEMA,
+    Columns,
+    Header,
+    Ids,
+    ModelInfo,
+    SelfCheck,
+    Trace,
+    Vocabulary,
+)
 
 _METADATA_KEY = "manako.trace"
 _ENDS = {"generation": ("length", "stop", "document_end", "interrupted"), "score": ("text",)}
@@ -51,7 +63,7 @@ def open(path: str | Path) -> Trace:  # noqa: A001  `manako.open` is the public 
     if not isinstance(text, str):
         raise LoadError("not_a_trace", file=file)
     meta = strict_json(text, file)
-    if meta.get("schema") != SCHEMA:
+    if meta.get("schema") not in (SCHEMA, *OLDER_SCHEMAS):
         if str(meta.get("schema")).startswith(SCHEMA.split("/")[0] + "/"):
             raise LoadError("trace_newer", file=file, found=meta["schema"], known=SCHEMA)
         raise LoadError("trace_damaged", file=file, part="schema")
@@ -113,6 +125,7 @@ def _arrays(trace: Trace) -> dict[str, npt.NDArray[Any]]:
         arrays |= columns.part
         arrays["vocab_id"] = ids = _ids_on_record(columns)
     spelled = [trace.vocabulary[int(i)] for i in ids]
+    arrays |= columns.captured
     arrays["vocab_bytes"] = np.frombuffer(b"".join(spelled), dtype=np.uint8)
     arrays["vocab_end"] = np.cumsum([len(b) for b in spelled], dtype=np.int32)
     return arrays
@@ -145,16 +158,48 @@ def _from_parts(meta: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Tr
         part = {name: arrays[name] for name in PART_COLUMNS}
     else:
         shapes["logits"] = ("float32", (steps, size))
+    shapes |= _capture_shapes(header, arrays, steps)
     if unknown := sorted(arrays.keys() - shapes):
         raise ValueError(f"{', '.join(unknown)}: no such column")
     for name, (dtype, shape) in shapes.items():
         if arrays[name].dtype != dtype or arrays[name].shape != shape:
             raise ValueError(f"{name}: {arrays[name].dtype}{list(arrays[name].shape)}, not {dtype}{list(shape)}")
     named = {name: arrays[name] for name in shapes if name in Columns.__dataclass_fields__}
-    columns = Columns(**named, part=part)
+    captured = {name: arrays[name] for capture in header.capture for name in CAPTURE_COLUMNS[capture]}
+    columns = Columns(**named, part=part, captured=captured)
     _check_columns(header, columns, size)
     vocabulary = Vocabulary(_vocabulary_table(columns, arrays), size, frozenset(header.special_ids))
     return Trace(header, columns, vocabulary)
+
+
+def _capture_shapes(
+    header: Header, arrays: Mapping[str, npt.NDArray[Any]], steps: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of each captured column; layers, candidates and width are taken from one of them."""
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for capture in header.capture:
+        columns = CAPTURE_COLUMNS[capture]
+        free = {name: arrays[name].shape for name in columns}
+        if any(len(free[name]) != dimensions for name, (_, dimensions) in columns.items()):
+            raise ValueError(f"{capture}: a column of another dimension")
+        if capture == "attention":
+            shapes = {"attention": free["attention"], "attention_shape": (3,)}
+        elif capture == "lens":
+            layers, top = free["lens_id"][1:]
+            tracked = (steps, layers, layers + 1)
+            shapes = {name: (steps, layers, top) for name in ("lens_id", "lens_logit")}
+            shapes |= {"lens_logsumexp": (steps, layers), "lens_tracked_id": (steps, layers + 1)}
+            shapes |= {"lens_tracked_logit": tracked, "lens_tracked_rank": tracked}
+        elif capture == "contributions":
+            tokens = free["contribution_id"][1]
+            shapes = {"contribution_id": (steps, tokens), "contribution": (steps, len(header.parts), tokens)}
+        else:
+            shapes = {"residual": (steps, *free["residual"][1:])}
+        for name, shape in shapes.items():
+            if 0 in shape[1:]:
+                raise ValueError(f"{name}: nothing in it")
+            found[name] = (columns[name][0], shape)
+    return found
 
 
 def _check_columns(header: Header, columns: Columns, size: int) -> None:
@@ -192,9 +237,25 @@ def _check_columns(header: Header, columns: Columns, size: int) -> None:
             raise ValueError("part_id: more candidates than tokens")
         if steps and not (np.diff(np.sort(part["part_id"], axis=1), axis=1) > 0).all():
             raise ValueError("part_id: an id occurs twice")
+    for capture in header.capture:
+        for name, (dtype, _) in CAPTURE_COLUMNS[capture].items():  # finite; ids and ranks within the vocabulary
+            values, largest = columns.captured[name], np.finfo(np.float64 if dtype == "float64" else np.float32).max
+            low, high = {"id": (0, size - 1), "rank": (1, size), "attention": (0, 1 + 1e-5)}.get(
+                name.rpartition("_")[2], (-largest, largest)
+            )
+            ranges[name] = (values, low, high)
+    if "lens" in header.capture:  # no logit is larger than the logarithm of the sum that it is part of
+        for name in ("lens_logit", "lens_tracked_logit"):
+            ranges[name] = (*ranges[name][:2], columns.captured["lens_logsumexp"][:, :, None] + 1e-9)
     for name, (values, low, high) in ranges.items():
         if not ((values >= low) & (values <= high)).all():
             raise ValueError(f"{name}: a number out of range")
+    for name in ("contribution_id", "lens_tracked_id"):  # where the chosen token stands first
+        if name in columns.captured and (columns.captured[name][:, 0] != columns.token_id).any():
+            raise ValueError(name)
+    if "attention" in header.capture:
+        shape = columns.captured["attention_shape"].tolist()
+        Attention.of(columns.captured["attention"], shape, len(columns.prompt_ids), columns.window_start)
     if header.max_new_tokens < steps:
         raise ValueError("max_new_tokens")
 
@@ -217,12 +278,15 @@ def _vocabulary_table(
 
 def _ids_on_record(columns: Columns) -> Ids:
     assert columns.part is not None  # whole rows need every id
-    all_ids = (columns.prompt_ids, columns.token_id, columns.part["part_id"].ravel())
+    named = [a.ravel() for name, a in columns.captured.items() if name.endswith("_id")]
+    all_ids = (columns.prompt_ids, columns.token_id, columns.part["part_id"].ravel(), *named)
     return np.unique(np.concatenate(all_ids)).astype(np.int32)
 
 
 def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
     """The header out of JSON that anyone may have written: every key known, of the right type, in range."""
+    if meta["schema"] in OLDER_SCHEMAS:
+        meta = {**meta, "capture": [], "parts": [], "ablate": []}
     expected = {*Header.__dataclass_fields__, "schema", "vocab_size", "columns_sha256", "sha256"}
     if odd := sorted(meta.keys() ^ expected):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
@@ -242,6 +306,12 @@ def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
         "special_ids": special_ids,
     }
     checks = cast("tuple[dict[str, Any], ...]", _all_typed(meta, "self_checks", dict))
+    capture = _all_typed(meta, "capture", str)
+    if capture != tuple(name for name in CAPTURES if name in capture):
+        raise ValueError("capture")
+    parts = _all_typed(meta, "parts", str)
+    if len(set(parts)) != len(parts) or bool(parts) != ("contributions" in capture):
+        raise ValueError("parts")
     return Header(
         model=_model_from_dict(_object(meta, "model")),
         prompt=_typed(meta, "prompt", str),
@@ -249,6 +319,9 @@ def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
         stop=_all_typed(meta, "stop", str),
         window="exact",
         self_checks=tuple(map(_self_check, checks)),
+        capture=capture,
+        parts=parts,
+        ablate=_all_typed(meta, "ablate", str),
         **known,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import Run
-from golden import golden_score, golden_trace, large_generation
+from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside
 
 import manako
 from manako.trace import SelfCheck
@@ -86,7 +86,45 @@ def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
         "unverifiable": 0,
         "failure": None,
         "largest_error": document["largest_error"],
+        "checks": [],
     }
+
+
+def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
+    trace, path = golden_inside(), tmp_path / "inside.manako"
+    trace.save(path)
+    assert run("verify", path).out.splitlines()[1:] == [
+        "self-check attention rows sum to 1: error 4.5e-08, within 1e-06",
+        "self-check the lens at the last layer equals the logits: error 0.0e+00, within 1e-05",
+        "self-check the lists of the lens fit each other: error 0.0e+00, within 0e+00",
+        "self-check contributions sum to the logit: error 0.0e+00, within 1e-04",
+    ]
+    names = ["attention_rows_sum_to_1", "lens_last_equals_logits", "lens_lists_fit", "contributions_sum_to_logit"]
+    document = json.loads(run("verify", path, "--json").out)
+    assert [c["name"] for c in document["checks"]] == names and all(c["ok"] for c in document["checks"])
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_n08_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Path, lang: str) -> None:
+    trace, path = golden_inside(), tmp_path / "inside.manako"
+    captured = dict(trace.columns.captured)
+    captured["contribution"] = captured["contribution"].copy()
+    captured["contribution"][3, 0, 0] += 0.01
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)
+    found = run("verify", path, "--lang", lang)
+    failed = {"en": "SELF-CHECK FAILED contributions sum", "ja": "自己検査に失敗 寄与の和"}[lang]
+    said = {"en": "does not fit the record: contributions sum", "ja": "内部の記録が合いません: 寄与の和"}[lang]
+    assert found.code == 1 and failed in found.out and said in found.err and "[E-VERIFY]" in found.err
+    document = run("verify", path, "--json")
+    assert document.code == 1 and not json.loads(document.out)["ok"]
+    trace = large_inside(steps=2)
+    captured = dict(trace.columns.captured)
+    captured["contribution_id"] = captured["contribution_id"].copy()
+    part = trace.columns.part or {}
+    captured["contribution_id"][0, 4] = next(i for i in range(300) if i not in part["part_id"][0])
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)  # an error that no number tells
+    document = run("verify", path, "--json")
+    assert document.code == 1 and json.loads(document.out)["checks"][-1]["error"] is None
 
 
 def test_p32_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Scripted:
     def __init__(self, script: list[int], vocab_size: int) -> None:
         self.script, self.vocab_size, self.prompt_length = script, vocab_size, 0
 
-    def next_logits(self, ids: Any) -> tuple[np.ndarray, int]:
+    def next_logits(self, ids: Any, keep: Any = None) -> tuple[np.ndarray, int]:
         return self.uncached_logits(ids), 0
 
     def uncached_logits(self, ids: Any) -> np.ndarray:
@@ -133,6 +133,27 @@ def test_ctrl_c_in_the_middle_of_a_step_keeps_the_steps_before(model: Model, mon
         run.trace().columns.token_id.tolist()
         == model.trace("私は", max_new_tokens=30, seed=5).columns.token_id.tolist()
     )
+
+
+@pytest.mark.parametrize("steps", [0, 6])
+def test_ctrl_c_between_the_row_and_its_record_and_on(
+    model: Model, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    run = model.generate("私は", max_new_tokens=9, seed=5)
+    for _ in range(steps):
+        run.advance()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("manako.engines.generation.draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.advance()
+    while run.advance():  # at once: nobody looked at the record in between
+        pass
+    again = model.trace("私は", max_new_tokens=9, seed=5)
+    assert run.trace().columns.token_id.tolist() == again.columns.token_id.tolist()
 
 
 def test_ctrl_c_between_the_row_and_its_record(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,8 +300,8 @@ def test_self_check_goes_red_when_the_cache_is_broken(model: Model, monkeypatch:
 def test_self_check_goes_red_when_positions_are_off_by_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = NumpyGPT2.forward
 
-    def off(self: NumpyGPT2, ids: Any, cache: Cache, last_only: bool = True) -> Any:
-        rows = forward(self, ids, cache, last_only)
+    def off(self: NumpyGPT2, ids: Any, cache: Cache, last_only: bool = True, keep: Any = None) -> Any:
+        rows = forward(self, ids, cache, last_only, keep)
         if len(ids) == 1:
             rows = forward(self, ids, cache, last_only)  # seen twice
         return rows

@@ -52,7 +52,7 @@ def test_p21_a_bare_hub_name_suggests_hf_and_touches_no_network() -> None:
         load("org/name")
 
 
-@pytest.mark.parametrize("ref", ["hf:org/name", "gguf:file.gguf", "openai:x@http://127.0.0.1:1/v1"])
+@pytest.mark.parametrize("ref", ["openai:x@http://127.0.0.1:1", "openai:x@http://127.0.0.1:1/v1"])
 def test_p21_kinds_to_come_say_so(ref: str) -> None:
     with pytest.raises(CapabilityError) as caught:
         load(ref)
@@ -135,9 +135,15 @@ def test_p2_settings_are_checked_before_anything_is_computed(model: Model, monke
 
 
 def test_p22_capture_says_what_it_can_give(model: Model) -> None:
+    assert model.captures == ("attention", "lens", "contributions", "residual")
+    with pytest.raises(UsageError) as unknown:
+        model.trace("私", capture=("attention", "dreams"))
+    assert unknown.value.key == "capture_unknown" and "dreams" in str(unknown.value)
+    blind = toy_model(attention=False)
+    assert blind.captures == ("lens", "contributions", "residual")
     with pytest.raises(CapabilityError) as caught:
-        model.trace("私", capture=("attention",))
-    assert caught.value.exit_code == 4 and "logits" in str(caught.value)
+        blind.trace("私", capture=("attention",))
+    assert caught.value.exit_code == 4 and "without attention" in str(caught.value) and "lens" in str(caught.value)
 
 
 def test_no_seed_means_a_fresh_one_that_is_on_record(model: Model) -> None:

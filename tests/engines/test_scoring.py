@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ class Windows:
     def __init__(self, context: int) -> None:
         self.context = context
 
-    def rows(self, ids: Sequence[int]) -> np.ndarray:
+    def rows(self, ids: Sequence[int], keep: Any = None) -> np.ndarray:
         assert 1 <= len(ids) <= self.context
         return np.array([[t, n + 1, len(ids)] for n, t in enumerate(ids)], dtype=np.float32)
 
@@ -32,7 +33,7 @@ class Windows:
 def test_n5_every_token_is_scored_once_with_half_a_context_before_it(length: int, context: int) -> None:
     text = list(range(length))
     scored = []
-    for part in scored_rows(Windows(context), text, context):
+    for part in scored_rows(Windows(context), text):
         assert len(part.targets) == len(part.rows) > 0
         for target, (last_seen, seen, _) in zip(part.targets.tolist(), part.rows.tolist(), strict=True):
             assert last_seen == target - 1  # its row follows the token right before it
@@ -45,13 +46,13 @@ def test_n5_every_token_is_scored_once_with_half_a_context_before_it(length: int
 @pytest.mark.parametrize("context", [1, 2, 3, 4, 16, 64])
 def test_n5_the_smallest_texts(context: int) -> None:
     for length in (0, 1):
-        assert list(scored_rows(Windows(context), list(range(length)), context)) == []
+        assert list(scored_rows(Windows(context), list(range(length)))) == []
     for length in range(2, 3 * context + 3):
-        assert sum(len(p.targets) for p in scored_rows(Windows(context), list(range(length)), context)) == length - 1
+        assert sum(len(p.targets) for p in scored_rows(Windows(context), list(range(length)))) == length - 1
 
 
 def test_n5_windows_are_no_more_than_needed() -> None:
-    parts = list(scored_rows(Windows(64), list(range(1000)), 64))
+    parts = list(scored_rows(Windows(64), list(range(1000))))
     assert len(parts) <= 1 + math.ceil((1000 - 65) / 32)
 
 
@@ -59,7 +60,7 @@ def brute_force(model: Model, ids: Sequence[int]) -> list[float]:
     """Surprisal in nats of ids[1:], each from a window of its own, in float64 with Python's fsum."""
     context, found = model.config.block_size, []
     starts = {}
-    for part in scored_rows(Windows(context), range(len(ids)), context):
+    for part in scored_rows(Windows(context), range(len(ids))):
         starts |= {int(t): part.window_start for t in part.targets}
     for i in range(1, len(ids)):
         row = model.rows(ids[starts[i] : i])[-1].astype(np.float64).tolist()
@@ -164,8 +165,10 @@ def test_surprisals_of_huge_and_cut_logits() -> None:
 
 def test_n5_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
     class Sure:
-        def rows(self, ids: Sequence[int]) -> np.ndarray:
+        context = 4
+
+        def rows(self, ids: Sequence[int], keep: Any = None) -> np.ndarray:
             return np.tile(np.array([[2000.0, 0.0]], dtype=np.float32), (len(ids), 1))
 
-    result = evaluate(Sure(), [0, 1, 1], 4, "ab", "")
+    result = evaluate(Sure(), [0, 1, 1], "ab", "")
     assert result.loss == 2000 and result.perplexity == math.inf

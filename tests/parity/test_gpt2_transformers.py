@@ -1,7 +1,7 @@
-"""N1: our GPT-2 against transformers' on random weights, and each other's model folders.
+"""N1: our GPT-2 against transformers' on random weights, and each other's model folders; N7, N8: its inside.
 
 Tolerances: float32 within 1e-5, absolutely or relatively, which is what two orders of summation differ by at these
-sizes; float64 within 1e-12, where only the order of summation is left.
+sizes; float64 within 1e-12, where only the order of summation is left; attention within 1e-6, since it lies in [0, 1].
 """
 
 import itertools
@@ -16,6 +16,8 @@ import transformers
 from toy import close, toy_config, toy_tokenizer, toy_weights, worst, write_toy
 
 from manako.checkpoint import ModelConfig, read_checkpoint, write_checkpoint
+from manako.engines.activations import Activations
+from manako.engines.captures import lens_columns
 from manako.engines.model import load
 from manako.engines.numpy_gpt2 import NumpyGPT2
 from manako.tokenizer import from_characters
@@ -134,6 +136,43 @@ def test_n1_negative_control_a_swapped_activation_is_seen() -> None:
     with torch.no_grad():
         expected = theirs(torch.from_numpy(ids)[None]).logits[0].numpy()
     assert worst(ours.forward(ids, ours.new_cache(), last_only=False), expected) > 1e-5
+
+
+# --- what it keeps on the way -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES[::4], ids=case_id)
+def test_n7_n8_attention_stream_and_lens(case: tuple[Any, ...], dtype: str) -> None:
+    """transformers' attentions and hidden_states; the lens is its own ln_f and lm_head over its own hidden states."""
+    config, limit = config_of(case), {"float32": (1e-6, 1e-5), "float64": (1e-12, 1e-12)}[dtype]
+    weights = toy_weights(config, seed=5, dtype=dtype)
+    ours, theirs = NumpyGPT2(config, weights), reference(config, weights, getattr(torch, dtype))
+    last: list[torch.Tensor] = []  # hidden_states ends with ln_f's output: the stream before it is taken at the block
+    theirs.transformer.h[-1].register_forward_hook(
+        lambda _, __, out: last.append(out[0] if type(out) is tuple else out)
+    )
+    for length in lengths(config):
+        ids = np.random.default_rng(length).integers(0, config.vocab_size, length)
+        last.clear()
+        found = theirs(torch.from_numpy(ids)[None], output_attentions=True, output_hidden_states=True)
+        keep = Activations(attention=True)
+        ours.forward(ids, ours.new_cache(), last_only=False, keep=keep)
+        for pattern, expected in zip(keep.pattern, found.attentions, strict=True):
+            assert pattern.shape == expected[0].shape and np.abs(pattern - expected[0].numpy()).max() <= limit[0]
+        stream = [*found.hidden_states[:-1], *last]  # [L+1] of [1, T, C]
+        assert worst(keep.residual(), torch.cat(stream).numpy()) <= limit[1]
+        unembedded = torch.stack([theirs.lm_head(theirs.transformer.ln_f(x[0, -1])) for x in stream]).numpy()
+        chosen = np.array([unembedded[-1].argmin()])
+        lens = {n: a[0] for n, a in lens_columns(ours, keep.residual()[:, -1:].transpose(1, 0, 2), chosen).items()}
+        count = min(10, config.vocab_size)
+        assert lens["lens_id"].shape == (config.n_layer + 1, count) and lens["lens_tracked_id"][0] == chosen[0]
+        best = np.sort(unembedded, axis=1)[:, ::-1][:, :count]
+        listed = np.take_along_axis(unembedded, lens["lens_id"].astype(int), axis=1)
+        assert max(worst(lens["lens_logit"], best), worst(listed, best)) <= 1e-5
+        assert worst(lens["lens_logsumexp"], torch.logsumexp(torch.from_numpy(unembedded), dim=1).numpy()) <= 1e-5
+        assert worst(lens["lens_tracked_logit"], unembedded[:, lens["lens_tracked_id"]]) <= 1e-5
 
 
 # --- our folders in transformers --------------------------------------------------------------------------------------

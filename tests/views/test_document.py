@@ -7,7 +7,7 @@ from typing import Any
 
 from golden import HOSTILE, golden_score, golden_trace, large_generation
 
-from manako.trace import Trace
+from manako.trace import SCHEMA, Trace
 from manako.views.document import step_record, trace_document
 
 
@@ -23,9 +23,23 @@ def test_golden(golden_trace: Trace, check_golden: Callable[[str, str], None]) -
 def test_shape_is_the_documented_one(golden_trace: Trace) -> None:
     document = trace_document(golden_trace, top=3)
     assert list(document) == [
-        *("schema", "kind", "model", "prompt", "sampling", "seed", "steps", "text", "end", "stop", "self_checks"),
+        *(
+            "schema",
+            "kind",
+            "model",
+            "prompt",
+            "sampling",
+            "seed",
+            "ablate",
+            "capture",
+            "steps",
+            "text",
+            "end",
+            "stop",
+            "self_checks",
+        ),
     ]
-    assert document["schema"] == "manako.trace/1"
+    assert document["schema"] == SCHEMA
     assert list(document["prompt"]) == ["text", "ids"]
     assert document["sampling"]["order"] == [
         *("repetition_penalty", "presence_penalty", "frequency_penalty", "temperature"),

@@ -1,5 +1,7 @@
-"""`manako verify`: draw every token of a saved trace again, without its model."""
+"""`manako verify`: draw every token of a saved trace again, and check what was captured, without its model."""
 
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,10 +20,15 @@ def command(file: Path, as_json: bool) -> int:
     trace = manako.open(file)
     found = verify(trace)
     failed_checks = [check.name for check in trace.header.self_checks if not check.ok]
-    good = found.failure is None and not failed_checks
+    good = found.ok and not failed_checks
     if as_json:
         keys = ("steps", "rederived", "unverifiable", "failure", "largest_error")
-        print_json({"schema": "manako.verification/1", "ok": good} | {key: getattr(found, key) for key in keys})
+        checks = [
+            asdict(check) | {"error": check.error if math.isfinite(check.error) else None, "ok": check.ok}
+            for check in found.checks
+        ]
+        shown = {key: getattr(found, key) for key in keys} | {"checks": checks}
+        print_json({"schema": "manako.verification/1", "ok": good} | shown)
         return 0 if good else 1
     if found.failure is not None:
         index, recorded, again = found.failure
@@ -32,6 +39,11 @@ def command(file: Path, as_json: bool) -> int:
     tell(say(key, **values))
     if found.unverifiable:
         tell(say("verify.partial", count=found.unverifiable))
+    for check in found.checks:
+        values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
+        tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+    if wrong := [say(f"check.{check.name}") for check in found.checks if not check.ok]:
+        return complain(say("verify.inside", names=", ".join(wrong)), "E-VERIFY", 1)
     if failed_checks:
         return complain(say("verify.checks", names=", ".join(failed_checks)), "E-VERIFY", 1)
     return 0

@@ -1,17 +1,20 @@
 """The step loop: logits, chain, draw, record; one token at a time, interruptible at any.
 
 Special here: a step is written down before it is shown, so the record of an interrupted run is whole. Columns grow by
-doubling, since a run is often stopped long before its limit.
+doubling, since a run is often stopped long before its limit. What is captured changes no bit of what is drawn.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from manako.captures import CONTRIBUTION_TOP, check_limit
+from manako.engines.activations import Activations
+from manako.engines.captures import CaptureRecorder
 from manako.errors import ManakoError
 from manako.files import megabytes
 from manako.sampling import Distribution, distribution, draw, uniform
@@ -35,8 +38,11 @@ Logits = npt.NDArray[np.float32]
 class Session(Protocol):
     """One text in an engine, with whatever it keeps between two steps."""
 
-    def next_logits(self, ids: Sequence[int]) -> tuple[Logits, int]:
-        """The row [V] that follows the whole text `ids`, and the first token of it that the model saw."""
+    def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[Logits, int]:
+        """The row [V] that follows the whole text `ids`, and the first token of it that the model saw.
+
+        keep: filled with what the pass leaves behind; its last row is the deciding one.
+        """
         ...
 
     def uncached_logits(self, ids: Sequence[int]) -> Logits:
@@ -59,8 +65,11 @@ class Recorder:
     """The largest |sum of p - 1| of all steps, p as the draw used it."""
 
     @classmethod
-    def start(cls, vocab_size: int, stages: int, expected: int) -> "Recorder":
-        """Room for the first steps. Raises ManakoError when a record of `expected` steps cannot fit into memory."""
+    def start(cls, vocab_size: int, stages: int, expected: int, more: int = 0) -> "Recorder":
+        """Room for the first steps. Raises ManakoError when a record of `expected` steps cannot fit into memory.
+
+        more: bytes a step that are recorded elsewhere.
+        """
         widths = {"logits": vocab_size} if vocab_size <= FULL_ROW_LIMIT else {}
         columns: dict[str, tuple[str, tuple[int, ...]]] = {
             "token_id": ("int32", ()),
@@ -75,7 +84,7 @@ class Recorder:
         else:
             for name, (dtype, dimensions) in PART_COLUMNS.items():
                 columns[name] = (dtype, ((stages,) if name.startswith("stage_") else (PART,))[: dimensions - 1])
-        step_bytes = sum(np.dtype(d).itemsize * int(np.prod(s)) for d, s in columns.values())
+        step_bytes = more + sum(np.dtype(d).itemsize * int(np.prod(s)) for d, s in columns.values())
         available = _available_memory()
         if available is not None and expected * step_bytes > available:
             need, free = megabytes(expected * step_bytes), megabytes(available)
@@ -108,7 +117,7 @@ class Recorder:
         """The columns so far."""
         made = {name: a[: self.length] for name, a in self.columns.items()}
         part = {name: made.pop(name) for name in PART_COLUMNS if name in made} or None
-        return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, **made)
+        return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured={}, **made)
 
 
 def _part_of(d: Distribution, token_id: int) -> dict[str, Any]:
@@ -137,12 +146,20 @@ class Generation:
     """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time."""
 
     def __init__(
-        self, session: Session, header: Header, prompt_ids: Sequence[int], vocabulary: Vocabulary, end_id: int | None
+        self,
+        session: Session,
+        header: Header,
+        prompt_ids: Sequence[int],
+        vocabulary: Vocabulary,
+        end_ids: Collection[int],
+        captures: CaptureRecorder | None = None,
     ) -> None:
         self._session, self._header, self._vocabulary = session, header, vocabulary
-        self._prompt_ids, self._end_id = list(prompt_ids), end_id
+        self._prompt_ids, self._end_ids = list(prompt_ids), frozenset(end_ids)
         self._ids = list(prompt_ids)
-        self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), header.max_new_tokens)
+        self._captures, count = captures, header.max_new_tokens
+        more = captures.step_bytes(len(prompt_ids) + count) if captures else 0
+        self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
         self._last: Distribution | None = None
         self._tail = b""  # the last bytes that were made, as many as a stop text could begin in
         self._end: Literal["length", "stop", "document_end"] | None = None
@@ -159,7 +176,11 @@ class Generation:
             return False
         index, seed = self._recorder.length, self._header.seed
         assert seed is not None  # a generation always has one
-        logits, window_start = self._session.next_logits(self._ids)
+        kept = None
+        if self._captures:
+            self._captures.forget_after(index)
+            kept = self._captures.fresh(prompt=0 if index else len(self._ids))
+        logits, window_start = self._session.next_logits(self._ids, kept)
         try:
             d = distribution(logits, self._header.sampling, self._ids)
         except ManakoError as error:
@@ -169,10 +190,15 @@ class Generation:
             raise ManakoError("logits_not_finite_at", step=index + 1, layer=layer) from None
         u = uniform(seed, index)
         token_id = draw(d, u).token_id
-        self._recorder.add(d, token_id, u, window_start)
+        if self._captures and kept is not None:
+            if not index:
+                self._captures.add_prompt(kept)
+            shown = [token_id, *d.top(CONTRIBUTION_TOP).tolist()]
+            self._captures.add(kept, 0, len(self._ids) - window_start, logits, shown)
+        self._recorder.add(d, token_id, u, window_start)  # last: from here on the step counts
         self._ids.append(token_id)
         self._last = d
-        if token_id == self._end_id:
+        if token_id in self._end_ids:
             self._end = "document_end"
         elif self._header.stop and self._stopped(token_id):
             self._end = "stop"
@@ -186,11 +212,17 @@ class Generation:
         again, row = self._last_row_again(trace.columns)
         finite = np.isfinite(row)
         error = float(np.abs(again[finite] - row[finite]).max() / max(1.0, np.abs(row[finite]).max()))
+        limit = check_limit("cached_equals_uncached", trace.header.model.dtype)
         checks = (
             SelfCheck("probabilities_sum_to_1", self._recorder.worst_sum, 1e-9),
-            SelfCheck("cached_equals_uncached", error, 1e-5),
+            SelfCheck("cached_equals_uncached", error, limit),
         )
-        return replace(trace, header=replace(trace.header, self_checks=checks))
+        header = replace(trace.header, self_checks=checks)
+        if self._captures is None:
+            return replace(trace, header=header)
+        self._captures.forget_after(len(trace))
+        columns = replace(trace.columns, captured=self._captures.finish())
+        return replace(trace, header=self._captures.entered(header), columns=columns)
 
     def _last_row_again(self, columns: Columns) -> tuple[Logits, Logits]:
         """(the last row computed with nothing kept, what is on record of it); both whole, or both the part."""

@@ -5,31 +5,43 @@ import os
 import platform
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from manako import __version__, runs
-from manako.checkpoint import Checkpoint, read_checkpoint
-from manako.engines.generation import Generation, Recorder
+from manako.captures import CAPTURES
+from manako.checkpoint import read_checkpoint
+from manako.engines.ablation import Ablation, ablated
+from manako.engines.activations import Activations
+from manako.engines.captures import CaptureRecorder, check_captures
+from manako.engines.generation import Generation
 from manako.engines.numpy_gpt2 import NumpyGPT2
-from manako.engines.scoring import Evaluation, evaluate, scored_rows
+from manako.engines.numpy_llama import NumpyLlama
+from manako.engines.scoring import Evaluation, evaluate, scored
 from manako.errors import CapabilityError, LoadError, UsageError
-from manako.sampling import Sampling, check_seed, distribution
+from manako.llama_config import LlamaConfig
+from manako.sampling import Sampling, check_seed
+from manako.tokenizer import Tokenizer
 from manako.trace import Header, ModelInfo, Trace, Vocabulary
 
 DEMO = Path(__file__).parent.parent / "models" / "demo"
-KINDS_TO_COME = ("hf:", "gguf:", "openai:")
+KINDS_TO_COME = ("openai:",)
+WINDOW_LOGITS = 2**26  # of one window of a score, 256 MB: a context of 131,072 tokens would take many gigabytes
+SHORTEST_WINDOW = 1024
 
 
 def load(ref: str | Path) -> "Model":
-    """Open a model: "demo", a model folder, a run (its best checkpoint), or run:NAME@STEP. Touches no network.
+    """Open a model.
 
-    NAME is the folder of a run, or its name below runs/; STEP is a number, "last" or "best".
-    Raises LoadError naming the folder, file or tensor, and what to do.
+    ref: "demo"; a model folder; a run (its best checkpoint) or run:NAME@STEP, where NAME is the folder of a run or its
+    name below runs/ and STEP a number, "last" or "best"; gguf:FILE; hf:ORG/NAME or hf:./FOLDER, which is opened with
+    `transformers`. Only hf:ORG/NAME touches the network, where the hub's cache lacks it.
+    Raises LoadError naming the folder, file or tensor, MissingExtraError for a library that is not installed.
     """
     text = str(ref)
     if not text:
@@ -38,14 +50,23 @@ def load(ref: str | Path) -> "Model":
         return Model(text, read_checkpoint(DEMO))
     if text.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=text)
+    if text.startswith("gguf:"):
+        from manako.gguf_file import read_gguf  # its library is an extra
+
+        return Model(text, read_gguf(Path(text.removeprefix("gguf:"))))
+    if text.startswith("hf:"):
+        from manako.engines.hf import load_hf  # torch
+
+        found = load_hf(text)
+        return Model(text, found, found)
     if text.startswith("run:"):
         return Model(text, read_checkpoint(runs.located(text)))
     folder = Path(text)
     try:
-        found = folder.exists()
+        exists = folder.exists()
     except OSError as error:  # a name that is too long, a parent folder without permission
         raise LoadError("file_unreadable", file=text, reason=error.strerror or error) from None
-    if not found:
+    if not exists:
         looks_like_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
         raise LoadError("ref_maybe_hub" if looks_like_hub else "ref_unknown", ref=text)
     if folder.is_file():
@@ -53,22 +74,46 @@ def load(ref: str | Path) -> "Model":
     return Model(text, read_checkpoint(runs.checkpoint(folder) if runs.is_run(folder) else folder))
 
 
+class Source(Protocol):
+    """Where a model came from: a `Checkpoint`, or an engine that opened its own files."""
+
+    @property
+    def config(self) -> Any: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    @property
+    def notices(self) -> Sequence[tuple[str, dict[str, object]]]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def stored_dtype(self) -> str: ...
+    @property
+    def chat_template(self) -> str | None: ...
+
+
 class Model:
     """A model and its tokenizer, ready to generate and to score."""
 
-    def __init__(self, ref: str, checkpoint: Checkpoint) -> None:
+    def __init__(self, ref: str, source: Source, engine: Any = None) -> None:
         self.ref = ref
-        self.config = checkpoint.config
-        self.tokenizer = checkpoint.tokenizer
-        self.notices = checkpoint.notices
+        self.config = source.config
+        self.tokenizer = source.tokenizer
+        self.notices = source.notices
         """(catalog key, values) of what a user should know about the file."""
-        self.engine = NumpyGPT2(checkpoint.config, checkpoint.tensors)
-        self.info = _model_info(ref, checkpoint, self.engine)
+        self.chat_template = source.chat_template
+        """How its author has conversations written down: text to show, never run."""
+        self.engine = numpy_engine(source) if engine is None else engine
+        self.info = _model_info(ref, source, self.engine)
         self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self.tokenizer.special_ids)
 
     def __repr__(self) -> str:
         c = self.config
         return f"<Model {self.ref!r} {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}>"
+
+    @property
+    def captures(self) -> tuple[str, ...]:
+        """What this model can record of its inside, names for `capture`."""
+        return tuple(name for name in CAPTURES if name not in self.engine.lacks)
 
     def trace(self, prompt: str, **settings: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""
@@ -86,6 +131,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         capture: Sequence[str] = (),
+        ablate: Sequence[str] = (),
         sampling: Sampling | None = None,
         **stages: Any,
     ) -> Generation:
@@ -95,18 +141,19 @@ class Model:
         max_new_tokens: how many tokens to draw at most. temperature and `stages` (top_k, top_p, min_p, typical_p,
         repetition_penalty, presence_penalty, frequency_penalty, order) make a `Sampling`; `sampling` gives one whole.
         seed: 0 to 2^64 - 1; a fresh one when left out. stop: texts that end the run once generated.
-        capture: what else to record; this engine has nothing yet, so only () is accepted.
-        Raises UsageError before anything is computed.
+        capture: what else to record of each step, names out of `captures`: attention, lens, contributions, residual.
+        ablate: parts to switch off, such as "head:3.5", "mlp:2", "layer:4"; with "=mean" behind it, the average of what
+        it added over the prompt takes its place.
+        Raises UsageError before anything is computed, CapabilityError for what this model cannot give.
         """
-        if capture:
-            raise CapabilityError("capture", got=", ".join(capture), can="logits")
+        wanted, ablations = check_captures(capture), [Ablation.parse(text) for text in ablate]
         if sampling is None:
             sampling = Sampling(temperature=temperature, **known_stages(stages))
         elif stages:
             raise UsageError("sampling_twice", got=", ".join(stages))
         header = Header(
             kind="generation",
-            model=self.info,
+            model=self._info(wanted),
             prompt=prompt,
             sampling=sampling,
             seed=secrets.randbelow(2**32) if seed is None else check_seed(seed),
@@ -116,23 +163,26 @@ class Model:
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
+            ablate=tuple(map(str, ablations)),
         )
-        ids = self.tokenizer.encode(prompt) or self._start()
-        return Generation(_Session(self.engine), header, ids, self._vocabulary, self.config.start_id)
+        ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
+        engine = ablated(self.engine, ablations, ids) if ablations else self.engine
+        captures = CaptureRecorder(engine, wanted) if wanted else None
+        return Generation(_Session(engine), header, ids, self._vocabulary, self.config.end_ids, captures)
 
-    def score(self, text: str) -> Trace:
+    def score(self, text: str, *, capture: Sequence[str] = (), ablate: Sequence[str] = ()) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
 
-        Raises UsageError for a text with no token to score.
+        capture, ablate: as for `generate`; a mean is taken over the text.
+        Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
+        wanted, ablations = check_captures(capture), [Ablation.parse(part) for part in ablate]
         ids, _ = self._scored_ids(text)
-        recorder = Recorder.start(self.config.vocab_size, len(Sampling().active), len(ids) - 1)
-        for part in scored_rows(self, ids, self.config.block_size):
-            for target, row in zip(part.targets.tolist(), part.rows, strict=True):
-                recorder.add(distribution(row, Sampling()), target, float("nan"), part.window_start)
+        engine = ablated(self.engine, ablations, ids) if ablations else self.engine
+        captures = CaptureRecorder(engine, wanted) if wanted else None
         header = Header(
             kind="score",
-            model=self.info,
+            model=self._info(wanted),
             prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
             sampling=Sampling(),
             seed=None,
@@ -142,17 +192,29 @@ class Model:
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
+            ablate=tuple(map(str, ablations)),
         )
-        return Trace(header, recorder.finish(ids[:1]), self._vocabulary)
+        return scored(_Rows(engine), header, ids, self._vocabulary, captures)
 
     def evaluate(self, text: str) -> Evaluation:
         """Loss, perplexity and bits of a text, every character scored once."""
         ids, skipped = self._scored_ids(text)
-        return evaluate(self, ids, self.config.block_size, text, skipped)
+        return evaluate(_Rows(self.engine), ids, text, skipped)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""
-        return self.engine.forward(ids, self.engine.new_cache(), last_only=False).astype(np.float32, copy=False)
+        return _Rows(self.engine).rows(ids)
+
+    def _info(self, wanted: Sequence[str]) -> ModelInfo:
+        """What ran: `transformers` computes attention in another way, with other last digits, where rows are wanted."""
+        usual = getattr(self.engine, "attention_implementation", None)
+        way = "eager" if "attention" in wanted else usual
+        return self.info if usual is None else replace(self.info, engine=f"{self.engine.name} {way}")
+
+    def _in_front(self, ids: list[int]) -> list[int]:
+        """With the start token in front, where this family has it in front of every text."""
+        start = self.config.start_id
+        return [start, *ids] if self.config.start_in_front and start is not None else ids
 
     def _start(self) -> list[int]:
         if self.config.start_id is None:
@@ -170,27 +232,49 @@ class Model:
         return ids, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
 
 
-class _Session:
-    """One text in the NumPy engine: a cache while the text fits the context, the exact window after that."""
+class _Rows:
+    """An engine as scoring sees it: one window, no cache."""
 
-    def __init__(self, engine: NumpyGPT2) -> None:
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.context = min(engine.config.block_size, max(SHORTEST_WINDOW, WINDOW_LOGITS // engine.config.vocab_size))
+
+    def rows(self, ids: Sequence[int], keep: Activations | None = None) -> npt.NDArray[np.float32]:
+        """[T, V]: the row of logits after each of `ids`, at most the context of them. keep: filled on the way."""
+        rows = self._engine.forward(ids, self._engine.new_cache(), last_only=False, keep=keep)
+        return rows.astype(np.float32, copy=False)
+
+
+class _Session:
+    """One text in an engine: a cache while the text fits the context, the exact window after that."""
+
+    def __init__(self, engine: Any) -> None:
         self._engine, self._cache = engine, engine.new_cache()
 
-    def next_logits(self, ids: Sequence[int]) -> tuple[npt.NDArray[np.float32], int]:
+    def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[npt.NDArray[np.float32], int]:
         context = self._engine.config.block_size
         if len(ids) > context:
-            return self.uncached_logits(ids), len(ids) - context
-        return self._last(ids[self._cache.length :]), 0
+            return self.uncached_logits(ids, keep), len(ids) - context
+        if self._cache.length >= len(ids):  # this step was computed before and interrupted before it counted
+            self._cache.length = 0
+        return self._last(ids[self._cache.length :], keep), 0
 
-    def uncached_logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
+    def uncached_logits(self, ids: Sequence[int], keep: Activations | None = None) -> npt.NDArray[np.float32]:
         self._cache.length = 0  # the next call in the context would start over too
-        return self._last(ids[-self._engine.config.block_size :])
+        return self._last(ids[-self._engine.config.block_size :], keep)
 
     def first_bad_layer(self, ids: Sequence[int]) -> int:
         return self._engine.first_bad_layer(ids[-self._engine.config.block_size :])
 
-    def _last(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        return self._engine.forward(ids, self._cache)[0].astype(np.float32, copy=False)
+    def _last(self, ids: Sequence[int], keep: Activations | None) -> npt.NDArray[np.float32]:
+        return self._engine.forward(ids, self._cache, keep=keep)[0].astype(np.float32, copy=False)
+
+
+def numpy_engine(source: Any) -> NumpyGPT2 | NumpyLlama:
+    """The engine for a `Checkpoint`, by the family that its configuration belongs to."""
+    if isinstance(source.config, LlamaConfig):
+        return NumpyLlama(source.config, source.tensors)
+    return NumpyGPT2(source.config, source.tensors)
 
 
 def check_count(max_new_tokens: object) -> int:
@@ -216,22 +300,23 @@ def known_stages(stages: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in Sampling.from_dict(stages).to_dict().items() if name in stages}
 
 
-def _model_info(ref: str, checkpoint: Checkpoint, engine: NumpyGPT2) -> ModelInfo:
-    shape = asdict(checkpoint.config)
-    model_type = "manako_gpt2_ablated" if checkpoint.config.switches else "gpt2"
+def _model_info(ref: str, source: Source, engine: Any) -> ModelInfo:
+    shape = asdict(source.config)
+    libraries = {"transformers": ("torch", "transformers")}.get(engine.name, ())
     return ModelInfo(
         ref=ref,
-        model_type=model_type,
+        model_type=source.config.model_type,
         config={("n_positions" if k == "block_size" else k): v for k, v in shape.items()},
-        switches=checkpoint.config.switches,
-        weights_sha256=checkpoint.fingerprint,
-        tokenizer_sha256=checkpoint.tokenizer.fingerprint,
+        switches=source.config.switches,
+        weights_sha256=source.fingerprint,
+        tokenizer_sha256=source.tokenizer.fingerprint,
         engine=engine.name,
         device=engine.device,
         dtype=str(engine.dtype),
-        stored_dtype=checkpoint.stored_dtype,
+        stored_dtype=source.stored_dtype,
         threads=_blas_threads(),
-        versions={"manako": __version__, "numpy": np.__version__, "python": platform.python_version()},
+        versions={"manako": __version__, "numpy": np.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in libraries},
     )
 
 

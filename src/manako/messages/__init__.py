@@ -12,6 +12,10 @@ from pathlib import Path
 LANGUAGES = ("en", "ja")
 
 
+class Phrase(str):
+    """A catalog key that stands for a phrase inside another sentence, such as a reason."""
+
+
 @cache
 def catalog(lang: str) -> Mapping[str, str]:
     """All sentences of one language, by key."""
@@ -21,12 +25,13 @@ def catalog(lang: str) -> Mapping[str, str]:
 def text(key: str, lang: str, **values: object) -> str:
     """One sentence with its {names} filled in.
 
-    Only names are replaced, so a value that itself contains braces is safe.
+    Only names are replaced, so a value that itself contains braces is safe. A `Phrase` is said in the same language.
 
     >>> text("other.label", "en")
     'all other tokens'
     """
-    return catalog(lang)[key].format_map(values)
+    said = {name: catalog(lang)[value] if isinstance(value, Phrase) else value for name, value in values.items()}
+    return catalog(lang)[key].format_map(said)
 
 
 def language(environ: Mapping[str, str]) -> str:

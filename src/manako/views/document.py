@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from manako.analysis.attention import StepAttention
+from manako.analysis.contributions import Contributed, Why
+from manako.analysis.evidence import Evidence
+from manako.analysis.lens import LensStep, Reading
 from manako.analysis.tokens import Piece, Tokens
+from manako.captures import LENS_TOP
+from manako.corpus.occurrences import Occurrences
+from manako.corpus.packed import CorpusHeader
 from manako.trace import SCHEMA, Candidate, Step, Trace
 
 
@@ -19,6 +26,8 @@ def trace_document(trace: Trace, top: int) -> dict[str, Any]:
         "prompt": {"text": header["prompt"], "ids": trace.columns.prompt_ids.tolist()},
         "sampling": header["sampling"],
         "seed": header["seed"],
+        "ablate": list(header["ablate"]),
+        "capture": list(header["capture"]),
         "steps": [step_record(step, top) for step in trace],
         "text": trace.text,
         "end": header["end"],
@@ -90,6 +99,105 @@ def _piece(piece: Piece) -> dict[str, Any]:
         "special": piece.special,
         "parts": [asdict(part) for part in piece.parts],
     }
+
+
+def evidence_document(trace: Trace, corpus: CorpusHeader, found: Sequence[Evidence], top: int) -> dict[str, Any]:
+    """Steps of a record beside the training side of a corpus; in each context the `top` most frequent followers."""
+    train = corpus.statistics["train"]
+    document = {name: value for name, value in trace_document(trace, top).items() if name != "steps"}
+    return document | {
+        "schema": "manako.evidence/1",
+        "corpus": {"digest": corpus.digest, "documents": train["documents"], "tokens": train["tokens"]},
+        "steps": [_evidence_record(each, top) for each in found],
+    }
+
+
+def _evidence_record(found: Evidence, top: int) -> dict[str, Any]:
+    """One step as in a trace, and `contexts`: of the last token, of the last two ... as long as they occur."""
+    shown = found.candidates(top)
+    other = found.step.other(shown)
+    return step_record(found.step, top) | {
+        "candidates": [_candidate(c) for c in shown],
+        "other": {"count": other.count, "p": other.p, "p_model": other.p_model},
+        "looked_for": {"ids": list(found.context), "more": found.more},
+        "contexts": [_context(found, o, top) for o in found.occurrences],
+    }
+
+
+def _context(found: Evidence, o: Occurrences, top: int) -> dict[str, Any]:
+    ids = found.context[-o.length :]
+    return {
+        "length": o.length,
+        "bytes": _base64(found.step.vocabulary.join(ids)),
+        "count": o.count,
+        "different_followers": len(o.followers),
+        "followers": [
+            {"id": f.id, "text": f.text, "bytes": _base64(f.bytes), "count": f.count} for f in found.followers(o, top)
+        ],
+        "chosen_count": o.followers.get(found.step.token_id, 0),
+        "candidate_counts": [o.followers.get(c.id, 0) for c in found.candidates(top)],
+    }
+
+
+def attention_document(trace: Trace, found: StepAttention) -> dict[str, Any]:
+    """One step's attention: every list over keys is in the order of `keys`; `sinks` are places in that order."""
+    return _inside(trace, found.step, "manako.attention/1") | {
+        "keys": [{"position": k.position, "id": k.id, "text": k.text, "bytes": _base64(k.bytes)} for k in found.keys],
+        "mean": found.mean.tolist(),
+        "per_layer": found.per_layer.tolist(),
+        "per_head": found.per_head.tolist(),
+        "rollout": None if found.rollout is None else found.rollout.tolist(),
+        "rollout_lacks": found.rollout_lacks,
+        "entropy_bits": found.entropy.tolist(),
+        "sinks": list(found.sink_heads),
+    }
+
+
+def lens_document(trace: Trace, found: LensStep) -> dict[str, Any]:
+    """One step through the logit lens; `appears` and `wins` are names out of `layers`, None where it never does."""
+
+    def name(place: int | None) -> str | None:
+        return None if place is None else found.layers[place]
+
+    rows = zip(found.layers, found.chosen, found.first, strict=True)
+    return _inside(trace, found.step, "manako.lens/1") | {
+        "appears": name(found.appears),
+        "wins": name(found.wins),
+        "layers": [
+            {"layer": layer, "p": chosen.p, "rank": chosen.rank, "candidates": [_reading(r) for r in first]}
+            for layer, chosen, first in rows
+        ],
+        "tracked": [_token(row[0]) | {"p": [r.p for r in row], "rank": [r.rank for r in row]} for row in found.tracked],
+    }
+
+
+def why_document(trace: Trace, on_record: Contributed, found: Why) -> dict[str, Any]:
+    """What every part added to one token, or to `token` rather than `rather_than`; they sum to `logit`."""
+    return _inside(trace, on_record.step, "manako.why/1") | {
+        "token": _candidate(found.token),
+        "rather_than": None if found.rival is None else _candidate(found.rival),
+        "logit": found.logit,
+        "sum": found.total,
+        "remainder": found.remainder,
+        "groups": found.groups,
+        "layers": [asdict(layer) for layer in found.layers],
+        "parts": [asdict(part) for part in found.parts],
+        "on_record": [_token(c) for c in on_record.tokens],
+    }
+
+
+def _inside(trace: Trace, step: Step, schema: str) -> dict[str, Any]:
+    """What every look inside one step begins with: the run, and the step as in a trace."""
+    document = {name: value for name, value in trace_document(trace, 0).items() if name != "steps"}
+    return document | {"schema": schema, "step": step_record(step, LENS_TOP)}
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    return _token(reading) | {"p": reading.p, "rank": reading.rank}
+
+
+def _token(token: Reading | Candidate) -> dict[str, Any]:
+    return {"id": token.id, "text": token.text, "bytes": _base64(token.bytes)}
 
 
 def _base64(data: bytes) -> str:

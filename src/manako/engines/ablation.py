@@ -1,0 +1,114 @@
+"""Switch parts of a model off while it generates: a head, an MLP, or all that a layer adds.
+
+Special here: an ablation is an edit of weights, so the forward pass knows nothing of it, and lens, contributions and
+caches stay true as they are. A head is off when its rows of the output matrix are zero; "mean" puts the average of what
+it added over the prompt in its place, as a bias. Layers and heads count from 0, as in the names of weights.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.engines.activations import Activations
+from manako.errors import CapabilityError, UsageError
+
+Array = npt.NDArray[Any]
+E = TypeVar("E", bound="Editable")
+_FORM = re.compile(r"(head:(\d{1,4})\.(\d{1,4})|(mlp|layer):(\d{1,4}))(=mean|=zero)?")
+
+
+class Editable(Protocol):
+    """What an engine must offer: its parts, and copies of itself with another part."""
+
+    @property
+    def config(self) -> Any: ...
+    @property
+    def dtype(self) -> Any: ...
+    def new_cache(self) -> Any: ...
+    def forward(
+        self, ids: Sequence[int], cache: Any, last_only: bool = True, keep: Activations | None = None
+    ) -> Array: ...
+    def output_weight(self, i: int) -> Array: ...
+    def output_bias(self, i: int) -> Array | None: ...
+    def with_output(self: E, i: int, weight: Array, bias: Array) -> E: ...
+    def with_constant_mlp(self: E, i: int, out: Array) -> E: ...
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One part to switch off."""
+
+    kind: str
+    """head, mlp or layer."""
+    layer: int
+    head: int | None
+    mean: bool
+    """Whether the average over the prompt takes its place, rather than zero."""
+
+    @classmethod
+    def parse(cls, text: str) -> "Ablation":
+        """From "head:3.5", "mlp:2" or "layer:4", with "=mean" behind it or not. Raises UsageError.
+
+        >>> Ablation.parse("head:3.5"), str(Ablation.parse("mlp:2=mean"))
+        (Ablation(kind='head', layer=3, head=5, mean=False), 'mlp:2=mean')
+        """
+        found = _FORM.fullmatch(text.strip()) if isinstance(text, str) and text.isascii() else None
+        if found is None:
+            raise UsageError("ablate_form", got=text)
+        _, layer, head, kind, other, how = found.groups()
+        return cls(kind or "head", int(layer or other), None if head is None else int(head), how == "=mean")
+
+    def __str__(self) -> str:
+        place = f"{self.layer}" if self.head is None else f"{self.layer}.{self.head}"
+        return f"{self.kind}:{place}" + ("=mean" if self.mean else "")
+
+
+def ablated(engine: E, ablations: Sequence[Ablation], prompt_ids: Sequence[int]) -> E:
+    """The engine with these parts switched off. prompt_ids: what means are taken over, its last n_positions tokens.
+
+    Raises UsageError for a part that the model does not have, CapabilityError where its engine cannot be edited.
+    """
+    if not hasattr(engine, "with_output"):
+        raise CapabilityError("ablate_engine")
+    c = engine.config
+    for each in ablations:
+        heads = c.n_head if getattr(c, "attention", True) else 0
+        if each.layer >= c.n_layer or (each.head or 0) >= heads and each.kind == "head":
+            raise UsageError("ablate_range", got=each, layers=c.n_layer, heads=heads)
+    places = [(each.kind, each.layer, each.head) for each in ablations]
+    for place, each in zip(places, ablations, strict=True):
+        if places.count(place) > 1:
+            raise UsageError("ablate_twice", got=each)
+    kept = Activations()
+    if any(each.mean for each in ablations):
+        engine.forward(prompt_ids[-c.block_size :], engine.new_cache(), last_only=False, keep=kept)
+    for each in ablations:
+        i = each.layer
+        if each.kind in ("mlp", "layer"):
+            engine = engine.with_constant_mlp(i, kept.mlp_out[i].mean(axis=0) if each.mean else _nothing(engine))
+        if each.kind != "mlp" and getattr(c, "attention", True):
+            engine = _without_heads(engine, each, kept.z[i].mean(axis=0) if each.mean else None)
+    return engine
+
+
+def _without_heads(engine: E, ablation: Ablation, mean: Array | None) -> E:
+    """Without one head, or all of a layer. mean: [nh, hs] of what each head read."""
+    i, weight, bias = ablation.layer, engine.output_weight(ablation.layer), engine.output_bias(ablation.layer)
+    size = len(weight) // engine.config.n_head
+    rows = slice(None) if ablation.head is None else slice(ablation.head * size, (ablation.head + 1) * size)
+    bias = _nothing(engine) if bias is None else bias
+    if mean is not None:
+        bias = bias + mean.ravel()[rows] @ weight[rows]
+    elif ablation.kind == "layer":
+        bias = _nothing(engine)  # all that the layer adds, which its bias is part of
+    weight = weight.copy()
+    weight[rows] = 0
+    return engine.with_output(i, weight, bias)
+
+
+def _nothing(engine: Editable) -> Array:
+    return np.zeros(engine.config.n_embd, dtype=engine.dtype)
