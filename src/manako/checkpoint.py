@@ -1,10 +1,12 @@
-"""A model folder, read and written: the Hugging Face GPT-2 layout.
+"""A model folder in the Hugging Face layout: GPT-2's is read and written, the Llama family's is read.
 
-    config.json              the shape; `n_positions` on disk is `block_size` everywhere else
-    model.safetensors        weights under their HF names, Conv1D orientation ([in, out] for every product)
+    config.json              the shape; `n_positions` on disk is `block_size` everywhere else; Llama: llama_config.py
+    model.safetensors        weights under their HF names and in their orientation; GPT-2: [in, out] for every product
     tokenizer.json           see tokenizer.py
-    tokenizer_config.json    what AutoTokenizer wants to see
+    tokenizer_config.json    what AutoTokenizer wants to see; a chat template is kept as text and never run
     generation_config.json   start and end ids, nothing else
+
+A model of others may lie in several files, which `model.safetensors.index.json` names: see tensor_files.py.
 
 Special here: the safetensors metadata holds a SHA-256 for each tensor and for config.json and tokenizer.json, so a
 flipped bit or an edited `n_head` is noticed. A model trained with an ablation switch has its own `model_type`, so that
@@ -14,119 +16,38 @@ no other loader takes it for a plain GPT-2. Weights are never folded, centred or
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
 import safetensors.numpy
 
 from manako.errors import LoadError
-from manako.files import new_folder, read_regular, strict_json, write_file
+from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
+from manako.gpt2_config import ABLATED_MODEL_TYPE, ModelConfig, gpt2_config_from_json, gpt2_config_to_json
+from manako.llama_config import MODEL_TYPES, LlamaConfig, Notices, llama_config_from_json
+from manako.tensor_files import DTYPES, MAX_HEADER_BYTES, Stored, all_announced, check_finite, check_placed, read_index
 from manako.tokenizer import DOCUMENT_START, Tokenizer
 
 Tensors = dict[str, npt.NDArray[Any]]
-ACTIVATIONS = ("gelu_new", "gelu", "relu")
-ABLATED_MODEL_TYPE = "manako_gpt2_ablated"
 WEIGHTS = "model.safetensors"
-_DIGESTS = "manako.sha256"
-MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
-GPT2_START_ID = 50_256  # what transformers writes into every config.json whose author set nothing
-_PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "consolidated.00.pth")
-_FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-_KINDS = {"tie_word_embeddings": bool, "residual": bool, "attention": bool, "layer_norm_epsilon": float}
-_BOUNDS = {  # inclusive; a config from elsewhere is hostile data until it lies in here
-    "n_layer": (1, 1_000),
-    "n_head": (1, 1_000),
-    "n_embd": (1, 65_536),
-    "block_size": (1, 10_000_000),
-    "vocab_size": (1, 5_000_000),
-}
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The shape of a GPT-2 style model; names as in nanoGPT."""
-
-    n_layer: int
-    n_head: int
-    n_embd: int
-    block_size: int
-    """The longest context, `n_positions` in config.json."""
-    vocab_size: int
-    activation_function: str = "gelu_new"
-    """gelu_new (GPT-2's tanh form), gelu (exact) or relu."""
-    layer_norm_epsilon: float = 1e-5
-    tie_word_embeddings: bool = True
-    """Whether the output matrix is the token embedding."""
-    n_inner: int | None = None
-    """Width of the MLP; None means 4 n_embd."""
-    residual: bool = True
-    """Ablation switch: off drops `x +` from both halves of every block."""
-    norm: Literal["pre", "post"] = "pre"
-    """Ablation switch: where the LayerNorms of a block stand."""
-    attention: bool = True
-    """Ablation switch: off leaves each block its MLP alone."""
-    start_id: int | None = None
-    """The token that starts (and ends) a document, if there is one."""
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise LoadError("config_range", name=name, value=value, low=low, high=high)
-        if self.n_embd % self.n_head:
-            raise LoadError("config_heads", n_embd=self.n_embd, n_head=self.n_head)
-        if self.activation_function not in ACTIVATIONS:
-            raise LoadError("config_unsupported", name="activation_function", value=self.activation_function)
-        if not 0 < self.layer_norm_epsilon < 1:
-            raise LoadError("config_range", name="layer_norm_epsilon", value=self.layer_norm_epsilon, low=0, high=1)
-        if self.norm not in ("pre", "post"):
-            raise LoadError("config_unsupported", name="norm", value=self.norm)
-        if self.n_inner is not None and not 1 <= self.n_inner <= 1_000_000:
-            raise LoadError("config_range", name="n_inner", value=self.n_inner, low=1, high=1_000_000)
-        if self.start_id is not None and not 0 <= self.start_id < self.vocab_size:
-            raise LoadError("config_range", name="bos_token_id", value=self.start_id, low=0, high=self.vocab_size - 1)
-
-    @property
-    def n_mlp(self) -> int:
-        """Width of the hidden layer of each MLP."""
-        return self.n_inner or 4 * self.n_embd
-
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """The ablation switches that differ from a plain GPT-2, as words for every view."""
-        on = {"no_residual": not self.residual, "norm_post": self.norm == "post", "no_attention": not self.attention}
-        return tuple(name for name, differs in on.items() if differs)
-
-    def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor of this model, by HF name without "transformer.", with its shape."""
-        d, m = self.n_embd, self.n_mlp
-        shapes: dict[str, tuple[int, ...]] = {"wte.weight": (self.vocab_size, d), "wpe.weight": (self.block_size, d)}
-        for i in range(self.n_layer):
-            if self.attention:
-                shapes |= {f"h.{i}.ln_1.weight": (d,), f"h.{i}.ln_1.bias": (d,)}
-                shapes |= {f"h.{i}.attn.c_attn.weight": (d, 3 * d), f"h.{i}.attn.c_attn.bias": (3 * d,)}
-                shapes |= {f"h.{i}.attn.c_proj.weight": (d, d), f"h.{i}.attn.c_proj.bias": (d,)}
-            shapes |= {f"h.{i}.ln_2.weight": (d,), f"h.{i}.ln_2.bias": (d,)}
-            shapes |= {f"h.{i}.mlp.c_fc.weight": (d, m), f"h.{i}.mlp.c_fc.bias": (m,)}
-            shapes |= {f"h.{i}.mlp.c_proj.weight": (m, d), f"h.{i}.mlp.c_proj.bias": (d,)}
-        shapes |= {"ln_f.weight": (d,), "ln_f.bias": (d,)}
-        if not self.tie_word_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, d)
-        return shapes
+INDEX = "model.safetensors.index.json"
+DIGESTS = "manako.sha256"
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+_MAX_CONFIG_BYTES, _MAX_TOKENIZER_CONFIG_BYTES, _MAX_TEMPLATE_BYTES = 2**20, 16 * 2**20, 2**20
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model as it lies in a folder: shape, weights, tokenizer, and what was noticed while reading."""
 
-    config: ModelConfig
+    config: ModelConfig | LlamaConfig
     tensors: Tensors
-    """float32, by HF name without "transformer."."""
+    """float32, by HF name without "transformer." or "model."."""
     tokenizer: Tokenizer
     fingerprint: str
     """SHA-256 over the names and digests of all tensors, hexadecimal."""
@@ -134,6 +55,8 @@ class Checkpoint:
     """How the weights lie in the file: "float32", "float16" or "bfloat16"."""
     notices: tuple[tuple[str, dict[str, object]], ...] = field(default=())
     """(catalog key, values) of what a user should know, such as integrity that cannot be verified."""
+    chat_template: str | None = None
+    """The text of the folder's chat template, to be shown; it is a program, and never run."""
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -141,32 +64,46 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises LoadError naming the file, tensor and both values for whatever is missing, damaged or contradictory.
     """
-    path = _weights_file(folder)
-    for name in (WEIGHTS, "config.json", "tokenizer.json"):
-        _refuse_link_outside(folder, name)
-    config_bytes = read_regular(folder / "config.json", limit=1 << 20)
-    config, notices = _config_from_json(strict_json(config_bytes, str(folder / "config.json")))
+    paths, placed = weight_files(folder)
+    for path in (*paths, folder / "config.json", folder / "tokenizer.json"):
+        refuse_link_outside(path)
+    config_bytes = read_regular(folder / "config.json", _MAX_CONFIG_BYTES)
+    raw = strict_json(config_bytes, str(folder / "config.json"))
+    generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
+    wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
+    config, notices = _config_from_json(raw, generation.get("eos_token_id"))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     if tokenizer.vocab_size > config.vocab_size:
         raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
-    metadata, raw, stored_dtype = _read_tensors(path, _largest_file(config))
-    digests = {name: _sha256(t) for name, t in raw.items()}
-    expected = metadata.get(_DIGESTS)
-    if expected is None:
-        notices.append(("notice.unverifiable", {"file": path}))
+    if isinstance(config, LlamaConfig):
+        config = replace(config, start_id=token_in_front(folder, raw.get("bos_token_id"), wrapper, tokenizer))
+    metadata, stored = all_announced(paths, _largest_file(config))
+    if placed is not None:
+        check_placed(folder / INDEX, placed, stored)
+    expected = None
+    if DIGESTS in metadata:
+        expected = strict_json(metadata[DIGESTS], str(paths[0]))
+        compare_digests(paths[0], expected, companion_digests(config_bytes, tokenizer))
     else:
-        actual = digests | _companion_digests(config_bytes, tokenizer)
-        _compare_digests(path, strict_json(expected, str(path)), actual)
-    tensors = _checked_tensors(path, config, {n: _widen(t, stored_dtype[n]) for n, t in raw.items()})
-    listing = "".join(f"{name.removeprefix('transformer.')} {digest}\n" for name, digest in sorted(digests.items()))
-    dtypes = sorted(set(stored_dtype.values()))
+        notices.append(("notice.unverifiable", {"file": paths[0] if placed is None else folder / INDEX}))
+    template = read_chat_template(folder, wrapper)
+    if template is not None:
+        notices.append(("notice.chat_template", {}))
+    weights = _checked_layout(folder / INDEX if placed else paths[0], config, stored)
+    tensors, digests = _read_tensors(config, weights)
+    if expected is not None:
+        compare_digests(paths[0], expected, digests)
+        for part in expected.keys() - digests.keys() - {"config.json", "tokenizer.json"}:
+            raise LoadError("digest_mismatch", file=paths[0], part=part)
+    listing = "".join(f"{name.removeprefix(config.prefix)} {digest}\n" for name, digest in sorted(digests.items()))
     return Checkpoint(
         config=config,
         tensors=tensors,
         tokenizer=tokenizer,
         fingerprint=hashlib.sha256(listing.encode()).hexdigest(),
-        stored_dtype="/".join(dtypes),
+        stored_dtype="/".join(sorted({DTYPES[s.dtype] for s in weights.values()})),
         notices=tuple(notices),
+        chat_template=template,
     )
 
 
@@ -194,119 +131,186 @@ def write_weights(
     """Replace model.safetensors of a model folder in one step."""
     named = {f"transformer.{n}" if n != "lm_head.weight" else n: np.ascontiguousarray(t) for n, t in tensors.items()}
     digests = {name: _sha256(t) for name, t in named.items()}
-    digests |= _companion_digests(_config_to_json(config, tensors), tokenizer)
-    metadata = {"format": "pt", _DIGESTS: json.dumps(digests)}
+    digests |= companion_digests(_config_bytes(config, tensors), tokenizer)
+    metadata = {"format": "pt", DIGESTS: json.dumps(digests)}
     write_file(folder / WEIGHTS, _in_order(safetensors.numpy.save(named, metadata=metadata)))
 
 
-def _weights_file(folder: Path) -> Path:
+def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """(the files with the weights, which tensor is in which of them); None where there is one file without an index."""
     try:
         if not folder.is_dir():
             raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
-        path = folder / WEIGHTS
-        if not path.exists():
-            pickles = [name for name in _PICKLES if (folder / name).exists()] + [p.name for p in folder.glob("*.pt")]
-            if pickles:
-                raise LoadError("folder_only_pickles", file=folder / pickles[0])
-            raise LoadError("file_missing", file=path)
-        if not path.is_file():
-            raise LoadError("file_not_regular", file=path)
-        return path
+        if (folder / WEIGHTS).exists():
+            return [folder / WEIGHTS], None
+        if (folder / INDEX).exists():
+            refuse_link_outside(folder / INDEX)
+            placed = read_index(folder / INDEX)
+            return [folder / name for name in sorted(set(placed.values()))], placed
+        if pickles := sorted(path for pattern in _PICKLES for path in folder.glob(pattern)):
+            raise LoadError("folder_only_pickles", file=pickles[0])
+        raise LoadError("file_missing", file=folder / WEIGHTS)
     except OSError as error:
         raise LoadError("file_unreadable", file=folder, reason=error.strerror or error) from None
 
 
-def _refuse_link_outside(folder: Path, name: str) -> None:
+def refuse_link_outside(path: Path) -> None:
     """A file of the folder lies in it, or, in a Hugging Face cache, among the blobs of the same model."""
-    target, home = (folder / name).resolve(), folder.resolve()
+    target, home = path.resolve(), path.parent.resolve()
     blobs = [home.parent.parent / "blobs"] if home.parent.name == "snapshots" else []
     if not any(target.is_relative_to(place) for place in (home, *blobs)):
-        raise LoadError("link_outside", file=folder / name, target=target)
+        raise LoadError("link_outside", file=path, target=target)
 
 
-def _largest_file(config: ModelConfig) -> int:
-    """Bytes that the weights can have at most, with a tied matrix stored twice and a float32 mask in every layer."""
-    numbers = sum(math.prod(shape) for shape in config.parameters().values()) + config.vocab_size * config.n_embd
-    return 4 * (numbers + config.n_layer * (config.block_size**2 + 1)) + MAX_HEADER_BYTES
+def optional_json(path: Path, limit: int) -> dict[str, Any]:
+    """A JSON object that a folder may lack."""
+    if not path.exists():
+        return {}
+    refuse_link_outside(path)
+    return strict_json(read_regular(path, limit), str(path))
 
 
-def _read_tensors(path: Path, limit: int) -> tuple[dict[str, str], Tensors, dict[str, str]]:
-    """(metadata, arrays as stored, dtype names); bfloat16, which NumPy lacks, comes as uint16."""
-    data = read_regular(path, limit)
+def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
+    """The text in chat_template.jinja, else in tokenizer_config.json, there the one named "default" of several."""
+    path, template = folder / "chat_template.jinja", wrapper.get("chat_template")
+    if path.exists():
+        refuse_link_outside(path)
+        try:
+            return read_regular(path, _MAX_TEMPLATE_BYTES).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise LoadError("file_unreadable", file=path, reason=error) from None
+    if isinstance(template, list):
+        named = [t for t in template if isinstance(t, dict) and t.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    return template if isinstance(template, str) and len(template) <= _MAX_TEMPLATE_BYTES else None
+
+
+def token_in_front(folder: Path, bos: Any, wrapper: Mapping[str, Any], tokenizer: Tokenizer) -> int | None:
+    """The token that the folder's tokenizer puts in front of every text: what the model saw in training.
+
+    A start token in config.json alone means nothing: Qwen2 has one, and no text ever begins with it.
+    """
+    add = wrapper.get("add_bos_token")
+    if add is not None and type(add) is not bool:
+        raise LoadError(
+            "tokenizer_unreadable", file=folder / "tokenizer_config.json", reason="add_bos_token is no switch"
+        )
+    if add is False or (add and bos is not None):
+        return bos if add else None
     try:
-        parts = safetensors.deserialize(data)
-    except safetensors.SafetensorError as error:
-        raise LoadError("safetensors_damaged", file=path, reason=error) from None
-    header = strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")], str(path))
-    metadata = header.get("__metadata__") or {}
-    names = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-    arrays: Tensors = {}
-    dtypes: dict[str, str] = {}
-    for name, part in parts:
-        if name.endswith((".attn.bias", ".attn.masked_bias")):  # old GPT-2 files carry their causal mask
-            _check_mask(path, name, part)
-            continue
-        if part["dtype"] not in names:
-            raise LoadError("tensor_dtype", file=path, tensor=name, dtype=part["dtype"])
-        dtypes[name] = names[part["dtype"]]
-        stored = np.dtype("uint16") if dtypes[name] == "bfloat16" else np.dtype(dtypes[name])
-        if 0 in part["shape"]:  # no tensor of a model is empty, and NumPy cannot build some such shapes
-            raise LoadError("tensor_empty", file=path, tensor=name, shape=part["shape"])
-        arrays[name] = np.frombuffer(part["data"], dtype=stored).reshape(part["shape"])
-    return metadata, arrays, dtypes
+        processor = json.loads(tokenizer.source).get("post_processor") or {}
+        for part in processor.get("processors", [processor]):
+            front: list[int] = []
+            for piece in part.get("single", []):
+                if "Sequence" in piece:
+                    break
+                front += part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+            if len(front) == 1:
+                return front[0]
+            if front:
+                raise ValueError("it puts several tokens in front of a text")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LoadError("tokenizer_unreadable", file=folder / "tokenizer.json", reason=error) from None
+    return None
 
 
-def _check_mask(path: Path, name: str, part: Mapping[str, Any]) -> None:
-    if not name.endswith(".attn.bias"):
-        return
-    *batch, rows, width = part["shape"] if len(part["shape"]) >= 2 else (0, 0)
-    data = np.frombuffer(part["data"], dtype=np.uint8)
-    if rows != width or math.prod(batch) != 1 or data.size == 0 or rows < 1 or data.size % rows**2:
-        raise LoadError("tensor_mask", file=path, tensor=name)
-    seen = data.reshape(rows, width, -1).any(axis=2)  # [T, T], whatever the dtype
-    if not np.array_equal(seen, np.tri(rows, dtype=bool)):
-        raise LoadError("tensor_mask", file=path, tensor=name)
+def _largest_file(config: ModelConfig | LlamaConfig) -> int:
+    """Bytes that the weights can have at most, with a tied matrix stored twice and the buffers of old files.
 
-
-def _widen(tensor: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
-    if dtype == "bfloat16":  # the upper half of a float32
-        return (tensor.astype(np.uint32) << 16).view(np.float32)
-    return tensor.astype(np.float32, copy=False)
-
-
-def _checked_tensors(path: Path, config: ModelConfig, raw: Tensors) -> Tensors:
-    for name in raw:  # with and without the prefix it is the same tensor to us: which of the two would hold?
-        if f"transformer.{name}" in raw:
-            raise LoadError("tensor_extra", file=path, tensor=name)
-    tensors = {name.removeprefix("transformer."): t for name, t in raw.items()}
-    if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
-        if not np.array_equal(tensors.pop("lm_head.weight"), tensors.get("wte.weight", np.empty(0))):
-            raise LoadError("tensor_untied", file=path)
-    check_tensors(str(path), config, tensors)
-    return tensors
-
-
-def check_tensors(file: str, config: ModelConfig, tensors: Tensors) -> None:
-    """Raise LoadError unless exactly the tensors of `config` are there, in shape and finite."""
+    Raises LoadError where the weights alone are more than the machine has memory: they are never held in part.
+    """
     shapes = config.parameters()
-    for name in shapes.keys() - tensors.keys():
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # the system does not tell
+        memory = None
+    if memory is not None and 4 * numbers > memory:
+        raise LoadError("model_too_large", need=megabytes(4 * numbers), have=megabytes(memory))
+    # a float32 mask in every layer, or the frequencies of a head
+    buffers = config.block_size**2 + 1 if isinstance(config, ModelConfig) else config.head_size
+    return 4 * (numbers + math.prod(shapes[config.embedding]) + config.n_layer * buffers) + MAX_HEADER_BYTES
+
+
+def _checked_layout(path: Path, config: ModelConfig | LlamaConfig, stored: list[Stored]) -> dict[str, Stored]:
+    """The tensors of the model, by name without prefix, before any of them is read; buffers are checked and left out.
+
+    path: the file that a missing tensor is missing in.
+    """
+    found: dict[str, Stored] = {}
+    for tensor in stored:
+        name = tensor.name.removeprefix(config.prefix)
+        if name.endswith(config.buffers):
+            _check_buffer(config, tensor)
+            continue
+        if name in found:  # with and without the prefix it is the same tensor to us: which of the two would hold?
+            raise LoadError("tensor_extra", file=tensor.file, tensor=tensor.name)
+        if tensor.dtype not in DTYPES:
+            raise LoadError("tensor_dtype", file=tensor.file, tensor=tensor.name, dtype=tensor.dtype)
+        if 0 in tensor.shape:  # no tensor of a model is empty, and NumPy cannot build some such shapes
+            raise LoadError("tensor_empty", file=tensor.file, tensor=tensor.name, shape=list(tensor.shape))
+        found[name] = tensor
+    _check_shapes(str(path), config, {name: tensor.shape for name, tensor in found.items()})
+    return found
+
+
+def _check_buffer(config: ModelConfig | LlamaConfig, tensor: Stored) -> None:
+    """Raise LoadError for a causal mask that is none, or for frequencies that config.json does not ask for."""
+    if isinstance(config, ModelConfig):
+        return _check_mask(tensor)
+    fits = tensor.shape == (config.head_size // 2,) and tensor.dtype in DTYPES
+    expected = replace(config.rope, kind="default").frequencies(config.head_size)  # no file holds stretched ones
+    if not fits or not np.allclose(tensor.widened()[0], expected, rtol=0.01, atol=1e-6):  # as exact as float16 has them
+        raise LoadError("tensor_frequencies", file=tensor.file, tensor=tensor.name, theta=config.rope.theta)
+
+
+def _check_mask(tensor: Stored) -> None:
+    if not tensor.name.endswith(".attn.bias"):
+        return
+    *batch, rows, width = tensor.shape if len(tensor.shape) >= 2 else (0, 0)
+    if rows != width or math.prod(batch) != 1 or tensor.size == 0 or rows < 1 or tensor.size % rows**2:
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+    seen = tensor.read().reshape(rows, width, -1).any(axis=2)  # [T, T], whatever the dtype
+    if not np.array_equal(seen, np.tri(rows, dtype=bool)):
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+
+
+def _read_tensors(config: ModelConfig | LlamaConfig, weights: Mapping[str, Stored]) -> tuple[Tensors, dict[str, str]]:
+    """(float32 by name without prefix, SHA-256 by name as stored)."""
+    tensors: Tensors = {}
+    digests: dict[str, str] = {}
+    for name, tensor in weights.items():
+        tensors[name], digests[tensor.name] = tensor.widened()
+    if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
+        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[config.embedding]):
+            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=config.embedding)
+    return tensors, digests
+
+
+def check_tensors(file: str, config: ModelConfig | LlamaConfig, tensors: Tensors) -> None:
+    """Raise LoadError unless exactly the tensors of `config` are there, in shape and finite."""
+    _check_shapes(file, config, {name: tensor.shape for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        check_finite(file, name, tensor)
+
+
+def _check_shapes(file: str, config: ModelConfig | LlamaConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+    shapes = config.parameters()
+    if config.tie_word_embeddings and "lm_head.weight" in found:
+        shapes["lm_head.weight"] = shapes[config.embedding]
+    for name in sorted(shapes.keys() - found.keys()):
         raise LoadError("tensor_missing", file=file, tensor=name)
-    for name in tensors.keys() - shapes.keys():
+    for name in sorted(found.keys() - shapes.keys()):
         raise LoadError("tensor_extra", file=file, tensor=name)
     for name, shape in shapes.items():
-        if tensors[name].shape != shape:
-            found, expected = list(tensors[name].shape), list(shape)
-            raise LoadError("tensor_shape", file=file, tensor=name, found=found, expected=expected)
-        finite = np.isfinite(tensors[name])
-        if not finite.all():
-            bad = int(finite.size - finite.sum())
-            first = tuple(int(i) for i in np.argwhere(~finite)[0])
-            raise LoadError("tensor_not_finite", file=file, tensor=name, count=bad, index=first)
+        if found[name] != shape:
+            raise LoadError("tensor_shape", file=file, tensor=name, found=list(found[name]), expected=list(shape))
 
 
-def _compare_digests(path: Path, expected: Mapping[str, Any], actual: Mapping[str, str]) -> None:
-    for name in sorted(expected.keys() | actual.keys()):
-        if expected.get(name) != actual.get(name):
+def compare_digests(path: Path, expected: Mapping[str, Any], actual: Mapping[str, str]) -> None:
+    """Raise LoadError naming the first part whose digest is not the expected one."""
+    for name in sorted(actual):
+        if expected.get(name) != actual[name]:
             raise LoadError("digest_mismatch", file=path, part=name)
 
 
@@ -324,7 +328,8 @@ def _sha256(tensor: npt.NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _companion_digests(config_bytes: bytes, tokenizer: Tokenizer) -> dict[str, str]:
+def companion_digests(config_bytes: bytes, tokenizer: Tokenizer) -> dict[str, str]:
+    """SHA-256 of what lies beside the weights and decides what they mean."""
     return {"config.json": hashlib.sha256(config_bytes).hexdigest(), "tokenizer.json": tokenizer.fingerprint}
 
 
@@ -339,65 +344,29 @@ def _companions(config: ModelConfig, tokenizer: Tokenizer, tensors: Mapping[str,
         wrapper |= {"bos_token": start, "eos_token": start, "pad_token": start}
     ids = {"bos_token_id": config.start_id, "eos_token_id": config.start_id, "pad_token_id": config.start_id}
     return {
-        "config.json": _config_to_json(config, tensors),
+        "config.json": _config_bytes(config, tensors),
         "tokenizer.json": tokenizer.source.encode("utf-8"),
         "tokenizer_config.json": _json_bytes(wrapper),
         "generation_config.json": _json_bytes({"_from_model_config": True, **ids}),
     }
 
 
-def _config_to_json(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    ablated = bool(config.switches)
-    stored = asdict(config)
-    start, block = stored.pop("start_id"), stored.pop("block_size")
-    switches = {name: stored.pop(name) for name in ("residual", "norm", "attention")}
-    return _json_bytes(
-        {
-            "model_type": ABLATED_MODEL_TYPE if ablated else "gpt2",
-            "architectures": ["ManakoAblatedGPT2" if ablated else "GPT2LMHeadModel"],
-            **stored,
-            "n_positions": block,
-            **(switches if ablated else {}),
-            "dtype": str(next(iter(tensors.values())).dtype),
-            # Written even when null: the reader's default, 50256, lies outside a small vocabulary.
-            "bos_token_id": start,
-            "eos_token_id": start,
-            "pad_token_id": start,
-        }
-    )
+def _config_bytes(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    return _json_bytes(gpt2_config_to_json(config, str(next(iter(tensors.values())).dtype)))
 
 
-def _config_from_json(raw: Mapping[str, Any]) -> tuple[ModelConfig, list[tuple[str, dict[str, object]]]]:
-    model_type = raw.get("model_type")
-    if model_type not in ("gpt2", ABLATED_MODEL_TYPE):
-        raise LoadError("model_type_unknown", value=model_type)
-    for name, only in _FIXED.items():
-        if raw.get(name, only) is not only:
-            raise LoadError("config_unsupported", name=name, value=raw[name])
+def _config_from_json(raw: Mapping[str, Any], end_ids: object) -> tuple[ModelConfig | LlamaConfig, Notices]:
+    """The shape, by `model_type`. end_ids: what generation_config.json says ends a document."""
     steering = sorted(k for k in raw if k.startswith("_") or k in ("auto_map", "trust_remote_code"))
-    notices: list[tuple[str, dict[str, object]]] = []
-    if steering:
-        notices.append(("notice.ignored_keys", {"names": ", ".join(steering)}))
-    names = {"n_positions": "block_size", "bos_token_id": "start_id"}
-    known = ["n_layer", "n_head", "n_embd", "vocab_size", "activation_function", "layer_norm_epsilon"]
-    known += ["tie_word_embeddings", "n_inner", "n_positions", "bos_token_id"]
-    if model_type == ABLATED_MODEL_TYPE:
-        known += ["residual", "norm", "attention"]
-    values = {names.get(k, k): raw[k] for k in known if k in raw}
-    for name in ("n_layer", "n_head", "n_embd", "vocab_size", "block_size"):
-        if name not in values:
-            raise LoadError("config_missing", name="n_positions" if name == "block_size" else name)
-    for name, kind in _KINDS.items():
-        if name in values and type(values[name]) is not kind:
-            raise LoadError("config_unsupported", name=name, value=values[name])
-    for name in ("n_inner", "start_id"):
-        if type(values.get(name)) not in (int, type(None)):
-            raise LoadError("config_unsupported", name=name, value=values[name])
-    vocab_size = values["vocab_size"]
-    if values.get("start_id") == GPT2_START_ID and type(vocab_size) is int and vocab_size <= GPT2_START_ID:
-        values["start_id"] = None
-        notices.append(("notice.start_outside", {"id": GPT2_START_ID, "rows": vocab_size}))
-    return ModelConfig(**values), notices
+    ignored: Notices = [("notice.ignored_keys", {"names": ", ".join(steering)})] if steering else []
+    model_type = raw.get("model_type")
+    if model_type in MODEL_TYPES:
+        config, notices = llama_config_from_json(raw, end_ids)
+    elif model_type in ("gpt2", ABLATED_MODEL_TYPE):
+        config, notices = gpt2_config_from_json(raw)
+    else:
+        raise LoadError("model_type_unknown", value=model_type)
+    return config, ignored + notices
 
 
 def start_id_of(tokenizer: Tokenizer) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from manako import runs
-from manako.checkpoint import read_checkpoint
+from manako.checkpoint import ModelConfig, read_checkpoint
 from manako.cli import common_options, say
 from manako.cli.options import Number
 from manako.cli.train import report, require_torch, train, watcher
@@ -36,6 +36,8 @@ def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
         here.wait()
         folder = runs.pointed(run, runs.LAST)
         checkpoint = read_checkpoint(folder)
+        if not isinstance(checkpoint.config, ModelConfig):
+            raise LoadError("model_type_unknown", value=checkpoint.config.model_type)
         inside = run / "corpus"
         corpus = open_packed(data or (inside if inside.exists() else Path(settings["data"][0])))
         corpus.verify()
