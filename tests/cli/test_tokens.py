@@ -92,7 +92,7 @@ def test_no_text(run: Run, toy: str) -> None:
         (("tokens", "a", "--with", "no/such"), 3, "E-TOKENIZER-REF"),
         (("tokens", "a", "--with", "x" * 5000), 3, "E-FILE-UNREADABLE"),
         (("tokens", "a", "--with", "a\0b"), 3, "E-"),
-        (("tokens", "a", "--with", "hf:org/name"), 4, "E-REF-NOT-YET"),
+        (("tokens", "a", "--with", "openai:x@http://127.0.0.1:1"), 4, "E-REF-NOT-YET"),
         (("tokens", "\udcff"), 2, "E-PROMPT-SURROGATE"),
     ],
 )

@@ -24,7 +24,7 @@ from manako.views.terminal_tokens import tokens_lines
 @screen_options
 def command(text: str, refs: tuple[str, ...], as_json: bool, plain: bool, color: str) -> None:
     text = read_prompt(text)
-    found = [tokens(Tokenizer.from_file(tokenizer_file(ref)), text, ref) for ref in refs]
+    found = [tokens(tokenizer_of(ref), text, ref) for ref in refs]
     if as_json:
         print_json(tokens_document(found))
         return
@@ -32,15 +32,27 @@ def command(text: str, refs: tuple[str, ...], as_json: bool, plain: bool, color:
     screen.lines(tokens_lines(found, screen.look))
 
 
-def tokenizer_file(ref: str) -> Path:
-    """The `tokenizer.json` that a reference means: the file itself, or the one in a model, corpus or run folder.
+def tokenizer_of(ref: str) -> Tokenizer:
+    """The vocabulary that a reference means: a `tokenizer.json`, a model, a corpus or a run.
 
     Raises LoadError naming what is missing, CapabilityError for a kind of reference that this version cannot open.
     """
-    if ref == "demo":
-        return DEMO / "tokenizer.json"
     if ref.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=ref)
+    if ref.startswith("gguf:"):
+        from manako.gguf_file import read_gguf_tokenizer  # its library is an extra
+
+        return read_gguf_tokenizer(Path(ref.removeprefix("gguf:")))
+    if ref.startswith("hf:"):
+        from manako.engines.hf import hf_folder  # torch
+
+        return hf_folder(ref).tokenizer
+    return Tokenizer.from_file(_tokenizer_file(ref))
+
+
+def _tokenizer_file(ref: str) -> Path:
+    if ref == "demo":
+        return DEMO / "tokenizer.json"
     if ref.startswith("run:"):
         return runs.located(ref) / "tokenizer.json"
     path = Path(ref)
