@@ -74,7 +74,7 @@ def test_a_run_that_ends_early_has_parted_there() -> None:
     """The first run ends its document at step 2 (counted from 0); the other goes on."""
     short, long = golden_trace(3), golden_trace(6)
     short.columns.token_id[2] = 0
-    assert Comparison((0.5, 1.0), (short, long)).diverged_at == 2
+    assert Comparison((short, long)).diverged_at == 2
 
 
 def test_other_settings_reach_every_run(model: Model) -> None:

@@ -49,3 +49,49 @@ def test_notices_stand_on_stderr(run: Run, toy: str) -> None:
 def test_nothing_asked(run: Run, toy: str) -> None:
     found = run("compare", "あ", "-m", toy, "-n", "0")
     assert found.code == 0 and "All runs took the same tokens." in found.out
+
+
+def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str) -> None:
+    words = (
+        "compare",
+        "あ",
+        "-m",
+        toy,
+        "--seed",
+        "4",
+        "-n",
+        "6",
+        "--ablate",
+        "head:0.1,mlp:1",
+        "--ablate",
+        "layer:1=mean",
+    )
+    found = run(*words)
+    assert found.code == 0 and "temperature 0.8; seed 4" in found.out
+    titles = re.search(r"^ +(untouched +head:0\.1\+mlp:1 +layer:1=mean)$", found.out, re.M)
+    assert titles is not None
+    assert re.findall(r"^(untouched|head:0.1\+mlp:1|layer:1=mean) ", found.out, re.M)[-3:] == titles[1].split()
+    document = json.loads(run(*words, "--json").out)
+    assert [r["ablate"] for r in document["runs"]] == [[], ["head:0.1", "mlp:1"], ["layer:1=mean"]]
+    assert len({tuple(s["u"] for s in r["steps"]) for r in document["runs"]}) == 1
+    model = manako.load(toy)
+    expected = manako.compare(
+        model, "あ", ablations=[["head:0.1", "mlp:1"], ["layer:1=mean"]], temperature=0.8, seed=4, max_new_tokens=6
+    )
+    for shown, trace in zip(document["runs"], expected.traces, strict=True):
+        assert [s["chosen"]["id"] for s in shown["steps"]] == trace.columns.token_id.tolist()
+    assert document["diverged_at"] == expected.diverged_at
+    assert "Run untouched:" in run(*words, "--plain").out
+
+
+def test_parts_that_cannot_be_switched_off(run: Run, toy: str) -> None:
+    for words, stable in (
+        (("--ablate", "head:0"), "E-ABLATE-FORM"),
+        (("--ablate", "mlp:0", "-t", "0.3", "-t", "1"), "E-COMPARE-ABLATE"),
+        (("--ablate", "head:7.0"), "E-ABLATE-RANGE"),
+        (("--ablate", "head:0.2"), "E-ABLATE-RANGE"),
+        (("--ablate", "layer:2"), "E-ABLATE-RANGE"),
+        (("--ablate", ""), "E-ABLATE-FORM"),
+    ):
+        found = run("compare", "あ", "-m", toy, *words)
+        assert found.code == 2 and stable in found.err and found.err.count("\n") == 1, words

@@ -79,7 +79,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
     (("watch", "あ", "-m", "PICKLE/pytorch_model.bin"), 3, "REF-IS-PICKLE", "manako import"),
-    (("watch", "あ", "-m", "hf:org/name"), 4, "REF-NOT-YET", "this version opens"),
+    (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "servers cannot be opened"),
     (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two temperatures, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
     (("view", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist; check the path"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import MANAKO, Run, environment
+from toy import write_toy
 
 import manako
 from manako.errors import ManakoError
@@ -287,3 +288,34 @@ def test_f39_stdout_closed_or_full(toy: str, words: list[str]) -> None:
         )
         assert full.returncode == 1
         assert full.stderr == "manako: the output cannot be written: No space left on device [E-OUTPUT]\n"
+
+
+def test_captures_are_saved_and_change_nothing(run: Run, toy: str, tmp_path: Path) -> None:
+    words = ("watch", "あ", "-m", toy, "--seed", "4", "-n", "4", "--json")
+    path = tmp_path / "a.manako"
+    more = ("--capture", "lens", "--capture", "attention", "--capture", "contributions", "--save", path)
+    plain, captured = json.loads(run(*words).out), json.loads(run(*words, *more).out)
+    assert captured["capture"] == ["attention", "lens", "contributions"] and plain["capture"] == []
+    assert captured["steps"] == plain["steps"]
+    assert all(check["ok"] for check in captured["self_checks"]) and len(captured["self_checks"]) == 5
+    trace = manako.open(path)
+    assert trace.attention[3].shape == (2, 2, 4) and manako.verify(trace).failure is None
+    for view in ("attention", "lens", "why"):
+        assert run(view, path).code == 0
+
+
+def test_an_ablated_run_is_named_wherever_it_is_shown(run: Run, toy: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.manako"
+    found = run("watch", "あ", "-m", toy, "-n", "2", "--ablate", "head:1.0", "--ablate", "mlp:0=mean", "--save", path)
+    for shown in (found, run("view", path), run("view", path, "--step", "1")):
+        assert "switched off: head:1.0, mlp:0=mean" in shown.out
+    assert json.loads(run("view", path, "--json").out)["ablate"] == ["head:1.0", "mlp:0=mean"]
+
+
+def test_captures_that_do_not_exist_or_cannot_be_given(run: Run, toy: str, tmp_path: Path) -> None:
+    found = run("watch", "あ", "-m", toy, "--capture", "dreams", "--save", tmp_path / "a.manako")
+    assert found.code == 2 and "E-CAPTURE-UNKNOWN" in found.err
+    write_toy(tmp_path / "blind", attention=False)
+    for lang, reason in (("en", "without attention"), ("ja", "アテンションなし")):
+        found = run("watch", "あ", "-m", tmp_path / "blind", "--capture", "attention", "--lang", lang)
+        assert found.code == 4 and "E-CAPTURE-LACKING" in found.err and reason in found.err

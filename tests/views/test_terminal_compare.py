@@ -21,7 +21,7 @@ EN = Look("en", 80)
 def runs(*temperatures: float, steps: int = 12, seed: int = 3, **settings: object) -> Comparison:
     """The golden rows under each temperature; row i is what step i draws from, whatever came before."""
     samplings = [Sampling(temperature=t, **settings) for t in temperatures]  # type: ignore[arg-type]
-    return Comparison(temperatures, tuple(golden_trace(steps, sampling=s, seed=seed) for s in samplings))
+    return Comparison(tuple(golden_trace(steps, sampling=s, seed=seed) for s in samplings))
 
 
 def lines_of(comparison: Comparison, look: Look) -> list[str]:

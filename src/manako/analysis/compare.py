@@ -1,7 +1,7 @@
-"""The same prompt under several temperatures: one step side by side, and where the continuations part.
+"""The same prompt several times: under several temperatures, or with parts of the model switched off.
 
 Special here: all runs have the same luck, `u` at step t being the same number in each, so whatever differs is due to
-the temperature alone. Up to the step where they part, all runs have the same text before them and are comparable.
+the temperature or the missing part alone. Up to the step where they part, all runs have the same text before them.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,19 @@ class Traceable(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of one prompt with one seed, a temperature each."""
+    """Runs of one prompt with one seed; they differ in temperature, or in what was switched off."""
 
-    temperatures: tuple[float, ...]
     traces: tuple[Trace, ...]
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Of each run."""
+        return tuple(trace.header.sampling.temperature for trace in self.traces)
+
+    @property
+    def ablations(self) -> tuple[tuple[str, ...], ...]:
+        """What each run was made without."""
+        return tuple(trace.header.ablate for trace in self.traces)
 
     @property
     def diverged_at(self) -> int | None:
@@ -47,13 +56,21 @@ class Comparison:
 
 
 def compare(
-    model: Traceable, prompt: str, *, temperatures: Sequence[float] = (0.3, 0.8, 1.2), seed: int = 0, **settings: Any
+    model: Traceable,
+    prompt: str,
+    *,
+    temperatures: Sequence[float] = (0.3, 0.8, 1.2),
+    ablations: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+    **settings: Any,
 ) -> Comparison:
-    """Run one prompt under each temperature with the same draws. Settings as for `Model.generate`.
+    """Run one prompt several times with the same draws. Settings as for `Model.generate`.
 
-    Raises UsageError when a temperature makes no sense or fewer than two are given.
+    temperatures: one a run. ablations: instead of them, the parts to switch off in each run, such as [["head:3.5"]];
+    the untouched model stands in front. Raises UsageError when one makes no sense or there is nothing to compare.
     """
+    if ablations:
+        return Comparison(tuple(model.trace(prompt, ablate=off, seed=seed, **settings) for off in ((), *ablations)))
     if len(temperatures) < 2:
         raise UsageError("compare_count", got=len(temperatures))
-    traces = tuple(model.trace(prompt, temperature=t, seed=seed, **settings) for t in temperatures)
-    return Comparison(tuple(float(t) for t in temperatures), traces)
+    return Comparison(tuple(model.trace(prompt, temperature=t, seed=seed, **settings) for t in temperatures))

@@ -25,12 +25,17 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "watch": "manako.cli.watch",
     "compare": "manako.cli.compare",
     "view": "manako.cli.view",
+    "attention": "manako.cli.attention",
+    "lens": "manako.cli.lens",
+    "why": "manako.cli.why",
     "verify": "manako.cli.verify",
     "train": "manako.cli.train",
     "resume": "manako.cli.resume",
     "corpus": "manako.cli.corpus",
     "tokens": "manako.cli.tokens",
+    "info": "manako.cli.info",
     "eval": "manako.cli.eval",
+    "evidence": "manako.cli.evidence",
     "import": "manako.cli.import_",
 }
 
@@ -183,7 +188,8 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
     """click's own complaints as ours, with the nearest name where one is close."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.NoSuchOption):
-        near = f" ({', '.join(sorted(error.possibilities))}?)" if error.possibilities else ""
+        close = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
+        near = f" ({close[0]}?)" if close else ""
         return UsageError("cli_no_such_option", name=error.option_name, near=near)
     if isinstance(error, click.MissingParameter):
         name = error.param.human_readable_name if error.param else error.param_hint

@@ -4,6 +4,7 @@ import functools
 import sys
 import unicodedata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -58,7 +59,8 @@ def sampling_options(many_temperatures: bool = False) -> Callable[[F], F]:
             if order is not None:
                 stages["order"] = tuple(name.strip() for name in order.split(","))
             if many_temperatures:
-                kwargs["samplings"] = [Sampling(temperature=t, **stages) for t in temperature or _COMPARED]
+                usual = (_USUAL,) if kwargs.get("ablate") else _COMPARED
+                kwargs["samplings"] = [Sampling(temperature=t, **stages) for t in temperature or usual]
             else:
                 kwargs["sampling"] = Sampling(temperature=temperature, **stages)
             return command(*args, **kwargs)
@@ -71,12 +73,12 @@ def sampling_options(many_temperatures: bool = False) -> Callable[[F], F]:
 
 
 _STAGES = ("top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-_COMPARED = (0.3, 0.8, 1.2)
+_USUAL, _COMPARED = 0.8, (0.3, 0.8, 1.2)
 
 
 def _chain_options(many: bool) -> list[Callable[[Any], Any]]:
     t_help = say("option.temperatures" if many else "option.temperature")
-    t_more: dict[str, Any] = {"multiple": True} if many else {"default": 0.8, "show_default": True}
+    t_more: dict[str, Any] = {"multiple": True} if many else {"default": _USUAL, "show_default": True}
     options = [
         click.option("-t", "--temperature", type=Number(False, "temperature"), metavar="T", help=t_help, **t_more)
     ]
@@ -94,23 +96,33 @@ def model_option(command: F) -> F:
     )(command)
 
 
-def run_options(command: F) -> F:
-    """How long and with what luck: -n, --seed, --stop."""
-    for option in (
-        click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
-        click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
-        click.option(
-            "-n",
-            "--max-new-tokens",
-            type=Number(True, "max_new_tokens"),
-            default=15,
-            show_default=True,
-            metavar="N",
-            help=say("option.max_new_tokens"),
-        ),
-    ):
-        command = option(command)
-    return command
+def run_options(count: int = 15) -> Callable[[F], F]:
+    """How long and with what luck: -n, by default `count`, --seed, --stop."""
+
+    def decorate(command: F) -> F:
+        number = Number(True, "max_new_tokens")
+        for option in (
+            click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
+            click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
+            click.option(
+                "-n",
+                "--max-new-tokens",
+                type=number,
+                default=count,
+                show_default=True,
+                metavar="N",
+                help=say("option.max_new_tokens"),
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def ablate_option(command: F) -> F:
+    """--ablate PART, which may be repeated."""
+    return click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate"))(command)
 
 
 def screen_options(command: F) -> F:
@@ -153,3 +165,11 @@ def read_prompt(prompt: str) -> str:
     except UnicodeDecodeError as error:
         raise UsageError("prompt_not_utf8", byte=f"0x{data[error.start]:02X}", offset=error.start) from None
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def is_trace(source: str) -> bool:
+    """Whether what was given is the file of a trace, and not a text."""
+    try:
+        return source.endswith(".manako") and Path(source).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

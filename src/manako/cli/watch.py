@@ -9,9 +9,20 @@ from typing import Any
 
 import click
 
+from manako.captures import CAPTURES
 from manako.cli import chosen_language, complain, hush, say
-from manako.cli.options import check_top, look_options, model_option, read_prompt, run_options, sampling_options
+from manako.cli.options import (
+    ablate_option,
+    check_top,
+    look_options,
+    model_option,
+    read_prompt,
+    run_options,
+    sampling_options,
+)
 from manako.cli.output import Screen, print_json
+from manako.engines.ablation import Ablation
+from manako.engines.captures import check_captures
 from manako.engines.generation import Generation
 from manako.engines.model import Model, check_count, check_stop, load
 from manako.errors import ManakoError, UsageError
@@ -28,7 +39,9 @@ from manako.views.terminal import characters, final_lines, header_lines, step_li
 @click.argument("prompt", default="")
 @model_option
 @sampling_options()
-@run_options
+@run_options()
+@ablate_option
+@click.option("--capture", multiple=True, metavar="NAME", help=say("option.capture", names=", ".join(CAPTURES)))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save"))
 @click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
@@ -42,6 +55,8 @@ def command(prompt: str, ref: str, sampling: Sampling, save: Path | None, force:
         "max_new_tokens": check_count(rest["max_new_tokens"]),
         "seed": None if rest["seed"] is None else check_seed(rest["seed"]),
         "stop": check_stop(rest["stop"]),
+        "capture": check_captures(rest["capture"]),
+        "ablate": [str(Ablation.parse(part)) for part in rest["ablate"]],
     }
     if save is not None:
         writable_target(save, force)

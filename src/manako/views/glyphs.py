@@ -37,6 +37,8 @@ class Glyphs:
     """One cell of a bar."""
     half: str
     """Half a cell, "" where there is none."""
+    shades: str
+    """Five cells from nothing to full."""
     mark: str
     """In front of the chosen candidate."""
     space: str
@@ -57,9 +59,9 @@ _UNICODE = {
     "left": "\u2039",
     "right": "\u203a",
 }
-BLOCK = Glyphs(full="\u2588", half="\u258c", **_UNICODE)
-BRAILLE = Glyphs(full="\u28ff", half="\u2847", **_UNICODE)
-ASCII = Glyphs(full="#", half="", mark=">", space="<SP>", newline="\\n", tab="\\t", left="<", right=">")
+BLOCK = Glyphs(full="\u2588", half="\u258c", shades=" \u2591\u2592\u2593\u2588", **_UNICODE)
+BRAILLE = Glyphs(full="\u28ff", half="\u2847", shades=" \u2812\u2836\u287e\u28ff", **_UNICODE)
+ASCII = Glyphs(full="#", half="", shades=" .:*#", mark=">", space="<SP>", newline="\\n", tab="\\t", left="<", right=">")
 
 
 def choose(encoding: str, environ: Mapping[str, str], ambiguous_width: int | None) -> Glyphs:

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako import messages
-from manako.trace import Candidate, Header, Other, Step, Trace
+from manako.trace import Candidate, Header, Other, SelfCheck, Step, Trace
 from manako.views import glyphs as g
 
 BAR_CELLS = 50
@@ -64,6 +64,8 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
     if header.model.switches:
         switches = look.say("view.switches", switches=", ".join(header.model.switches))
         yield _line(g.prose(switches, look.glyphs), style="bold yellow")
+    if header.ablate and not temperatures:
+        yield _line(g.prose(look.say("view.ablate", parts=", ".join(header.ablate)), look.glyphs), style="bold yellow")
     if header.kind == "generation":
         values = {name: f"{getattr(header.sampling, name):g}" for name in header.sampling.active}
         if temperatures:
@@ -79,27 +81,37 @@ def step_lines(step: Step, look: Look, character: str | None = None) -> Iterator
     """One step. character: what the chosen part of a character became, such as "猫 1/3", where it is known."""
     lines = plain_rows if look.plain else _table
     pending = g.pending_bytes(step.bytes_before)
+    yield from heading_lines(step, look)
+    yield Text("")
+    yield _line(look.say("step.candidates"))
+    yield from lines(step, look, pending)
+    yield from _draw_lines(step, look, pending)
+    yield from chosen_lines(step, look, character)
+    entropy = {"bits": f"{step.entropy:.2f}", "choices": f"{2**step.entropy:.3g}"}
+    yield _line("    " + look.say("step.entropy", **entropy), style="dim")
+    yield Text("")
+
+
+def heading_lines(step: Step, look: Look) -> Iterator[Text]:
+    """Which step it is, and the text before it."""
     yield _line(look.say("step.title", number=step.index + 1), style="bold")
     before = g.prose_tail(step.text_before, look.glyphs, _text_room(look))
     yield _line(look.say("step.text", text=before))
     if step.window_start:
         yield _line(look.say("step.window", start=step.window_start + 1), style="dim")
-    yield Text("")
-    yield _line(look.say("step.candidates"))
-    yield from lines(step, look, pending)
-    yield from _draw_lines(step, look, pending)
+
+
+def chosen_lines(step: Step, look: Look, character: str | None = None) -> Iterator[Text]:
+    """The token that was taken, with its probability in the draw and, where it differs, by the model alone."""
     chosen = look.say(
         "step.chosen" if step.u is not None else "step.given",
-        token=_chosen_label(step.chosen, look, pending),
+        token=_chosen_label(step.chosen, look, g.pending_bytes(step.bytes_before)),
         p=percent(step.chosen.p),
         rank=step.chosen.rank,
     )
     yield _line(f"{chosen}  {g.prose(character, look.glyphs)}" if character else chosen, style="bold")
     if step.chosen.p != step.chosen.p_model:
         yield _line("    " + look.say("step.p_model", p=percent(step.chosen.p_model)), style="dim")
-    entropy = {"bits": f"{step.entropy:.2f}", "choices": f"{2**step.entropy:.3g}"}
-    yield _line("    " + look.say("step.entropy", **entropy), style="dim")
-    yield Text("")
 
 
 def trace_lines(trace: Trace, look: Look) -> Iterator[Text]:
@@ -120,7 +132,12 @@ def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
         yield _line(line)
     yield Text("")
     yield _line(look.say(f"end.{trace.header.end}", count=len(trace)), style="dim")
-    for check in trace.header.self_checks:
+    yield from check_lines(trace.header.self_checks, look)
+
+
+def check_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
+    """Each self-check with the error that was measured; one that failed stands out."""
+    for check in checks:
         values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
         key = "check.ok" if check.ok else "check.failed"
         known = f"check.{check.name}" in messages.catalog(look.lang)  # a file may name any

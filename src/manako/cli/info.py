@@ -1,0 +1,34 @@
+"""`manako info`: what a model is, what can be seen of it, and its chat template."""
+
+import math
+
+import click
+
+from manako.captures import CAPTURES
+from manako.cli import complain, say
+from manako.cli.options import screen_options
+from manako.cli.output import Screen
+from manako.engines.model import load
+from manako.views.terminal import Look
+from manako.views.terminal_info import info_lines
+
+
+@click.command("info", help=say("help.info"))
+@click.argument("ref", default="demo")
+@screen_options
+def command(ref: str, plain: bool, color: str) -> None:
+    model = load(ref)
+    for key, values in model.notices:
+        if key != "notice.chat_template":  # it is shown
+            complain(say(key, **values), None, 0)
+    config, spelled = model.config, model.tokenizer.token_bytes
+    start = [config.start_id] if config.start_id is not None else []
+    tokens = {
+        "info.start": [spelled[i] for i in start if i < len(spelled)],
+        "info.end": [spelled[i] for i in config.end_ids if i < len(spelled)],
+    }
+    shapes = config.parameters().values() if hasattr(config, "parameters") else None
+    parameters = None if shapes is None else sum(map(math.prod, shapes))
+    captures = {name: model.engine.lacks.get(name) for name in CAPTURES}
+    screen = Screen(Look.top, plain, color)
+    screen.lines(info_lines(model.info, parameters, tokens, captures, model.chat_template, screen.look))
