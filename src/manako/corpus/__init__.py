@@ -8,4 +8,5 @@ aozora.py            the notation of Aozora Bunko (青空文庫) taken out of a 
 near_duplicates.py   which documents are the same work
 build.py             documents -> a packed corpus: grouped, split, encoded, written
 packed.py            a packed corpus, opened: memory-mapped shards, checksums
+occurrences.py       where the end of a text occurs, and what came next
 """
