@@ -22,10 +22,15 @@ PICTURES = {  # name -> (command, lines of its output)
     "watch-ja": ("watch 私は -n 2 --seed 105 --lang ja", 25),
     "watch-en": ("watch 私は -n 2 --seed 105 --lang en", 25),
     "compare-ja": ("compare 吾輩は猫 -n 16 --seed 2 --lang ja", 60),
+    "attention-ja": ("attention 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 60),
+    "lens-ja": ("lens 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 40),
+    "why-ja": ("why 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 40),
 }
 CELL, LINE, SIZE, MARGIN = 8, 19, 13.5, 16
 PAPER, INK, FAINT = "#fbfbf9", "#24292f", "#6b727b"
 COLOURS = {"color(2)": "#0a7d4f", "color(3)": "#9a6700"}  # as rich names what it reads from ANSI codes
+GROUNDS = {"color(4)": "#d6e4f5", "color(6)": "#a9d3d8", "color(2)": "#8fce9f", "color(3)": "#f2cf63"}  # behind text
+SHADES = {"\u2591": 0.15, "\u2592": 0.35, "\u2593": 0.65}  # how much ink
 FONTS = "Menlo, Consolas, 'DejaVu Sans Mono', 'Noto Sans Mono CJK JP', 'MS Gothic', monospace"
 
 
@@ -61,11 +66,17 @@ def run(segment: Segment, column: int, row: int) -> str:
     """One run of one style: characters at their cells, bars as rectangles."""
     style, places, letters, bars = segment.style, list[float](), "", list[str]()
     colour = style.color.name if style and style.color else ""
-    fill = COLOURS.get(colour, FAINT if style and style.dim else INK)
+    ground = style.bgcolor.name if style and style.bgcolor else ""
+    fill = INK if ground else COLOURS.get(colour, FAINT if style and style.dim else INK)
     top = MARGIN + row * LINE
     for ch in segment.text:
         x = MARGIN + column * CELL
-        if ch in "\u2588\u258c":
+        if ground in GROUNDS:
+            wide = cell_len(ch) * CELL
+            bars.append(f'<rect x="{x}" y="{top}" width="{wide}" height="{LINE - 1}" fill="{GROUNDS[ground]}"/>')
+        if ch in SHADES:
+            bars.append(f'<rect x="{x}" y="{top + 3}" width="{CELL}" height="13" opacity="{SHADES[ch]}"/>')
+        elif ch in "\u2588\u258c":
             bars.append(f'<rect x="{x}" y="{top + 3}" width="{CELL if ch == chr(0x2588) else CELL / 2}" height="13"/>')
         elif ch != " ":
             places.append(x)

@@ -152,7 +152,7 @@ class Distribution:
             return _best(self.row, self.logits, n)
         kept = _best(self.row, self.logits, self.kept)
         rest = np.where(self.row > -np.inf, -np.inf, self.logits)
-        cut = _best(rest, rest, len(rest))
+        cut = _best(rest, rest, min(n, len(rest)))  # at most `kept` of them are kept ones
         return np.concatenate([kept, cut[np.isin(cut, kept, invert=True)][: n - self.kept]])
 
     def rank(self, token_id: int) -> int:
@@ -390,11 +390,12 @@ def _finite_where_kept(after: Row, before: Row) -> Row:
 
 def _best(values: Row, then_by: Row, n: int) -> Ids:
     """The n best places by (value, then_by, lower place): sorts only what can be among them."""
-    if 0 < n < values.size:
-        threshold = np.partition(values, values.size - n)[values.size - n]
-        some = np.flatnonzero(values >= threshold)
-    else:
+    some = np.flatnonzero(values > -np.inf)  # a search among thousands of equal -inf would take ten times as long
+    if len(some) < n:
         some = np.arange(values.size)
+    elif 0 < n < len(some):
+        candidates = values[some]
+        some = some[candidates >= np.partition(candidates, len(some) - n)[len(some) - n]]
     return some[np.lexsort((-then_by[some], -values[some]))][:n]  # lexsort is stable: ties stay by id
 
 
