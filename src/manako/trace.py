@@ -405,6 +405,12 @@ class Trace:
 
         yield from trace_lines(self, Look(columns=options.max_width))
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The page, where a notebook shows it; the short form for everything else."""
+        from manako.views.html import notebook  # as above
+
+        return {"text/plain": repr(self), "text/html": notebook(self)}
+
     def save(self, path: str | Path) -> None:
         """Write the record to one file, whole or not at all. Raises ManakoError."""
         from manako.trace_file import save  # the file knows the record, not the other way round

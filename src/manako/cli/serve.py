@@ -1,0 +1,119 @@
+"""`manako serve`: the page, live."""
+
+import contextlib
+import errno
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+import manako
+from manako.cli import chosen_language, common_options, complain, say, tell
+from manako.cli.options import Number, model_option
+from manako.engines.model import load
+from manako.errors import ManakoError, UsageError
+from manako.files import read_regular
+from manako.views.live import Runs
+from manako.views.server import ANY_ADDRESS, Guard, Server, Site
+
+PORT, PORTS_TRIED = 8765, 20
+SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
+
+
+@click.command("serve", help=say("help.serve"))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@model_option
+@click.option("--port", type=Number(True, "port"), metavar="N", help=say("option.port", default=PORT))
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help=say("option.host"))
+@click.option("--no-browser", is_flag=True, help=say("option.no_browser"))
+@common_options
+def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_browser: bool) -> int:
+    if port is not None and not 0 <= port <= 65535:
+        raise UsageError("port", got=port)
+    for file in files:
+        manako.open(file)  # whole and true, or an error now
+    with listen(host, port) as listener:
+        model = load(ref)
+        for key, values in model.notices:
+            complain(say(key, **values), None, 0)
+        runs = Runs(model.generate)
+        for file in files:
+            runs.add(os.fsencode(file.name).decode("utf-8", "replace"), read_regular(file))
+        address, used = listener.getsockname()[:2]
+        token = secrets.token_urlsafe(32)
+        url = f"http://{_in_url(address)}:{used}/#token={token}"
+        if port is None and used != PORT:
+            complain(say("notice.port_taken", port=PORT, used=used), None, 0)
+        if not ipaddress.ip_address(address).is_loopback:
+            complain(say("notice.exposed", host=host), None, 0)
+        tell(say("notice.serve", url=url))
+        complain(say("notice.serve_stop"), None, 0)
+        named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
+        app = Guard(Site(runs, chosen_language(sys.argv[1:])), named, used, token)
+        with contextlib.nullcontext() if no_browser else browser(url):
+            try:
+                Server(app, runs).run(sockets=[listener])
+            except KeyboardInterrupt:
+                return complain(say("cli.interrupted"), None, 130)
+    return 0
+
+
+def listen(host: str, port: int | None) -> socket.socket:
+    """A listening socket. port: None takes the first free one from PORT on, 0 any. Raises ManakoError."""
+    tried = range(PORT, PORT + PORTS_TRIED) if port is None else (port,)
+    for number in tried:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family)
+        except (OSError, UnicodeError) as error:
+            raise _refused(host, number, error) from None
+        try:
+            if os.name == "posix":  # elsewhere it would let two programs share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # its clients inherit it
+            listener.bind(address)
+            listener.listen()
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise _refused(host, number, error) from None
+    if port is None:
+        raise ManakoError("ports_taken", host=host, first=tried[0], last=tried[-1])
+    raise ManakoError("port_taken", host=host, port=port)
+
+
+def _refused(host: str, port: int, error: OSError | UnicodeError) -> ManakoError:
+    return ManakoError("port_refused", host=host, port=port, reason=getattr(error, "strerror", None) or error)
+
+
+def _in_url(address: str) -> str:
+    """The address to open: of all addresses, the one of this machine."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    return f"[{shown}]" if ":" in shown else shown
+
+
+@contextlib.contextmanager
+def browser(url: str) -> Iterator[None]:
+    """Open the browser, where there is one, through a file that only this user can read.
+
+    The list of processes shows what a browser was started with; the token must not stand there.
+    """
+    has_screen = sys.platform != "linux" or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    if not has_screen:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="manako-", ignore_cleanup_errors=True) as folder:
+        page = Path(folder) / "open.html"
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">', encoding="utf-8")
+        page.chmod(0o600)
+        threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+        yield

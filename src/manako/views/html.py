@@ -1,0 +1,142 @@
+"""The page as one HTML file: code, words and record inside it, nothing outside; and the same file in a notebook.
+
+Special here: no text of a record ever becomes markup. The record goes in as base64 of its packed bytes, the words as
+JSON without any "<", and the page itself puts text in by textContent. The policy in the file names the hashes of its
+own script and style, so nothing else can run and nothing can be fetched. The packing sorts the bytes of all numbers by
+their place (first bytes first), which makes them a fifth smaller than deflate alone does.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from manako import messages
+from manako.files import megabytes
+from manako.sampling import Sampling
+from manako.trace import Trace
+from manako.trace_file import to_bytes
+
+WEB = Path(__file__).with_name("web")
+NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
+_START = "main.js"
+_FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
+_ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
+_IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([a-z-]+\.js)";\n', re.MULTILINE)
+_COMMENT = re.compile(
+    r"^ */\*\*(?:(?!\*/).)*\*/\n", re.MULTILINE | re.DOTALL
+)  # types and reasons: for readers of the source
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const)\b)", re.MULTILINE)
+_POLICY = (
+    "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'none'; base-uri 'none'; "
+    "form-action 'none'; require-trusted-types-for 'script'"
+)
+
+
+def page(trace: Trace, lang: str) -> str:
+    """The whole page with this record in it. lang: the language it opens in; the reader may switch."""
+    data = to_bytes(trace)
+    script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
+    policy = _POLICY.format(script=_hash(script), style=_hash(style))
+    put = {
+        '<html lang="en" data-mode="live">': f'<html lang="{lang}" data-mode="file">',
+        '<link rel="stylesheet" href="/assets/style.css">': (
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>'
+        ),
+        '<script type="module" src="/assets/main.js"></script>': "",
+        "</manako-app>": (
+            f'</manako-app>\n<script type="application/json" id="manako-words">{json_for_html(words())}</script>\n'
+            f'<script type="text/plain" id="manako-trace" data-length="{len(data)}">{packed(data)}</script>\n'
+            f"<script>{script}</script>"
+        ),
+    }
+    text = _read("index.html")
+    for old, new in put.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def notebook(trace: Trace) -> str:
+    """The page in a frame of its own, which can reach neither the notebook nor the network."""
+    lang = messages.language(os.environ)
+    text = page(trace, lang)
+    if len(text) > NOTEBOOK_LIMIT:
+        return f"<p>{html.escape(messages.text('page.too_large', lang, size=megabytes(len(text))))}</p>"
+    return (
+        f'<iframe sandbox="allow-scripts" title="manako" width="100%" height="720" style="border:0" '
+        f'srcdoc="{html.escape(text)}"></iframe>'
+    )
+
+
+def packed(data: bytes) -> str:
+    """Bytes in base64, deflated after sorting them by their place in a group of four.
+
+    >>> packed(bytes(range(8)))
+    'eJxjYGFg4mBg42BnAAAAowAd'
+    """
+    whole = data + bytes(-len(data) % 4)  # zeros behind the last column, which no reader looks at
+    return base64.b64encode(zlib.compress(b"".join(whole[place::4] for place in range(4)), 9)).decode("ascii")
+
+
+@cache
+def bundle() -> str:
+    """All modules as one script, each after those that it imports, in a scope of its own; comments stay behind."""
+    order: list[str] = []
+    _visit(_START, order, ())
+    return "(() => {\n" + '"use strict";\n' + "".join(_inlined(name) for name in order) + "})();\n"
+
+
+@cache
+def words() -> Mapping[str, Mapping[str, str]]:
+    """Language -> key -> sentence: of the one catalog what the page may say."""
+    errors = {f"error.{name}" for name in _ERRORS}
+    return {
+        lang: {key: said for key, said in messages.catalog(lang).items() if key.startswith(_FAMILIES) or key in errors}
+        for lang in messages.LANGUAGES
+    }
+
+
+def json_for_html(value: object) -> str:
+    """JSON in which nothing ends a script block or a line, whatever the strings hold.
+
+    >>> json_for_html("</script>\u2028")
+    '"\\\\u003c/script>\\\\u2028"'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return re.sub("[<\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def imports_of(source: str) -> list[str]:
+    """The modules that a module imports."""
+    return [found[1] for found in _IMPORT.finditer(source)]
+
+
+def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
+    assert name not in above, f"modules import each other: {' > '.join((*above, name))}"
+    if name not in order:
+        for other in imports_of(_read(name)):
+            _visit(other, order, (*above, name))
+        order.append(name)
+
+
+def _inlined(name: str) -> str:
+    text = _EXPORT.sub("", _IMPORT.sub("", _COMMENT.sub("", _read(name))))
+    odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
+    assert odd is None, f"{name}: only named imports and exports at the start of a line can be inlined: {odd[0]}"
+    return f"\n// {name}\n{text}"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+@cache
+def _read(name: str) -> str:
+    return (WEB / name).read_text(encoding="utf-8")

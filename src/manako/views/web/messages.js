@@ -1,0 +1,41 @@
+/**
+ * What the page says, out of the catalogs that the terminal reads too.
+ *
+ * Special here: the two catalogs are set once, when the page starts. Only {names} are replaced, so a value that itself
+ * contains braces is shown as it is.
+ */
+
+/** @typedef {"en" | "ja"} Lang */
+/** @typedef {Record<string, string>} Catalog */
+
+/** @type {Record<Lang, Catalog>} */
+const catalogs = { en: {}, ja: {} };
+
+/** @param {Record<Lang, Catalog>} given */
+export function setCatalogs(given) {
+    Object.assign(catalogs, given);
+}
+
+/**
+ * Whether the catalogs have a sentence.
+ * @param {Lang} lang
+ * @param {string} key
+ */
+export function knows(lang, key) {
+    return Object.hasOwn(catalogs[lang], key);
+}
+
+/**
+ * One sentence with its {names} filled in. Throws RangeError for a key or a name that is not there.
+ * @param {Lang} lang
+ * @param {string} key
+ * @param {Record<string, string | number | bigint>} [values]
+ * @returns {string}
+ */
+export function say(lang, key, values = {}) {
+    if (!knows(lang, key)) throw new RangeError(`no message ${key}`);
+    return catalogs[lang][key].replace(/\{(\w+)\}/g, (_, name) => {
+        if (!Object.hasOwn(values, name)) throw new RangeError(`${key} needs ${name}`);
+        return String(values[name]);
+    });
+}

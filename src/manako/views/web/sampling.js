@@ -1,0 +1,391 @@
+/**
+ * From one row of logits to one drawn token, as `manako.sampling` does it: the same stages, the same rules for ties.
+ *
+ * Special here: everything is a Float64Array and no input is changed. -Infinity in a row means *cut*, nothing else.
+ * Sums are added up in another order than NumPy's, so the last digits differ; nothing beyond 1e-9 does.
+ */
+
+/**
+ * The settings of the chain, in the names of the record; null leaves a stage out.
+ * @typedef {object} Sampling
+ * @property {number} temperature 0 is greedy: the likeliest token, ties to the lowest id
+ * @property {number | null} top_k
+ * @property {number | null} top_p
+ * @property {number | null} min_p
+ * @property {number | null} typical_p
+ * @property {number | null} repetition_penalty
+ * @property {number | null} presence_penalty
+ * @property {number | null} frequency_penalty
+ * @property {readonly StageName[]} order all stages, used or not
+ */
+/** @typedef {(typeof STAGES)[number]} StageName */
+/** @typedef {ArrayLike<number>} Numbers */
+/**
+ * What one stage did to the row.
+ * @typedef {object} StageResult
+ * @property {StageName} name
+ * @property {number} kept tokens left after it
+ * @property {number} removedMass probability, just before this stage, of the tokens that it cut
+ */
+/**
+ * A drawn token and where u fell on the line of cumulative probability, likeliest token first.
+ * @typedef {object} Draw
+ * @property {number} tokenId
+ * @property {number} low mass of all tokens before it on the line
+ * @property {number} high the same with its own: low <= u < high, but for rounding at the very end
+ */
+
+export const STAGES = /** @type {const} */ ([
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+]);
+
+/** One row of logits, seen twice: as the model gave it and as the draw uses it. */
+export class Distribution {
+    /**
+     * @param {Float64Array} logits [V] the model's own, natural log, unnormalised
+     * @param {Float64Array} row [V] after the chain; -Infinity where a stage cut
+     * @param {Float64Array} pModel [V] softmax of `logits`: T = 1, whole vocabulary
+     * @param {Float64Array} p [V] softmax of `row`: what the draw uses; exactly 0 where cut
+     * @param {Int8Array} cutBy [V] index into `stages` of the stage that cut a token, -1 where none did
+     * @param {StageResult[]} stages the stages that ran, in order
+     */
+    constructor(logits, row, pModel, p, cutBy, stages) {
+        this.logits = logits;
+        this.row = row;
+        this.pModel = pModel;
+        this.p = p;
+        this.cutBy = cutBy;
+        this.stages = stages;
+        this.kept = countKept(row);
+    }
+
+    /** Entropy of `p` in bits: 0 when one token is certain, log2(V) when all are alike. */
+    get entropy() {
+        return entropy(this.p);
+    }
+
+    /**
+     * The ids of the n first tokens: by `row`, then by the model's own logit (which ranks cut tokens), then by id.
+     * @param {number} n
+     * @returns {Int32Array}
+     */
+    order(n) {
+        const { row, logits } = this;
+        const kept = bestOf(row, logits, Math.min(n, this.kept), (i) => row[i] > -Infinity);
+        if (n <= kept.length) return kept;
+        const cut = bestOf(logits, logits, n - kept.length, (i) => row[i] === -Infinity);
+        return Int32Array.from([...kept, ...cut]);
+    }
+
+    /**
+     * The token at a place of that order, counted from 0, among those that no stage cut.
+     * @param {number} place
+     */
+    at(place) {
+        const { row, logits } = this;
+        const value = nthLargest(row, place + 1);
+        const tied = [];
+        let before = 0;
+        for (let i = 0; i < row.length; i++) {
+            if (row[i] > value) before++;
+            else if (row[i] === value) tied.push(i);
+        }
+        return tied.sort((a, b) => descending(logits[a], logits[b]) || a - b)[place - before];
+    }
+
+    /**
+     * The place of a token in that order, counted from 1.
+     * @param {number} id
+     */
+    rank(id) {
+        const { row, logits } = this;
+        let before = 0;
+        for (let i = 0; i < row.length; i++) {
+            if (row[i] > row[id]) before++;
+            else if (row[i] === row[id] && (logits[i] > logits[id] || (logits[i] === logits[id] && i < id))) before++;
+        }
+        return before + 1;
+    }
+}
+
+/**
+ * Run the chain over one row. Throws RangeError for NaN, +Infinity, or a row with nothing in it.
+ * @param {Numbers} logits [V] natural log, unnormalised
+ * @param {Sampling} sampling
+ * @param {Numbers} history ids of the whole text so far, for the penalties
+ * @returns {Distribution}
+ */
+export function distribution(logits, sampling, history = []) {
+    const raw = Float64Array.from(logits);
+    const largest = maximum(raw);
+    if (!(largest < Infinity) || largest === -Infinity) throw new RangeError("logits_not_finite");
+    const pModel = softmax(raw);
+    const cutBy = new Int8Array(raw.length).fill(-1);
+    /** @type {StageResult[]} */
+    const stages = [];
+    /** @type {[Float64Array, Float64Array]} */
+    let [row, p] = [raw, pModel];
+    for (const name of activeStages(sampling)) {
+        const after = FILTERS[name](row, Number(sampling[name]), history);
+        let removedMass = 0;
+        for (let i = 0; i < raw.length; i++) {
+            if (after[i] === -Infinity && row[i] > -Infinity) {
+                cutBy[i] = stages.length;
+                removedMass += p[i];
+            }
+        }
+        stages.push({ name, kept: countKept(after), removedMass });
+        if (after !== row) [row, p] = [after, softmax(after)];
+    }
+    return new Distribution(raw, row, pModel, p, cutBy, stages);
+}
+
+/**
+ * The token at u in [0, 1) on the cumulative line, likeliest first; never one of probability 0.
+ * @param {Distribution} found
+ * @param {number} u
+ * @returns {Draw}
+ */
+export function draw(found, u) {
+    if (!(u >= 0 && u < 1)) throw new RangeError("u_range");
+    const line = found.p.toSorted().reverse(); // in the order of the tokens: a larger logit has no smaller p
+    let [place, low, high] = [0, 0, line[0]];
+    while (high <= u && line[place + 1] > 0) [place, low, high] = [place + 1, high, high + line[place + 1]];
+    return { tokenId: found.at(place), low, high };
+}
+
+/**
+ * The luck of one step: a number in [0, 1) with 53 random bits, the same on every machine.
+ *
+ * The first output of Philox4x64-10 with key (seed, 0) and counter (step + 1, 0, 0, 0), its upper 53 bits over 2^53.
+ * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+ * @param {bigint} seed 0 to 2^64 - 1
+ * @param {number} step from 0
+ */
+export function uniform(seed, step) {
+    let [key0, key1] = [seed, 0n];
+    let [c0, c1, c2, c3] = [BigInt(step) + 1n, 0n, 0n, 0n];
+    for (let round = 0; round < 10; round++) {
+        const [left, right] = [c0 * 0xd2e7470ee14c6c93n, c2 * 0xca5a826395121157n]; // 128 bits each
+        [c0, c1, c2, c3] = [(right >> 64n) ^ c1 ^ key0, right, (left >> 64n) ^ c3 ^ key1, left].map(low64);
+        [key0, key1] = [low64(key0 + 0x9e3779b97f4a7c15n), low64(key1 + 0xbb67ae8584caa73bn)];
+    }
+    return Number(c0 >> 11n) * 2 ** -53;
+}
+
+/**
+ * The stages that run, in order.
+ * @param {Sampling} sampling
+ * @returns {StageName[]}
+ */
+export function activeStages(sampling) {
+    return sampling.order.filter((name) => sampling[name] !== null);
+}
+
+/**
+ * The first setting that is out of its range, null where none is.
+ * @param {Sampling} sampling
+ * @returns {keyof Sampling | null}
+ */
+export function samplingFault(sampling) {
+    /** @type {[keyof Sampling, (n: number) => boolean][]} */
+    const ranges = [
+        ["temperature", (n) => n >= 0],
+        ["top_k", (n) => n >= 1 && Math.trunc(n) === n],
+        ["top_p", (n) => n > 0 && n <= 1],
+        ["min_p", (n) => n >= 0 && n <= 1],
+        ["typical_p", (n) => n > 0 && n <= 1],
+        ["repetition_penalty", (n) => n > 0],
+        ["presence_penalty", () => true],
+        ["frequency_penalty", () => true],
+    ];
+    for (const [name, inside] of ranges) {
+        const value = sampling[name];
+        if (value === null && name !== "temperature") continue;
+        if (typeof value !== "number" || !inside(value)) return name;
+        if (!Number.isFinite(value) && name !== "top_k") return name; // any whole number will do there, however large
+    }
+    const { order } = sampling;
+    return order.length === STAGES.length && STAGES.every((name) => order.includes(name)) ? null : "order";
+}
+
+/**
+ * Probabilities of one row; 0 exactly where it is -Infinity.
+ * @param {Float64Array} row
+ * @returns {Float64Array}
+ */
+export function softmax(row) {
+    const largest = maximum(row);
+    const weights = row.map((value) => Math.exp(value - largest));
+    let total = 0;
+    for (const weight of weights) total += weight;
+    return weights.map((weight) => weight / total);
+}
+
+/**
+ * Entropy in bits of probabilities that sum to 1; cut tokens count nothing.
+ * @param {Float64Array} p
+ */
+export function entropy(p) {
+    let bits = 0;
+    for (const each of p) if (each > 0) bits -= each * Math.log2(each);
+    return Math.max(0, bits);
+}
+
+/** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */
+
+/** @type {Record<StageName, Filter>} */
+const FILTERS = {
+    repetition_penalty: (row, penalty, history) =>
+        changeSeen(row, history, (value) => (value < 0 ? value * penalty : value / penalty)),
+    presence_penalty: (row, penalty, history) => changeSeen(row, history, (value) => value - penalty),
+    frequency_penalty: (row, penalty, history) => changeSeen(row, history, (value, times) => value - penalty * times),
+    temperature: applyTemperature,
+    top_k: (row, k) => {
+        if (k >= row.length) return row;
+        const kth = nthLargest(row, k); // tokens tied with it stay
+        return row.map((value) => (value < kth ? -Infinity : value));
+    },
+    top_p: applyTopP,
+    min_p: (row, share) => {
+        if (share === 0) return row;
+        const p = softmax(row);
+        const least = share * maximum(p);
+        return row.map((value, i) => (p[i] < least ? -Infinity : value));
+    },
+    typical_p: applyTypicalP,
+};
+
+/** @type {Filter} */
+function applyTemperature(row, t) {
+    if (t === 1) return row;
+    const largest = maximum(row);
+    if (t === 0) {
+        const first = row.indexOf(largest);
+        return row.map((_, i) => (i === first ? 0 : -Infinity));
+    }
+    return row.map((value) => finiteWhereKept((value - largest) / t, value)); // no t, however small, gives NaN
+}
+
+/** @type {Filter} */
+function applyTopP(row, threshold) {
+    if (threshold === 1) return row;
+    const sorted = row.toSorted().reverse(); // [V] best first: of equal logits it does not matter which is which
+    const p = softmax(sorted);
+    let [count, reached] = [0, 0];
+    while (count < p.length && reached < threshold) reached += p[count++]; // the token that crosses it stays
+    const last = sorted[count - 1];
+    let ties = 0; // how many of those equal to the last one stay: the lowest ids
+    for (let i = count - 1; i >= 0 && sorted[i] === last; i--) ties++;
+    return row.map((value) => (value > last || (value === last && ties-- > 0) ? value : -Infinity));
+}
+
+/** @type {Filter} */
+function applyTypicalP(row, mass) {
+    if (mass === 1) return row;
+    const p = softmax(row);
+    const surprisal = p.map((each) => (each > 0 ? -Math.log(each) : Infinity));
+    let expected = 0;
+    for (let i = 0; i < p.length; i++) if (p[i] > 0) expected += p[i] * surprisal[i];
+    const off = surprisal.map((each) => Math.abs(each - expected)); // [V] Infinity where p is 0
+    const order = Int32Array.from(off.keys()).sort((a, b) => (off[a] === off[b] ? a - b : off[a] - off[b]));
+    const within = cumulative(p, order).filter((reached) => reached < mass).length;
+    const last = off[order[Math.min(within, order.length - 1)]];
+    return row.map((value, i) => (off[i] > last ? -Infinity : value));
+}
+
+/**
+ * The row with every token of the text changed; ids that have no logit cannot be drawn and are left out.
+ * @param {Float64Array} row
+ * @param {Numbers} history
+ * @param {(value: number, times: number) => number} change
+ */
+function changeSeen(row, history, change) {
+    /** @type {Map<number, number>} */
+    const times = new Map();
+    for (const id of Array.from(history)) if (id >= 0 && id < row.length) times.set(id, (times.get(id) ?? 0) + 1);
+    const after = row.slice();
+    for (const [id, count] of times) after[id] = finiteWhereKept(change(row[id], count), row[id]);
+    return after;
+}
+
+/**
+ * @param {number} after
+ * @param {number} before
+ */
+function finiteWhereKept(after, before) {
+    if (before === -Infinity) return -Infinity;
+    return Math.min(Math.max(after, -Number.MAX_VALUE), Number.MAX_VALUE);
+}
+
+/**
+ * The n best ids among those wanted, by (values, thenBy, lower id): sorts only what can be among them.
+ * @param {Float64Array} values
+ * @param {Float64Array} thenBy
+ * @param {number} n
+ * @param {(id: number) => boolean} wanted
+ */
+function bestOf(values, thenBy, n, wanted) {
+    const among = values.filter((_, id) => wanted(id));
+    const least = n > 0 && n < among.length ? nthLargest(among, n) : -Infinity;
+    const ids = [];
+    for (let id = 0; id < values.length; id++) if (values[id] >= least && wanted(id)) ids.push(id);
+    ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b);
+    return Int32Array.from(ids.slice(0, n));
+}
+
+/**
+ * Negative where a comes first, also where both are infinite.
+ * @param {number} a
+ * @param {number} b
+ */
+function descending(a, b) {
+    return a > b ? -1 : a < b ? 1 : 0;
+}
+
+/**
+ * @param {Float64Array} values
+ * @param {number} n from 1
+ */
+function nthLargest(values, n) {
+    return values.toSorted()[values.length - n];
+}
+
+/**
+ * Running sums of p over some ids.
+ * @param {Float64Array} p
+ * @param {Int32Array} ids
+ */
+function cumulative(p, ids) {
+    let reached = 0;
+    return Float64Array.from(ids, (id) => (reached += p[id]));
+}
+
+/** @param {Float64Array} row */
+function maximum(row) {
+    let largest = -Infinity;
+    for (const value of row) {
+        if (Number.isNaN(value)) return NaN;
+        if (value > largest) largest = value;
+    }
+    return largest;
+}
+
+/** @param {Float64Array} row */
+function countKept(row) {
+    let kept = 0;
+    for (const value of row) if (value > -Infinity) kept++;
+    return kept;
+}
+
+/** @param {bigint} number */
+function low64(number) {
+    return BigInt.asUintN(64, number);
+}

@@ -1,0 +1,372 @@
+/**
+ * A trace: one safetensors file, read in the page as `manako.trace_file` reads it. See docs/trace-format.md.
+ *
+ * Special here: a trace is checked whole before anything is shown, and every row handed out is a view into the file.
+ * Digests are apart, since browsers compute them asynchronously: the page can be drawn while they are.
+ *
+ * Letters: S steps, P prompt tokens, V logits of a row, K candidates on record, L layers, H heads.
+ */
+
+import { StrictJsonError, parseJson, pythonJson } from "./strict-json.js";
+import { TraceError, damaged, isMap, readSafetensors } from "./safetensors.js";
+import { OLDER_TRACE_SCHEMA, TRACE_SCHEMA, readHeader } from "./trace-header.js";
+import { checkColumns, columnOf } from "./trace-columns.js";
+
+/** @typedef {import("./safetensors.js").Column} Column */
+/** @typedef {import("./trace-header.js").Header} Header */
+/**
+ * What is on record of a row of a large vocabulary: the first candidates, best first, and the exact rest.
+ * @typedef {object} Part
+ * @property {Int32Array} ids [K]
+ * @property {Float32Array} logits [K]
+ * @property {Float64Array} p [K]
+ * @property {Float64Array} pModel [K]
+ * @property {Int8Array} cutBy [K] index into the active stages, -1 where none cut it
+ * @property {number} logsumexp of the whole row
+ * @property {number} restP what all tokens outside the part have together
+ * @property {number} restPModel
+ * @property {number} restLogitMax the largest logit outside the part
+ * @property {number} entropy of the draw in bits, whole vocabulary
+ * @property {Int32Array} stageKept [stages]
+ * @property {Float64Array} stageRemovedMass [stages]
+ * @property {number} chosenLogit
+ */
+/**
+ * Where one deciding position looked.
+ * @typedef {object} StepAttention
+ * @property {Float32Array} data [layers, heads, keys] row after row
+ * @property {number} layers
+ * @property {number} heads
+ * @property {number} keys
+ * @property {number} start the token, counted from the start of the text, that key 0 is
+ */
+/**
+ * What each layer would have said; layer 0 is the embedding.
+ * @typedef {object} StepLens
+ * @property {number} layers L + 1
+ * @property {number} top candidates of each layer
+ * @property {Int32Array} ids [L + 1, top] best first
+ * @property {Float32Array} logits [L + 1, top]
+ * @property {Float64Array} logsumexp [L + 1]
+ * @property {Int32Array} trackedIds [L + 2] the taken token, then the first candidate of each layer
+ * @property {Float32Array} trackedLogits [L + 1, L + 2]
+ * @property {Int32Array} trackedRanks [L + 1, L + 2] counted from 1
+ */
+/**
+ * What each part of the model added to a token's logit.
+ * @typedef {object} StepContributions
+ * @property {Int32Array} ids [tokens] the taken token, then the first candidates of the draw
+ * @property {readonly string[]} parts names
+ * @property {Float32Array} values [parts, tokens]
+ */
+
+const TRACE_KEY = "manako.trace";
+
+/** A whole record, whose header and columns have been checked. */
+export class Trace {
+    /**
+     * @param {Header} header
+     * @param {number} vocabSize V, which may be more than there are tokens
+     * @param {Map<string, Column>} columns
+     * @param {Map<string, any>} meta the header as it stands in the file
+     */
+    constructor(header, vocabSize, columns, meta) {
+        this.header = header;
+        this.vocabSize = vocabSize;
+        this.columns = columns;
+        this.meta = meta;
+        this.promptIds = this.#column("prompt_ids", Int32Array);
+        this.tokenIds = this.#column("token_id", Int32Array);
+        this.u = this.#column("u", Float64Array); // NaN in a score
+        this.windowStart = this.#column("window_start", Int32Array);
+        this.p = this.#column("p", Float64Array);
+        this.pModel = this.#column("p_model", Float64Array);
+        this.rank = this.#column("rank", Int32Array);
+        this.steps = this.tokenIds.length;
+        this.exact = columns.has("logits"); // whole rows are on record
+        this.allIds = Int32Array.from([...this.promptIds, ...this.tokenIds]); // [P + S]
+        this.specialIds = new Set(header.special_ids);
+        this.#ends = this.#column("vocab_end", Int32Array);
+        this.#bytes = this.#column("vocab_bytes", Uint8Array);
+        const spelled = this.exact ? [] : this.#column("vocab_id", Int32Array);
+        this.#places = this.exact ? null : new Map(Array.from(spelled, (id, i) => [id, i]));
+        this.#rowEnds = header.capture.includes("attention") ? this.#attentionEnds() : null;
+    }
+
+    /** @type {Int32Array} */
+    #ends;
+    /** @type {Uint8Array} */
+    #bytes;
+    /** @type {Map<number, number> | null} */
+    #places;
+    /** @type {Float64Array | null} [rows + 1] where each row begins in `attention` */
+    #rowEnds;
+
+    /**
+     * [V] what token `step` was drawn from; null where only a part is on record.
+     * @param {number} step
+     * @returns {Float32Array | null}
+     */
+    logitsRow(step) {
+        return this.exact ? this.#row("logits", Float32Array, step) : null;
+    }
+
+    /**
+     * @param {number} step
+     * @returns {Part | null} null where whole rows are on record
+     */
+    part(step) {
+        if (this.exact) return null;
+        /** @param {string} name */
+        const number = (name) => columnOf(this.columns, name).data[step];
+        return {
+            ids: this.#row("part_id", Int32Array, step),
+            logits: this.#row("part_logit", Float32Array, step),
+            p: this.#row("part_p", Float64Array, step),
+            pModel: this.#row("part_p_model", Float64Array, step),
+            cutBy: this.#row("part_cut_by", Int8Array, step),
+            logsumexp: number("logsumexp"),
+            restP: number("rest_p"),
+            restPModel: number("rest_p_model"),
+            restLogitMax: number("rest_logit_max"),
+            entropy: number("entropy"),
+            stageKept: this.#row("stage_kept", Int32Array, step),
+            stageRemovedMass: this.#row("stage_removed_mass", Float64Array, step),
+            chosenLogit: number("chosen_logit"),
+        };
+    }
+
+    /**
+     * The ids of the whole text before a step.
+     * @param {number} step
+     */
+    history(step) {
+        return this.allIds.subarray(0, this.promptIds.length + step);
+    }
+
+    /**
+     * Empty for an id that the model can draw but the tokenizer does not have.
+     * @param {number} id
+     * @returns {Uint8Array}
+     */
+    tokenBytes(id) {
+        const place = this.#places === null ? id : (this.#places.get(id) ?? -1);
+        if (place < 0 || place >= this.#ends.length) return new Uint8Array();
+        return this.#bytes.subarray(place ? this.#ends[place - 1] : 0, this.#ends[place]);
+    }
+
+    /**
+     * The bytes of some tokens of the record, counted from the start of the prompt; special ones are no text.
+     * @param {number} start
+     * @param {number} stop
+     * @returns {Uint8Array}
+     */
+    textBytes(start, stop) {
+        const pieces = Array.from(this.allIds.subarray(start, stop))
+            .filter((id) => !this.specialIds.has(id))
+            .map((id) => this.tokenBytes(id));
+        const joined = new Uint8Array(pieces.reduce((length, piece) => length + piece.length, 0));
+        let at = 0;
+        for (const piece of pieces) {
+            joined.set(piece, at);
+            at += piece.length;
+        }
+        return joined;
+    }
+
+    /**
+     * @param {number} step
+     * @returns {StepAttention | null} null where it is not on record
+     */
+    attention(step) {
+        return this.#rowEnds && this.#attentionRow(this.#attentionShape[2] + step);
+    }
+
+    /**
+     * The rows of every position that a step sees, its own last, so that attention can be followed through the layers.
+     * @param {number} step
+     * @returns {StepAttention[] | null} null where they are not all on record as this step sees them
+     */
+    attentionRows(step) {
+        if (this.#rowEnds === null) return null;
+        const last = this.#attentionShape[2] + step;
+        const start = this.#rowStart(last);
+        const begin = start - this.#firstRow; // the row of the first token in view
+        if (begin < 0) return null;
+        const rows = Array.from({ length: last + 1 - begin }, (_, i) => begin + i);
+        return rows.every((row) => this.#rowStart(row) === start) ? rows.map((row) => this.#attentionRow(row)) : null;
+    }
+
+    /**
+     * @param {number} step
+     * @returns {StepLens | null} null where it is not on record
+     */
+    lens(step) {
+        if (!this.header.capture.includes("lens")) return null;
+        const [, layers, top] = columnOf(this.columns, "lens_id").shape;
+        return {
+            layers,
+            top,
+            ids: this.#row("lens_id", Int32Array, step),
+            logits: this.#row("lens_logit", Float32Array, step),
+            logsumexp: this.#row("lens_logsumexp", Float64Array, step),
+            trackedIds: this.#row("lens_tracked_id", Int32Array, step),
+            trackedLogits: this.#row("lens_tracked_logit", Float32Array, step),
+            trackedRanks: this.#row("lens_tracked_rank", Int32Array, step),
+        };
+    }
+
+    /**
+     * @param {number} step
+     * @returns {StepContributions | null} null where they are not on record
+     */
+    contributions(step) {
+        if (!this.header.capture.includes("contributions")) return null;
+        return {
+            ids: this.#row("contribution_id", Int32Array, step),
+            parts: this.header.parts,
+            values: this.#row("contribution", Float32Array, step),
+        };
+    }
+
+    /** L, H, and how many rows of the prompt stand in front of step 0's. */
+    get #attentionShape() {
+        return this.#column("attention_shape", Int32Array);
+    }
+
+    /** The token, counted from the start of the text, that the first row on record belongs to. */
+    get #firstRow() {
+        return this.promptIds.length - 1 - this.#attentionShape[2];
+    }
+
+    /**
+     * The first token that a row sees.
+     * @param {number} row
+     */
+    #rowStart(row) {
+        const step = row - this.#attentionShape[2];
+        return this.windowStart[Math.max(0, step)] ?? 0;
+    }
+
+    /**
+     * Throws TraceError where the lengths do not fit.
+     * @returns {Float64Array}
+     */
+    #attentionEnds() {
+        const [layers, heads, promptRows] = this.#attentionShape;
+        const begin = this.windowStart[0] ?? 0;
+        if (layers < 1 || heads < 1 || promptRows < 0 || promptRows > this.promptIds.length - 1 - begin) {
+            throw damaged("attention_shape");
+        }
+        const ends = new Float64Array(promptRows + this.steps + 1);
+        for (let row = 0; row + 1 < ends.length; row++) {
+            const keys = this.#firstRow + row + 1 - this.#rowStart(row);
+            if (keys < 1) throw damaged("window_start"); // a row without a token in view
+            ends[row + 1] = ends[row] + layers * heads * keys;
+        }
+        if (ends[ends.length - 1] !== this.#column("attention", Float32Array).length) throw damaged("attention");
+        return ends;
+    }
+
+    /**
+     * @param {number} row prompt rows first
+     * @returns {StepAttention}
+     */
+    #attentionRow(row) {
+        const ends = /** @type {Float64Array} */ (this.#rowEnds);
+        const [layers, heads] = this.#attentionShape;
+        const data = this.#column("attention", Float32Array).subarray(ends[row], ends[row + 1]);
+        return { data, layers, heads, keys: data.length / layers / heads, start: this.#rowStart(row) };
+    }
+
+    /**
+     * The whole of a column.
+     * @template {Column["data"]} T
+     * @param {string} name
+     * @param {new (length: number) => T} Type
+     * @returns {T}
+     */
+    #column(name, Type) {
+        const { data } = columnOf(this.columns, name);
+        if (!(data instanceof Type)) throw damaged(name);
+        return data;
+    }
+
+    /**
+     * What a column has of one step.
+     * @template {Column["data"]} T
+     * @param {string} name
+     * @param {new (length: number) => T} Type
+     * @param {number} step
+     * @returns {T}
+     */
+    #row(name, Type, step) {
+        const data = this.#column(name, Type);
+        const width = data.length / this.steps;
+        return /** @type {T} */ (data.subarray(step * width, (step + 1) * width));
+    }
+}
+
+/**
+ * Read a trace and check all of it but its digests. Throws TraceError; its key is one of the catalog's errors.
+ * @param {ArrayBuffer} bytes
+ * @returns {Trace}
+ */
+export function readTrace(bytes) {
+    const { columns, metadata } = readSafetensors(bytes);
+    const text = metadata.get(TRACE_KEY);
+    if (text === undefined) throw new TraceError("not_a_trace");
+    const meta = readMeta(text);
+    const schema = meta.get("schema");
+    if (schema !== TRACE_SCHEMA && schema !== OLDER_TRACE_SCHEMA) {
+        if (typeof schema !== "string" || !schema.startsWith(`${TRACE_KEY}/`)) throw damaged("schema");
+        throw new TraceError("trace_newer", { found: schema, known: TRACE_SCHEMA });
+    }
+    const { header, vocabSize } = readHeader(meta);
+    checkColumns(header, columns, vocabSize);
+    return new Trace(header, vocabSize, columns, meta);
+}
+
+/**
+ * Whether every byte is the one that was written: false where the browser has no means to tell, as on a page that came
+ * over plain HTTP from another machine. Throws TraceError naming what is damaged.
+ * @param {Trace} trace
+ * @returns {Promise<boolean>}
+ */
+export async function verifyDigests(trace) {
+    if (globalThis.crypto?.subtle === undefined) return false;
+    const { meta, columns } = trace;
+    const header = new TextEncoder().encode(pythonJson(new Map([...meta, ["sha256", ""]])));
+    if (meta.get("sha256") !== (await sha256(header))) throw damaged("__metadata__");
+    const expected = meta.get("columns_sha256");
+    if (!isMap(expected) || expected.size !== columns.size) throw damaged("columns_sha256");
+    for (const [name, { dtype, shape, data }] of columns) {
+        const described = new TextEncoder().encode(`${name} ${dtype} [${shape.join(", ")}]\n`);
+        const whole = new Uint8Array(described.length + data.byteLength);
+        whole.set(described);
+        whole.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), described.length);
+        if (expected.get(name) !== (await sha256(whole))) throw damaged(name);
+    }
+    return true;
+}
+
+/**
+ * @param {string} text
+ * @returns {Map<string, any>}
+ */
+function readMeta(text) {
+    try {
+        const meta = parseJson(text);
+        if (isMap(meta)) return meta;
+    } catch (error) {
+        if (!(error instanceof SyntaxError || error instanceof StrictJsonError)) throw error;
+        throw new TraceError("json_invalid", { reason: error.message });
+    }
+    throw new TraceError("json_invalid", { reason: "not an object" });
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<string>} lower-case hex */
+async function sha256(bytes) {
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,50 @@
+"""`manako export html`: one file out of a saved trace, whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+from commands import Run
+from golden import golden_trace
+
+import manako
+from manako.views.html import page
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_the_page_is_written_and_its_size_told(run: Run, saved: Path, tmp_path: Path, lang: str) -> None:
+    out = tmp_path / "run.html"
+    found = run("export", "html", saved, "-o", out, "--lang", lang)
+    assert (found.code, found.out) == (0, "")
+    assert str(out) in found.err and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
+    assert out.read_text(encoding="utf-8") == page(manako.open(saved), lang)
+
+
+def test_a_file_that_exists_is_replaced_only_with_force(run: Run, saved: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.html"
+    out.write_text("mine", encoding="utf-8")
+    found = run("export", "html", saved, "-o", out)
+    assert found.code == 2 and "E-TARGET-EXISTS" in found.err and out.read_text(encoding="utf-8") == "mine"
+    assert run("export", "html", saved, "-o", out, "-f").code == 0
+    assert "manako-trace" in out.read_text(encoding="utf-8")
+
+
+def test_what_is_no_trace_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.manako").write_bytes(b"not a trace")
+    for source in ("x.manako", "missing.manako"):
+        found = run("export", "html", tmp_path / source, "-o", tmp_path / "run.html")
+        assert found.code == 3 and found.out == "" and found.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.manako"]
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_work(run: Run, saved: Path, tmp_path: Path) -> None:
+    found = run("export", "html", saved, "-o", tmp_path / "none" / "run.html")
+    assert found.code == 1 and "E-TARGET-FOLDER-MISSING" in found.err
+
+
+def test_a_page_must_be_given_a_name(run: Run, saved: Path) -> None:
+    assert run("export", "html", saved).code == 2
+
+
+def test_a_record_shows_itself_as_the_page(saved: Path) -> None:
+    shown = golden_trace()._repr_mimebundle_()
+    assert set(shown) == {"text/plain", "text/html"} and shown["text/html"].startswith("<iframe sandbox=")

@@ -1,0 +1,240 @@
+"""`manako serve`: where it listens (F37, T14), where its token shows (T13), how it ends, what it refuses to start."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from commands import MANAKO, Run, environment
+from serving import Gated, events, serving, until
+
+from manako import messages
+from manako.cli import serve
+from manako.cli.serve import browser, listen
+from manako.errors import ManakoError
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+URL = re.compile(r"http://(\S+):(\d+)/#token=([\w-]{43})\n")
+
+
+@contextmanager
+def command(*words: str, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str, int, str]]:
+    """`manako serve` in a process of its own; (process, host, port, token) once it has told them."""
+    process = subprocess.Popen(
+        [*MANAKO, "serve", "--lang", "en", *words],
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    watchdog = threading.Timer(120, process.kill)  # one that does not end must be a failure, not a hang
+    watchdog.start()
+    try:
+        with process:
+            assert process.stdout
+            found = URL.search(process.stdout.readline())
+            assert found
+            yield process, found[1], int(found[2]), found[3]
+            process.kill()
+    finally:
+        watchdog.cancel()
+
+
+def ask(port: int, path: str, token: str = "", body: object = None, host: str = "127.0.0.1") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    headers = {"X-Manako-Token": token} | ({} if body is None else {"Content-Type": "application/json"})
+    connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+    response = connection.getresponse()
+    try:
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def listening(pid: int) -> set[str]:
+    """Local addresses of the listening sockets of a process, in hex, as `ss -ltnp` reads them."""
+    inodes = set[str]()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        inodes |= {str(descriptor.readlink())}
+    found = set[str]()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_t13_t14_the_token_shows_once_and_only_loopback_is_open(saved: Path, tmp_path: Path) -> None:
+    with command(str(saved), "--port", "0", "--no-browser", "--debug") as found:
+        process, host, port, token = found
+        assert host == "127.0.0.1" and listening(process.pid) == {"0100007F"}
+        for address in ("127.0.0.2", *_other_addresses()):
+            with pytest.raises(OSError, match=r"refused|unreachable"):
+                socket.create_connection((address, port), timeout=10)
+        status, body = ask(port, "/api/traces", token)
+        assert status == 200 and json.loads(body)["traces"][0]["title"] == saved.name
+        assert ask(port, "/api/traces/1", token) == (200, saved.read_bytes())
+        answers = [ask(port, "/"), ask(port, f"/{token}", token + "x"), ask(port, "/nowhere", token)]
+        answers += [ask(port, "/api/generate", token, body) for body in ({"prompt": 1}, {"prompt": "私は"})]
+        assert events(answers[-1][1])[-1][1] == "end"
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert not [answer for answer in answers if token.encode() in answer[1]] and token.encode() not in shown
+        process.send_signal(signal.SIGINT)
+        assert process.stdout and process.stderr
+        assert token not in process.stdout.read() + process.stderr.read()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+
+
+def _other_addresses() -> list[str]:
+    """What else this machine is called, if anything."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return []
+        return [] if probe.getsockname()[0].startswith("127.") else [probe.getsockname()[0]]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly_in_the_middle_of_a_generation(sent: signal.Signals, tmp_path: Path) -> None:
+    with command("--port", "0", "--no-browser", TMPDIR=str(tmp_path)) as (process, _, port, token):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        body = json.dumps({"prompt": "私は", "settings": {"max_new_tokens": 2000}})
+        connection.request("POST", "/api/generate", body, {"X-Manako-Token": token, "Content-Type": "application/json"})
+        response = connection.getresponse()
+        first = response.readline()
+        process.send_signal(sent)
+        assert 0 < len(events(first + response.read())) < 2000  # the stream ends, and whole
+        response.close()
+        connection.close()
+        assert process.stderr
+        said = process.stderr.read().splitlines()
+        assert process.wait() == (130 if sent == signal.SIGINT else 0)
+        assert said == ["manako: Ctrl-C ends it", *(["manako: interrupted"] if sent == signal.SIGINT else [])]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_f37_the_default_port_or_the_next_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(serve, "PORT", port)
+        with listen("127.0.0.1", None) as other:
+            assert port < other.getsockname()[1] < port + serve.PORTS_TRIED
+        monkeypatch.setattr(serve, "PORTS_TRIED", 1)
+        with pytest.raises(ManakoError) as raised:
+            listen("127.0.0.1", None)
+        assert raised.value.code == "E-PORTS-TAKEN"
+
+
+def test_f37_a_named_port_that_is_taken_is_an_error(run: Run) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", port, "--no-browser", "--lang", "en")
+    assert (result.code, result.out) == (1, "")
+    assert (
+        result.err == f"manako: {messages.text('error.port_taken', 'en', host='127.0.0.1', port=port)} [E-PORT-TAKEN]\n"
+    )
+
+
+def test_f37_a_move_to_another_port_is_said() -> None:
+    """Whether 8765 is free here or not, the second of two servers has to move."""
+    with command("--no-browser") as (_, _, first, _), command("--no-browser") as (process, _, second, token):
+        assert second != first and second > serve.PORT
+        assert ask(second, "/api/traces", token)[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert messages.text("notice.port_taken", "en", port=serve.PORT, used=second) in process.stderr.read()
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x", "1.5"])
+def test_f37_a_port_that_cannot_be(run: Run, port: str) -> None:
+    result = run("serve", "--port", port, "--no-browser")
+    assert result.code == 2 and "[E-PORT]" in result.err
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "x" * 300, ""])
+def test_f37_an_address_that_is_not_this_machines(run: Run, host: str) -> None:
+    result = run("serve", "--host", host, "--port", 0, "--no-browser")
+    assert result.code == 1 and "[E-PORT-REFUSED]" in result.err and len(result.err.splitlines()) == 1
+
+
+def test_f37_a_port_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")  # tests may run as root, whom nothing refuses
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(ManakoError) as raised:
+        listen("127.0.0.1", 80)
+    assert raised.value.code == "E-PORT-REFUSED" and "Permission denied" in str(raised.value)
+
+
+def test_another_host_warns_and_keeps_the_token() -> None:
+    with command("--host", "0.0.0.0", "--port", "0", "--no-browser") as (process, host, port, token):
+        assert host == "127.0.0.1"
+        assert ask(port, "/api/traces")[0] == 403 and ask(port, "/api/traces", token)[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.stderr
+        assert messages.text("notice.exposed", "en", host="0.0.0.0") in process.stderr.read()
+
+
+@pytest.mark.parametrize(("words", "code"), [(["no.manako"], 3), (["-m", "no-such-model"], 3)])
+def test_what_cannot_be_opened_is_told_before_anything_is_served(run: Run, words: list[str], code: int) -> None:
+    result = run("serve", "--port", 0, "--no-browser", *words)
+    assert (result.code, result.out) == (code, "")
+
+
+def test_the_browser_starts_without_the_token_in_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    found: list[tuple[int, str]] = []
+
+    def note(url: str) -> bool:
+        path = Path(url.removeprefix("file://"))
+        found.append((stat.S_IMODE(path.stat().st_mode), path.read_text(encoding="utf-8")))
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", note)
+    monkeypatch.setenv("BROWSER", "true")
+    with browser("http://127.0.0.1:1/#token=secret"):
+        until(lambda: bool(opened))
+    assert "secret" not in opened[0]
+    assert found[0][0] == 0o600 and 'content="0;url=http://127.0.0.1:1/#token=secret"' in found[0][1]
+    assert not Path(opened[0].removeprefix("file://")).exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is always a screen")
+def test_no_browser_starts_where_there_is_no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webbrowser, "open", lambda url: pytest.fail("opened"))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    with browser("http://127.0.0.1:1/"):
+        pass
+
+
+def test_the_servers_language_is_that_of_the_command() -> None:
+    with serving(Gated().generate, lang="ja") as site:
+        body = site.ask("GET", "/api/traces", X_Manako_Token="")[1]
+        assert json.loads(body)["message"] == messages.text("error.serve_token", "ja")
+
+
+def test_serving_loads_no_torch() -> None:
+    code = (
+        "import sys; from manako.cli import serve; from manako.views.live import Runs; "
+        "from manako.views.server import Guard, Site; import manako; "
+        "Guard(Site(Runs(manako.load('demo').generate), 'en'), '127.0.0.1', 1, 't'); "
+        "print(*sorted({'torch', 'transformers', 'httptools', 'websockets'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

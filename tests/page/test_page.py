@@ -1,0 +1,385 @@
+"""The page as its reader meets it: the numbers of the record, other settings, the keyboard, the languages."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import LOGITS, golden_inside, golden_score, golden_trace, large_inside
+from playwright.sync_api import Browser, Page
+from toy import toy_model
+
+from manako import messages
+from manako.analysis.contributions import contributions
+from manako.analysis.lens import lens
+from manako.sampling import Distribution, Sampling, distribution, draw
+from manako.trace import Trace
+from manako.trace_file import to_bytes
+from manako.views.html import packed
+from manako.views.html import page as page_of
+from manako.views.terminal import percent
+from manako.views.terminal_why import signed
+
+Open = Callable[..., Page]
+NAME_OF_FOCUSED = (
+    "(e => e.getAttribute('aria-label') ?? e.labels?.[0]?.firstChild.textContent ?? e.textContent)"
+    "(document.activeElement)"
+)
+FOCUS_SHOWS = """(() => {
+    const shown = (e) => getComputedStyle(e).outlineStyle !== "none";
+    const active = document.activeElement;  // the list shows its focus at the selected token
+    return active === document.body || shown(active) || shown(document.getElementById(
+        active.getAttribute("aria-activedescendant")));
+})()"""
+TRACES: dict[str, Callable[[], Trace]] = {
+    "golden": golden_trace,
+    "score": golden_score,
+    "large": large_inside,
+    "toy": lambda: toy_model().trace(
+        "私は", max_new_tokens=6, seed=3, temperature=0.9, top_k=40, capture=["attention"]
+    ),
+}
+
+
+def cells(page: Page, element: str) -> list[list[str]]:
+    """The texts of the cells of the first table in an element, row by row."""
+    return page.eval_on_selector_all(
+        f"{element} table:first-of-type tbody tr",
+        "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))",
+    )
+
+
+def text_of(page: Page, selector: str) -> str:
+    return page.inner_text(selector)
+
+
+def go(page: Page, step: int) -> None:
+    """Press the arrow until a step, counted from 0, is shown."""
+    page.focus("manako-ribbon [role=listbox]")
+    page.keyboard.press("Home")
+    for _ in range(step):
+        page.keyboard.press("ArrowRight")
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_the_numbers_shown_are_those_of_the_record(name: str, open_page: Open) -> None:
+    trace = TRACES[name]()
+    page = open_page(trace)
+    for step in trace:
+        go(page, step.index)
+        rows = cells(page, "manako-candidates")
+        shown = step.candidates[:10]
+        if step.chosen.rank > 10:
+            shown = [*shown, step.chosen]
+        assert [row[0].removeprefix("\u25b8 ") for row in rows[:-1]] == [f"{c.rank:,}" for c in shown]
+        assert [row[2] for row in rows[:-1]] == [percent(c.p) if c.cut_by is None else "\u2013" for c in shown]
+        if len(rows[0]) == 5:  # p_model stands beside p where they differ
+            assert [row[4] for row in rows[:-1]] == [percent(c.p_model) for c in shown]
+        else:
+            assert all(c.p == c.p_model for c in shown)
+        assert [bool(c.cut_by) and f"cut by {c.cut_by}" == row[3] for c, row in zip(shown, rows, strict=False)] == [
+            c.cut_by is not None for c in shown
+        ]
+        (marked,) = [n for n, row in enumerate(rows) if row[0].startswith("\u25b8")]
+        assert shown[marked].id == step.token_id
+        other = step.other(shown)
+        assert rows[-1][1] == f"all {other.count:,} other tokens"
+        assert rows[-1][2] == (percent(other.p) if other.p > 1e-12 else rows[-1][2])
+        said = text_of(page, "[data-place=chosen]")
+        assert (
+            f"p = {percent(step.chosen.p)} (p_model = {percent(step.chosen.p_model)}), rank {step.chosen.rank:,}"
+            in said
+        )
+        assert f"entropy {step.entropy:.2f} bits" in text_of(page, "manako-draw")
+
+
+def test_the_draw_shows_u_and_where_it_fell(open_page: Open) -> None:
+    trace = golden_trace()
+    page = open_page(trace)
+    for step in trace:
+        go(page, step.index)
+        low, high = step.interval
+        assert f"u = {step.u:.4f}" in text_of(page, "manako-draw")
+        assert f"{low:.4f} to {high:.4f}" in text_of(page, "manako-draw")
+        needle = page.eval_on_selector("manako-draw .needle", "e => Number(e.style.getPropertyValue('--p'))")
+        assert needle == step.u
+        piece, strip = (page.locator(f"manako-draw {s}").bounding_box() for s in (".taken", ".strip"))
+        assert piece and strip and step.u is not None
+        at = strip["x"] + step.u * strip["width"]
+        assert piece["x"] - 3 <= at <= piece["x"] + piece["width"] + 3
+
+
+def what_if(page: Page) -> list[tuple[str, str]]:
+    """(rank, p) of each row."""
+    return [(row[0].removeprefix("\u25b8 "), row[2]) for row in cells(page, "manako-candidates")[:-1]]
+
+
+def expected(d: Distribution, n: int = 10) -> list[tuple[str, str]]:
+    ids = d.top(n)
+    return [(str(rank), percent(d.p[i]) if d.cut_by[i] < 0 else "\u2013") for rank, i in enumerate(ids, 1)]
+
+
+@pytest.mark.parametrize("settings", [
+    {"temperature": 0}, {"temperature": 0.05}, {"temperature": 5}, {"temperature": 1.2, "top_p": 0.5},
+    {"top_k": 2}, {"min_p": 0.3}, {"typical_p": 0.4}, {"repetition_penalty": 3}, {"presence_penalty": 2},
+    {"frequency_penalty": 1.5, "temperature": 2}, {"top_k": None}, {"top_p": None, "top_k": 3},
+])  # fmt: skip
+def test_other_settings_give_the_numbers_that_python_gives(settings: dict[str, float | None], open_page: Open) -> None:
+    trace = golden_trace()
+    page = open_page(trace)
+    go(page, 3)
+    for name, value in settings.items():
+        page.fill(f"manako-what-if label:has-text('{name}') input", "" if value is None else str(value))
+    sampling = Sampling(**{**trace.header.sampling.to_dict(), **settings})
+    d = distribution(LOGITS[3], sampling, trace.all_ids[:4])
+    taken = draw(d, float(trace.columns.u[3])).token_id
+    (marked,) = [int(row[0][2:]) for row in cells(page, "manako-candidates")[:-1] if row[0].startswith("\u25b8")]
+    assert what_if(page)[:10] == expected(d)
+    assert marked == d.rank(taken)
+    stages = page.eval_on_selector_all("manako-stages li strong", "all => all.map(e => e.textContent)")
+    assert stages[1:] == [f"{name} {getattr(sampling, name):g}" for name in sampling.active]
+    page.click("manako-what-if button")
+    assert what_if(page)[:10] == expected(distribution(LOGITS[3], trace.header.sampling, trace.all_ids[:4]))
+
+
+def test_the_slider_moves_the_bars_at_once(open_page: Open) -> None:
+    page = open_page(golden_trace())
+    page.focus("manako-what-if input[type=range]")
+    page.keyboard.press("Home")
+    assert page.input_value("manako-what-if input[type=number]") == "0"
+    assert what_if(page)[0] == ("1", "100.0%")
+    page.keyboard.press("End")
+    d = distribution(LOGITS[0], Sampling(temperature=5, top_k=8, top_p=0.98))
+    assert what_if(page)[:10] == expected(d)
+    assert "exactly" in text_of(page, "manako-what-if [role=status]")
+
+
+def test_a_setting_out_of_range_is_said_and_changes_nothing(open_page: Open) -> None:
+    page = open_page(golden_trace())
+    before = what_if(page)
+    page.fill("manako-what-if label:has-text('top_p') input", "1.5")
+    assert "top_p must lie in (0, 1], got 1.5" in text_of(page, "manako-what-if [role=status]")
+    assert what_if(page) == before
+    assert page.get_attribute("manako-what-if label:has-text('top_p') input", "aria-invalid") == "true"
+
+
+def test_three_temperatures_stand_on_the_same_u(open_page: Open) -> None:
+    trace = golden_trace()
+    page = open_page(trace, fragment="step=5")
+    tables = page.eval_on_selector_all(
+        "manako-beside table",
+        "all => all.map(t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.innerText.trim())))",
+    )
+    for temperature, rows in zip((0.3, 0.8, 1.2), tables, strict=True):
+        d = distribution(LOGITS[4], Sampling(temperature=temperature, top_k=8, top_p=0.98), trace.all_ids[:5])
+        taken = d.rank(draw(d, float(trace.columns.u[4])).token_id)
+        assert [int(r[0][2:]) for r in rows if r[0].startswith("\u25b8")] == [taken]
+        assert [(r[0].removeprefix("\u25b8 "), r[2]) for r in rows[:5]] == expected(d, 5)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.3, 0.9, 1.1, 2, 5])
+def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(temperature: float, open_page: Open) -> None:
+    trace = large_inside()
+    rows = (
+        np.random.default_rng(7).normal(0, 1.5, size=(6, 20_000)).astype(np.float32)
+    )  # those of golden.large_generation
+    page = open_page(trace, fragment="step=3&details=1")
+    page.fill("manako-what-if input[type=number]", str(temperature))
+    d = distribution(rows[2], Sampling(temperature=temperature))
+    said = text_of(page, "manako-what-if [role=status]")
+    bound = float(re.findall(r"more than ([\d.e-]+)", said)[0]) / 100 if temperature else 0
+    ids = page.eval_on_selector_all(
+        "manako-candidates tbody tr", "all => all.slice(0, -1).map(r => Number(r.cells[2].innerText))"
+    )
+    shown = page.eval_on_selector_all(
+        "manako-candidates tbody tr",
+        "all => all.slice(0, -1).map(r => Number(r.querySelector('.p')?.style.getPropertyValue('--p') ?? 0))",
+    )
+    assert max(abs(p - d.p[i]) for p, i in zip(shown, ids, strict=True)) <= bound * 1.06 + 1e-12  # said to two digits
+    assert bound < 0.05
+    assert page.is_disabled("manako-what-if label:has-text('top_p') input")
+    assert "256 likeliest" in text_of(page, "manako-what-if")
+
+
+def test_the_first_tokens_of_a_part_are_exact(open_page: Open) -> None:
+    rows = np.random.default_rng(7).normal(0, 1.5, size=(6, 20_000)).astype(np.float32)
+    page = open_page(large_inside(), fragment="step=2")
+    page.fill("manako-what-if label:has-text('top_k') input", "5")
+    page.fill("manako-what-if label:has-text('temperature') input", "2")
+    assert what_if(page)[:5] == expected(distribution(rows[1], Sampling(temperature=2, top_k=5)), 5)
+    assert "exactly" in text_of(page, "manako-what-if [role=status]")
+
+
+def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Open) -> None:
+    trace = golden_inside()
+    page = open_page(trace, fragment="step=6&layer=1&head=0")
+    weights = trace.attention[5][1, 0]
+    order = sorted(range(len(weights)), key=lambda k: -weights[k])[:8]
+    assert [row[0] for row in cells(page, "manako-attention")] == [str(k + 1) for k in order]
+    assert [row[2] for row in cells(page, "manako-attention")] == [percent(float(weights[k])) for k in order]
+    page.select_option("manako-attention select >> nth=0", "")
+    mean = trace.attention[5].mean(axis=(0, 1), dtype=np.float64)
+    assert [row[2] for row in cells(page, "manako-attention")] == [
+        percent(p) for p in sorted(mean.tolist(), reverse=True)[:8]
+    ]
+    found = lens(trace, 5)
+    assert [row[:3] for row in cells(page, "manako-lens")] == [
+        [layer, percent(r.p), str(r.rank)] for layer, r in zip(found.layers, found.chosen, strict=True)
+    ]
+    on_record = contributions(trace, 5)
+    first, rest = on_record.why(on_record.step.chosen).strongest(10)
+    assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
+    rival = on_record.next_best(on_record.step.chosen)
+    assert rival is not None
+    page.select_option("manako-why select >> nth=1", str(rival.id))
+    first, rest = on_record.why(on_record.step.chosen, rival).strongest(10)
+    assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
+    for caveat in ("attention.meaning", "lens.meaning", "why.meaning"):
+        assert messages.text(caveat, "en") in text_of(page, "main")
+    assert text_of(page, "main").count("self-check") == 3
+
+
+def test_what_was_not_captured_is_not_there(open_page: Open) -> None:
+    page = open_page(golden_trace())
+    assert page.locator("manako-attention, manako-lens, manako-why").count() == 0
+
+
+def test_the_whole_page_works_by_keyboard_alone(open_page: Open) -> None:
+    page = open_page(golden_inside())
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "to the text"
+    page.keyboard.press("Enter")
+    for key, step in (
+        ("End", 12),
+        ("ArrowLeft", 11),
+        ("Home", 1),
+        ("ArrowRight", 2),
+        ("ArrowUp", 2),
+        ("ArrowLeft", 1),
+        ("ArrowLeft", 1),
+    ):
+        page.keyboard.press(key)
+        assert text_of(page, "[data-place=title]") == f"Step {step} of 12"
+        active = page.eval_on_selector(
+            "[role=listbox]", "e => document.getElementById(e.getAttribute('aria-activedescendant')).id"
+        )
+        assert active == f"token-{step - 1}"
+    reached: list[str] = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(NAME_OF_FOCUSED))
+        assert page.evaluate(FOCUS_SHOWS), reached[-1]
+    for control in ("next step", "50 candidates", "id and bytes", "temperature, 0 to 5", "temperature",
+                    "frequency_penalty", "layer", "rather than", "\u65e5\u672c\u8a9e", "rank"):  # fmt: skip
+        assert control in reached, reached
+
+
+def test_arrows_up_and_down_move_by_line(open_page: Open) -> None:
+    trace = toy_model().trace("私は", max_new_tokens=60, seed=3)
+    page = open_page(trace, viewport={"width": 420, "height": 800})
+    go(page, 0)
+    page.keyboard.press("ArrowDown")
+    tops = page.eval_on_selector_all("[role=option]", "all => all.map(e => e.getBoundingClientRect().bottom)")
+    selected = page.eval_on_selector_all(
+        "[role=option]", "all => all.findIndex(e => e.getAttribute('aria-selected') === 'true')"
+    )
+    assert tops[selected] > tops[0] + 5
+    page.keyboard.press("ArrowUp")
+    assert (
+        page.eval_on_selector_all(
+            "[role=option]", "all => all.findIndex(e => e.getAttribute('aria-selected') === 'true')"
+        )
+        < selected
+    )
+
+
+def test_the_choice_lives_in_the_address(open_page: Open) -> None:
+    page = open_page(golden_inside())
+    go(page, 4)
+    page.click("text=surprisal")
+    page.click("text=id and bytes")
+    page.fill("manako-what-if label:has-text('temperature') input", "1.3")
+    page.select_option("manako-attention select >> nth=0", "1")
+    page.wait_for_url(re.compile("layer=1"))  # written a moment after the last change
+    before = page.inner_text("main")
+    page.reload()
+    page.wait_for_selector("manako-app header")
+    assert page.inner_text("main") == before
+    assert "Step 5 of 12" in before
+
+
+@pytest.mark.parametrize("fragment", ["step=99999", "step=-1&layer=77&head=9", "temperature=-4",
+                                      "temperature=NaN&top_k=x", "lang=xx&tint=%00", "%%%", "top_k=1e999",
+                                      "a" * 5000])  # fmt: skip
+def test_an_address_that_makes_no_sense_is_passed_over(fragment: str, open_page: Open) -> None:
+    page = open_page(golden_inside(), fragment=fragment)
+    assert re.fullmatch(r"Step \d+ of 12", text_of(page, "[data-place=title]"))
+
+
+def test_the_language_can_be_switched(open_page: Open) -> None:
+    page = open_page(golden_inside(), lang="ja")
+    assert page.get_attribute("html", "lang") == "ja" and "ステップ 1 / 12" in text_of(page, "main")
+    page.click("text=English")
+    assert page.get_attribute("html", "lang") == "en" and "Step 1 of 12" in text_of(page, "main")
+    assert page.evaluate("document.activeElement.textContent") == "English"
+
+
+def test_an_empty_record_says_that_nothing_was_generated(open_page: Open) -> None:
+    assert "Nothing was generated." in text_of(open_page(golden_trace(0)), "main")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_narrow_phone_and_two_hundred_percent(scheme: str, open_page: Open) -> None:
+    trace = golden_inside()
+    for width in (360, 640):
+        page = open_page(
+            trace,
+            lang="ja",
+            fragment="details=1&temperature=2",
+            viewport={"width": width, "height": 700},
+            color_scheme=scheme,
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_nothing_moves_where_motion_is_not_wanted(open_page: Open) -> None:
+    still, moving = (open_page(golden_trace(), reduced_motion=m) for m in ("reduce", "no-preference"))
+    durations = [
+        p.eval_on_selector("manako-candidates .bar > .p", "e => getComputedStyle(e).transitionDuration")
+        for p in (still, moving)
+    ]
+    assert durations[0] == "0s" and durations[1] != "0s"
+
+
+def test_a_notebook_shows_the_page_in_its_frame(browser: Browser, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    page = browser.new_context(offline=True).new_page()
+    page.on("console", lambda said: complaints.append(said.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    (tmp_path / "notebook.html").write_text(golden_inside()._repr_mimebundle_()["text/html"], encoding="utf-8")
+    page.goto((tmp_path / "notebook.html").as_uri())
+    frame = page.frame_locator("iframe")
+    frame.locator("button[data-move='1']").click()
+    assert frame.locator("[data-place=title]").inner_text() == messages.text(
+        "page.step", messages.language(os.environ), number=2, count=12
+    )
+    assert complaints == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("place", [-1, -40, 9, 400])
+def test_a_record_that_was_changed_is_not_believed(place: int, browser: Browser, tmp_path: Path) -> None:
+    data = bytearray(to_bytes(golden_trace()))
+    text = page_of(golden_trace(), "en")
+    data[place] ^= 1
+    (tmp_path / "page.html").write_text(
+        text.replace(packed(to_bytes(golden_trace())), packed(bytes(data))), encoding="utf-8"
+    )
+    page = browser.new_context(offline=True).new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector("[role=alert]")
+    assert re.search("is damaged|is not a manako trace|is not valid JSON|newer", page.inner_text("[role=alert]"))
+    assert page.locator("manako-candidates").count() == 0
+    page.context.close()

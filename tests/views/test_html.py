@@ -1,0 +1,156 @@
+"""The page as one file: nothing in it but code, words and base64; a policy that lets nothing else run."""
+
+import base64
+import hashlib
+import html as stdlib_html
+import json
+import re
+import zlib
+from pathlib import Path
+
+import pytest
+from golden import HOSTILE, golden_header, golden_inside, golden_trace, large_inside
+
+from manako import messages
+from manako.trace import Trace
+from manako.trace_file import to_bytes
+from manako.views import html
+from manako.views.html import WEB, bundle, imports_of, json_for_html, notebook, packed, page, words
+
+MODULES = sorted(path.name for path in WEB.glob("*.js"))
+LARGEST_CODE = 120_000  # bytes of script without comments; the budget of the page
+TOP_LEVEL = re.compile(r"^(?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
+
+
+def source(name: str) -> str:
+    return (WEB / name).read_text(encoding="utf-8")
+
+
+def unpacked(text: str, length: int) -> bytes:
+    """What the page does with the block of the record."""
+    data = zlib.decompress(base64.b64decode(text))
+    planes = [data[i * len(data) // 4 : (i + 1) * len(data) // 4] for i in range(4)]
+    return bytes(b for group in zip(*planes, strict=True) for b in group)[:length]
+
+
+@pytest.mark.parametrize("trace", [golden_trace(), golden_inside(), large_inside(), golden_trace(0)])
+def test_the_record_in_the_page_is_the_record(trace: Trace) -> None:
+    found = re.search(
+        r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>', page(trace, "en")
+    )
+    assert found is not None
+    assert unpacked(found[2], int(found[1])) == to_bytes(trace)
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_the_policy_names_the_hashes_of_the_only_script_and_style(lang: str) -> None:
+    text = page(golden_trace(), lang)
+    policy = stdlib_html.unescape(re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[0])
+    for kind in ("script", "style"):
+        (content,) = re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}';" in policy
+    assert policy.startswith("default-src 'none';") and "unsafe" not in policy and "connect-src 'none'" in policy
+    assert text.index("Content-Security-Policy") < text.index("<style>")  # it must stand before what it rules
+    assert f'<html lang="{lang}" data-mode="file">' in text
+
+
+def test_nothing_is_fetched_from_anywhere() -> None:
+    text = page(golden_inside(), "ja")
+    assert not re.findall(r"\b(?:src|href|action|formaction|poster|background)\s*=\s*[\"'][^\"']", text)
+    assert not re.findall(r"@import|url\(", text)
+    assert set(re.findall(r"https?://[^\s\"'`]+", text)) == set()
+
+
+def test_no_text_of_the_record_stands_in_the_markup() -> None:
+    trace = golden_trace(prompt="</script><script>alert(1)</script>")
+    text = page(trace, "en")
+    assert "alert(1)" not in text
+    assert text.count("<script") == 3 and text.count("</script>") == 3
+
+
+def test_words_hold_nothing_that_ends_their_block() -> None:
+    text = json_for_html({"a": "</script><!--\u2028\u2029\ud800\x00"})
+    assert not set(text) & set("<\u2028\u2029\ud800\x00")
+    assert json.loads(text) == {"a": "</script><!--\u2028\u2029\ud800\x00"}
+
+
+def test_words_are_those_of_the_catalog_in_both_languages() -> None:
+    assert set(words()) == set(messages.LANGUAGES)
+    for lang, said in words().items():
+        assert said.items() <= messages.catalog(lang).items()
+
+
+def said_keys() -> set[str]:
+    """Every key of the catalog that a module writes down whole, and of those it builds, every one that it can be."""
+    text = "\n".join(map(source, MODULES))
+    known = messages.catalog("en")
+    written = set(re.findall(r'"((?:page|step|token|check|end|view|lens|why|attention)\.[a-z_]+)"', text))
+    stems = set(re.findall(r"`((?:page|why|check|end|error)\.(?:[a-z]+_)?)\$\{", text))
+    return written | {key for key in known for stem in stems if key.startswith(stem) and stem != "error."}
+
+
+def test_every_sentence_that_the_modules_say_is_in_the_page() -> None:
+    assert said_keys() - words()["en"].keys() == set()
+    assert len(said_keys()) > 80  # the search finds them
+
+
+def test_every_sentence_for_the_page_is_said() -> None:
+    text = "\n".join(map(source, MODULES)) + Path(html.__file__).read_text(encoding="utf-8")
+    said = said_keys() | set(re.findall(r'"(page\.[a-z_]+)"', text))
+    assert {key for key in messages.catalog("en") if key.startswith("page.")} - said == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_turns_a_string_into_markup_or_code(name: str) -> None:
+    text = source(name)
+    for danger in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "srcdoc", "eval(",
+                   "new Function", "createContextualFragment", "setHTMLUnsafe", "setHTML", "javascript:"):  # fmt: skip
+        assert danger not in text, danger
+    assert not re.search(r'set(?:Timeout|Interval)\(\s*["\'`]', text)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_states_a_colour_of_its_own(name: str) -> None:
+    assert not re.search(r"#[0-9a-f]{3,8}\b|rgba?\(|hsla?\(|\.style\.(?!setProperty)", source(name))
+
+
+def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
+    order = re.findall(r"^// ([a-z-]+\.js)$", bundle(), re.MULTILINE)
+    assert sorted(order) == MODULES
+    for name in order:
+        assert all(order.index(other) < order.index(name) for other in imports_of(source(name)))
+
+
+def test_names_of_the_modules_do_not_meet_in_one_scope() -> None:
+    names = TOP_LEVEL.findall(bundle().replace('(() => {\n"use strict";\n', ""))
+    assert len(names) > 100 and sorted({n for n in names if names.count(n) > 1}) == []
+
+
+def test_the_script_stays_within_its_budget() -> None:
+    assert len(bundle().encode()) <= LARGEST_CODE
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(range(256)) * 5, b"\0" * 7])
+def test_packing_loses_nothing(data: bytes) -> None:
+    assert unpacked(packed(data), len(data)) == data
+
+
+def test_a_notebook_gets_the_page_in_a_frame_that_can_reach_nothing() -> None:
+    bundle_ = golden_trace()._repr_mimebundle_()
+    assert bundle_["text/plain"] == repr(golden_trace())
+    frame = bundle_["text/html"]
+    assert frame.count("<") == 2 and 'sandbox="allow-scripts"' in frame and "allow-same-origin" not in frame
+    (inside,) = re.findall(r'srcdoc="([^"]*)"', frame)
+    assert stdlib_html.unescape(inside) in {page(golden_trace(), lang) for lang in messages.LANGUAGES}
+
+
+def test_a_page_too_large_for_a_notebook_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "NOTEBOOK_LIMIT", 1000)
+    assert "manako export html" in notebook(golden_trace()) and "<iframe" not in notebook(golden_trace())
+
+
+def test_hostile_names_stay_out_of_the_markup() -> None:
+    for token in HOSTILE:
+        header = golden_header(prompt=token.decode("utf-8", "replace"))
+        assert page(golden_trace(prompt=header.prompt), "en").count("<script") == 3

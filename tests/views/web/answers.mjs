@@ -1,0 +1,140 @@
+// What the page's modules say to the questions of a Python test: [name, ...arguments] as JSON on standard input, the
+// answer as JSON on standard output. Arrays travel as {dtype: base64}, since JSON has no NaN and no infinity.
+
+import { buffer } from "node:stream/consumers";
+
+import * as inside from "../../../src/manako/views/web/inside.js";
+import * as json from "../../../src/manako/views/web/strict-json.js";
+import * as messages from "../../../src/manako/views/web/messages.js";
+import * as sampling from "../../../src/manako/views/web/sampling.js";
+import * as tokens from "../../../src/manako/views/web/tokens.js";
+import { TraceError } from "../../../src/manako/views/web/safetensors.js";
+import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace-file.js";
+
+const TYPES = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
+
+function numbers(packed) {
+    const [dtype, text] = Object.entries(packed)[0];
+    const bytes = Buffer.from(text, "base64");
+    return new TYPES[dtype](bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
+
+function packed(array) {
+    const [dtype] = Object.entries(TYPES).find(([, Type]) => array instanceof Type);
+    return { [dtype]: Buffer.from(array.buffer, array.byteOffset, array.byteLength).toString("base64") };
+}
+
+function distributed({ logits, settings, history, u }) {
+    const found = sampling.distribution(numbers(logits), settings, numbers(history));
+    const drawn = sampling.draw(found, u);
+    return {
+        p: packed(found.p),
+        pModel: packed(found.pModel),
+        cutBy: packed(found.cutBy),
+        stages: found.stages,
+        entropy: found.entropy,
+        kept: found.kept,
+        order: packed(found.order(found.p.length)),
+        top: packed(found.order(7)),
+        rank: found.rank(drawn.tokenId),
+        drawn,
+    };
+}
+
+async function errorOf(file) {
+    try {
+        await verifyDigests(readTrace(numbers(file).buffer));
+        return null;
+    } catch (error) {
+        if (!(error instanceof TraceError)) throw error;
+        return { key: error.key, ...error.values };
+    }
+}
+
+async function checked(file, hasCrypto) {
+    if (!hasCrypto) Object.defineProperty(globalThis, "crypto", { value: undefined });
+    return verifyDigests(readTrace(numbers(file).buffer));
+}
+
+function described(packedBytes) {
+    const trace = readTrace(numbers(packedBytes).buffer);
+    const entry = ([name, value]) => [name, value.buffer ? packed(value) : value];
+    const row = (columns) => columns && Object.fromEntries(Object.entries(columns).map(entry));
+    const { allIds: ids, u, windowStart, p, pModel, rank } = trace;
+    return {
+        header: { ...trace.header, seed: trace.header.seed === null ? null : String(trace.header.seed) },
+        exact: trace.exact,
+        specialIds: [...trace.specialIds],
+        columns: row({ ids, u, windowStart, p, pModel, rank }),
+        bytes: Array.from(trace.allIds, (id) => packed(trace.tokenBytes(id))),
+        text: packed(trace.textBytes(0, trace.allIds.length)),
+        steps: Array.from({ length: trace.steps }, (_, step) => ({
+            logits: trace.exact ? packed(trace.logitsRow(step)) : null,
+            part: row(trace.part(step)),
+            history: packed(trace.history(step)),
+            attention: row(trace.attention(step)),
+            inView: trace.attentionRows(step)?.map(row) ?? null,
+            lens: row(trace.lens(step)),
+            contributions: row(trace.contributions(step)),
+            inside: seen(trace, step),
+        })),
+    };
+}
+
+function seen(trace, step) {
+    const attention = trace.attention(step);
+    const rows = trace.attentionRows(step);
+    const lens = trace.lens(step);
+    const ids = inside.contributedIds(trace, step);
+    const layers = Array.from({ length: attention?.layers ?? 0 }, (_, layer) => layer);
+    const mean = attention && inside.attentionWeights(attention);
+    return {
+        mean: mean && packed(mean),
+        perLayer: layers.map((layer) => packed(inside.attentionWeights(attention, layer))),
+        lastHead: attention && packed(inside.attentionWeights(attention, layers.at(-1), attention.heads - 1)),
+        sinks: attention && Object.fromEntries(inside.attentionSinks(attention)),
+        strongest: mean && inside.strongestKeys(mean, 3),
+        rollout: rows && packed(inside.attentionRollout(rows)),
+        lens: lens && inside.readLens(lens),
+        ids,
+        why: ids.map((id) => told(inside.why(trace, step, id))),
+        rather: ids.slice(1).map((id) => told(inside.why(trace, step, ids[0], id))),
+    };
+}
+
+function told(found) {
+    return { ...found, strongest: inside.strongestParts(found.parts, 4), groups: inside.sumByKind(found.parts) };
+}
+
+const ANSWERS = {
+    distributions: (cases) => cases.map(distributed),
+    uniforms: (pairs) => pairs.map(([seed, step]) => sampling.uniform(BigInt(seed), step)),
+    softmaxes: (rows) => rows.map((row) => packed(sampling.softmax(numbers(row)))),
+    faults: (cases) => cases.map(sampling.samplingFault),
+    verdicts: async (files) => (await Promise.all(files.map(errorOf))).map((error) => error?.key ?? "opens"),
+    errors: (files) => Promise.all(files.map(errorOf)),
+    checked,
+    trace: described,
+    derived: (file, settings) => {
+        const trace = readTrace(numbers(file).buffer);
+        return Array.from({ length: trace.steps }, (_, step) => {
+            const logits = trace.logitsRow(step);
+            const chain = settings ?? trace.header.sampling;
+            const found = logits && sampling.distribution(logits, chain, trace.history(step));
+            return found && { p: packed(found.p), drawn: sampling.draw(found, trace.u[step]) };
+        });
+    },
+    floats: (row) => Array.from(numbers(row), json.pythonFloat),
+    canonical: (texts) => texts.map((text) => json.pythonJson(json.parseJson(text))),
+    visible: (texts) => texts.map((text) => tokens.visibleText(text)),
+    labels: (cases) => cases.map(([bytes, special, before]) => tokens.label(numbers(bytes), special, numbers(before))),
+    visibleBytes: (cases) => cases.map((bytes) => tokens.visibleBytes(numbers(bytes))),
+    pending: (cases) => cases.map((bytes) => packed(tokens.pendingBytes(numbers(bytes)))),
+    say: (catalogs, cases) => {
+        messages.setCatalogs(catalogs);
+        return cases.map(([lang, key, values]) => messages.say(lang, key, values));
+    },
+};
+
+const [name, ...given] = JSON.parse(await buffer(process.stdin));
+process.stdout.write(JSON.stringify(await ANSWERS[name](...given)));
