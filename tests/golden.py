@@ -111,7 +111,7 @@ def golden_trace(steps: int = 12, **changes: Any) -> Trace:
     assert header.seed is not None  # a generation has one; for scores see golden_score
     ids, rows = list(PROMPT_IDS), []
     for i in range(steps):
-        d, u = distribution(LOGITS[i], header.sampling, ids), uniform(header.seed, i)
+        d, u = distribution(LOGITS[i], header.sampling, ids), uniform(header.seed, header.first_step + i)
         token_id = draw(d, u).token_id
         rows.append((token_id, u, 0, d.p[token_id], d.p_model[token_id], d.rank(token_id)))
         ids.append(token_id)
@@ -268,6 +268,17 @@ def large_inside(vocab_size: int = 20_000, steps: int = 6, capture: Sequence[str
     session, vocabulary = FakeInside(plain._session.rows), plain._vocabulary  # pyright: ignore
     changes = {"sampling": Sampling(temperature=0.7), "special_ids": (), "seed": 1} | changes
     return _inside(session, steps, capture, PROMPT_IDS, vocabulary, changes)
+
+
+def with_candidates(trace: Trace, count: int) -> Trace:
+    """A partial record as an export writes it that keeps only so many candidates of each step."""
+    part = dict(trace.columns.part or {})
+    left = {name: part[name][:, count:] for name in ("part_p", "part_p_model", "part_logit")}
+    part |= {n: part[n][:, :count] for n in ("part_id", "part_logit", "part_p", "part_p_model", "part_cut_by")}
+    part["rest_p"] = part["rest_p"] + left["part_p"].sum(axis=1)
+    part["rest_p_model"] = part["rest_p_model"] + left["part_p_model"].sum(axis=1)
+    part["rest_logit_max"] = np.maximum(part["rest_logit_max"], left["part_logit"].max(axis=1, initial=-np.inf))
+    return replace(trace, columns=replace(trace.columns, part=part))
 
 
 def _inside(

@@ -31,6 +31,7 @@ from golden import (
     golden_trace,
     large_generation,
     large_inside,
+    with_candidates,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,6 +181,8 @@ RECORDS: dict[str, Callable[[], Trace]] = {
     "inside, a prompt and a moving window": lambda: golden_inside(8, CAPTURES, (9, 2, 3, 4), context=6),
     "inside, lens alone": lambda: golden_inside(2, ("lens",)),
     "large inside": lambda: large_inside(capture=CAPTURES),
+    "going on": lambda: golden_inside(5, ("attention",), (9, 2, 3, 4), first_step=3, rounded={"attention": 2.0**-9}),
+    "large, few candidates": lambda: with_candidates(large_inside(capture=CAPTURES), 16),
 }
 records = pytest.mark.parametrize("make", RECORDS.values(), ids=RECORDS.keys())
 
@@ -426,7 +429,7 @@ def test_an_id_beyond_the_tokenizer_has_no_bytes(tmp_path: Path) -> None:
 def test_a_partial_record_has_no_whole_rows() -> None:
     with pytest.raises(ManakoError) as caught:
         _ = large_trace(1).logits
-    assert caught.value.code == "E-TRACE-PARTIAL" and "20000" in str(caught.value)
+    assert caught.value.code == "E-TRACE-PARTIAL" and "256" in str(caught.value)
 
 
 # bytes_to_text
@@ -909,7 +912,7 @@ def good_parts(steps: int = 3) -> tuple[Meta, Arrays]:
 
 def test_t26_a_newer_schema_says_so(tmp_path: Path) -> None:
     meta, arrays = good_parts()
-    for schema in ("manako.trace/3", "manako.trace/10", "manako.trace/0"):
+    for schema in ("manako.trace/4", "manako.trace/10", "manako.trace/0"):
         newer = meta | {"schema": schema, "novelty": {"a": 1}}
         error = refused(tmp_path, put_together(newer, arrays | {"attention": np.zeros(3, np.float32)}))
         assert error.code == "E-TRACE-NEWER"
@@ -1040,6 +1043,8 @@ BAD_FIELDS: list[tuple[str, list[Any]]] = [
     ("capture", [None, "attention", ["attention"], ["Lens"], [None], [1], {}, {"lens": 1}, [["lens"]]]),
     ("parts", [None, "embed", ["embed"], [1], [None], {}]),  # of what nobody captured
     ("ablate", [None, "head:0.1", [1], [None], [["head:0.1"]], {}]),
+    ("first_step", [None, -1, 2, 1.0, "1", True, [], 10**400]),  # of one token in front
+    ("rounded", [None, [], 0.1, {"attention": 0.1}]),  # what nobody captured
     ("columns_sha256", [None]),
     ("sha256", [None]),
 ]
@@ -1100,6 +1105,8 @@ def test_t26_json_that_is_not_strict(tmp_path: Path) -> None:
 INSIDE_FIELDS: list[tuple[str, list[Any]]] = [
     ("capture", [[], list(CAPTURES[:3]), list(reversed(CAPTURES)), [*CAPTURES, "lens"], [*CAPTURES[:3], "stream"]]),
     ("parts", [[], ["embed"], ["embed"] * 11, [str(i) for i in range(12)], [None] * 11, "abcdefghijk"]),
+    ("rounded", [{"attention": v} for v in (0, 0.0, 1, 1.0, -0.1, 2.0**-9 + 1, "0.1", None, True, [0.1], 5e-324 / 2)]),
+    ("rounded", [{"lens": 0.1}, {"attention": 0.1, "u": 0.1}, {"": 0.1}]),
     ("schema", ["manako.trace/1"]),  # which knew no captures: their columns are strangers there
 ]
 
@@ -1146,27 +1153,128 @@ def test_what_is_not_on_record_says_so() -> None:
         assert caught.value.exit_code == 4 and name in str(caught.value) and "lens" in str(caught.value)
 
 
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
-    [("trace-1", golden_trace), ("trace-1-part", lambda: large_trace(2, vocab_size=17_000))],
+    [
+        ("trace-1", golden_trace),
+        ("trace-1-part", lambda: large_trace(2, vocab_size=17_000)),
+        ("trace-2-inside", golden_inside),
+    ],
 )
-def test_t26_a_record_of_the_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
-    """Written by the version before captures: the same record, field by field."""
-    path = Path(__file__).parent / "fixtures" / f"{name}.manako"
-    assert take_apart(path.read_bytes())[0]["schema"] == "manako.trace/1"
+def test_t26_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
+    """Written by the version of that schema: the same record, field by field."""
+    path = FIXTURES / f"{name}.manako"
+    assert take_apart(path.read_bytes())[0]["schema"] == f"manako.trace/{name[6]}"
     trace = open_trace(path)
     assert_same(trace, make())
-    assert (trace.header.capture, trace.header.parts, trace.header.ablate) == ((), (), ())
-    assert look_at_everything(trace) == look_at_everything(make()) and verify(trace).failure is None
+    assert (trace.header.first_step, trace.header.rounded) == (0, {})
+    assert look_at_everything(trace) == look_at_everything(make()) and verify(trace).ok
 
 
-def test_t26_an_old_schema_with_new_fields_is_of_no_version(tmp_path: Path) -> None:
-    data = (Path(__file__).parent / "fixtures" / "trace-1.manako").read_bytes()
-    meta, arrays = take_apart(data)
-    assert len(opened(tmp_path, put_together(meta, arrays))) == 12
+def test_t26_a_record_of_a_model_by_the_schema_before_opens() -> None:
+    trace = open_trace(FIXTURES / "trace-2.manako")
+    assert (trace.text, len(trace), trace.header.ablate) == ("私は、自分", 3, ())
+    assert trace.header.capture == ("attention", "lens", "contributions") and look_inside(trace)
+    assert verify(trace).ok and verify(trace).rederived == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("trace-1", "capture", []),
+        ("trace-1", "ablate", []),
+        ("trace-1", "first_step", 0),
+        ("trace-2", "first_step", 0),
+        ("trace-2", "rounded", {}),
+    ],
+)
+def test_t26_an_old_schema_with_new_fields_is_of_no_version(name: str, field: str, value: Any, tmp_path: Path) -> None:
+    meta, arrays = take_apart((FIXTURES / f"{name}.manako").read_bytes())
+    assert len(opened(tmp_path, put_together(meta, arrays))) == len(arrays["u"])
+    assert field in refused(tmp_path, put_together(meta | {field: value}, arrays)).values["part"]
+    assert refused(tmp_path, put_together(meta | {"schema": SCHEMA}, arrays)).code == "E-TRACE-DAMAGED"
+
+
+def test_t26_an_old_schema_with_new_columns_is_of_no_version(tmp_path: Path) -> None:
+    meta, arrays = take_apart((FIXTURES / "trace-1.manako").read_bytes())
     lens = {n: a for n, a in columns_of(golden_inside(12, ("lens",))).items() if n.startswith("lens")}
-    for wrong, more in (({}, lens), ({"schema": SCHEMA}, {}), ({"capture": ["lens"]}, lens)):
-        assert refused(tmp_path, put_together(meta | wrong, arrays | more)).code == "E-TRACE-DAMAGED"
+    for wrong in ({}, {"capture": ["lens"]}):
+        assert refused(tmp_path, put_together(meta | wrong, arrays | lens)).code == "E-TRACE-DAMAGED"
+
+
+# Records that go on from another one, and compact ones
+
+
+def test_a_record_that_goes_on_draws_with_the_luck_of_its_place() -> None:
+    trace = golden_inside(3, ("lens",), (9, 2, 3, 4), first_step=3)
+    assert trace.columns.u.tolist() == [uniform(golden.SEED, i) for i in (3, 4, 5)]
+    assert verify(trace).ok and verify(trace).rederived == 3
+    for wrong in (0, 2, 4):
+        header = replace(trace.header, first_step=wrong)
+        assert verify(replace(trace, header=header)).failure == (0, int(trace.columns.token_id[0]), -1)
+
+
+def test_t26_no_more_steps_before_than_tokens_and_none_before_a_score(tmp_path: Path) -> None:
+    meta, arrays = take_apart(to_bytes(golden_inside(2, (), (9, 2, 3))))
+    for steps in range(4):
+        assert opened(tmp_path, put_together(meta | {"first_step": steps}, arrays)).header.first_step == steps
+    assert "first_step" in refused(tmp_path, put_together(meta | {"first_step": 4}, arrays)).values["part"]
+    meta, arrays = take_apart(to_bytes(golden_score()))
+    assert "first_step" in refused(tmp_path, put_together(meta | {"first_step": 1}, arrays)).values["part"]
+
+
+def test_n08_rounded_attention_is_checked_within_what_the_export_says(tmp_path: Path) -> None:
+    """Weights that float32 holds whole, rounded to three digits: the worst of them is off by a quarter of itself."""
+    good = golden_inside(4, ("attention",))
+    off = with_value(good.columns.captured["attention"], 5, good.columns.captured["attention"][5] * 1.004)
+    assert not verify(changed(good, attention=off)).ok
+    for said, ok in ((2.0**-8, True), (2.0**-9, False)):
+        header = replace(good.header, rounded={"attention": said})
+        trace = opened(tmp_path, to_bytes(replace(changed(good, attention=off), header=header)))
+        (check,) = verify(trace).checks
+        assert trace.header.rounded == {"attention": said} and check.limit == 1e-6 + said and check.ok is ok
+        lens = golden_inside(3)
+        assert verify(replace(lens, header=replace(lens.header, rounded={"attention": said}))).checks[1].limit == 1e-5
+
+
+def test_a_partial_record_may_keep_fewer_candidates(tmp_path: Path) -> None:
+    whole = large_inside(capture=CAPTURES)
+    for count in (1, 2, 9, 10, 11, 255, PART):
+        trace = opened(tmp_path, to_bytes(with_candidates(whole, count)))
+        found = verify(trace)
+        assert found.ok and found.rederived + found.unverifiable == len(trace), count
+        with pytest.raises(ManakoError, match=f"first {count} candidates"):
+            _ = trace.logits
+        for step, full in zip(trace, whole, strict=True):
+            near = (full.chosen.p, full.chosen.p_model, full.chosen.rank, full.entropy)
+            assert (step.chosen.p, step.chosen.p_model, step.chosen.rank, step.entropy) == near
+            assert list(step.candidates) == full.candidates[:count]
+            other, ours = full.other(full.candidates[:count]), step.other(step.candidates)
+            assert ours.count == other.count and abs(ours.p - other.p) + abs(ours.p_model - other.p_model) < 1e-12
+
+
+def test_t26_more_candidates_than_a_record_keeps(tmp_path: Path) -> None:
+    meta, arrays = take_apart(to_bytes(large_trace(0)))
+    wide = ("part_id", "part_logit", "part_p", "part_p_model", "part_cut_by")
+    for count, fits in ((1, True), (PART, True), (PART + 1, False), (0, False)):
+        data = put_together(meta, arrays | {name: np.zeros((0, count), arrays[name].dtype) for name in wide})
+        assert fits and len(opened(tmp_path, data)) == 0 or "part_id" in refused(tmp_path, data).values["part"]
+    one_off = arrays | {"part_p": np.zeros((0, PART - 1))}
+    assert "part_p" in refused(tmp_path, put_together(meta, one_off)).values["part"]
+
+
+def test_n08_of_few_candidates_what_else_was_taken_apart_lies_below_them() -> None:
+    """With 3 candidates on record 8 of the 11 tokens that were taken apart are not: their sums are bounded."""
+    trace = with_candidates(large_inside(), 3)
+    values, part = trace.columns.captured["contribution"], trace.columns.part or {}
+    assert verify(trace).ok
+    listed, rest = values[2].sum(axis=0)[1], part["rest_logit_max"][2]
+    for token, more, ok in ((1, 0.1, False), (9, -5.0, True), (9, listed - rest + 20, False)):
+        moved = with_value(values, (2, 0, token), values[2, 0, token] + more)
+        assert verify(changed(trace, contribution=moved)).ok is ok, (token, more)
 
 
 # T26: whatever else an author may write
@@ -1179,7 +1287,9 @@ json_values = st.recursive(
     | st.sampled_from([0, -1, 1, 12, 13, 2**31, 2**64 - 1, 10**400, 0.5, 1e-320, -0.0, 1e308])
     | st.floats(allow_nan=True)
     | st.text(st.characters(exclude_categories=()), max_size=8)
-    | st.sampled_from(["score", "text", "generation", "length", "exact", "manako.trace/1", "</script>", ""])
+    | st.sampled_from(
+        ["score", "text", "generation", "length", "exact", "manako.trace/1", "manako.trace/2", "</script>", ""]
+    )
     | st.sampled_from([*CAPTURES, "head:0.0", "embed"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,

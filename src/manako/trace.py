@@ -20,10 +20,14 @@ from manako.captures import CAPTURE_COLUMNS, Attention, Contributions, Lens
 from manako.errors import CapabilityError, ManakoError
 from manako.sampling import Distribution, Sampling, StageResult, distribution
 
-SCHEMA = "manako.trace/2"
-OLDER_SCHEMAS = ("manako.trace/1",)  # the same without captures and ablations; still opened
+SCHEMA = "manako.trace/3"
+_SINCE_3: Mapping[str, Any] = {"first_step": 0, "rounded": {}}
+OLDER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {  # still opened: schema -> the fields that it lacks, as they are read
+    "manako.trace/2": _SINCE_3,
+    "manako.trace/1": {"capture": [], "parts": [], "ablate": [], **_SINCE_3},
+}
 FULL_ROW_LIMIT = 16_384  # vocabularies up to this size keep the whole row of logits
-PART = 256  # candidates kept of each step above that
+PART = 256  # candidates kept of each step above that; a record may have fewer
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
@@ -90,12 +94,19 @@ class Header:
     """The parts of the model whose contributions are on record."""
     ablate: tuple[str, ...] = ()
     """Parts that were switched off during the run, such as "head:3.5"."""
+    first_step: int = 0
+    """How many tokens at the end of `prompt_ids` count as steps already taken since the text's own prompt.
+
+    Step i drew with `uniform(seed, first_step + i)`. More than 0 where the record goes on from another one.
+    """
+    rounded: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Captured column -> the largest relative error that a compact export put on it. Empty in the record of a run."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         ref = self.model.ref.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be Unicode
         model = replace(self.model, ref=ref, config=dict(self.model.config), versions=dict(self.model.versions))
-        return asdict(replace(self, model=model)) | {"sampling": self.sampling.to_dict()}
+        return asdict(replace(self, model=model, rounded=dict(self.rounded))) | {"sampling": self.sampling.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -282,7 +293,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Columns:
-    """The arrays of a record; S steps, P prompt tokens, V logits, K = 256."""
+    """The arrays of a record; S steps, P prompt tokens, V logits, K candidates: `PART`, or fewer after an export."""
 
     prompt_ids: Ids
     """[P]"""
@@ -323,6 +334,27 @@ PART_COLUMNS: Mapping[str, tuple[str, int]] = {  # name -> (dtype, dimensions)
 }
 
 
+def part_of(d: Distribution, token_id: int, count: int) -> dict[str, Any]:
+    """What `PART_COLUMNS` hold of one step: its `count` first candidates, the exact rest. token_id: the taken one."""
+    listed = Listed.of(d, count)
+    top = d.logits.max()
+    return {
+        "part_id": listed.id,
+        "part_logit": listed.logit,
+        "part_p": listed.p,
+        "part_p_model": listed.p_model,
+        "part_cut_by": listed.cut_by,
+        "logsumexp": top + np.log(np.exp(d.logits - top).sum()),
+        "rest_p": listed.rest.p,
+        "rest_p_model": listed.rest.p_model,
+        "rest_logit_max": np.delete(d.logits, listed.id).max(),
+        "entropy": listed.entropy,
+        "stage_kept": [s.kept for s in d.stages],
+        "stage_removed_mass": [s.removed_mass for s in d.stages],
+        "chosen_logit": d.logits[token_id],
+    }
+
+
 @dataclass(frozen=True)
 class Trace:
     """A whole record. `manako.open` reads one, `Model.trace` and `Model.score` make one."""
@@ -349,7 +381,8 @@ class Trace:
     def logits(self) -> npt.NDArray[np.float32]:
         """[S, V]: row i is what token i was drawn from or scored with. Raises ManakoError where only a part is kept."""
         if self.columns.logits is None:
-            raise ManakoError("trace_partial", size=self.vocabulary.size, limit=FULL_ROW_LIMIT)
+            assert self.columns.part is not None  # a record has either whole rows or parts
+            raise ManakoError("trace_partial", kept=self.columns.part["part_id"].shape[1])
         return self.columns.logits
 
     @property

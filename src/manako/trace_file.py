@@ -24,6 +24,7 @@ from manako.files import read_regular, strict_json, write_file
 from manako.sampling import Sampling, check_seed
 from manako.trace import (
     OLDER_SCHEMAS,
+    PART,
     PART_COLUMNS,
     SCHEMA,
     Columns,
@@ -36,8 +37,10 @@ from manako.trace import (
 )
 
 _METADATA_KEY = "manako.trace"
+TREE_KEY = "manako.tree"  # of a file of several records: see tree_file.py
 _ENDS = {"generation": ("length", "stop", "document_end", "interrupted"), "score": ("text",)}
 Kind = TypeVar("Kind")
+Parts = tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -50,17 +53,32 @@ def open(path: str | Path) -> Trace:  # noqa: A001  `manako.open` is the public 
 
     Raises LoadError naming the column or field that is damaged, or saying that a newer version made the file.
     """
-    file = str(path)
-    _check_start(Path(path))
-    data = read_regular(Path(path))
+    return trace_of(read_parts(read_bytes(Path(path)), str(path)), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unless its first bytes say that it cannot be safetensors. Raises LoadError."""
+    _check_start(path)
+    return read_regular(path)
+
+
+def read_parts(data: bytes, file: str) -> Parts:
+    """The arrays and the metadata of a file of safetensors. Raises LoadError."""
     try:
         parts = safetensors.deserialize(data)
         outer = strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")], file)
     except safetensors.SafetensorError as error:
         raise LoadError("trace_damaged", file=file, part=error) from None
-    del data
-    text = (outer.get("__metadata__") or {}).get(_METADATA_KEY)
-    if not isinstance(text, str):
+    return parts, outer.get("__metadata__") or {}
+
+
+def trace_of(read: Parts, file: str) -> Trace:
+    """The record in the parts of a file, checked whole. Raises LoadError as `open` does."""
+    parts, metadata = read
+    text = metadata.get(_METADATA_KEY)
+    if text is None and TREE_KEY in metadata:
+        raise LoadError("tree_not_trace", file=file, count=len(parts))
+    if text is None:
         raise LoadError("not_a_trace", file=file)
     meta = strict_json(text, file)
     if meta.get("schema") not in (SCHEMA, *OLDER_SCHEMAS):
@@ -108,7 +126,7 @@ def to_bytes(trace: Trace) -> bytes:
         "columns_sha256": {name: _column_digest(name, a) for name, a in sorted(arrays.items())},
         "sha256": "",
     }
-    meta["sha256"] = _header_digest(meta)
+    meta["sha256"] = header_digest(meta)
     text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
     return safetensors.numpy.save(arrays, metadata={_METADATA_KEY: text})
 
@@ -233,8 +251,8 @@ def _check_columns(header: Header, columns: Columns, size: int) -> None:
         ranges["logsumexp"] = (part["logsumexp"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
         ranges["entropy"] = (part["entropy"], 0, np.log2(size) + 1e-9)
         ranges["stage_kept"] = (part["stage_kept"], 1, size)
-        if not 1 <= part["part_id"].shape[1] <= size:
-            raise ValueError("part_id: more candidates than tokens")
+        if not 1 <= part["part_id"].shape[1] <= min(size, PART):
+            raise ValueError("part_id: more candidates than can be")
         if steps and not (np.diff(np.sort(part["part_id"], axis=1), axis=1) > 0).all():
             raise ValueError("part_id: an id occurs twice")
     for capture in header.capture:
@@ -258,6 +276,8 @@ def _check_columns(header: Header, columns: Columns, size: int) -> None:
         Attention.of(columns.captured["attention"], shape, len(columns.prompt_ids), columns.window_start)
     if header.max_new_tokens < steps:
         raise ValueError("max_new_tokens")
+    if header.first_step > len(columns.prompt_ids):
+        raise ValueError("first_step")
 
 
 def _vocabulary_table(
@@ -285,11 +305,11 @@ def _ids_on_record(columns: Columns) -> Ids:
 
 def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
     """The header out of JSON that anyone may have written: every key known, of the right type, in range."""
-    if meta["schema"] in OLDER_SCHEMAS:
-        meta = {**meta, "capture": [], "parts": [], "ablate": []}
-    expected = {*Header.__dataclass_fields__, "schema", "vocab_size", "columns_sha256", "sha256"}
+    lacks = OLDER_SCHEMAS.get(meta["schema"], {})
+    expected = {*Header.__dataclass_fields__, "schema", "vocab_size", "columns_sha256", "sha256"} - lacks.keys()
     if odd := sorted(meta.keys() ^ expected):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
+    meta = {**meta, **lacks}
     kind, end, seed = _typed(meta, "kind", str), _typed(meta, "end", str), meta["seed"]
     if kind not in _ENDS or end not in _ENDS[kind]:
         raise ValueError("kind or end")
@@ -298,6 +318,9 @@ def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
     max_new_tokens, special_ids = _typed(meta, "max_new_tokens", int), _all_typed(meta, "special_ids", int)
     if max_new_tokens < 0 or any(not 0 <= i < size for i in special_ids):
         raise ValueError("max_new_tokens or special_ids")
+    first_step, rounded = _typed(meta, "first_step", int), _object(meta, "rounded")
+    if first_step < 0 or (kind == "score" and first_step):
+        raise ValueError("first_step")
     known: dict[str, Any] = {  # of type and range just checked
         "kind": kind,
         "seed": None if seed is None else check_seed(seed),
@@ -312,6 +335,10 @@ def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
     parts = _all_typed(meta, "parts", str)
     if len(set(parts)) != len(parts) or bool(parts) != ("contributions" in capture):
         raise ValueError("parts")
+    if not rounded.keys() <= {"attention"} & {*capture}:
+        raise ValueError("rounded")
+    if any(not 0 < _typed(rounded, name, float) < 1 for name in rounded):
+        raise ValueError("rounded")
     return Header(
         model=_model_from_dict(_object(meta, "model")),
         prompt=_typed(meta, "prompt", str),
@@ -322,6 +349,8 @@ def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
         capture=capture,
         parts=parts,
         ablate=_all_typed(meta, "ablate", str),
+        first_step=first_step,
+        rounded=rounded,
         **known,
     )
 
@@ -374,7 +403,7 @@ def _all_typed(values: Mapping[str, Any], name: str, kind: type[Kind]) -> tuple[
 
 
 def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    if meta.get("sha256") != _header_digest(meta):
+    if meta.get("sha256") != header_digest(meta):
         raise LoadError("trace_damaged", file=file, part="__metadata__")
     expected = meta.get("columns_sha256")
     actual = {name: _column_digest(name, a) for name, a in arrays.items()}
@@ -390,6 +419,7 @@ def _column_digest(name: str, array: npt.NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def _header_digest(meta: Mapping[str, Any]) -> str:
+def header_digest(meta: Mapping[str, Any]) -> str:
+    """SHA-256 of a header, its own field "sha256" taken as empty."""
     text = json.dumps({**meta, "sha256": ""}, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

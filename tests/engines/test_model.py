@@ -1,18 +1,23 @@
 """`Model` and `load`: settings checked before any work, prompts of every kind, and windows past the context."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from toy import toy_config, toy_model, worst, worst_of_row, write_toy
 
 import manako
+from manako.analysis.verification import verify
+from manako.engines.generation import Generation
 from manako.engines.model import Model, check_count, check_stop, load
 from manako.engines.numpy_gpt2 import NumpyGPT2
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
-from manako.sampling import Sampling
+from manako.sampling import Sampling, uniform
 from manako.tokenizer import from_characters
+from manako.trace import Trace, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +267,161 @@ def test_ids_beyond_the_tokenizer_can_be_drawn_and_shown(tmp_path: Path) -> None
     assert beyond and all(s.chosen.bytes == b"" and s.chosen.text == "" for s in beyond)
     trace.save(tmp_path / "t.manako")
     assert manako.open(tmp_path / "t.manako").text == trace.text
+
+
+# --- going on from a record -------------------------------------------------------------------------------------------
+
+
+def whole(generation: Generation) -> Trace:
+    """The record of a run that has ended."""
+    for _ in generation:
+        pass
+    return generation.trace()
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "penalties": {"repetition_penalty": 1.5, "frequency_penalty": 0.5, "top_p": 0.9},
+    "greedy": {"temperature": 0},
+    "stop": {"stop": ("あ", "い", "b", "c")},
+    "inside": {"capture": ("attention", "lens", "contributions", "residual")},
+    "ablated": {"ablate": ("head:0.1", "mlp:1")},
+    "ablated, means over the prompt": {"ablate": ("layer:1=mean",), "temperature": 1.5},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_with_nothing_changed_a_fork_draws_what_the_record_drew(name: str) -> None:
+    """From every step, in the context of 16 and past it; also a fork of a fork."""
+    model = toy_model(start_id=None)
+    trace = model.trace("私は猫", max_new_tokens=20, seed=5, **SETTINGS[name])
+    for step in range(0, len(trace), 3):
+        fork = whole(model.fork(trace, step, max_new_tokens=len(trace) - step))
+        assert fork.columns.token_id.tolist() == trace.columns.token_id[step:].tolist(), step
+        assert fork.columns.u.tolist() == trace.columns.u[step:].tolist()
+        assert fork.columns.window_start.tolist() == trace.columns.window_start[step:].tolist()
+        assert fork.all_ids.tolist() == trace.all_ids.tolist() and fork.text == trace.text
+        same = ("sampling", "seed", "stop", "end", "capture", "parts", "ablate", "special_ids")
+        assert [getattr(fork.header, n) for n in same] == [getattr(trace.header, n) for n in same]
+        assert fork.header.first_step == step and fork.header.prompt == trace.text_of(0, len(fork.columns.prompt_ids))
+        np.testing.assert_allclose(fork.logits, trace.logits[step:], atol=1e-5)
+        assert verify(fork).ok and all(check.ok for check in fork.header.self_checks)
+        if len(fork) > 1:
+            again = whole(model.fork(fork, 1, max_new_tokens=len(fork) - 1))
+            assert again.header.first_step == step + 1
+            assert again.columns.token_id.tolist() == trace.columns.token_id[step + 1 :].tolist()
+
+
+def test_a_fork_is_saved_and_opened_and_forked_again(model: Model, tmp_path: Path) -> None:
+    trace = model.trace("私は", max_new_tokens=6, seed=3)
+    whole(model.fork(trace, 2, text="猫")).save(tmp_path / "fork.manako")
+    fork = manako.open(tmp_path / "fork.manako")
+    assert fork.header.first_step == 3 and verify(fork).ok
+    again = whole(model.fork(fork, 4, max_new_tokens=3))
+    assert again.header.first_step == 7 and again.columns.u.tolist() == [uniform(3, i) for i in (7, 8, 9)]
+
+
+def test_what_is_forced_stands_in_front_and_takes_its_steps(model: Model) -> None:
+    trace = model.trace("私は", max_new_tokens=6, seed=3)
+    ids = trace.all_ids.tolist()
+    front = len(trace.columns.prompt_ids) + 2
+    typed = whole(model.fork(trace, 2, text="猫、龘", max_new_tokens=2))
+    forced = model.tokenizer.encode("猫、龘")
+    assert typed.columns.prompt_ids.tolist() == [*ids[:front], *forced] and len(forced) == 5
+    assert typed.header.first_step == 2 + 5 and typed.columns.u.tolist() == [uniform(3, 7), uniform(3, 8)]
+    assert typed.header.prompt == trace.text_of(0, front) + "猫、龘"
+    for token_id in (forced[0], np.int64(forced[0]), 0, 1, model.tokenizer.vocab_size - 1):
+        one = whole(model.fork(trace, np.int64(2), token_id=token_id, max_new_tokens=1))
+        assert one.columns.prompt_ids.tolist() == [*ids[:front], int(token_id)]
+        assert one.header.first_step == 3 and type(one.header.first_step) is int
+    nothing = model.fork(trace, 6, max_new_tokens=0).trace()
+    assert len(nothing) == 0 and nothing.columns.prompt_ids.tolist() == ids
+
+
+def test_settings_of_a_fork_are_the_record_s_own_or_given(model: Model) -> None:
+    trace = model.trace("私は", max_new_tokens=4, seed=3, top_k=9, top_p=0.9, stop=("龘",), ablate=("mlp:0",))
+    cooler = model.fork(trace, 1, temperature=0.1, top_k=None).trace().header
+    assert cooler.sampling == replace(trace.header.sampling, temperature=0.1, top_k=None)
+    assert (cooler.seed, cooler.stop, cooler.ablate, cooler.max_new_tokens) == (3, ("龘",), ("mlp:0",), 15)
+    given: dict[str, Any] = {"seed": 0, "sampling": Sampling(0.5), "stop": (), "ablate": (), "capture": ("lens",)}
+    other = whole(model.fork(trace, 1, max_new_tokens=2, **given)).header
+    assert (other.seed, other.sampling, other.stop, other.ablate) == (0, Sampling(0.5), (), ())
+    assert other.capture == ("lens",) and other.max_new_tokens == 2
+
+
+def test_a_score_is_gone_on_from_with_a_fresh_seed(model: Model) -> None:
+    score = model.score("私猫か。")
+    forks = [whole(model.fork(score, 2, max_new_tokens=3)) for _ in range(4)]
+    assert len({fork.header.seed for fork in forks}) > 1
+    for fork in forks:
+        assert fork.header.kind == "generation" and fork.text.startswith("私猫") and verify(fork).ok
+        assert (fork.header.first_step, fork.header.sampling) == (2, Sampling())
+    assert whole(model.fork(score, 0, seed=9, max_new_tokens=1)).header.seed == 9
+
+
+@pytest.mark.parametrize(
+    ("step", "settings", "key"),
+    [
+        *((step, {}, "fork_step") for step in (-1, 5, 10**400, 1.0, True, "1", None, float("nan"))),
+        *((1, {"token_id": i}, "fork_token") for i in (-1, 277, 10**400, 1.0, True, "1")),
+        (1, {"token_id": 3, "text": "私"}, "fork_twice"),
+        (1, {"text": "\ud800"}, "prompt_surrogate"),
+        (1, {"sampling": Sampling(), "temperature": 1.0}, "sampling_twice"),
+        (1, {"sampling": Sampling(), "top_k": 3}, "sampling_twice"),
+        (1, {"nonsense": 1}, "sampling_key"),
+        (1, {"temperature": -1}, "temperature"),
+        (1, {"seed": -1}, "seed"),
+        (1, {"max_new_tokens": -1}, "max_new_tokens"),
+        (1, {"stop": "。"}, "stop"),
+        (1, {"ablate": ("mlp:2",)}, "ablate_range"),
+    ],
+    ids=lambda v: ascii(v)[:40],
+)
+def test_a_fork_that_makes_no_sense_is_refused_before_the_first_step(
+    model: Model, step: object, settings: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = model.trace("私は", max_new_tokens=4, seed=3)
+    monkeypatch.setattr(NumpyGPT2, "forward", lambda *_: pytest.fail("the model ran"))
+    with pytest.raises(UsageError) as caught:
+        model.fork(trace, step, **settings)  # type: ignore[arg-type]
+    assert caught.value.key == key and caught.value.exit_code == 2
+    assert model.config.vocab_size == 277
+
+
+def test_a_token_beyond_the_tokenizer_cannot_be_forced() -> None:
+    """Padded rows can be drawn; nobody can mean one."""
+    model = toy_model(vocab_size=toy_config().vocab_size + 40, start_id=None)
+    trace = model.trace("私", max_new_tokens=2, seed=0)
+    with pytest.raises(UsageError, match="0 to 276, got 277"):
+        model.fork(trace, 1, token_id=277)
+
+
+def test_another_model_cannot_go_on(model: Model) -> None:
+    trace = model.trace("私は", max_new_tokens=4, seed=3)
+    made = trace.header.model
+    for other in (replace(made, weights_sha256="1" * 64), replace(made, tokenizer_sha256="1" * 64)):
+        with pytest.raises(CapabilityError, match="made by a b") as caught:
+            model.fork(replace(trace, header=replace(trace.header, model=replace(other, ref="a b"))), 1)
+        assert caught.value.key == "fork_other_model" and caught.value.exit_code == 4 and "toy" in str(caught.value)
+    wider = Vocabulary(model.tokenizer.token_bytes, 300, frozenset())  # whose ids the model need not have
+    with pytest.raises(CapabilityError):
+        model.fork(replace(trace, vocabulary=wider), 1)
+
+
+def test_a_made_up_record_without_a_prompt_of_its_own(model: Model) -> None:
+    trace = model.trace("私は", max_new_tokens=4, seed=3)
+    steps = len(trace.columns.prompt_ids)
+    made_up = replace(trace, header=replace(trace.header, first_step=steps, ablate=("mlp:0=mean",)))
+    assert whole(model.fork(made_up, 0, max_new_tokens=1)).header.first_step == steps
+    nothing = replace(trace, columns=replace(trace.columns, prompt_ids=trace.columns.prompt_ids[:0]))
+    assert whole(model.fork(nothing, 0, max_new_tokens=1)).columns.prompt_ids.tolist() == [0]
+
+
+def test_a_stop_text_may_begin_in_the_steps_before_and_does_not_stop_twice() -> None:
+    model = toy_model(start_id=None)
+    runs = (model.trace("私猫", max_new_tokens=8, seed=seed) for seed in range(1000))
+    said = ((trace, trace.text_of(4, 7)) for trace in runs)  # of steps 2, 3 and 4
+    trace, text = next((t, s) for t, s in said if len(s) == 3 and "‹" not in t.text and t.text.count(s) == 1)
+    for step, length in ((2, 3), (3, 2), (4, 1), (5, 3)):
+        fork = whole(model.fork(trace, step, stop=(text,), max_new_tokens=3))
+        assert (len(fork), fork.header.end) == (length, "stop" if step < 5 else "length")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyte
 import pytest
-from golden import HOSTILE, golden_score, golden_trace, large_generation
+from golden import HOSTILE, golden_inside, golden_score, golden_trace, large_generation
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -371,6 +371,17 @@ def test_a_narrow_interval_has_the_digits_it_needs() -> None:
         u, low, high = (float(number) for number in re.findall(r"\d\.\d{4,}", said.replace(step.chosen.text, "")))
         assert low <= u <= high and low < high
         assert abs(high - low - step.chosen.p) <= 0.05 * step.chosen.p or high - low >= 0.0009 or step.chosen.rank > 256
+
+
+def test_a_record_that_goes_on_says_so_and_counts_its_own_steps() -> None:
+    """Three tokens in front, two of them steps already taken: its first step is number 1 all the same."""
+    trace = golden_inside(2, (), (9, 2, 3), first_step=2)
+    for lang, said in (("en", "goes on behind 2 tokens of another record"), ("ja", "別の記録の 2 トークンの後")):
+        lines = whole(trace, Look(lang, 80)).splitlines()
+        assert said in lines[1] and sum(said in line for line in lines) == 1
+    steps = [line for line in whole(trace, EN).splitlines() if line.startswith("--- ")]
+    assert steps == ["--- Step 1 ---", "--- Step 2 ---"]
+    assert "another record" not in whole(golden_inside(2, (), (9, 2, 3)), EN)
 
 
 def test_greedy_says_that_the_draw_decides_nothing() -> None:

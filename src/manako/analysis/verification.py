@@ -8,7 +8,7 @@ logits that stand there, within the same limit.
 Letters as in captures.py; V logits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,12 +49,13 @@ def verify(trace: Trace) -> Verification:
 
     A score has no draws: its tokens' probabilities are derived again instead. The recorded `u` must also be the one
     that seed and step give. Stops at the first step that differs. Captured columns are checked whole: rows of attention
-    sum to 1, the last layer of the lens is the logits, contributions sum to a logit.
+    sum to 1 (rounded ones within what the export says), the last layer of the lens is the logits, contributions sum to
+    a logit.
     """
     columns, done, skipped, worst, checks = trace.columns, 0, 0, 0.0, check_inside(trace)
     for i in range(len(trace)):
         recorded, u = int(columns.token_id[i]), float(columns.u[i])
-        if trace.header.seed is not None and u != uniform(trace.header.seed, i):
+        if trace.header.seed is not None and u != uniform(trace.header.seed, trace.header.first_step + i):
             return Verification(len(trace), done, skipped, (i, recorded, -1), worst, checks)
         if trace.exact:
             d = derive(trace, i)
@@ -108,7 +109,8 @@ def check_inside(trace: Trace) -> tuple[SelfCheck, ...]:
     found: list[SelfCheck] = []
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers that somebody made up
         if "attention" in trace.header.capture:
-            found.append(_check("attention_rows_sum_to_1", _attention_error(trace), trace))
+            check = _check("attention_rows_sum_to_1", _attention_error(trace), trace)
+            found.append(replace(check, limit=check.limit + trace.header.rounded.get("attention", 0.0)))
         if "lens" in trace.header.capture:
             found.append(_check("lens_last_equals_logits", _lens_error(trace), trace))
             found.append(SelfCheck("lens_lists_fit", float(_lens_misfits(trace)), 0.0))
@@ -175,13 +177,18 @@ def _lens_misfits(trace: Trace) -> int:
 
 
 def _contribution_error(trace: Trace) -> float:
-    given, worst = trace.contributions, [0.0]
+    given, part, worst = trace.contributions, trace.columns.part, [0.0]
     for i, ids in enumerate(given.id):
         recorded, known = _recorded(trace, i, ids)
         total = given.value[i].sum(axis=0, dtype=np.float64)  # [M]
-        if not known.all() or ids[0] != trace.columns.token_id[i]:
-            return float("inf")  # only what is on record is taken apart, the chosen token first
-        worst.append(np.abs(total - recorded).max())
+        errors: Array = total - recorded
+        if part is not None and part["part_id"].shape[1] < len(ids) - 1:  # fewer candidates than tokens taken apart
+            errors = np.where(known, errors, np.maximum(0, total - part["rest_logit_max"][i]))
+        elif not known.all():
+            return float("inf")  # only what is on record is taken apart
+        if ids[0] != trace.columns.token_id[i]:
+            return float("inf")  # the chosen token first
+        worst.append(np.abs(errors).max())
     return float(np.max(worst))
 
 

@@ -3,13 +3,15 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-import manako
-from manako.analysis.verification import verify
+from manako.analysis.verification import Verification, verify
 from manako.cli import common_options, complain, say, tell
 from manako.cli.output import print_json
+from manako.trace import SelfCheck, Trace
+from manako.tree_file import Tree, open_tree
 
 
 @click.command("verify", help=say("help.verify"))
@@ -17,33 +19,68 @@ from manako.cli.output import print_json
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
 def command(file: Path, as_json: bool) -> int:
-    trace = manako.open(file)
+    tree = open_tree(file)
+    if (trace := tree.only) is None:
+        return verify_tree(tree, as_json)
     found = verify(trace)
-    failed_checks = [check.name for check in trace.header.self_checks if not check.ok]
-    good = found.ok and not failed_checks
+    wrong = problem(trace, found)
     if as_json:
-        keys = ("steps", "rederived", "unverifiable", "failure", "largest_error")
-        checks = [
-            asdict(check) | {"error": check.error if math.isfinite(check.error) else None, "ok": check.ok}
-            for check in found.checks
-        ]
-        shown = {key: getattr(found, key) for key in keys} | {"checks": checks}
-        print_json({"schema": "manako.verification/1", "ok": good} | shown)
-        return 0 if good else 1
+        print_json({"schema": "manako.verification/1"} | document(trace, found))
+        return 0 if wrong is None else 1
+    if found.failure is None:
+        tell(summary(trace, found))
+        if found.unverifiable:
+            tell(say("verify.partial", count=found.unverifiable))
+        for check in found.checks:
+            values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
+            tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+    return 0 if wrong is None else complain(wrong, "E-VERIFY", 1)
+
+
+def verify_tree(tree: Tree, as_json: bool) -> int:
+    """A line for each branch: what holds on stdout, what does not on stderr."""
+    found = [(branch, verify(branch.trace)) for branch in tree.branches]
+    wrong = {branch.id: problem(branch.trace, each) for branch, each in found}
+    code = 1 if any(wrong.values()) else 0
+    if as_json:
+        branches = [{"id": branch.id} | document(branch.trace, each) for branch, each in found]
+        print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
+        return code
+    for branch, each in found:
+        said = wrong[branch.id]
+        line = say("verify.branch", id=branch.id, found=summary(branch.trace, each) if said is None else said)
+        if said is None:
+            tell(line)
+        else:
+            complain(line, "E-VERIFY", 1)
+    return code
+
+
+def problem(trace: Trace, found: Verification) -> str | None:
+    """The first thing that does not hold, in a sentence."""
     if found.failure is not None:
         index, recorded, again = found.failure
         key = "verify.numbers" if again in (recorded, -1) else "verify.failed"
-        return complain(say(key, step=index + 1, recorded=recorded, again=again), "E-VERIFY", 1)
-    values = {"steps": found.steps, "rederived": found.rederived, "error": f"{found.largest_error:.1e}"}
-    key = "verify.score" if trace.header.kind == "score" else "verify.ok"
-    tell(say(key, **values))
-    if found.unverifiable:
-        tell(say("verify.partial", count=found.unverifiable))
-    for check in found.checks:
-        values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
-        tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+        return say(key, step=index + 1, recorded=recorded, again=again)
     if wrong := [say(f"check.{check.name}") for check in found.checks if not check.ok]:
-        return complain(say("verify.inside", names=", ".join(wrong)), "E-VERIFY", 1)
-    if failed_checks:
-        return complain(say("verify.checks", names=", ".join(failed_checks)), "E-VERIFY", 1)
-    return 0
+        return say("verify.inside", names=", ".join(wrong))
+    if failed := [check.name for check in trace.header.self_checks if not check.ok]:
+        return say("verify.checks", names=", ".join(failed))
+    return None
+
+
+def summary(trace: Trace, found: Verification) -> str:
+    """How many tokens were drawn again."""
+    key = "verify.score" if trace.header.kind == "score" else "verify.ok"
+    return say(key, steps=found.steps, rederived=found.rederived, error=f"{found.largest_error:.1e}")
+
+
+def document(trace: Trace, found: Verification) -> dict[str, Any]:
+    """What was found, for a program."""
+    keys = ("steps", "rederived", "unverifiable", "failure", "largest_error")
+    shown = {key: getattr(found, key) for key in keys}
+    return {"ok": problem(trace, found) is None} | shown | {"checks": [_check(check) for check in found.checks]}
+
+
+def _check(check: SelfCheck) -> dict[str, Any]:
+    return asdict(check) | {"error": check.error if math.isfinite(check.error) else None, "ok": check.ok}

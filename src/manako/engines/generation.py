@@ -24,11 +24,11 @@ from manako.trace import (
     PART_COLUMNS,
     Columns,
     Header,
-    Listed,
     SelfCheck,
     Step,
     Trace,
     Vocabulary,
+    part_of,
     step_of,
 )
 
@@ -107,7 +107,7 @@ class Recorder:
         if "logits" in self.columns:
             values["logits"] = d.logits
         else:
-            values |= _part_of(d, token_id)
+            values |= part_of(d, token_id, PART)
         for name, value in values.items():
             self.columns[name][self.length] = value
         self.length += 1
@@ -118,28 +118,6 @@ class Recorder:
         made = {name: a[: self.length] for name, a in self.columns.items()}
         part = {name: made.pop(name) for name in PART_COLUMNS if name in made} or None
         return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured={}, **made)
-
-
-def _part_of(d: Distribution, token_id: int) -> dict[str, Any]:
-    listed = Listed.of(d, PART)
-    top = d.logits.max()
-    outside = np.ones(len(d.logits), dtype=bool)
-    outside[listed.id] = False
-    return {
-        "part_id": listed.id,
-        "part_logit": listed.logit,
-        "part_p": listed.p,
-        "part_p_model": listed.p_model,
-        "part_cut_by": listed.cut_by,
-        "logsumexp": top + np.log(np.exp(d.logits - top).sum()),
-        "rest_p": listed.rest.p,
-        "rest_p_model": listed.rest.p_model,
-        "rest_logit_max": d.logits[outside].max(),
-        "entropy": listed.entropy,
-        "stage_kept": [s.kept for s in d.stages],
-        "stage_removed_mass": [s.removed_mass for s in d.stages],
-        "chosen_logit": d.logits[token_id],
-    }
 
 
 class Generation:
@@ -161,7 +139,8 @@ class Generation:
         more = captures.step_bytes(len(prompt_ids) + count) if captures else 0
         self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
         self._last: Distribution | None = None
-        self._tail = b""  # the last bytes that were made, as many as a stop text could begin in
+        taken = prompt_ids[len(prompt_ids) - header.first_step :]
+        self._tail = vocabulary.join(taken)  # the last bytes that were made, as many as a stop text could begin in
         self._end: Literal["length", "stop", "document_end"] | None = None
 
     def __iter__(self) -> Iterator[Step]:
@@ -188,7 +167,7 @@ class Generation:
                 raise
             layer = self._session.first_bad_layer(self._ids)
             raise ManakoError("logits_not_finite_at", step=index + 1, layer=layer) from None
-        u = uniform(seed, index)
+        u = uniform(seed, self._header.first_step + index)
         token_id = draw(d, u).token_id
         if self._captures and kept is not None:
             if not index:
@@ -239,11 +218,14 @@ class Generation:
         return Trace(header, self._recorder.finish(self._prompt_ids), self._vocabulary)
 
     def _stopped(self, token_id: int) -> bool:
-        """Whether this token completed a stop text, which may have begun in tokens before it."""
-        stops = [s.encode() for s in self._header.stop]
+        """Whether this token completed a stop text, which may have begun in tokens before it.
+
+        One that was complete before is passed over: a run may go on behind it.
+        """
+        stops, before = [s.encode() for s in self._header.stop], len(self._tail)
         made = self._tail + self._vocabulary.join([token_id])
         self._tail = made[-max(map(len, stops)) :]
-        return any(stop in made for stop in stops)
+        return any(stop in made[max(0, before + 1 - len(stop)) :] for stop in stops)
 
 
 def _available_memory() -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from manako.errors import CapabilityError, LoadError, UsageError
 from manako.llama_config import LlamaConfig
 from manako.sampling import Sampling, check_seed
 from manako.tokenizer import Tokenizer
-from manako.trace import Header, ModelInfo, Trace, Vocabulary
+from manako.trace import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
 
 DEMO = Path(__file__).parent.parent / "models" / "demo"
 KINDS_TO_COME = ("openai:",)
@@ -146,11 +146,95 @@ class Model:
         it added over the prompt takes its place.
         Raises UsageError before anything is computed, CapabilityError for what this model cannot give.
         """
-        wanted, ablations = check_captures(capture), [Ablation.parse(text) for text in ablate]
         if sampling is None:
             sampling = Sampling(temperature=temperature, **known_stages(stages))
         elif stages:
             raise UsageError("sampling_twice", got=", ".join(stages))
+        ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
+        return self._generation(ids, prompt, 0, sampling, seed, max_new_tokens, stop, capture=capture, ablate=ablate)
+
+    def fork(
+        self,
+        trace: Trace,
+        step: int,
+        *,
+        text: str = "",
+        token_id: int | None = None,
+        max_new_tokens: int = 15,
+        seed: int | None = None,
+        sampling: Sampling | None = None,
+        temperature: float | None = None,
+        stop: Sequence[str] | None = None,
+        capture: Sequence[str] | None = None,
+        ablate: Sequence[str] | None = None,
+        **stages: Any,
+    ) -> Generation:
+        """Go on from a record that this model made, behind its first `step` steps: 0 goes on from its prompt.
+
+        text: put next, cut into tokens by itself. token_id: that token is put next instead.
+        Settings as for `generate`; those left out, `max_new_tokens` aside, are the record's own. A score has no seed: a
+        fresh one. temperature and `stages` change single settings of the record's sampling, `sampling` all of them.
+        Step i has the luck of step `step` + i of the record, forced tokens counted: with nothing changed, the same
+        tokens are drawn again. What "=mean" puts in a part's place is taken over the text's own prompt.
+        Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
+
+        >>> import manako
+        >>> model = manako.load("demo")
+        >>> trace = model.trace("私は", max_new_tokens=4, seed=1)
+        >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
+        True
+        """
+        before, made = trace.header, trace.header.model
+        same = (made.weights_sha256, made.tokenizer_sha256) == (self.info.weights_sha256, self.info.tokenizer_sha256)
+        if not same or trace.vocabulary.size != self.config.vocab_size:
+            raise CapabilityError("fork_other_model", made=made.ref, ref=self.ref)
+        if not _is_whole(step) or not 0 <= step <= len(trace):
+            raise UsageError("fork_step", got=step, steps=len(trace))
+        forced = self._forced(text, token_id)
+        changes = known_stages(stages) | ({} if temperature is None else {"temperature": temperature})
+        if sampling is None:
+            sampling = replace(before.sampling, **changes)
+        elif changes:
+            raise UsageError("sampling_twice", got=", ".join(changes))
+        ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
+        return self._generation(
+            ids,
+            bytes_to_text(self._vocabulary.join(ids)),
+            before.first_step + int(step) + len(forced),
+            sampling,
+            before.seed if seed is None else seed,
+            max_new_tokens,
+            before.stop if stop is None else stop,
+            capture=before.capture if capture is None else capture,
+            ablate=before.ablate if ablate is None else ablate,
+        )
+
+    def _forced(self, text: str, token_id: int | None) -> list[int]:
+        """The ids that somebody puts next: those of a text, or one."""
+        if token_id is None:
+            return self.tokenizer.encode(text)
+        if text:
+            raise UsageError("fork_twice")
+        size = min(len(self.tokenizer.token_bytes), self.config.vocab_size)
+        if not _is_whole(token_id) or not 0 <= token_id < size:
+            raise UsageError("fork_token", got=token_id, last=size - 1)
+        return [int(token_id)]
+
+    def _generation(
+        self,
+        ids: list[int],
+        prompt: str,
+        first_step: int,
+        sampling: Sampling,
+        seed: int | None,
+        max_new_tokens: int,
+        stop: Sequence[str],
+        *,
+        capture: Sequence[str],
+        ablate: Sequence[str],
+    ) -> Generation:
+        """A run behind `ids`, whose last `first_step` ones are steps already taken."""
+        wanted, ablations = check_captures(capture), [Ablation.parse(part) for part in ablate]
         header = Header(
             kind="generation",
             model=self._info(wanted),
@@ -164,9 +248,10 @@ class Model:
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
             ablate=tuple(map(str, ablations)),
+            first_step=first_step,
         )
-        ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
-        engine = ablated(self.engine, ablations, ids) if ablations else self.engine
+        own = ids[: len(ids) - first_step] or ids  # a made-up record may call all of its prompt steps
+        engine = ablated(self.engine, ablations, own) if ablations else self.engine
         captures = CaptureRecorder(engine, wanted) if wanted else None
         return Generation(_Session(engine), header, ids, self._vocabulary, self.config.end_ids, captures)
 
@@ -279,9 +364,13 @@ def numpy_engine(source: Any) -> NumpyGPT2 | NumpyLlama:
 
 def check_count(max_new_tokens: object) -> int:
     """A number of tokens to draw: a whole number of at least 0. Raises UsageError."""
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, numbers.Integral) or max_new_tokens < 0:
+    if not _is_whole(max_new_tokens) or max_new_tokens < 0:
         raise UsageError("max_new_tokens", got=max_new_tokens)
     return int(max_new_tokens)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def check_stop(stop: Sequence[str]) -> tuple[str, ...]:

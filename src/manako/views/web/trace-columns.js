@@ -16,6 +16,7 @@ import { activeStages } from "./sampling.js";
 const SHARE = 1 + 1e-9; // a sum of probabilities may round above 1
 const WEIGHT = Math.fround(1 + 1e-5); // so may a row of attention; NumPy compares it as float32
 const FLOAT32_MAX = 2 ** 128 - 2 ** 104;
+const PART = 256; // candidates that are kept of a step at most, where whole rows are not
 /** @type {Record<string, [dtype: string, dimensions: number]>} */
 const PART_COLUMNS = {
     part_id: ["int32", 2],
@@ -61,6 +62,7 @@ export function checkColumns(header, columns, size) {
     if (header.capture.includes("lens")) checkLens(columns);
     checkVocabulary(columns);
     if (header.max_new_tokens < lengthOf(columns, "token_id")) throw damaged("max_new_tokens");
+    if (header.first_step > lengthOf(columns, "prompt_ids")) throw damaged("first_step");
 }
 
 /**
@@ -188,7 +190,7 @@ function checkPart(header, columns, size) {
     checkRange(columns, "entropy", 0, Math.log2(size) + 1e-9);
     checkRange(columns, "stage_kept", 1, size);
     const [ids, width] = [dataOf(columns, "part_id"), sideOf(columns, "part_id", 1)];
-    if (width < 1 || width > size) throw damaged("part_id"); // more candidates than tokens
+    if (width < 1 || width > Math.min(size, PART)) throw damaged("part_id"); // more candidates than can be
     for (let row = 0; row < ids.length; row += width) {
         if (new Set(ids.subarray(row, row + width)).size < width) throw damaged("part_id"); // an id occurs twice
     }

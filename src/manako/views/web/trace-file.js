@@ -9,7 +9,7 @@
 
 import { StrictJsonError, parseJson, pythonJson } from "./strict-json.js";
 import { TraceError, damaged, isMap, readSafetensors } from "./safetensors.js";
-import { OLDER_TRACE_SCHEMA, TRACE_SCHEMA, readHeader } from "./trace-header.js";
+import { TRACE_SCHEMA, TRACE_SCHEMAS, readHeader } from "./trace-header.js";
 import { checkColumns, columnOf } from "./trace-columns.js";
 
 /** @typedef {import("./safetensors.js").Column} Column */
@@ -318,7 +318,7 @@ export function readTrace(bytes) {
     if (text === undefined) throw new TraceError("not_a_trace");
     const meta = readMeta(text);
     const schema = meta.get("schema");
-    if (schema !== TRACE_SCHEMA && schema !== OLDER_TRACE_SCHEMA) {
+    if (!TRACE_SCHEMAS.has(schema)) {
         if (typeof schema !== "string" || !schema.startsWith(`${TRACE_KEY}/`)) throw damaged("schema");
         throw new TraceError("trace_newer", { found: schema, known: TRACE_SCHEMA });
     }
@@ -351,10 +351,11 @@ export async function verifyDigests(trace) {
 }
 
 /**
+ * A header's text as an object. Throws TraceError.
  * @param {string} text
  * @returns {Map<string, any>}
  */
-function readMeta(text) {
+export function readMeta(text) {
     try {
         const meta = parseJson(text);
         if (isMap(meta)) return meta;
@@ -366,7 +367,7 @@ function readMeta(text) {
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<string>} lower-case hex */
-async function sha256(bytes) {
+export async function sha256(bytes) {
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
     return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

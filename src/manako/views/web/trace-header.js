@@ -30,6 +30,8 @@ import { STAGES, samplingFault } from "./sampling.js";
  * @property {string[]} capture
  * @property {string[]} parts
  * @property {string[]} ablate
+ * @property {number} first_step tokens at the end of the prompt that count as steps already taken
+ * @property {Record<string, number>} rounded captured column -> largest relative error that a compact export put on it
  */
 /**
  * @typedef {object} ModelInfo
@@ -48,8 +50,18 @@ import { STAGES, samplingFault } from "./sampling.js";
  */
 /** @typedef {Map<string, any>} Values */
 
-export const TRACE_SCHEMA = "manako.trace/2";
-export const OLDER_TRACE_SCHEMA = "manako.trace/1"; // the same without captures and ablations
+export const TRACE_SCHEMA = "manako.trace/3";
+/** @type {[string, any][]} */
+const SINCE_3 = [
+    ["first_step", 0n],
+    ["rounded", new Map()],
+];
+/** @type {Map<any, [string, any][]>} schema -> the fields that it lacks, as they are read */
+export const TRACE_SCHEMAS = new Map([
+    [TRACE_SCHEMA, []],
+    ["manako.trace/2", SINCE_3],
+    ["manako.trace/1", [["capture", []], ["parts", []], ["ablate", []], ...SINCE_3]],
+]);
 const CAPTURES = ["attention", "lens", "contributions", "residual"];
 /** @type {Record<string, string[]>} */
 const ENDS = { generation: ["length", "stop", "document_end", "interrupted"], score: ["text"] };
@@ -78,6 +90,8 @@ const HEADER_KEYS = [
     "capture",
     "parts",
     "ablate",
+    "first_step",
+    "rounded",
     "schema",
     "vocab_size",
     "columns_sha256",
@@ -91,8 +105,10 @@ const HEADER_KEYS = [
  */
 export function readHeader(given) {
     const meta = new Map(given);
-    const isOlder = meta.get("schema") === OLDER_TRACE_SCHEMA;
-    for (const name of isOlder ? ["capture", "parts", "ablate"] : []) meta.set(name, []);
+    for (const [name, value] of TRACE_SCHEMAS.get(meta.get("schema")) ?? []) {
+        if (meta.has(name)) throw damaged("header");
+        meta.set(name, value);
+    }
     checkKeys(meta, HEADER_KEYS, "header");
     const vocabSize = wholeOf(meta, "vocab_size", 1n, 2n ** 31n - 1n);
     const kind = textOf(meta, "kind");
@@ -108,6 +124,11 @@ export function readHeader(given) {
     const parts = textsOf(meta, "parts");
     if (new Set(parts).size !== parts.length || parts.length > 0 !== capture.includes("contributions")) {
         throw damaged("parts");
+    }
+    const rounded = objectOf(meta, "rounded");
+    for (const [name, error] of rounded) {
+        const isError = typeof error === "number" && error > 0 && error < 1;
+        if (name !== "attention" || !capture.includes(name) || !isError) throw damaged("rounded");
     }
     const specialIds = listOf(meta, "special_ids");
     if (!specialIds.every((id) => typeof id === "bigint" && id >= 0n && id < vocabSize)) throw damaged("special_ids");
@@ -126,6 +147,8 @@ export function readHeader(given) {
         capture,
         parts,
         ablate: textsOf(meta, "ablate"),
+        first_step: wholeOf(meta, "first_step", 0n, kind === "score" ? 0n : undefined),
+        rounded: plainJson(rounded),
     });
     return { header, vocabSize };
 }

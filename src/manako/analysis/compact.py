@@ -1,0 +1,87 @@
+"""A smaller copy of a record, for a page that is passed on: what takes most of the room is shortened, and says so.
+
+Special here: what stays is as true as before. Candidates that are kept have their exact numbers and the others their
+exact sum, so only settings other than the recorded ones become approximate. Attention is rounded as bfloat16 rounds,
+the header says by how much at most, and the self-checks are measured again on the rounded numbers.
+
+Letters: S steps, K candidates on record, V logits.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.analysis.verification import check_inside
+from manako.captures import CAPTURE_COLUMNS
+from manako.trace import PART_COLUMNS, Columns, SelfCheck, Trace, derive, part_of
+
+KEPT = 128  # candidates of a step: 200 steps of them take 0.7 MB in a page, and 256 would take 1.3 MB
+ROUNDING = 2.0**-8  # half a unit in the last of bfloat16's 8 binary digits
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def compact(trace: Trace) -> Trace:
+    """The record with the KEPT first candidates of each step, attention in 16 bits, and no residual stream.
+
+    Attention is off by at most ROUNDING of itself, which `header.rounded` says. Rows of no more than KEPT tokens stay
+    whole; all other columns stay as they were. `verify` finds in it what it found in the record.
+    """
+    header = replace(trace.header, capture=tuple(name for name in trace.header.capture if name != "residual"))
+    captured = {name: trace.columns.captured[name] for each in header.capture for name in CAPTURE_COLUMNS[each]}
+    if "attention" in header.capture and not header.rounded:  # rounded twice, it would be off by more
+        captured["attention"] = rounded(captured["attention"])
+        header = replace(header, rounded={"attention": ROUNDING})
+    made = replace(trace, header=header, columns=replace(_fewer(trace), captured=captured))
+    now = {check.name: check for check in check_inside(made)}
+    checks = tuple(_again(check, now.get(check.name)) for check in header.self_checks)
+    return replace(made, header=replace(header, self_checks=checks))
+
+
+def rounded(shares: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Numbers of at least 0 with the lower half of their bits cleared, to the nearest, and to the even one of two.
+
+    Those below the smallest normal number stay as they are: they have fewer digits, and would be off by more.
+
+    >>> rounded(np.array([0.3, 1.0, 1.00390625], np.float32)).tolist()
+    [0.30078125, 1.0, 1.0]
+    """
+    bits = shares.view(np.uint32)
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return np.where(shares < np.finfo(np.float32).tiny, shares, nearest.view(np.float32))
+
+
+def _again(check: SelfCheck, now: SelfCheck | None) -> SelfCheck:
+    """A check of the run as it stands after the rounding; one that had failed stays as it was."""
+    if now is None or not check.ok:
+        return check
+    return replace(now, error=float(np.max([check.error, now.error])))
+
+
+def _fewer(trace: Trace) -> Columns:
+    """The columns with parts of no more than KEPT candidates."""
+    columns, part = trace.columns, trace.columns.part
+    if part is None and trace.vocabulary.size <= KEPT or part is not None and part["part_id"].shape[1] <= KEPT:
+        return columns
+    return replace(columns, logits=None, part=_parts_of_rows(trace) if part is None else _shorter(dict(part)))
+
+
+def _parts_of_rows(trace: Trace) -> Arrays:
+    steps, stages = len(trace), len(trace.header.sampling.active)
+    made: Arrays = {}
+    for name, (dtype, dimensions) in PART_COLUMNS.items():
+        made[name] = np.empty((steps, stages if name.startswith("stage_") else KEPT)[:dimensions], dtype)
+    for i in range(steps):
+        for name, value in part_of(derive(trace, i), int(trace.columns.token_id[i]), KEPT).items():
+            made[name][i] = value
+    return made
+
+
+def _shorter(part: Arrays) -> Arrays:
+    """Parts whose candidates behind the first KEPT have joined the rest."""
+    for name, rest in (("part_p", "rest_p"), ("part_p_model", "rest_p_model")):
+        part[rest] = part[rest] + part[name][:, KEPT:].sum(axis=1)
+    part["rest_logit_max"] = np.maximum(part["rest_logit_max"], part["part_logit"][:, KEPT:].max(axis=1))
+    return part | {name: part[name][:, :KEPT] for name in PART_COLUMNS if name.startswith("part_")}

@@ -1,0 +1,87 @@
+"""`manako verify` on a tree: a line for each branch, and the exit code of the worst. For a trace see test_view.py."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from commands import Run
+from trees import toy_tree
+
+from manako.trace import SelfCheck
+from manako.tree_file import Tree, tree_bytes
+
+
+def with_wrong(*wrong: str) -> Tree:
+    """The tree with a recorded probability halved in some branches."""
+    branches = list(toy_tree().branches)
+    for n, branch in enumerate(branches):
+        if branch.id in wrong:
+            columns = replace(branch.trace.columns, p=branch.trace.columns.p / 2)
+            branches[n] = replace(branch, trace=replace(branch.trace, columns=columns))
+    return Tree(tuple(branches), "1")
+
+
+def saved_tree(folder: Path, tree: Tree) -> Path:
+    path = folder / "tree.manako"
+    path.write_bytes(tree_bytes(tree))
+    return path
+
+
+def test_every_branch_is_verified(run: Run, tmp_path: Path) -> None:
+    found = run("verify", saved_tree(tmp_path, toy_tree()))
+    assert (found.code, found.err) == (0, "")
+    starts = [line.partition(" from the record")[0] for line in found.out.splitlines()]
+    assert starts == [
+        "branch 1: 5 of 5 tokens drawn again",
+        "branch 2: 3 of 3 tokens drawn again",
+        "branch 3: 2 of 2 tokens drawn again",
+        "branch 2-1: 2 of 2 tokens drawn again",
+        "branch b: 1 of 1 tokens drawn again",
+    ]
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_branch_that_does_not_hold_is_named_and_the_others_are_told(run: Run, tmp_path: Path, lang: str) -> None:
+    found = run("verify", saved_tree(tmp_path, with_wrong("2", "b")), "--lang", lang)
+    word = {"en": "branch", "ja": "枝"}[lang]
+    assert found.code == 1
+    assert [line.split(":")[0] for line in found.out.splitlines()] == [f"{word} {id}" for id in ("1", "3", "2-1")]
+    errors = found.err.splitlines()
+    assert len(errors) == 2 and all(line.endswith("[E-VERIFY]") for line in errors)
+    assert errors[0].startswith(f"manako: {word} 2: ") and errors[1].startswith(f"manako: {word} b: ")
+
+
+def test_a_failed_self_check_of_a_branch_counts(run: Run, tmp_path: Path) -> None:
+    first, *others = toy_tree().branches
+    header = replace(first.trace.header, self_checks=(SelfCheck("some_new_check\x1b[2J", 2.0, 1.0),))
+    tree = Tree((replace(first, trace=replace(first.trace, header=header)), *others), "1")
+    found = run("verify", saved_tree(tmp_path, tree))
+    assert found.code == 1 and "branch 1: " in found.err and "some_new_check\\x1b[2J" in found.err
+
+
+def test_a_program_reads_each_branch(run: Run, tmp_path: Path) -> None:
+    found = run("verify", "--json", saved_tree(tmp_path, with_wrong("3")))
+    document = json.loads(found.out)
+    assert (found.code, document["schema"], document["ok"]) == (1, "manako.tree_verification/1", False)
+    assert [(b["id"], b["ok"], b["steps"]) for b in document["branches"]] == [
+        ("1", True, 5),
+        ("2", True, 3),
+        ("3", False, 2),
+        ("2-1", True, 2),
+        ("b", True, 1),
+    ]
+    good = run("verify", "--json", saved_tree(tmp_path, toy_tree()))
+    assert good.code == 0 and json.loads(good.out)["ok"]
+
+
+def test_a_tree_of_one_branch_is_told_as_a_trace(run: Run, tmp_path: Path) -> None:
+    path = saved_tree(tmp_path, Tree(toy_tree().branches[:1], "1"))
+    assert run("verify", path).out.startswith("5 of 5 tokens drawn again")
+    assert json.loads(run("verify", "--json", path).out)["schema"] == "manako.verification/1"
+
+
+def test_other_commands_say_where_a_tree_opens(run: Run, tmp_path: Path) -> None:
+    found = run("view", saved_tree(tmp_path, toy_tree()))
+    assert found.code == 3 and found.out == ""
+    assert "tree.manako is a tree of 5 branches" in found.err and found.err.endswith(" [E-TREE-NOT-TRACE]\n")
