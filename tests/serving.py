@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from golden import LOGITS, PROMPT_IDS, FakeSession, golden_header, golden_vocabulary
+from golden import LOGITS, MODEL, PROMPT_IDS, FakeSession, golden_header, golden_vocabulary
 
 from manako.cli.serve import listen
 from manako.engines.generation import Generation
@@ -71,11 +72,14 @@ class Serving:
 
 
 @contextmanager
-def serving(generate: Callable[..., Generation], lang: str = "en") -> Iterator[Serving]:
-    """A server on any free port for as long as the block lasts."""
+def serving(model: Any = None, lang: str = "en") -> Iterator[Serving]:
+    """A server on any free port for as long as the block lasts.
+
+    model: one that is loaded, or only what it generates with; without one it is still loading.
+    """
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        runs = Runs(generate)
+        runs = runs_with(model)
         server = Server(Guard(Site(runs, lang), "127.0.0.1", port, TOKEN), runs)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -84,11 +88,20 @@ def serving(generate: Callable[..., Generation], lang: str = "en") -> Iterator[S
             yield Serving(runs, port, server)
         finally:
             server.should_exit = True
-            runs.close()  # before the server waits for them
             thread.join(30)
             runs._threads.shutdown(cancel_futures=True)
             runs._starting.shutdown()
             assert not thread.is_alive()
+
+
+def runs_with(model: Any) -> Runs:
+    """No runs yet, of a model as for `serving`."""
+    runs = Runs("golden" if callable(model) else getattr(model, "ref", "slow"))
+    if callable(model):
+        model = SimpleNamespace(generate=model, info=MODEL, config=SimpleNamespace(vocab_size=12), captures=())
+    if model is not None:
+        runs.model.set_result(model)
+    return runs
 
 
 class Gated(FakeSession):
@@ -124,7 +137,7 @@ def events(text: bytes) -> list[tuple[int, str, Any]]:
     """(id, name, data) of each event; comments left out."""
     found = []
     for block in text.decode().split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line and line[0] != ":")
         if fields:
             found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
     return found

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,21 +18,31 @@ import pytest
 from commands import MANAKO, Run, environment
 from serving import Gated, events, serving, until
 
+import manako
 from manako import messages
 from manako.cli import serve
 from manako.cli.serve import browser, listen
+from manako.engines.generation import Generation
+from manako.engines.model import load
 from manako.errors import ManakoError
+from manako.trace import SCHEMA
+from manako.trace_file import to_bytes
+from manako.tree_file import Branch, Tree, open_tree, tree_bytes
+from manako.views.live import Runs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 URL = re.compile(r"http://(\S+):(\d+)/#token=([\w-]{43})\n")
 
 
 @contextmanager
-def command(*words: str, **changes: str) -> Iterator[tuple[subprocess.Popen[str], str, int, str]]:
+def command(
+    *words: str, program: Sequence[str] = MANAKO, **changes: str
+) -> Iterator[tuple[subprocess.Popen[str], str, int, str]]:
     """`manako serve` in a process of its own; (process, host, port, token) once it has told them."""
     process = subprocess.Popen(
-        [*MANAKO, "serve", "--lang", "en", *words],
+        [*program, "serve", "--lang", "en", *words],
         env=environment(**changes),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -189,10 +199,121 @@ def test_another_host_warns_and_keeps_the_token() -> None:
         assert messages.text("notice.exposed", "en", host="0.0.0.0") in process.stderr.read()
 
 
-@pytest.mark.parametrize(("words", "code"), [(["no.manako"], 3), (["-m", "no-such-model"], 3)])
+@pytest.mark.parametrize(("words", "code"), [
+    (["no.manako"], 3),
+    (["-m", "no-such-model"], 3),
+    (["-m", "openai:name@http://127.0.0.1:1/v1"], 4),
+])  # fmt: skip
 def test_what_cannot_be_opened_is_told_before_anything_is_served(run: Run, words: list[str], code: int) -> None:
     result = run("serve", "--port", 0, "--no-browser", *words)
-    assert (result.code, result.out) == (code, "")
+    assert (result.code, result.out) == (code, "") and len(result.err.splitlines()) == 1
+
+
+# --- a model that takes its time -------------------------------------------------------------------------------------
+
+SLOW = """
+import sys
+from manako.cli import main, serve
+from manako.errors import LoadError
+
+def slow(ref):
+    if sys.stdin.readline() == "fail\\n":
+        raise LoadError("ref_unknown", ref=ref)
+    return plain("demo")
+
+plain, serve.load, serve.QUICK_SECONDS = serve.load, slow, 0.01
+main()
+"""
+LOADS_SLOWLY = [sys.executable, "-W", "error", "-c", SLOW]
+ONE = {"prompt": "私は", "settings": {"max_new_tokens": 1}}
+
+
+def test_the_page_is_there_before_the_model() -> None:
+    with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
+        assert json.loads(ask(port, "/api/model", token)[1]) == {"ready": False, "ref": "big"}
+        assert ask(port, "/api/traces/1", token) == (200, serve.EXAMPLE.read_bytes())
+        assert process.stdin
+        print("go", file=process.stdin, flush=True)
+        assert events(ask(port, "/api/generate", token, ONE)[1])[-1][1] == "end"
+        about = json.loads(ask(port, "/api/model", token)[1])
+        assert about["ready"] and about["ref"] == "big" and about["weights_sha256"] == load("demo").info.weights_sha256
+
+
+def test_a_model_that_fails_later_ends_the_server_and_tells_who_waits() -> None:
+    with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        client.request(
+            "POST", "/api/generate", json.dumps(ONE), {"X-Manako-Token": token, "Content-Type": "application/json"}
+        )
+        assert ask(port, "/api/model", token)[0] == 200  # so what was asked before has been read
+        assert process.stdin and process.stderr
+        print("fail", file=process.stdin, flush=True)
+        assert client.getresponse().status == 503
+        client.close()
+        said = messages.text("error.ref_unknown", "en", ref="big")
+        assert process.stderr.read().splitlines() == ["manako: Ctrl-C ends it", f"manako: {said} [E-REF-UNKNOWN]"]
+        assert process.wait() == 3
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_ends_it_while_the_model_loads(sent: signal.Signals, code: int) -> None:
+    with command("--port", "0", "--no-browser", program=LOADS_SLOWLY) as (process, _, port, token):
+        assert ask(port, "/api/model", token)[0] == 200
+        process.send_signal(sent)
+        assert process.wait(30) == code and process.stderr
+        assert len(process.stderr.read().splitlines()) == (2 if code else 1)
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_the_embedded_models(run: Run) -> None:
+    trace = manako.open(serve.EXAMPLE)
+    info, settings = load("demo").info, trace.header
+    assert (settings.model.weights_sha256, settings.model.tokenizer_sha256) == (
+        info.weights_sha256,
+        info.tokenizer_sha256,
+    )
+    assert (settings.prompt, len(trace), settings.sampling.temperature) == ("私は", 15, 0.8)
+    assert settings.capture == ("attention", "lens", "contributions")
+    assert manako.verify(trace).rederived == 15
+    assert SCHEMA.encode() in serve.EXAMPLE.read_bytes()  # or it is older than the program
+    again = load("demo").trace("私は", max_new_tokens=15, temperature=0.8, seed=settings.seed)
+    assert (again.columns.token_id == trace.columns.token_id).all()
+    assert serve.EXAMPLE.stat().st_size < 400_000
+
+
+def test_a_tree_is_served_branch_by_branch(tmp_path: Path, saved: Path) -> None:
+    model = load("demo")
+    root = model.trace("私は", max_new_tokens=4, seed=1)
+    second = finished(model.fork(root, 2, text="猫", max_new_tokens=3))
+    third = finished(model.fork(second, 1, max_new_tokens=2))
+    branches = (Branch("a", None, 0, root), Branch("b", "a", 2, second), Branch("c", "b", 1, third))
+    (tmp_path / "tree.manako").write_bytes(tree_bytes(Tree(branches, "b")))
+    runs = Runs("demo")
+    for name in (saved, tmp_path / "tree.manako"):
+        serve._add(runs, name.name, open_tree(name))
+    found = [(key, kept.title, kept.parent, kept.keep) for key, kept in runs.traces.items()]
+    assert found == [
+        ("1", saved.name, None, 0),
+        ("2", root.text, None, 0),
+        ("3", second.text, "2", 2),
+        ("4", third.text, "3", 1),
+    ]
+    assert runs.traces["3"].data == to_bytes(second)
+
+
+def finished(generation: Generation) -> manako.Trace:
+    """The record of a run, brought to its end."""
+    while generation.advance():
+        pass
+    return generation.trace()
+
+
+def test_without_a_file_the_example_is_shown() -> None:
+    with command("--port", "0", "--no-browser") as (_, _, port, token):
+        (only,) = json.loads(ask(port, "/api/traces", token)[1])["traces"]
+        assert only["title"] == manako.open(serve.EXAMPLE).text
 
 
 def test_the_browser_starts_without_the_token_in_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +354,8 @@ def test_serving_loads_no_torch() -> None:
     code = (
         "import sys; from manako.cli import serve; from manako.views.live import Runs; "
         "from manako.views.server import Guard, Site; import manako; "
-        "Guard(Site(Runs(manako.load('demo').generate), 'en'), '127.0.0.1', 1, 't'); "
+        "runs = Runs('demo'); runs.model.set_result(manako.load('demo')); "
+        "Guard(Site(runs, 'en'), '127.0.0.1', 1, 't'); "
         "print(*sorted({'torch', 'transformers', 'httptools', 'websockets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

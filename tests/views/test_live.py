@@ -1,15 +1,20 @@
-"""Generations that are watched: clients that leave (F33), many (F34), that stop reading (F35), too many (F41)."""
+"""Generations that are watched: clients that leave (F33), many (F34), that stop reading (F35), too many (F41); forks,
+and a model that is not there yet."""
 
 import asyncio
 import http.client
 import json
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from golden import golden_trace
-from serving import TOKEN, Gated, Serving, close, events, free, serving, until
+from serving import TOKEN, Gated, Serving, close, endless, events, free, runs_with, serving, until
+from toy import toy_model
 
 import manako
 from manako.trace_file import to_bytes
@@ -74,6 +79,40 @@ def test_f33_who_leaves_before_their_turn_gives_it_up() -> None:
         for response in first:
             assert response.read().endswith(b"\n\n")
             close(response)
+
+
+@pytest.mark.slow
+def test_f33_two_hundred_who_leave_in_the_middle_leave_nothing_behind() -> None:
+    model = toy_model()
+    with serving(model) as site:
+        site.runs.add("toy", to_bytes(model.trace("私は", max_new_tokens=5, seed=1)))
+        loop = site.server.servers[0].get_loop()
+
+        def behind() -> tuple[int, ...]:
+            return *state(site), len(site.runs.live), len(asyncio.all_tasks(loop))
+
+        def leave(n: int, times: int) -> None:
+            for i in range(times):
+                after = {"after": {"id": "1", "steps": 3}} if i % 2 else {}
+                body = {"prompt": "あ", "settings": {"max_new_tokens": 400 if i % 3 else 3, "capture": ["lens"]}}
+                response = site.open("POST", "/api/generate", body | after)
+                assert response.status == 200
+                response.readline()  # it has begun
+                close(response, reset=bool((n + i) % 2))
+
+        def all_leave(times: int) -> None:
+            threads = [threading.Thread(target=leave, args=(n, times)) for n in range(10)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        all_leave(1)  # when the threads of the pools have begun
+        until(lambda: not site.tasks and not site.server.server_state.connections)
+        before = behind()
+        all_leave(20)
+        until(lambda: all(now <= then for now, then in zip(behind(), before, strict=True)))
+        assert len(site.runs.traces) > 1
 
 
 # --- F34: many clients ------------------------------------------------------------------------------------------------
@@ -216,6 +255,193 @@ def test_f41_beyond_those_that_wait_comes_429(monkeypatch: pytest.MonkeyPatch, w
         close(last)
 
 
+# --- forks ------------------------------------------------------------------------------------------------------------
+
+
+def told_by(site: Serving, body: dict[str, Any]) -> list[tuple[int, str, Any]]:
+    """All events of a generation."""
+    response = site.open("POST", "/api/generate", body)
+    try:
+        return events(response.read())
+    finally:
+        close(response)
+
+
+def listed(site: Serving) -> dict[str, tuple[str | None, int]]:
+    """(parent, keep) of each trace."""
+    return {t["id"]: (t["parent"], t["keep"]) for t in json.loads(site.ask("GET", "/api/traces")[1])["traces"]}
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[tuple[Serving, manako.Trace]]:
+    """A server with one trace of its toy model."""
+    model = toy_model()
+    trace = model.trace("私は", max_new_tokens=8, seed=5, temperature=1.3, top_k=50)
+    with serving(model) as site:
+        site.runs.add("toy", to_bytes(trace))
+        yield site, trace
+
+
+def test_a_fork_is_the_one_of_python_bit_for_bit(forked: tuple[Serving, manako.Trace], tmp_path: Path) -> None:
+    site, trace = forked
+    settings = {"max_new_tokens": 4, "temperature": 0.7, "capture": ["lens"]}
+    told = told_by(site, {"prompt": "猫、", "after": {"id": "1", "steps": 3}, "settings": settings})
+    expected = toy_model().fork(trace, 3, text="猫、", **settings)
+    while expected.advance():
+        pass
+    start, end = told[0][2], told[-1][2]
+    assert start["parent"] == {"id": "1", "keep": 3} and start["first_step"] == 5
+    assert start["sampling"]["top_k"] == 50 and start["seed"] == 5  # the trace's own
+    assert site.ask("GET", f"/api/traces/{end['id']}")[1] == to_bytes(expected.trace())
+    assert listed(site)["1"] == (None, 0) and listed(site)[end["id"]] == ("1", 3)
+    again = told_by(site, {"prompt": "", "after": {"id": end["id"], "steps": 2}, "settings": {"max_new_tokens": 1}})
+    assert listed(site)[again[-1][2]["id"]] == (end["id"], 2)  # of a fork a fork
+    assert again[0][2]["first_step"] == 7
+
+
+def test_a_fork_with_nothing_changed_draws_the_same_again(forked: tuple[Serving, manako.Trace]) -> None:
+    site, trace = forked
+    told = told_by(site, {"prompt": "", "after": {"id": "1", "steps": 2}, "settings": {"max_new_tokens": 6}})
+    assert [data["chosen"]["id"] for _, name, data in told if name == "step"] == trace.columns.token_id[2:].tolist()
+
+
+def test_a_forced_token_comes_next(forked: tuple[Serving, manako.Trace]) -> None:
+    site, _ = forked
+    token = toy_model().tokenizer.encode("犬")[0]
+    told = told_by(site, {"prompt": "", "after": {"id": "1", "steps": 2, "token": token}, "settings": {}})
+    assert told[0][2]["prompt"]["ids"][-1] == token and told[0][2]["first_step"] == 3
+
+
+@pytest.mark.parametrize(("after", "prompt", "status", "code"), [
+    ({"id": "no", "steps": 0}, "", 404, "E-SERVE-UNKNOWN"),
+    ({"id": "1", "steps": 9}, "", 422, "E-FORK-STEP"),
+    ({"id": "1", "steps": -1}, "", 422, "E-FORK-STEP"),
+    ({"id": "1", "steps": 1, "token": 10**6}, "", 422, "E-FORK-TOKEN"),
+    ({"id": "1", "steps": 1, "token": 5}, "a", 422, "E-FORK-TWICE"),
+])  # fmt: skip
+def test_what_cannot_be_gone_on_from_is_told(
+    forked: tuple[Serving, manako.Trace], after: dict[str, Any], prompt: str, status: int, code: str
+) -> None:
+    got, body = forked[0].ask("POST", "/api/generate", {"prompt": prompt, "after": after})
+    assert (got, json.loads(body)["code"]) == (status, code)
+    assert not forked[0].runs.live
+
+
+def test_another_models_trace_is_not_gone_on_from(forked: tuple[Serving, manako.Trace]) -> None:
+    site = forked[0]
+    other = site.runs.add("golden.manako", to_bytes(golden_trace()))
+    got, body = site.ask("POST", "/api/generate", {"prompt": "", "after": {"id": other, "steps": 1}})
+    assert got == 422
+    expected = manako.CapabilityError("fork_other_model", made="golden", ref="toy")
+    assert json.loads(body) == {"code": expected.code, "message": expected.text("en")}
+
+
+def test_too_much_text_in_front_is_not_gone_on_from(
+    forked: tuple[Serving, manako.Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LONGEST_TEXT", 5)
+    site, trace = forked
+    at_most = {"id": "1", "steps": 8}
+    got, body = site.ask("POST", "/api/generate", {"prompt": "", "after": at_most})
+    assert len(trace.text) > 5 and got == 422 and json.loads(body)["code"] == "E-SERVE-TEXT"
+    assert told_by(site, {"prompt": "", "after": {"id": "1", "steps": 0}, "settings": {"max_new_tokens": 1}})
+
+
+def test_a_trace_that_is_forked_again_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    plain = live.trace_of
+    monkeypatch.setattr(live, "trace_of", lambda parts, name: opened.append(name) or plain(parts, name))
+    model = toy_model()
+    with serving(model) as site:
+        site.runs.add("toy", to_bytes(model.trace("私は", max_new_tokens=3, seed=5)))
+        for steps in (0, 1, 2):
+            told_by(site, {"prompt": "", "after": {"id": "1", "steps": steps}, "settings": {"max_new_tokens": 1}})
+    assert opened == ["toy"]
+
+
+def test_children_of_a_forgotten_trace_stay_as_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(toy_model()) as site:
+        first = told_by(site, {"prompt": "私", "settings": {"max_new_tokens": 3, "seed": 1}})[-1][2]["id"]
+        monkeypatch.setattr(live, "KEPT_BYTES", len(site.runs.traces[first].data) * 7 // 2)
+        body = {"prompt": "", "after": {"id": first, "steps": 1}, "settings": {"max_new_tokens": 3}}
+        second, third = (told_by(site, body)[-1][2]["id"] for _ in range(2))
+        assert listed(site) == {first: (None, 0), second: (first, 1), third: (first, 1)}
+        fourth = told_by(site, body)[-1][2]["id"]  # for which its own parent has to go
+        assert listed(site) == {second: (None, 0), third: (None, 0), fourth: (None, 0)}
+
+
+def test_a_trace_that_is_forgotten_before_its_fork_has_ended_is_no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Gated()
+    forking = SimpleNamespace(generate=free, fork=lambda trace, steps, **settings: endless(session))
+    with serving(forking) as site:
+        first = told_by(site, {"prompt": "a", "settings": {"max_new_tokens": 2}})[-1][2]["id"]
+        response = site.open("POST", "/api/generate", {"prompt": "", "after": {"id": first, "steps": 1}})
+        until(lambda: len(site.only_run().events) == 1)
+        monkeypatch.setattr(live, "KEPT_BYTES", 1)
+        second = told_by(site, {"prompt": "a", "settings": {"max_new_tokens": 2}})[-1][2]["id"]
+        monkeypatch.setattr(live, "KEPT_BYTES", 10**9)
+        session.gate.release(100)
+        told = events(response.read())
+        close(response)
+        assert told[0][2]["parent"] == {"id": first, "keep": 1}
+        assert listed(site) == {second: (None, 0), told[-1][2]["id"]: (None, 0)}
+
+
+# --- a model that is not there yet -----------------------------------------------------------------------------------
+
+
+def asked(site: Serving) -> http.client.HTTPConnection:
+    """A client that waits for a generation to begin."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    body = json.dumps({"prompt": "あ", "settings": {"max_new_tokens": 2}})
+    connection.request("POST", "/api/generate", body, {"X-Manako-Token": TOKEN, "Content-Type": "application/json"})
+    return connection
+
+
+def test_traces_show_before_the_model_is_there_and_a_generation_waits_for_it() -> None:
+    with serving() as site:
+        site.runs.add("golden.manako", to_bytes(golden_trace()))
+        assert json.loads(site.ask("GET", "/api/model")[1]) == {"ready": False, "ref": "slow"}
+        assert site.ask("GET", "/api/traces/1")[0] == 200
+        assert site.ask("POST", "/api/generate", {"prompt": 1})[0] == 422  # nonsense is told at once
+        client = asked(site)
+        until(lambda: bool(site.tasks))
+        site.runs.model.set_result(toy_model())
+        told = events(client.getresponse().read())
+        client.close()
+        assert [name for _, name, _ in told] == ["start", "step", "step", "end"]
+        assert json.loads(site.ask("GET", "/api/model")[1])["ready"]
+
+
+def test_who_leaves_before_the_model_is_there_leaves_nothing_behind() -> None:
+    with serving() as site:
+        clients = [asked(site) for _ in range(5)]
+        until(lambda: site.tasks == 5)
+        for client in clients:
+            client.close()
+        until(lambda: not site.tasks)
+        site.runs.model.set_result(toy_model())
+        until(lambda: not site.runs.live and list(site.runs.traces) == [])
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["no model", "the server ends"])
+def test_who_waits_for_a_model_that_does_not_come_is_told(ends: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with serving() as site:
+        client = asked(site)
+        until(lambda: bool(site.tasks))
+        if ends:
+            site.server.should_exit = True
+        else:
+            site.runs.model.set_exception(manako.LoadError("ref_unknown", ref="slow"))
+        response = client.getresponse()
+        assert response.status == 503 and json.loads(response.read())["code"] == "E-SERVE-NO-MODEL"
+        client.close()
+        if not ends:
+            assert json.loads(site.ask("GET", "/api/model")[1]) == {"ready": False, "ref": "slow"}
+            assert site.ask("POST", "/api/generate", {"prompt": "あ"})[0] == 503
+    assert not caplog.records
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +464,14 @@ def test_the_oldest_generation_is_forgotten_and_no_file(monkeypatch: pytest.Monk
             assert len(manako.open(tmp_path / f"{n}.manako")) == (12 if n == 0 else 2)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_no_text_ends_the_line_of_an_event(end: str) -> None:
+    run = Run("1", "en")
+    run.tell("start", {"text": f"a{end}{end}event: step{end}"})
+    told = run.events[0].decode()
+    assert len(told.splitlines()) == 4 and events(run.events[0])[0][2]["text"].count(end) == 3
+
+
 def test_who_waits_hears_that_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "PING_SECONDS", 0.01)
 
@@ -256,7 +490,7 @@ def test_a_setting_that_makes_no_sense_leaves_no_run_and_no_reader_behind() -> N
         raise manako.ManakoError("seed", got=-1)
 
     async def start() -> tuple[Runs, list[bytes]]:
-        runs = Runs(generate)  # type: ignore[arg-type]
+        runs = runs_with(generate)
         starting = asyncio.create_task(runs.start("a", {}, "en"))
         await asyncio.sleep(0)
         (run,) = runs.live.values()

@@ -14,22 +14,26 @@ import pytest
 from golden import golden_trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import TOKEN, Gated, Serving, asgi, close, events, free, raw, serving, until
+from serving import TOKEN, Gated, Serving, asgi, close, events, free, raw, runs_with, serving, until
 from toy import toy_model
+from toy_llama import write_toy_llama
 
 import manako
 from manako import messages
+from manako.engines.model import load
 from manako.sampling import STAGES
 from manako.trace_file import to_bytes
 from manako.views import server as server_module
 from manako.views.document import step_record
-from manako.views.live import TOP, Runs
+from manako.views.html import offline_page
+from manako.views.live import TOP
 from manako.views.server import (
     BODY_BYTES,
     HEADER_BYTES,
     LONGEST_PROMPT,
     MOST_STEPS,
     SETTINGS,
+    SHAPE,
     STATUS,
     URL_BYTES,
     Guard,
@@ -43,14 +47,14 @@ OWN = f"127.0.0.1:{PORT}"
 @pytest.fixture(scope="module")
 def site() -> Iterator[Serving]:
     """A server with a toy model and the golden record in it."""
-    with serving(toy_model().generate) as found:
+    with serving(toy_model()) as found:
         found.runs.add("golden.manako", to_bytes(golden_trace()))
         yield found
 
 
 def guard(host: str = "127.0.0.1", port: int = PORT) -> Guard:
     """The application alone, with the golden record in it."""
-    runs = Runs(free)
+    runs = runs_with(free)
     runs.add("golden.manako", to_bytes(golden_trace()))
     return Guard(Site(runs, "en"), host, port, TOKEN)
 
@@ -197,9 +201,38 @@ def test_every_answer_forbids_what_the_page_does_not_need(site: Serving) -> None
 def test_traces_come_as_their_files(site: Serving, tmp_path: Path) -> None:
     listed = json.loads(site.ask("GET", "/api/traces")[1])["traces"]
     data = to_bytes(golden_trace())
-    assert {"id": "1", "title": "golden.manako", "bytes": len(data)} in listed
+    assert {"id": "1", "title": "golden.manako", "bytes": len(data), "parent": None, "keep": 0} in listed
     assert site.ask("GET", "/api/traces/1") == (200, data)
     assert site.ask("GET", "/api/traces/no")[0] == 404
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_the_page_without_a_record_is_there_as_text(site: Serving, lang: str) -> None:
+    response = site.open("GET", f"/assets/offline-{lang}.txt", X_Manako_Token="")
+    body = response.read().decode()
+    close(response)
+    assert response.headers["content-type"] == "text/plain; charset=utf-8" and body == offline_page(lang)
+    assert f'<html lang="{lang}"' in body and "golden" not in body
+
+
+def test_the_model_says_what_it_is(site: Serving) -> None:
+    info = toy_model().info
+    assert json.loads(site.ask("GET", "/api/model")[1]) == {
+        "ready": True,
+        "ref": "toy",
+        "shape": {"n_layer": 2, "n_head": 2, "n_embd": 12, "n_positions": 16},
+        "vocab_size": toy_model().config.vocab_size,
+        "captures": ["attention", "lens", "contributions", "residual"],
+        "weights_sha256": info.weights_sha256,
+        "tokenizer_sha256": info.tokenizer_sha256,
+    }
+
+
+def test_another_family_has_a_shape_too(tmp_path: Path) -> None:
+    write_toy_llama(tmp_path / "llama")
+    with serving(load(tmp_path / "llama")) as site:
+        shape = json.loads(site.ask("GET", "/api/model")[1])["shape"]
+        assert shape.keys() == set(SHAPE) and all(type(size) is int for size in shape.values())
 
 
 SEEDED: dict[str, Any] = {"max_new_tokens": 6, "seed": 2**64 - 1, "temperature": 0.7, "top_k": 40, "capture": ["lens"]}
@@ -351,6 +384,15 @@ def test_p34_what_is_no_json_object_is_told_so(site: Serving, body: bytes, code:
     ({"prompt": None}, "prompt"),
     ({"prompt": "a", "settings": []}, "settings"),
     ({"prompt": "a", "file": "/etc/passwd"}, "file"),
+    ({"after": {"id": "1", "steps": 0}}, "prompt"),
+    ({"prompt": "", "after": "1"}, "after"),
+    ({"prompt": "", "after": {}}, "id"),
+    ({"prompt": "", "after": {"id": 1, "steps": 0}}, "id"),
+    ({"prompt": "", "after": {"id": "1"}}, "steps"),
+    ({"prompt": "", "after": {"id": "1", "steps": 1.0}}, "steps"),
+    ({"prompt": "", "after": {"id": "1", "steps": True}}, "steps"),
+    ({"prompt": "", "after": {"id": "1", "steps": 0, "token": "a"}}, "token"),
+    ({"prompt": "", "after": {"id": "1", "steps": 0, "path": "/etc"}}, "after.path"),
     ({"prompt": "a", "settings": {"path": "x"}}, "path"),
     ({"prompt": "a", "settings": {"sampling": {}}}, "sampling"),
     ({"prompt": "a", "settings": {"stop": "x"}}, "stop"),
@@ -393,11 +435,13 @@ VALUES = JSON | st.sampled_from([0, 1, 0.5, ["mlp:0"], ["lens"], ["あ"], list(S
 @given(
     prompt=st.text(max_size=5) | JSON,
     chosen=st.dictionaries(st.sampled_from([*sorted(SETTINGS), "odd"]), VALUES, max_size=3),
+    after=JSON
+    | st.fixed_dictionaries({"id": st.sampled_from(["1", "2", "no"]), "steps": VALUES}, optional={"token": VALUES}),
 )
-def test_f42_no_body_brings_it_down(site: Serving, prompt: Any, chosen: dict[str, Any]) -> None:
+def test_f42_no_body_brings_it_down(site: Serving, prompt: Any, chosen: dict[str, Any], after: Any) -> None:
     count = {"max_new_tokens": 1} if isinstance(chosen.get("max_new_tokens"), int) else {}
-    status, body = site.ask("POST", "/api/generate", {"prompt": prompt, "settings": chosen | count})
-    assert status in (200, 400, 422)
+    status, body = site.ask("POST", "/api/generate", {"prompt": prompt, "settings": chosen | count, "after": after})
+    assert status in (200, 400, 404, 422)
     assert status == 200 or json.loads(body).keys() == {"code", "message"}
 
 
@@ -451,6 +495,33 @@ def test_t23_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch,
                 pass
             client.close()
         until(lambda: not site.server.server_state.connections)
+
+
+def test_t23_a_connection_that_asks_nothing_more_is_closed() -> None:
+    with serving(free) as site:
+        site.server.config.timeout_keep_alive = 1  # uvicorn's own timer, whole seconds
+        with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
+            client.sendall(f"GET / HTTP/1.1\r\nHost: {site.host}\r\n\r\n".encode())
+            got = b""
+            while part := client.recv(65536):
+                got += part
+            assert b" 200 OK" in got
+        until(lambda: not site.server.server_state.connections)
+
+
+def test_t23_who_closes_their_half_of_a_connection_has_left() -> None:
+    session = Gated()
+    with serving(session.generate) as site:
+        body = json.dumps({"prompt": "a"}).encode()
+        head = f"POST /api/generate HTTP/1.1\r\nHost: {site.host}\r\nX-Manako-Token: {TOKEN}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
+            client.sendall(head.encode() + body)
+            until(lambda: bool(site.runs.live) and bool(site.only_run().events))
+            client.shutdown(socket.SHUT_WR)
+            session.gate.release(100)
+            until(lambda: not site.tasks)
+        assert session.made <= 2
 
 
 def test_t23_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

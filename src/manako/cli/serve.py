@@ -11,20 +11,24 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
+from concurrent.futures import Future, InvalidStateError, wait
+from functools import partial
 from pathlib import Path
 
 import click
 
-import manako
 from manako.cli import chosen_language, common_options, complain, say, tell
 from manako.cli.options import Number, model_option
-from manako.engines.model import load
+from manako.engines.model import DEMO, Model, load
 from manako.errors import ManakoError, UsageError
-from manako.files import read_regular
-from manako.views.live import Runs
+from manako.trace_file import to_bytes
+from manako.tree_file import Tree, open_tree
+from manako.views.live import LONGEST_TITLE, Runs
 from manako.views.server import ANY_ADDRESS, Guard, Server, Site
 
 PORT, PORTS_TRIED = 8765, 20
+QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it
+EXAMPLE = DEMO / "example.manako"
 SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
 
 
@@ -38,17 +42,20 @@ SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide fo
 def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_browser: bool) -> int:
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("port", got=port)
-    for file in files:
-        manako.open(file)  # whole and true, or an error now
+    trees = [open_tree(file) for file in files or (EXAMPLE,)]  # whole and true, or an error now
+    names = [os.fsencode(file.name).decode("utf-8", "replace") for file in files] or [""]
     with listen(host, port) as listener:
-        model = load(ref)
-        for key, values in model.notices:
-            complain(say(key, **values), None, 0)
-        runs = Runs(model.generate)
-        for file in files:
-            runs.add(os.fsencode(file.name).decode("utf-8", "replace"), read_regular(file))
+        runs = Runs(ref)
+        threading.Thread(target=_load, args=(ref, runs.model), daemon=True).start()
+        for name, tree in zip(names, trees, strict=True):
+            _add(runs, name, tree)
         address, used = listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
+        named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
+        server = Server(Guard(Site(runs, chosen_language(sys.argv[1:])), named, used, token), runs)
+        if wait([runs.model], QUICK_SECONDS).done:
+            runs.model.result()  # or why there is none
+        runs.model.add_done_callback(partial(_loaded, server))
         url = f"http://{_in_url(address)}:{used}/#token={token}"
         if port is None and used != PORT:
             complain(say("notice.port_taken", port=PORT, used=used), None, 0)
@@ -56,14 +63,44 @@ def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_b
             complain(say("notice.exposed", host=host), None, 0)
         tell(say("notice.serve", url=url))
         complain(say("notice.serve_stop"), None, 0)
-        named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
-        app = Guard(Site(runs, chosen_language(sys.argv[1:])), named, used, token)
         with contextlib.nullcontext() if no_browser else browser(url):
             try:
-                Server(app, runs).run(sockets=[listener])
+                server.run(sockets=[listener])
             except KeyboardInterrupt:
                 return complain(say("cli.interrupted"), None, 130)
+    if not runs.model.cancelled():
+        runs.model.result()  # what ended the server may be that there is none
     return 0
+
+
+def _load(ref: str, into: Future[Model]) -> None:
+    """Load the model, in a thread that holds up nobody's end; when nobody wants it any more it goes nowhere."""
+    with contextlib.suppress(InvalidStateError):
+        try:
+            model = load(ref)
+        except BaseException as error:
+            into.set_exception(error)
+        else:
+            into.set_result(model)
+
+
+def _loaded(server: Server, model: Future[Model]) -> None:
+    """Tell what there is to know of a model; without one the server ends."""
+    if model.cancelled():
+        return
+    if model.exception():
+        server.should_exit = True
+        return
+    for key, values in model.result().notices:
+        complain(say(key, **values), None, 0)
+
+
+def _add(runs: Runs, name: str, tree: Tree) -> None:
+    """Add the branches of a file, parents first. name: the title of the one branch; each of several has its own."""
+    keys: dict[str | None, str | None] = {None: None}
+    for branch in tree.branches:
+        title = name if name and len(tree.branches) == 1 else branch.trace.text[:LONGEST_TITLE]
+        keys[branch.id] = runs.add(title, to_bytes(branch.trace), keys[branch.parent], branch.keep)
 
 
 def listen(host: str, port: int | None) -> socket.socket:

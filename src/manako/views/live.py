@@ -10,22 +10,27 @@ import itertools
 import json
 import logging
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import Any
 
 from manako.engines.generation import Generation
-from manako.errors import ManakoError
+from manako.engines.model import Model
+from manako.errors import ManakoError, UsageError
 from manako.trace import Step, Trace
-from manako.trace_file import to_bytes
+from manako.trace_file import read_parts, to_bytes, trace_of
 from manako.views.document import step_record, trace_document
 
 RUNNING = 2  # generations that compute at the same time
 WAITING = 256  # generations that wait for their turn; a request beyond them is refused
 AHEAD = 64  # events of a run that its fastest reader has not taken yet: the bound of every reader's queue
 PING_SECONDS = 15.0  # a reader who hears nothing else hears this
-KEPT_BYTES = 256_000_000  # of traces made here; beyond it the oldest is forgotten
+KEPT_BYTES = 512_000_000  # of traces made here; beyond it the oldest is forgotten
+OPENED = 4  # traces that stay open, since who forks one often forks it again
+LONGEST_TEXT = 32_768  # characters in front of a generation that goes on; every event of a step has all of them
 TOP = 10  # candidates in the event of a step; the trace has all
 ENDING = ("text", "end", "self_checks")  # of a trace's document: what is known at the end alone
 LONGEST_TITLE = 40  # characters of its text that name a trace
@@ -40,20 +45,35 @@ class Reader:
 
 
 @dataclass(frozen=True)
+class After:
+    """Where a generation goes on instead of starting anew: behind the first steps of a trace that is kept."""
+
+    id: str
+    steps: int
+    token: int | None = None
+    """Put next, before anything is drawn."""
+
+
+@dataclass(frozen=True, eq=False)
 class Kept:
     """A trace that can be fetched."""
 
     title: str
     data: bytes
     """The content of its file."""
+    parent: str | None = None
+    """The trace that it goes on from, while that is kept."""
+    keep: int = 0
+    """How many of the parent's own steps it goes on behind."""
 
 
 class Run:
     """One generation and what has been told of it."""
 
-    def __init__(self, key: str, lang: str) -> None:
+    def __init__(self, key: str, lang: str, after: After | None = None) -> None:
         self.key = key
         self.lang = lang
+        self.after = after
         self.events: list[bytes] = []
         self.readers: set[Reader] = set()
         self.stopped = False
@@ -125,32 +145,51 @@ class Run:
 class Runs:
     """All generations of a server, and the traces that can be fetched."""
 
-    def __init__(self, generate: Callable[..., Generation]) -> None:
+    def __init__(self, ref: str) -> None:
+        self.ref = ref
+        self.model: Future[Model] = Future()
+        """Set by who loads it, from any thread; cancelled when the server ends before."""
         self.live: dict[str, Run] = {}
         self.traces: dict[str, Kept] = {}
-        self._generate = generate
         self._made: dict[str, int] = {}  # traces made here, oldest first, with their sizes
         self._keys = map(str, itertools.count(1))
         self._threads = ThreadPoolExecutor(RUNNING, "manako-step")
         self._starting = ThreadPoolExecutor(1, "manako-start")  # of its own: a wrong setting is told without a wait
         self._slots = asyncio.Semaphore(RUNNING)
+        self._opened = lru_cache(OPENED)(_opened)
 
-    def add(self, title: str, data: bytes) -> None:
-        """A trace to look at from the start, which is never forgotten."""
-        self.traces[next(self._keys)] = Kept(title, data)
+    def add(self, title: str, data: bytes, parent: str | None = None, keep: int = 0) -> str:
+        """A trace to look at from the start, which is never forgotten; its id."""
+        key = next(self._keys)
+        self.traces[key] = Kept(title, data, parent, keep)
+        return key
 
-    async def start(self, prompt: str, settings: dict[str, Any], lang: str) -> Run:
+    async def loaded(self) -> Model:
+        """The model, once it is there. Raises ManakoError when it will not be."""
+        if not self.model.done():
+            there = asyncio.wrap_future(self.model)
+            there.add_done_callback(lambda f: f.cancelled() or f.exception())  # looked at, though its reader may leave
+            await asyncio.wait([there])  # which cancels nothing when it is cancelled itself
+        if self.model.cancelled() or self.model.exception():
+            raise ManakoError("serve_no_model")
+        return self.model.result()
+
+    async def start(self, prompt: str, settings: dict[str, Any], lang: str, after: After | None = None) -> Run:
         """Begin a generation, or let it wait for its turn.
 
-        Raises ManakoError when too many wait already, and for settings that make no sense.
+        Raises ManakoError when too many wait already, for settings that make no sense, and for an unknown trace.
         """
+        model = await self.loaded()
         if len(self.live) >= RUNNING + WAITING:
             raise ManakoError("serve_busy", most=RUNNING + WAITING)
-        run = Run(next(self._keys), lang)
+        kept = self.traces.get(after.id) if after else None
+        if after and not kept:
+            raise ManakoError("serve_unknown", got=f"/api/traces/{after.id}")
+        run = Run(next(self._keys), lang, after)
         self.live[run.key] = run
+        begin = partial(self._generation, model, prompt, settings, after, kept)
         try:
-            loop = asyncio.get_running_loop()
-            generation = await loop.run_in_executor(self._starting, lambda: self._generate(prompt, **settings))
+            generation = await asyncio.get_running_loop().run_in_executor(self._starting, begin)
         except BaseException:
             del self.live[run.key]
             run.end()  # somebody may have joined it already
@@ -158,8 +197,20 @@ class Runs:
         run.task = asyncio.create_task(self._take_turn(run, generation))
         return run
 
+    def _generation(
+        self, model: Model, prompt: str, settings: dict[str, Any], after: After | None, kept: Kept | None
+    ) -> Generation:
+        if after is None or kept is None:
+            return model.generate(prompt, **settings)
+        generation = model.fork(self._opened(kept), after.steps, text=prompt, token_id=after.token, **settings)
+        length = len(generation.record().header.prompt)
+        if length > LONGEST_TEXT:
+            raise UsageError("serve_text", got=length, most=LONGEST_TEXT)
+        return generation
+
     def close(self) -> None:
-        """Let every generation end, and its readers go without waiting for the step in hand."""
+        """Let every generation end, and its readers go without waiting for the step in hand, nor for the model."""
+        self.model.cancel()
         for run in self.live.values():
             run.stop()
             run.end()
@@ -175,7 +226,7 @@ class Runs:
     async def _make(self, run: Run, generation: Generation) -> None:
         """Tell a run from start to end; what was made before a failure is a trace all the same."""
         try:
-            run.tell("start", {"id": run.key} | _beginning(generation.record()))
+            run.tell("start", _beginning(run, generation.record()))
             try:
                 steps = iter(generation)
                 while await run.wanted():
@@ -186,22 +237,33 @@ class Runs:
             except ManakoError as error:
                 run.tell("error", {"code": error.code, "message": error.text(run.lang)})
             told, title, data = await self._in_thread(lambda: _finished(generation))
-            self._keep(run.key, title, data)
+            self._keep(run, title, data)
             run.tell("end", {"id": run.key} | told)
         except Exception as error:
             logging.getLogger("manako").exception("a generation failed")
             unexpected = ManakoError("serve_unexpected", error=type(error).__name__)
             run.tell("error", {"code": unexpected.code, "message": unexpected.text(run.lang)})
 
-    def _keep(self, key: str, title: str, data: bytes) -> None:
-        self.traces[key] = Kept(title, data)
-        self._made[key] = len(data)
+    def _keep(self, run: Run, title: str, data: bytes) -> None:
+        known = run.after is not None and run.after.id in self.traces  # it may have been forgotten meanwhile
+        parent, keep = (run.after.id, run.after.steps) if run.after and known else (None, 0)
+        self.traces[run.key] = Kept(title, data, parent, keep)
+        self._made[run.key] = len(data)
         while sum(self._made.values()) > KEPT_BYTES and len(self._made) > 1:
-            oldest = next(iter(self._made))
-            del self._made[oldest], self.traces[oldest]
+            self._forget(next(iter(self._made)))
+
+    def _forget(self, key: str) -> None:
+        del self._made[key], self.traces[key]
+        for child, kept in self.traces.items():
+            if kept.parent == key:
+                self.traces[child] = replace(kept, parent=None, keep=0)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _opened(kept: Kept) -> Trace:
+    return trace_of(read_parts(kept.data, kept.title), kept.title)
 
 
 def _next(steps: Iterator[Step]) -> str | None:
@@ -218,10 +280,14 @@ def _finished(generation: Generation) -> tuple[dict[str, Any], str, bytes]:
     return told, trace.text[:LONGEST_TITLE], to_bytes(trace)
 
 
-def _beginning(record: Trace) -> dict[str, Any]:
+def _beginning(run: Run, record: Trace) -> dict[str, Any]:
     """What is known before the first step: a trace's document without what only its end tells."""
-    return {n: v for n, v in trace_document(record, 0).items() if n not in ("steps", *ENDING)}
+    parent = None if run.after is None else {"id": run.after.id, "keep": run.after.steps}
+    known = {n: v for n, v in trace_document(record, 0).items() if n not in ("steps", *ENDING)}
+    return {"id": run.key, "parent": parent} | known
 
 
 def _json(data: dict[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, allow_nan=False)
+    """One line, also for readers who see the end of one in more characters than the standard of events does."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    return re.sub("[\x85\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -10,10 +10,12 @@ import hmac
 import ipaddress
 import json
 import signal
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
 from importlib import resources
 from types import FrameType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,7 +30,8 @@ from manako import messages
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import strict_json
 from manako.sampling import Sampling
-from manako.views.live import Run, Runs
+from manako.views.html import offline_page
+from manako.views.live import After, Run, Runs
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -66,11 +69,16 @@ STATUS = {  # of errors that are the server's own; any other one is about what w
     "serve_busy": 429,
     "serve_head": 431,
     "serve_unexpected": 500,
+    "serve_no_model": 503,
 }
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 ANY_ADDRESS = ("0.0.0.0", "::")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+SHAPE = ("n_layer", "n_head", "n_embd", "n_positions")
 SETTINGS = {"max_new_tokens", "seed", "stop", "capture", "ablate", *Sampling.__dataclass_fields__}
+AFTER = {"id", "steps", "token"}
+JSON_KINDS: Mapping[type, str] = {str: "string", int: "integer", dict: "object"}
+T = TypeVar("T")
 
 
 class Site:
@@ -83,6 +91,7 @@ class Site:
             Route("/", self.page),
             Route("/assets/{name}", self.page),
             Route("/api/openapi.json", self.openapi),
+            Route("/api/model", self.model),
             Route("/api/traces", self.traces),
             Route("/api/traces/{id}", self.trace),
             Route("/api/generate", self.generate, methods=["POST"]),
@@ -94,23 +103,48 @@ class Site:
         self.app.router.redirect_slashes = False
 
     async def page(self, request: Request) -> Response:
-        data, kind = self.files.get(request.url.path) or _unknown(request)
-        return Response(data, media_type=kind)
+        content, kind = self.files.get(request.url.path) or _unknown(request)
+        return Response(content(), media_type=kind)
 
     async def openapi(self, request: Request) -> Response:
         return Response((resources.files("manako.views") / "openapi.json").read_bytes(), media_type="application/json")
 
+    async def model(self, request: Request) -> Response:
+        known, model = {"ready": False, "ref": self._runs.ref}, self._runs.model
+        if not model.done() or model.cancelled() or model.exception():
+            return _json(known)
+        loaded = model.result()
+        return _json(
+            {
+                "ready": True,
+                "ref": self._runs.ref,
+                "shape": {name: loaded.info.config[name] for name in SHAPE},
+                "vocab_size": loaded.config.vocab_size,
+                "captures": list(loaded.captures),
+                "weights_sha256": loaded.info.weights_sha256,
+                "tokenizer_sha256": loaded.info.tokenizer_sha256,
+            }
+        )
+
     async def traces(self, request: Request) -> Response:
         kept = self._runs.traces.items()
-        return _json({"traces": [{"id": key, "title": k.title, "bytes": len(k.data)} for key, k in kept]})
+        return _json(
+            {
+                "traces": [
+                    {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep}
+                    for key, k in kept
+                ]
+            }
+        )
 
     async def trace(self, request: Request) -> Response:
         kept = self._runs.traces.get(request.path_params["id"]) or _unknown(request)
         return Response(kept.data, media_type="application/octet-stream")
 
     async def generate(self, request: Request) -> Response:
-        prompt, settings = checked(await _body(request))
-        return EventStream(await self._runs.start(prompt, settings, asked_language(request.scope, self._lang)))
+        prompt, settings, after = checked(await _body(request))
+        await while_there(request.receive, self._runs.loaded())
+        return EventStream(await self._runs.start(prompt, settings, asked_language(request.scope, self._lang), after))
 
     async def follow(self, request: Request) -> Response:
         run = self._runs.live.get(request.path_params["id"]) or _unknown(request)
@@ -139,7 +173,7 @@ class Site:
         return _json(said, STATUS.get(error.key, 422), {"Connection": "close", **(headers or {})})
 
 
-def page_files() -> dict[str, tuple[bytes, str]]:
+def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
     web = resources.files("manako.views") / "web"
     found = {f"/assets/{f.name}": f for f in web.iterdir() if f.name.endswith((".js", ".css"))}
@@ -147,7 +181,16 @@ def page_files() -> dict[str, tuple[bytes, str]]:
         f"/assets/{lang}.json": resources.files("manako.messages") / f"{lang}.json" for lang in messages.LANGUAGES
     }
     found["/"] = web / "index.html"
-    return {path: (f.read_bytes(), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
+    read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
+    return read | {
+        f"/assets/offline-{lang}.txt": (partial(_offline, lang), "text/plain") for lang in messages.LANGUAGES
+    }
+
+
+@cache
+def _offline(lang: str) -> bytes:
+    """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
+    return offline_page(lang).encode()
 
 
 class Guard:
@@ -217,16 +260,12 @@ class EventStream(Response):
         self._run, self._reader = run, run.join(place)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tasks = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_left(receive))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # raises what a mistake of ours raised in it
+            await while_there(receive, self._send(send))
+        except ClientDisconnect:
+            pass
         finally:
             self._run.leave(self._reader)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -235,29 +274,56 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
+async def while_there(receive: Receive, work: Awaitable[T]) -> T:
+    """What `work` gives, or raises. Raises ClientDisconnect, and gives it up, when the client leaves before."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(prompt, settings for `Model.generate`) of a request. Raises UsageError naming the field."""
-    settings = body.get("settings", {})
-    fields: Sequence[tuple[str, Any, type]] = (("prompt", body.get("prompt"), str), ("settings", settings, dict))
-    for name, value, kind in fields:
-        if not isinstance(value, kind):
-            raise UsageError("serve_field", name=name, kind={str: "string", dict: "object"}[kind])
-    if unknown := sorted(body.keys() - {"prompt", "settings"}) + sorted(settings.keys() - SETTINGS):
+def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any], After | None]:
+    """(prompt, settings, what to go on from) for `Model.generate` or `fork`. Raises UsageError naming the field."""
+    given: dict[str, Any] = {"settings": {}, "after": None, **body}
+    prompt, settings = _field(given, "prompt", str), _object(given, "settings")
+    after = None if given["after"] is None else _object(given, "after")
+    unknown = [*sorted(given.keys() - {"prompt", "settings", "after"}), *sorted(settings.keys() - SETTINGS)]
+    if unknown := [*unknown, *sorted(f"after.{name}" for name in (after or {}).keys() - AFTER)]:
         raise UsageError("serve_no_field", name=", ".join(unknown), known=", ".join(sorted(SETTINGS)))
     for name in ("stop", "capture", "ablate", "order"):
         if name in settings and not _strings(settings[name]):
             raise UsageError("serve_field", name=name, kind="array of strings")
-    if len(body["prompt"]) > LONGEST_PROMPT:
-        raise UsageError("serve_prompt", got=len(body["prompt"]), most=LONGEST_PROMPT)
+    if len(prompt) > LONGEST_PROMPT:
+        raise UsageError("serve_prompt", got=len(prompt), most=LONGEST_PROMPT)
     count = settings.get("max_new_tokens", 0)
     if isinstance(count, int) and count > MOST_STEPS:
         raise UsageError("serve_steps", got=count, most=MOST_STEPS)
-    return body["prompt"], settings
+    if after is None:
+        return prompt, settings, None
+    token = None if after.get("token") is None else _field(after, "token", int)
+    return prompt, settings, After(_field(after, "id", str), _field(after, "steps", int), token)
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", _field(values, name, dict))
+
+
+def _field(values: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = values.get(name)
+    if type(value) is not kind:  # not isinstance: True is an int
+        raise UsageError("serve_field", name=name, kind=JSON_KINDS[kind])
+    return value
 
 
 def _strings(value: object) -> bool:
@@ -349,7 +415,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our bounds; at a signal it first lets every generation end, so that no stream holds it up."""
+    """uvicorn with our bounds; before it ends it lets every generation end, so that no stream holds it up."""
 
     def __init__(self, app: Guard, runs: Runs) -> None:
         self._runs = runs
@@ -369,8 +435,11 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._runs.close()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGINT:
             super().handle_exit(sig, frame)
         else:
