@@ -2,22 +2,30 @@
 
     python docs/make_pictures.py
 
-Every character is placed by its display width, since a browser's fonts give kanji any width they like.
+Every character is placed by its display width, since a browser's fonts give kanji any width they like. The picture of
+the page is a photograph, by Chromium, of an exported one.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from playwright.sync_api import sync_playwright
 from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
+import manako
+from manako.views.html import page
+
 HERE = Path(__file__).parent / "images"
 COLUMNS = 82
+PAGE_SEED = 18
 PICTURES = {  # name -> (command, lines of its output)
     "watch-ja": ("watch 私は -n 2 --seed 105 --lang ja", 25),
     "watch-en": ("watch 私は -n 2 --seed 105 --lang en", 25),
@@ -43,6 +51,22 @@ def main() -> None:
         lines = [Text(f"$ manako {words}", style="bold"), Text("")]
         lines += [Text.from_ansi(line) for line in made.splitlines()[:count]]
         (HERE / f"{name}.svg").write_text(picture(lines), encoding="utf-8")
+    photograph()
+
+
+def photograph() -> None:
+    """The page of a text of the embedded model, as far as a window shows it."""
+    capture = ("attention", "lens", "contributions")
+    trace = manako.load("demo").trace("吾輩は猫である。", max_new_tokens=60, seed=PAGE_SEED, capture=capture)
+    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+        file = Path(folder) / "page.html"
+        file.write_text(page(trace, "ja"), encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
+        tab.goto(f"{file.as_uri()}#lang=ja&step=5")
+        tab.wait_for_selector("manako-heads canvas:not([aria-busy])")
+        tab.screenshot(path=HERE / "page-ja.png")
+        browser.close()
 
 
 def picture(lines: list[Text]) -> str:

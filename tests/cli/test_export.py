@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from commands import Run
 from golden import golden_trace
+from trees import toy_tree
 
 import manako
+from manako.analysis.compact import compact
+from manako.tree_file import Branch, Tree, tree_bytes
 from manako.views.html import page
 
 
@@ -17,6 +20,32 @@ def test_the_page_is_written_and_its_size_told(run: Run, saved: Path, tmp_path: 
     assert (found.code, found.out) == (0, "")
     assert str(out) in found.err and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
     assert out.read_text(encoding="utf-8") == page(manako.open(saved), lang)
+
+
+def test_a_tree_becomes_one_page_with_all_its_branches(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree.manako").write_bytes(tree_bytes(toy_tree()))
+    out = tmp_path / "run.html"
+    assert run("export", "html", tmp_path / "tree.manako", "-o", out).code == 0
+    assert out.read_text(encoding="utf-8") == page(toy_tree(), "en")
+
+
+def test_compact_makes_every_branch_smaller_and_tells_the_size(run: Run, saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree.manako").write_bytes(tree_bytes(toy_tree()))
+    small = [Branch(b.id, b.parent, b.keep, compact(b.trace)) for b in toy_tree().branches]
+    out = tmp_path / "run.html"
+    found = run("export", "html", "--compact", tmp_path / "tree.manako", "-o", out)
+    assert found.code == 0 and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
+    assert out.read_text(encoding="utf-8") == page(Tree(tuple(small), "2-1"), "en")
+    assert run("export", "html", saved, "-o", out, "-f", "--compact").code == 0
+    assert out.read_text(encoding="utf-8") == page(compact(manako.open(saved)), "en")
+
+
+def test_a_damaged_tree_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    data = bytearray(tree_bytes(toy_tree()))
+    data[-1] ^= 1
+    (tmp_path / "tree.manako").write_bytes(data)
+    found = run("export", "html", tmp_path / "tree.manako", "-o", tmp_path / "run.html")
+    assert found.code == 3 and "branch b: " in found.err and not (tmp_path / "run.html").exists()
 
 
 def test_a_file_that_exists_is_replaced_only_with_force(run: Run, saved: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import close, watch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from manako.trace import Trace
@@ -48,9 +49,7 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         context = browser.new_context(offline=True, **settings)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(f"console: {said.text}"))
-        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+        watch(page, complaints)
         page.on(
             "request",
             lambda request: (
@@ -59,17 +58,9 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
                 else None
             ),
         )
-        page.add_init_script("""
-            globalThis.breaches = [];
-            addEventListener("securitypolicyviolation", (event) => breaches.push(event.violatedDirective));
-        """)
         page.goto(file.as_uri() + (f"#{fragment}" if fragment else ""))
         page.wait_for_selector("manako-app header")
         return page
 
     yield open_
-    for context in contexts:
-        for page in context.pages:
-            complaints += page.evaluate("globalThis.breaches ?? []")
-        context.close()
-    assert complaints == []
+    close(contexts, complaints)

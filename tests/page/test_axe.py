@@ -1,13 +1,11 @@
 """axe-core finds nothing wrong with the page, in either language, light or dark, wide or narrow."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from golden import golden_inside, golden_score, golden_trace
+from pages import violations
 from playwright.sync_api import Page
-
-AXE = Path(__file__).parents[2] / ".venv-test/node/node_modules/axe-core/axe.min.js"
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -18,7 +16,6 @@ AXE = Path(__file__).parents[2] / ".venv-test/node/node_modules/axe-core/axe.min
 def test_axe_has_nothing_to_say(
     lang: str, fragment: str, scheme: str, width: int, open_page: Callable[..., Page]
 ) -> None:
-    assert AXE.exists(), "axe-core is missing; scripts/test installs it"
     page = open_page(golden_inside(), lang, fragment, color_scheme=scheme, viewport={"width": width, "height": 900})
     assert violations(page) == []
 
@@ -26,9 +23,3 @@ def test_axe_has_nothing_to_say(
 @pytest.mark.parametrize("trace", [golden_score(), golden_trace(0)])
 def test_axe_has_nothing_to_say_of_other_records(trace: object, open_page: Callable[..., Page]) -> None:
     assert violations(open_page(trace)) == []
-
-
-def violations(page: Page) -> list[str]:
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run().then(r => r.violations)")
-    return [f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]]

@@ -267,7 +267,7 @@ def test_the_whole_page_works_by_keyboard_alone(open_page: Open) -> None:
         )
         assert active == f"token-{step - 1}"
     reached: list[str] = []
-    for _ in range(60):
+    for _ in range(100):
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUSED))
         assert page.evaluate(FOCUS_SHOWS), reached[-1]

@@ -22,6 +22,7 @@ from manako.files import megabytes
 from manako.sampling import Sampling
 from manako.trace import Trace
 from manako.trace_file import to_bytes
+from manako.tree_file import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
@@ -33,15 +34,24 @@ _COMMENT = re.compile(
     r"^ */\*\*(?:(?!\*/).)*\*/\n", re.MULTILINE | re.DOTALL
 )  # types and reasons: for readers of the source
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const)\b)", re.MULTILINE)
+_RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
+NO_RECORD = _RECORD.format(length=0, data="")
 _POLICY = (
     "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'none'; base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'"
 )
 
 
-def page(trace: Trace, lang: str) -> str:
+def page(record: Trace | Tree, lang: str) -> str:
     """The whole page with this record in it. lang: the language it opens in; the reader may switch."""
-    data = to_bytes(trace)
+    data = to_bytes(record) if isinstance(record, Trace) else tree_bytes(record)
+    empty = offline_page(lang)
+    assert empty.count(NO_RECORD) == 1  # the script must not spell it, or the page that saves itself would break
+    return empty.replace(NO_RECORD, _RECORD.format(length=len(data), data=packed(data)))
+
+
+def offline_page(lang: str) -> str:
+    """The page with NO_RECORD where the record goes: a live page puts its own in, to save itself."""
     script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
     policy = _POLICY.format(script=_hash(script), style=_hash(style))
     put = {
@@ -52,8 +62,7 @@ def page(trace: Trace, lang: str) -> str:
         '<script type="module" src="/assets/main.js"></script>': "",
         "</manako-app>": (
             f'</manako-app>\n<script type="application/json" id="manako-words">{json_for_html(words())}</script>\n'
-            f'<script type="text/plain" id="manako-trace" data-length="{len(data)}">{packed(data)}</script>\n'
-            f"<script>{script}</script>"
+            f"{NO_RECORD}\n<script>{script}</script>"
         ),
     }
     text = _read("index.html")
@@ -70,7 +79,7 @@ def notebook(trace: Trace) -> str:
     if len(text) > NOTEBOOK_LIMIT:
         return f"<p>{html.escape(messages.text('page.too_large', lang, size=megabytes(len(text))))}</p>"
     return (
-        f'<iframe sandbox="allow-scripts" title="manako" width="100%" height="720" style="border:0" '
+        f'<iframe sandbox="allow-scripts allow-downloads" title="manako" width="100%" height="720" style="border:0" '
         f'srcdoc="{html.escape(text)}"></iframe>'
     )
 
@@ -90,7 +99,8 @@ def bundle() -> str:
     """All modules as one script, each after those that it imports, in a scope of its own; comments stay behind."""
     order: list[str] = []
     _visit(_START, order, ())
-    return "(() => {\n" + '"use strict";\n' + "".join(_inlined(name) for name in order) + "})();\n"
+    whole = "(() => {\n" + '"use strict";\n' + "".join(_inlined(name) for name in order) + "})();\n"
+    return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
 
 
 @cache

@@ -10,6 +10,8 @@ import * as sampling from "../../../src/manako/views/web/sampling.js";
 import * as tokens from "../../../src/manako/views/web/tokens.js";
 import { TraceError } from "../../../src/manako/views/web/safetensors.js";
 import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace-file.js";
+import { Tree } from "../../../src/manako/views/web/tree.js";
+import { readRecord, verifyRecord, writeTree } from "../../../src/manako/views/web/tree-file.js";
 
 const TYPES = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
 
@@ -81,6 +83,37 @@ function described(packedBytes) {
     };
 }
 
+async function recordError(file) {
+    try {
+        await verifyRecord(readRecord(numbers(file).buffer));
+        return null;
+    } catch (error) {
+        if (!(error instanceof TraceError)) throw error;
+        return { key: error.key, ...error.values };
+    }
+}
+
+function branches(file) {
+    const { branches: found, current } = readRecord(numbers(file).buffer);
+    const tree = new Tree(found);
+    return {
+        current,
+        branches: found.map(({ id, parent, keep, bytes }) => ({ id, parent, keep, bytes: packed(new Uint8Array(bytes)) })),
+        rows: tree.rows().map(({ chain, depth }) => [chain.map(({ id }) => id), depth]),
+        paths: Object.fromEntries(found.map(({ id }) => [id, places(tree.path(id))])),
+    };
+}
+
+function places(path) {
+    const all = Array.from({ length: path.length }, (_, place) => path.at(place));
+    return { prompt: path.prompt, places: all.map((at) => at && [at.branch.id, at.index, at.forcedId]) };
+}
+
+async function rewritten(file) {
+    const { branches: found, current } = readRecord(numbers(file).buffer);
+    return packed(new Uint8Array(await writeTree(found, current)));
+}
+
 function seen(trace, step) {
     const attention = trace.attention(step);
     const rows = trace.attentionRows(step);
@@ -114,6 +147,9 @@ const ANSWERS = {
     verdicts: async (files) => (await Promise.all(files.map(errorOf))).map((error) => error?.key ?? "opens"),
     errors: (files) => Promise.all(files.map(errorOf)),
     checked,
+    recordErrors: (files) => Promise.all(files.map(recordError)),
+    branches,
+    rewritten,
     trace: described,
     derived: (file, settings) => {
         const trace = readTrace(numbers(file).buffer);

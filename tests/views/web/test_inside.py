@@ -1,6 +1,9 @@
 """What was seen inside the model: the page computes the numbers that Python's analysis computes."""
 
+import base64
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,18 @@ from manako.trace import Trace
 from manako.trace_file import to_bytes
 
 Ask = Callable[..., Any]
+WEB = Path(__file__).parents[3] / "src/manako/views/web"
+OVERVIEW = f"""
+import {{ buffer }} from "node:stream/consumers";
+const inside = await import("{WEB.as_uri()}/inside.js");
+const {{ readTrace }} = await import("{WEB.as_uri()}/trace-file.js");
+const {{ file, side }} = JSON.parse(await buffer(process.stdin));
+const trace = readTrace(Uint8Array.from(Buffer.from(file, "base64")).buffer);
+const {{ squares, filling }} = inside.attentionSquares(inside.attentionRecord(trace), side);
+const rows = [...filling].length;
+const favourites = Array.from({{ length: trace.steps }}, (_, step) => inside.favouriteKeys(trace.attention(step)));
+process.stdout.write(JSON.stringify({{ ...squares, data: [...squares.data], rows, favourites }}));
+"""
 RECORDS: dict[str, Callable[[], Trace]] = {
     "golden": golden_inside,
     "a prompt": lambda: golden_inside(5, prompt_ids=(9, 2, 3, 4, 5, 6, 7)),
@@ -29,6 +44,31 @@ def test_the_numbers_of_each_step_are_pythons(ask: Ask, make: Callable[[], Trace
         assert_attention(step["inside"], attention(trace, i))
         assert_lens(step["inside"]["lens"], trace, i)
         assert_contributions(step["inside"], trace, i)
+
+
+@pytest.mark.parametrize("side", [3, 7, 96])
+@pytest.mark.parametrize("make", [RECORDS["golden"], RECORDS["a prompt"], RECORDS["a moving window"]])
+def test_the_overview_of_all_heads_has_the_largest_share_of_each_place(
+    node: Callable[..., str], make: Callable[[], Trace], side: int
+) -> None:
+    trace = make()
+    given = json.dumps({"file": base64.b64encode(to_bytes(trace)).decode(), "side": side})
+    found = json.loads(node("--input-type=module", "--eval", OVERVIEW, given=given))
+    recorded = trace.attention
+    rows, first = len(recorded.starts), int(recorded.starts[0])
+    columns = recorded.first + rows - first  # from the first token in view to the last one that looks
+    height, width = min(side, rows), min(side, columns)
+    expected = np.zeros((recorded.n_layer * recorded.n_head, height, width), dtype=np.float32)
+    for i in range(rows):
+        for k, shares in enumerate(recorded.row(i).reshape(len(expected), -1).T, int(recorded.starts[i]) - first):
+            place = expected[:, i * height // rows, k * width // columns]
+            np.maximum(place, shares, out=place)
+    assert (found["rows"], found["height"], found["width"]) == (rows, height, width)
+    assert found["data"] == expected.ravel().tolist() and expected.max() > 0
+    favourites = [
+        row.reshape(len(expected), -1).argmax(axis=1).tolist() for row in (recorded[i] for i in range(len(trace)))
+    ]
+    assert found["favourites"] == favourites
 
 
 def assert_attention(found: Any, expected: StepAttention) -> None:

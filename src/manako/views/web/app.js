@@ -1,236 +1,366 @@
 /**
- * <manako-app>: the page. It keeps what the reader chose, hands every part the same view, and writes the choice into the
- * address, so that a link or a reload shows the same thing.
+ * <manako-app>: the page. It keeps the texts and what the reader chose, hands every part the same view, and writes the
+ * choice into the address, so that a link or a reload shows the same thing.
  */
 
-/** @import {Trace} from "./trace-file.js" */
-/** @import {Choice, Change, View} from "./view-state.js" */
+/** @import {RecordFile} from "./tree-file.js" */
+/** @import {Act, Choice, Change, View} from "./view-state.js" */
+/** @import {Branch, Path} from "./tree.js" */
+/** @import {Server, ServedModel} from "./server.js" */
 import { ViewElement, make } from "./dom.js";
+import { frame } from "./frame.js";
 import { say } from "./messages.js";
+import { RibbonElement } from "./ribbon.js";
 import { StepNumbers, canAnswer } from "./step-numbers.js";
-import { activeStages, samplingFault } from "./sampling.js";
+import { samplingFault } from "./sampling.js";
 import { LONG_LIST, SHORT_LIST, fromFragment, toFragment } from "./view-state.js";
+import { saveRows } from "./save-card.js";
 import { characterAt, tokenText } from "./token-chip.js";
+import { Tree } from "./tree.js";
+import { TreeElement } from "./tree-view.js";
 import { visibleText } from "./tokens.js";
 import { percent, whole } from "./numbers.js";
+import { ActElement } from "./act.js";
+import { CandidatesElement } from "./candidates.js";
+import { PlayerElement } from "./player.js";
+import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
-const LANGUAGES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e"], ["en", "English"]]);
-const INSIDE = /** @type {const} */ ([
-    ["attention", "page.attention", "manako-attention"],
-    ["lens", "page.lens", "manako-lens"],
-    ["contributions", "page.why", "manako-why"],
-]);
 
 export class AppElement extends HTMLElement {
-    /** @type {Trace | null} */
-    #trace = null;
+    #tree = new Tree([]);
     /** @type {Choice} */
     #choice = {
         lang: "en",
-        index: 0,
+        branch: "",
+        place: 0,
         tint: "p_model",
         details: false,
         top: SHORT_LIST,
+        axis: "linear",
         sampling: null,
         temperatures: [0.3, 0.8, 1.2],
+        guess: null,
         layer: null,
         head: null,
     };
+    /** @type {Path | null} */
+    #path = null;
     /** @type {StepNumbers | null} */
     #shown = null;
     /** @type {StepNumbers | null} the selected step under the recorded settings */
     #recorded = null;
-    /** @type {"ja" | null} what the text is written in: without it a browser may draw Chinese forms of kanji */
+    /** @type {"ja" | null} */
     #textLang = null;
+    /** @type {Writer | null} */
+    #writer = null;
+    /** @type {{branch: string, place: number}[]} what was shown before, and what was taken back */
+    #past = [];
+    /** @type {{branch: string, place: number}[]} */
+    #future = [];
     #timer = 0;
+    /** What had the focus when the page was built anew. */
+    #focused = "";
+    #isUnchecked = false;
 
     connectedCallback() {
-        this.addEventListener("view-change", (event) => this.#change(/** @type {CustomEvent<Change>} */ (event).detail));
+        this.addEventListener("view-change", (event) => this.#wish(/** @type {CustomEvent<Change>} */ (event).detail));
+        this.addEventListener("act", (event) => this.#act(/** @type {CustomEvent<Act>} */ (event).detail));
+        document.addEventListener("keydown", (event) => this.#key(event));
         globalThis.addEventListener("hashchange", () => this.#restore());
     }
 
-    /** @param {Trace} trace */
-    set trace(trace) {
-        this.#trace = trace;
-        this.#shown = null;
-        const text = new TextDecoder().decode(trace.textBytes(0, trace.allIds.length));
-        this.#textLang = /[\u3040-\u30ff]/.test(text) ? "ja" : null;
+    /**
+     * Show a record.
+     * @param {RecordFile} record
+     * @param {Server | null} [server] that can write more
+     */
+    open({ branches, current }, server = null) {
+        this.#tree = new Tree(branches);
+        this.#writer = server && new Writer(server, this.#tree);
         const lang = document.documentElement.lang === "ja" ? "ja" : "en";
-        this.#choice = { ...this.#choice, lang, index: 0, sampling: null };
-        this.#build(trace);
+        this.#choice = { ...this.#choice, lang, branch: current, place: 0, sampling: null };
+        this.#path = null;
         this.#restore();
     }
 
-    /** Show a text instead of a trace. @param {string} text */
+    /** Say that there was no means to check the digests. */
+    warnUnchecked() {
+        this.#isUnchecked = true;
+        this.#redraw();
+    }
+
+    /** Show a text instead of a record. @param {string} text */
     tell(text) {
         this.replaceChildren(make("main", { class: "panes" }, make("p", { class: "card", role: "alert" }, text)));
     }
 
+    /**
+     * Take in all texts that there are, in their order.
+     * @param {readonly Branch[]} all
+     */
+    add(all) {
+        const { branches } = this.#tree;
+        const known = [...branches];
+        branches.clear();
+        for (const branch of all) branches.set(branch.id, branch);
+        for (const [id, branch] of known) branches.set(id, branch);
+        if (branches.size > known.length && this.#path) this.#build(this.#path);
+        this.#redraw();
+    }
+
+    /** What the model that can write is now known to be. @param {ServedModel} model */
+    set model(model) {
+        if (this.#writer) this.#writer.model = model;
+        this.#redraw();
+    }
+
     /** Take over what the address says. */
     #restore() {
-        const trace = this.#trace;
-        if (trace === null) return;
-        const fits = (/** @type {import("./sampling.js").Sampling} */ s) => samplingFault(s) === null && canAnswer(trace, s);
-        this.#change(fromFragment(location.hash.slice(1), this.#choice, trace.header.sampling, fits));
+        if (this.#tree.branches.size === 0) return;
+        const fragment = location.hash.slice(1); // before anything is shown, which writes it
+        const read = (/** @type {Path} */ path) => {
+            const { trace } = path.at(this.#choice.place) ?? path.leaf;
+            const fits = (/** @type {import("./sampling.js").Sampling} */ s) => samplingFault(s) === null && canAnswer(trace, s);
+            return fromFragment(fragment, this.#choice, trace.header.sampling, fits);
+        };
+        const { branch, place } = read(this.#path ?? this.#tree.path(this.#choice.branch));
+        this.#change({ branch, place });
+        this.#change(read(/** @type {Path} */ (this.#path))); // the rest of it is about that step
+    }
+
+    #redraw() {
+        this.#change({});
+    }
+
+    /** What the reader wants to see; while the model writes, that is what is shown. @param {Change} change */
+    #wish(change) {
+        if (!this.#view.busy || !["branch", "place", "lang", "guess"].some((name) => name in change)) this.#change(change);
     }
 
     /** @param {Change} change */
     #change(change) {
-        const trace = this.#trace;
-        if (trace === null) return;
         const before = this.#choice;
         const next = { ...before, ...change };
-        next.index = Math.min(next.index, Math.max(0, trace.steps - 1));
+        if (!this.#tree.branches.has(next.branch)) next.branch = before.branch;
+        const isOther = this.#path === null || next.branch !== before.branch;
+        if (isOther) {
+            if (this.#path) [this.#past, this.#future] = [[...this.#past, before], []];
+            this.#path = this.#tree.path(next.branch);
+            next.guess = null;
+        }
+        const path = /** @type {Path} */ (this.#path);
+        next.place = Math.min(Math.max(0, next.place), Math.max(0, path.length - 1), next.guess?.place ?? Infinity);
+        next.place = path.next(next.place, -1) ?? path.next(next.place, 1) ?? 0;
+        const at = path.at(next.place);
+        if (change.sampling === undefined && at?.trace !== this.#recorded?.trace) next.sampling = null; // it was about others
         this.#choice = next;
-        if (next.lang !== before.lang) this.#build(trace);
-        if (trace.steps === 0) return;
-        if (!this.#shown || next.index !== before.index || next.sampling !== before.sampling) {
-            if (this.#recorded?.trace !== trace || this.#recorded.index !== next.index) {
-                this.#recorded = new StepNumbers(trace, next.index);
-            }
-            this.#shown = next.sampling ? new StepNumbers(trace, next.index, next.sampling, this.#recorded) : this.#recorded;
-        }
-        this.#draw({ ...next, trace, shown: this.#shown, textLang: this.#textLang }, this.#recorded);
-        this.#remember(trace);
+        if (isOther || next.lang !== before.lang) this.#build(path);
+        if (at && !(this.#recorded?.trace === at.trace && this.#recorded.index === at.index)) this.#recorded = new StepNumbers(at.trace, at.index);
+        const isSame = this.#shown?.trace === at?.trace && this.#shown?.index === at?.index && before.sampling === next.sampling;
+        if (!next.sampling) this.#shown = this.#recorded;
+        else if (at && !isSame) this.#shown = new StepNumbers(at.trace, at.index, next.sampling, this.#recorded);
+        this.#draw();
+        if (isOther) this.#focusAgain();
+        this.#remember(isOther);
     }
 
-    /** @param {View} view @param {StepNumbers | null} taken */
-    #draw(view, taken) {
-        const { lang, shown, trace } = view;
-        for (const part of this.querySelectorAll("*")) if (part instanceof ViewElement) part.view = view;
+    /** @returns {View} what is shown of a step; of a text without any, `shown` is that of no step */
+    get #view() {
+        const path = /** @type {Path} */ (this.#path);
+        const { trace, index, forcedId } = path.at(this.#choice.place) ?? { trace: path.leaf.trace, index: 0, forcedId: null };
+        const busy = this.#writer !== null && this.#writer.steps !== null;
+        const isReady = Boolean(this.#writer?.model?.ready) && !busy;
+        const canAct = isReady && Boolean(this.#writer?.made(trace));
+        const shown = /** @type {StepNumbers} */ (this.#shown);
+        return { ...this.#choice, path, trace, index, forcedId, shown, textLang: this.#textLang, busy, isReady, canAct };
+    }
+
+    #draw() {
+        const view = this.#view;
+        const hasStep = view.path.next(0, 1) !== null;
+        this.#tellActs(view);
+        for (const part of this.querySelectorAll("*")) {
+            if (part instanceof ViewElement && (hasStep || part instanceof ActElement || part instanceof TreeElement)) part.view = view;
+        }
+        if (hasStep) this.#drawStep(view);
+    }
+
+    /** What the parts that act need beside the view. @param {View} view */
+    #tellActs({ lang, trace, busy }) {
+        const writer = this.#writer;
+        const act = this.querySelector("manako-act");
+        if (writer && act instanceof ActElement) {
+            const { model, fault, steps } = writer;
+            const ref = visibleText(model?.ref ?? "");
+            const key = busy ? "page.writing" : !model?.ready ? "page.loading" : writer.made(trace) ? "page.ready" : "page.other_model";
+            act.say(fault || say(lang, key, { ref, steps: steps ?? 0, made: visibleText(trace.header.model.ref) }), fault !== "");
+        }
+        const player = this.querySelector("manako-player");
+        if (player instanceof PlayerElement) player.can = { write: writer !== null, undo: this.#past.length > 0, redo: this.#future.length > 0 };
+        const tree = this.querySelector("manako-tree");
+        if (tree instanceof TreeElement) tree.tree = this.#tree;
+    }
+
+    /** @param {View} view */
+    #drawStep(view) {
+        const { lang, shown, path, place, guess, trace, index, forcedId } = view;
         const put = (/** @type {string} */ name, /** @type {string} */ text) => {
-            const place = this.querySelector(`[data-place="${name}"]`);
-            if (place && place.textContent !== text) place.textContent = text;
+            const spot = this.querySelector(`[data-place="${name}"]`);
+            if (spot && spot.textContent !== text) spot.textContent = text;
         };
-        put("title", say(lang, "page.step", { number: view.index + 1, count: trace.steps }));
-        const row = (taken ?? shown).candidate(shown.takenId);
-        const token = tokenText(view, row, shown.pending);
-        const numbers = { token, p: percent(row.p), p_model: percent(row.pModel), rank: whole(row.rank) };
-        put("chosen", say(lang, shown.u === null ? "page.given" : "page.chosen", numbers));
-        const start = trace.windowStart[view.index];
+        put("digests", this.#isUnchecked ? say(lang, "page.unchecked") : "");
+        put("title", say(lang, "page.step", { number: place + 1, count: path.length }));
+        const taken = this.#recorded ?? shown;
+        const named = (/** @type {number} */ id) => {
+            const row = taken.candidate(id);
+            return { token: tokenText(view, row, shown.pending), p: percent(row.p), p_model: percent(row.pModel), rank: whole(row.rank) };
+        };
+        put("chosen", say(lang, shown.u === null ? "page.given" : "page.chosen", named(shown.takenId)));
+        put("forced", forcedId === null ? "" : say(lang, "page.forced", named(forcedId)));
+        const start = trace.windowStart[index];
         put("window", start ? say(lang, "step.window", { start: start + 1 }) : "");
-        put("part", characterAt(trace, trace.promptIds.length + view.index) ?? "");
+        put("part", characterAt(path.leaf.trace, path.prompt + place) ?? "");
         const changed = shown.changed && shown.drawnId !== shown.takenId;
-        put("other", changed && shown.draw ? say(lang, "page.other_token", { token: tokenText(view, shown.candidate(shown.drawnId), shown.pending) }) : "");
+        put("other", changed && shown.draw ? say(lang, "page.other_token", { token: named(shown.drawnId).token }) : "");
         for (const button of this.querySelectorAll("[data-move]")) {
-            const to = view.index + Number(/** @type {HTMLElement} */ (button).dataset.move);
-            button.toggleAttribute("disabled", to < 0 || to >= trace.steps);
+            const way = Number(/** @type {HTMLElement} */ (button).dataset.move);
+            const to = path.next(place + way, way);
+            button.toggleAttribute("disabled", to === null || (guess !== null && to > guess.place));
         }
-        this.querySelector("[data-toggle=details]")?.setAttribute("aria-pressed", String(view.details));
-        this.querySelector("[data-toggle=top]")?.setAttribute("aria-pressed", String(view.top === LONG_LIST));
+        const pressed = { details: view.details, top: view.top === LONG_LIST, guess: guess !== null };
+        for (const [name, on] of Object.entries(pressed)) this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
+        this.querySelector("[data-act=settings]")?.toggleAttribute("disabled", !view.canAct);
+        this.toggleAttribute("data-writing", view.busy);
+        this.toggleAttribute("data-guess", guess !== null); // what lies ahead must not be told either
+        this.toggleAttribute("data-guessing", guess !== null && place === guess.place && !guess.shown);
     }
 
-    /** @param {Trace} trace */
-    #remember(trace) {
+    /** @param {boolean} atOnce */
+    #remember(atOnce) {
         clearTimeout(this.#timer);
         if (location.protocol === "about:") return; // a frame in a notebook has no address of its own
+        const { trace } = this.#view;
         const write = () => history.replaceState(null, "", `#${toFragment(this.#choice, trace.header.sampling)}`);
-        this.#timer = setTimeout(write, REMEMBER_AFTER);
+        if (atOnce) write();
+        else this.#timer = setTimeout(write, REMEMBER_AFTER);
+    }
+
+    /** The frame, in the language of the moment. @param {Path} path */
+    #build(path) {
+        const { lang } = this.#choice;
+        const { trace } = path.leaf;
+        document.documentElement.lang = lang;
+        document.title = `manako: ${visibleText(path.chain[0].trace.header.prompt).slice(0, LONGEST_TITLE)}`;
+        this.#textLang = /[\u3040-\u30ff]/.test(new TextDecoder().decode(trace.textBytes(0, trace.allIds.length))) ? "ja" : null;
+        const parts = frame({
+            lang,
+            path,
+            canWrite: this.#writer !== null,
+            hasTree: this.#tree.branches.size > 1,
+            change: (change) => this.#wish(change),
+            move: (by) => this.#wish({ place: path.next(this.#choice.place + by, by) ?? this.#choice.place }),
+            toggle: (name) => this.#toggle(name),
+            act: (kind) => this.#act({ kind }),
+            save: () => saveRows(() => this.#view, this.#tree, this.#writer?.server ?? null),
+        });
+        this.#markFocus();
+        const kept = ["manako-act", "manako-player"].map((name) => /** @type {const} */ ([name, this.querySelector(name)]));
+        this.replaceChildren(...parts);
+        for (const [name, old] of kept) if (old) this.querySelector(name)?.replaceWith(old); // with what was typed, and playing on
+    }
+
+    /** Before parts are built anew, or switched off and so left. */
+    #markFocus() {
+        const active = document.activeElement;
+        if (!(active instanceof HTMLElement) || !this.contains(active)) return;
+        const list = active.closest("manako-tree") ? "manako-tree" : "manako-ribbon";
+        this.#focused = active.dataset.act ? `[data-act=${active.dataset.act}]` : `${list} [role=listbox]`;
+    }
+
+    /** Who works by keyboard stays where he was, though all parts are new ones: or else at the text. */
+    #focusAgain() {
+        const wanted = this.#focused && this.querySelector(this.#focused);
+        if (!(wanted instanceof HTMLElement) || document.activeElement !== document.body) return;
+        wanted.focus();
+        if (document.activeElement === document.body) /** @type {HTMLElement | null} */ (this.querySelector("manako-ribbon [role=listbox]"))?.focus();
+    }
+
+    /** @param {"details" | "top" | "guess"} name */
+    #toggle(name) {
+        const { details, top, guess, place } = this.#choice;
+        if (name === "details") this.#change({ details: !details });
+        else if (name === "top") this.#change({ top: top === LONG_LIST ? SHORT_LIST : LONG_LIST });
+        else this.#wish({ guess: guess ? null : { place, shown: false } });
+    }
+
+    /** @param {KeyboardEvent} event */
+    #key(event) {
+        const isTyping = event.target instanceof HTMLElement && event.target.matches("input:not([type=radio], [type=range], [type=checkbox]), textarea");
+        if (isTyping || !this.#writer) return;
+        const key = event.key.toLowerCase();
+        const isUndo = (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
+        const kind = isUndo ? (key === "y" || event.shiftKey ? "redo" : "undo") : key === "escape" && this.#view.busy ? "stop" : null;
+        if (kind === null) return;
+        event.preventDefault();
+        this.#act({ kind });
+    }
+
+    /** @param {Act} act */
+    #act(act) {
+        this.#markFocus();
+        if (act.kind === "stop") this.#writer?.stop();
+        else if (act.kind === "undo") this.#goBack(this.#past, this.#future);
+        else if (act.kind === "redo") this.#goBack(this.#future, this.#past);
+        else return this.#write(act);
     }
 
     /**
-     * The frame, in the language of the moment.
-     * @param {Trace} trace
+     * Show again what was shown before; the texts themselves stay.
+     * @param {{branch: string, place: number}[]} from
+     * @param {{branch: string, place: number}[]} to
      */
-    #build(trace) {
-        const { lang } = this.#choice;
-        document.documentElement.lang = lang;
-        document.title = `manako: ${visibleText(trace.header.prompt).slice(0, LONGEST_TITLE)}`;
-        const toStep = () => /** @type {HTMLElement | null} */ (this.querySelector("[role=listbox]"))?.focus();
-        const skip = make("button", { type: "button", class: "skip", click: toStep }, say(lang, "page.skip"));
-        const inside = INSIDE.filter(([capture]) => trace.header.capture.includes(capture)).map(([, key, name]) => card(lang, key, make(name)));
-        const text = card(lang, "page.text", make("manako-ribbon"), make("p", { class: "soft" }, say(lang, "page.keys")));
-        const panes = trace.steps === 0
-            ? [card(lang, "view.nothing", make("p", {}, visibleText(trace.header.prompt)))]
-            : [text, make("div", { class: "pane numbers" }, this.#stepCard(lang), whatIf(lang)), inside.length > 0 && make("div", { class: "pane" }, ...inside)];
-        this.replaceChildren(skip, this.#top(trace), make("main", { class: "panes" }, ...panes));
+    #goBack(from, to) {
+        const shown = from.pop();
+        if (!shown || this.#view.busy) return;
+        to.push(this.#choice);
+        this.#path = null; // so that this is no new move
+        this.#change({ branch: shown.branch, place: shown.place });
     }
 
-    /** @param {Trace} trace */
-    #top({ header, steps }) {
-        const { lang } = this.#choice;
-        const { config } = header.model;
-        const shape = say(lang, "view.shape", shapeOf(config));
-        const chain = activeStages(header.sampling).map((name) => `${name} ${header.sampling[name]}`).join(" > ");
-        const warn = (/** @type {string} */ key, /** @type {Record<string, string>} */ values) => make("p", { class: "warn" }, say(lang, key, values));
-        const facts = make(
-            "div",
-            { class: "facts" },
-            make("p", {}, say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
-            header.model.switches.length > 0 && warn("view.switches", { switches: visibleText(header.model.switches.join(", ")) }),
-            header.ablate.length > 0 && warn("view.ablate", { parts: visibleText(header.ablate.join(", ")) }),
-            header.seed !== null && make("p", { class: "soft" }, say(lang, "view.settings", { chain, seed: header.seed })),
-            make("p", { class: "soft" }, say(lang, `end.${header.end}`, { count: steps })),
-            make("manako-checks"),
-        );
-        const buttons = LANGUAGES.map(([code, name]) =>
-            make("button", { type: "button", lang: code, "aria-pressed": String(code === lang), click: () => this.#switch(code) }, name),
-        );
-        const languages = make("div", { class: "choices", role: "group", "aria-label": say(lang, "page.language") }, ...buttons);
-        return make("header", { class: "top" }, make("h1", {}, "manako ", make("span", { lang: "ja" }, "\u773c")), facts, languages);
+    /** @param {Act} act */
+    async #write(act) {
+        const [writer, view, form] = [this.#writer, this.#view, this.querySelector("manako-act")];
+        if (!writer || !(form instanceof ActElement) || !(act.kind === "new" ? view.isReady : view.canAct) || !form.isSound) return;
+        const isAtEnd = act.kind === "go" || act.kind === "step";
+        const known = isAtEnd && !view.sampling ? this.#tree.goesOn(view.path.leaf) : undefined;
+        if (known) return this.#change({ branch: known.id, place: view.path.length });
+        if (act.kind === "type" && !act.text) return;
+        const start = act.kind === "new" ? -1 : isAtEnd || act.where === "end" ? view.path.length : view.place;
+        const given = act.token === undefined ? (act.text ?? "") : tokenText(view, view.shown.candidate(act.token), view.shown.pending);
+        const written = writer.write(act, view, form.wishes, (told) => this.#show(told, view));
+        this.#redraw();
+        const ribbon = this.querySelector("manako-ribbon");
+        if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
+        const id = await written;
+        if (id === null) this.#path = null; // draws the text again as it was
+        this.#change(id === null ? {} : { branch: id, place: Math.max(0, start) });
     }
 
-    /** @param {"en" | "ja"} lang */
-    #switch(lang) {
-        this.#change({ lang });
-        /** @type {HTMLElement | null} */ (this.querySelector('header [aria-pressed="true"]'))?.focus();
+    /**
+     * A step while the text is being written.
+     * @param {any} told by the server
+     * @param {View} view
+     */
+    #show(told, view) {
+        const [ribbon, candidates] = [this.querySelector("manako-ribbon"), this.querySelector("manako-candidates")];
+        if (ribbon instanceof RibbonElement) ribbon.write(told);
+        const title = this.querySelector("[data-place=title]");
+        if (title) title.textContent = say(view.lang, "page.writing_step", { number: told.index + 1 });
+        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown: /** @type {any} */ (liveNumbers(told, view)) };
+        this.#tellActs(this.#view);
     }
-
-    /** @param {"en" | "ja"} lang */
-    #stepCard(lang) {
-        const place = (/** @type {string} */ name, /** @type {string} */ kind) => make("p", { "data-place": name, class: kind });
-        const move = (/** @type {number} */ by, /** @type {string} */ key, /** @type {string} */ sign) =>
-            make("button", { type: "button", "data-move": by, "aria-label": say(lang, key), click: () => this.#change({ index: this.#choice.index + by }) }, sign);
-        const toggle = (/** @type {"details" | "top"} */ name, /** @type {() => void} */ act) =>
-            make("button", { type: "button", "data-toggle": name, click: act }, say(lang, `page.toggle_${name}`));
-        return make(
-            "section",
-            { class: "card" },
-            make("div", { class: "row spread" }, make("h2", { "data-place": "title" }), make("div", { class: "row" }, move(-1, "page.previous", "\u2190"), move(1, "page.next", "\u2192"))),
-            make("div", { role: "status" }, place("chosen", ""), place("part", "soft"), place("window", "soft"), place("other", "note")),
-            make("manako-candidates"),
-            make(
-                "div",
-                { class: "row" },
-                toggle("top", () => this.#change({ top: this.#choice.top === LONG_LIST ? SHORT_LIST : LONG_LIST })),
-                toggle("details", () => this.#change({ details: !this.#choice.details })),
-            ),
-            make("manako-draw"),
-        );
-    }
-}
-
-/**
- * @param {"en" | "ja"} lang
- */
-function whatIf(lang) {
-    return make(
-        "section",
-        { class: "card" },
-        make("h2", {}, say(lang, "page.what_if")),
-        make("manako-what-if"),
-        make("h3", {}, say(lang, "page.chain")),
-        make("manako-stages"),
-        make("h3", {}, say(lang, "page.beside")),
-        make("manako-beside"),
-    );
-}
-
-/**
- * @param {"en" | "ja"} lang
- * @param {string} key of its heading
- * @param {...Node} inside
- */
-function card(lang, key, ...inside) {
-    return make("section", { class: "card" }, make("h2", {}, say(lang, key)), ...inside);
-}
-
-/** @param {Record<string, any>} config */
-function shapeOf(config) {
-    const names = ["n_layer", "n_head", "n_embd", "n_positions"];
-    return Object.fromEntries(names.map((name) => [name, visibleText(String(config[name] ?? "?"))]));
 }
 
 customElements.define("manako-app", AppElement);

@@ -45,7 +45,9 @@ export class BesideElement extends ViewElement {
     #table(view, settings) {
         const { lang, trace, index } = view;
         if (!canAnswer(trace, settings)) return make("p", { class: "soft" }, say(lang, "page.not_answerable"));
-        const numbers = new StepNumbers(trace, index, settings);
+        const recorded = trace.header.sampling; // its numbers are exact, even where those of others are not
+        const isRecorded = view.sampling === null && settings.temperature === recorded.temperature;
+        const numbers = new StepNumbers(trace, index, isRecorded ? null : settings);
         const rows = numbers.listed(ROWS).map((row) => {
             const taken = row.id === numbers.drawnId;
             return make(

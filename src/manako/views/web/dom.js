@@ -5,7 +5,7 @@
  * model, so that the page needs no exception in its policy.
  */
 
-/** @import {View, Change} from "./view-state.js" */
+/** @import {Act, View, Change} from "./view-state.js" */
 /** @typedef {Node | string | null | false} Child */
 
 /**
@@ -58,6 +58,11 @@ export class ViewElement extends HTMLElement {
     /** @param {Change} change */
     change(change) {
         this.dispatchEvent(new CustomEvent("view-change", { bubbles: true, detail: change }));
+    }
+
+    /** Ask for what changes the texts themselves. @param {Act} act */
+    act(act) {
+        this.dispatchEvent(new CustomEvent("act", { bubbles: true, detail: act }));
     }
 }
 

@@ -103,6 +103,66 @@ export function attentionSinks({ data, layers, heads, keys }) {
 }
 
 /**
+ * The key that each head looked at most, the first of equal ones: [L * H] heads of layer 0 first.
+ * @param {StepAttention} attention
+ * @returns {number[]}
+ */
+export function favouriteKeys({ data, layers, heads, keys }) {
+    return Array.from({ length: layers * heads }, (_, row) => {
+        const shares = data.subarray(row * keys, (row + 1) * keys);
+        return shares.reduce((best, share, k) => (share > shares[best] ? k : best), 0);
+    });
+}
+
+/**
+ * The rows of every position on record, in the order of the text; without the prompt's where some of those are missing.
+ * @param {Trace} trace
+ * @returns {StepAttention[]}
+ */
+export function attentionRecord(trace) {
+    const prompt = trace.attentionRows(0)?.slice(0, -1) ?? [];
+    return [...prompt, ...Array.from({ length: trace.steps }, (_, step) => trace.attention(step) ?? [])].flat();
+}
+
+/**
+ * The whole record of each head, made small: a line for each position, a place in it for each token that one could see.
+ *
+ * A place holds the largest share that falls into it: a mean would hide the one token that a head looked at.
+ * @typedef {object} Squares
+ * @property {Float32Array} data [L * H, height, width]
+ * @property {number} width
+ * @property {number} height
+ */
+/**
+ * They fill as the iterator goes on, a position at a time, since those of a large model take long.
+ * @param {readonly StepAttention[]} rows as `attentionRecord` gives them
+ * @param {number} side width and height at most
+ * @returns {{squares: Squares, filling: Iterable<void>}}
+ */
+export function attentionSquares(rows, side) {
+    const [first, last] = [rows[0], rows[rows.length - 1]];
+    const columns = last.start + last.keys - first.start;
+    const [width, height] = [columns, rows.length].map((count) => Math.min(side, count));
+    const data = new Float32Array(first.layers * first.heads * width * height);
+    const places = Int32Array.from({ length: columns }, (_, column) => Math.floor((column * width) / columns));
+    /** @returns {Iterable<void>} */
+    function* filling() {
+        for (const [i, { data: shares, layers, heads, keys, start }] of rows.entries()) {
+            const line = Math.floor((i * height) / rows.length);
+            for (let head = 0; head < layers * heads; head++) {
+                const from = (head * height + line) * width;
+                for (let k = 0; k < keys; k++) {
+                    const place = from + places[start - first.start + k];
+                    if (shares[head * keys + k] > data[place]) data[place] = shares[head * keys + k];
+                }
+            }
+            yield;
+        }
+    }
+    return { squares: { data, width, height }, filling: filling() };
+}
+
+/**
  * The n keys with the largest weights, best first, equal ones in the order of the text.
  * @param {Float64Array} weights
  * @param {number} n

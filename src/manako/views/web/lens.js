@@ -1,32 +1,52 @@
 /** <manako-lens>: what each layer would have said, had the model stopped after it; the taken token is followed by id. */
 
 /** @import {View} from "./view-state.js" */
+/** @import {LensStep} from "./inside.js" */
 import { ViewElement, make, scroller } from "./dom.js";
 import { checkLines } from "./checks.js";
+import { folded } from "./folded.js";
 import { readLens } from "./inside.js";
+import { LensGridElement } from "./lens-grid.js";
 import { percent, whole } from "./numbers.js";
 import { say } from "./messages.js";
+import { ranksChart } from "./ranks-chart.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
 const FIRST_SHOWN = 4;
 
 export class LensElement extends ViewElement {
+    #step = make("div", { class: "pane" });
+    #grid = new LensGridElement();
+    #ranks = folded("", () => "");
+
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
-        const { lang, trace, index, shown } = view;
+        const { lang, trace, index } = view;
         const given = trace.lens(index);
-        const same = before && before.trace === trace && before.lang === lang && before.index === index;
-        if (given === null || same) return;
-        const found = readLens(given);
-        const token = (/** @type {number} */ id) => ({ bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) });
-        const taken = tokenText(view, token(shown.takenId), shown.pending);
+        if (given === null) return this.replaceChildren();
+        if (before && this.firstChild && before.trace === trace && before.lang === lang && before.index === index) return;
+        if (!before || !this.firstChild || before.trace !== trace || before.lang !== lang) {
+            this.#ranks = folded(say(lang, "lens.ranks_table"), () => this.#ranksTable());
+            const caveats = ["lens.embed_is", "lens.meaning"].map((key) => make("p", { class: "soft" }, say(lang, key)));
+            const checks = checkLines(view, ["lens_last_equals_logits", "lens_lists_fit"]);
+            this.replaceChildren(this.#step, this.#ranks.element, this.#grid, ...caveats, ...checks);
+        }
+        this.#show(readLens(given));
+        this.#ranks.fill();
+        this.#grid.view = view;
+    }
+
+    /** @param {LensStep} found */
+    #show(found) {
+        const { lang, shown } = this.view;
+        const taken = this.#name(shown.takenId);
         const rows = found.layers.map((layer, n) => {
             const { p, rank } = found.tracked[0][n];
             const cells = found.first[n].slice(0, FIRST_SHOWN).map((reading) =>
                 make(
                     "td",
                     { class: `lens-cell cell-token ${reading.id === shown.takenId ? "selected" : ""}`, "--weight": reading.p },
-                    tokenChip(view, token(reading.id), shown.pending),
+                    tokenChip(this.view, this.#token(reading.id), shown.pending),
                     " ",
                     make("small", {}, percent(reading.p)),
                 ),
@@ -48,18 +68,43 @@ export class LensElement extends ViewElement {
             make("th", { scope: "col", class: "number" }, say(lang, "lens.rank_head")),
             make("th", { scope: "col", colspan: FIRST_SHOWN }, say(lang, "page.likeliest")),
         );
-        const table = make("table", { class: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows));
-        this.replaceChildren(
+        const lines = found.tracked.map((readings) => ({ name: this.#name(readings[0].id), readings }));
+        const ranks = say(lang, "lens.ranks", { token: taken });
+        this.#step.replaceChildren(
             make("p", {}, say(lang, "lens.question", { token: taken })),
-            scroller(say(lang, "page.lens"), table),
-            make("p", {}, this.#story(view, found, taken)),
-            ...["lens.embed_is", "lens.meaning"].map((key) => make("p", { class: "soft" }, say(lang, key))),
-            ...checkLines(view, ["lens_last_equals_logits", "lens_lists_fit"]),
+            scroller(say(lang, "page.lens"), make("table", { class: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))),
+            make("p", {}, this.#story(found, taken)),
+            make("p", { class: "soft" }, ranks),
+            ranksChart(ranks, found.layers, lines),
         );
     }
 
-    /** @param {View} view @param {import("./inside.js").LensStep} found @param {string} token */
-    #story({ lang }, { appears, wins, layers, tracked }, token) {
+    /** The table behind the picture. */
+    #ranksTable() {
+        const { lang, trace, index } = this.view;
+        const { layers, tracked } = readLens(/** @type {import("./trace-file.js").StepLens} */ (trace.lens(index)));
+        const rows = tracked.map((readings) => {
+            const cells = readings.map(({ p, rank }) => make("td", { class: "number" }, percent(p), make("small", {}, whole(rank))));
+            const name = tokenChip(this.view, this.#token(readings[0].id), this.view.shown.pending);
+            return make("tr", {}, make("th", { scope: "row", class: "cell-token" }, name), ...cells);
+        });
+        const heads = [say(lang, "page.token"), ...layers].map((name, n) => make("th", { scope: "col", class: n ? "number" : "" }, name));
+        return scroller(say(lang, "lens.ranks_table"), make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
+    }
+
+    /** @param {number} id */
+    #token(id) {
+        return { bytes: this.view.trace.tokenBytes(id), special: this.view.trace.specialIds.has(id) };
+    }
+
+    /** @param {number} id */
+    #name(id) {
+        return tokenText(this.view, this.#token(id), this.view.shown.pending);
+    }
+
+    /** @param {LensStep} found @param {string} token */
+    #story({ appears, wins, layers, tracked }, token) {
+        const { lang } = this.view;
         const named = (/** @type {number} */ place) =>
             place === 0 ? say(lang, "lens.embedding") : say(lang, "lens.layer", { number: layers[place] });
         const rank = tracked[0][layers.length - 1].rank;

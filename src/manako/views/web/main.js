@@ -5,18 +5,21 @@
  * it is kept for this tab alone, taken out of the address, and sent as a header.
  */
 
+/** @import {Branch} from "./tree.js" */
+/** @import {ServedTrace} from "./server.js" */
 import { AppElement } from "./app.js";
 import { say, setCatalogs } from "./messages.js";
 import { TraceError } from "./safetensors.js";
-import { readTrace, verifyDigests } from "./trace-file.js";
+import { readTrace } from "./trace-file.js";
+import { readRecord, verifyRecord } from "./tree-file.js";
 import { openPacked } from "./packed.js";
-import { make } from "./dom.js";
-import { visibleText } from "./tokens.js";
+import { Server, ServerError } from "./server.js";
 import "./attention.js";
 import "./beside.js";
 import "./candidates.js";
 import "./checks.js";
 import "./draw-strip.js";
+import "./guess.js";
 import "./lens.js";
 import "./ribbon.js";
 import "./stages.js";
@@ -24,26 +27,11 @@ import "./what-if.js";
 import "./why.js";
 
 const TOKEN = "manako-token";
+const LOOK_AGAIN = 500; // ms, while the model loads
 
 /** @returns {"en" | "ja"} */
 function pageLanguage() {
     return document.documentElement.lang === "ja" ? "ja" : "en";
-}
-
-/**
- * @param {AppElement} app
- * @param {ArrayBuffer} bytes
- */
-async function showTrace(app, bytes) {
-    try {
-        const trace = readTrace(bytes);
-        app.trace = trace;
-        await verifyDigests(trace);
-    } catch (error) {
-        if (!(error instanceof TraceError)) throw error;
-        const file = say(pageLanguage(), "page.this_file");
-        app.tell(say(pageLanguage(), `error.${error.key}`, { file, ...error.values }));
-    }
 }
 
 /** @param {AppElement} app */
@@ -51,7 +39,9 @@ async function startFromFile(app) {
     const text = (/** @type {string} */ id) => document.getElementById(id)?.textContent ?? "";
     setCatalogs(JSON.parse(text("manako-words")));
     const length = Number(document.getElementById("manako-trace")?.dataset.length);
-    await showTrace(app, await openPacked(text("manako-trace"), length));
+    const record = readRecord(await openPacked(text("manako-trace"), length));
+    app.open(record);
+    if (!(await verifyRecord(record))) app.warnUnchecked();
 }
 
 /** @param {AppElement} app */
@@ -66,35 +56,43 @@ async function startFromServer(app) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "", "Accept-Language": pageLanguage() };
-    const answer = await fetch("/api/traces", { headers });
-    const found = await answer.json();
-    if (!answer.ok) return app.tell(found.message);
-    if (found.traces.length === 0) return app.tell(say(pageLanguage(), "page.no_traces"));
-    const open = async (/** @type {string} */ id) => {
-        const bytes = await (await fetch(`/api/traces/${encodeURIComponent(id)}`, { headers })).arrayBuffer();
-        await showTrace(app, bytes);
+    const server = new Server(sessionStorage.getItem(TOKEN) ?? "", pageLanguage());
+    const listed = await server.traces();
+    const first = listed.find(({ id }) => id === put.get("branch")) ?? listed[0];
+    if (!first) return app.tell(say(pageLanguage(), "page.no_traces"));
+    /** @type {Map<string, Branch>} */
+    const loaded = new Map();
+    const load = async (/** @type {ServedTrace | undefined} */ each) => {
+        if (!each || loaded.has(each.id)) return;
+        await load(listed.find(({ id }) => id === each.parent));
+        const bytes = await server.trace(each.id);
+        loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
     };
-    await open(found.traces[0].id);
-    if (found.traces.length > 1) app.before(chooser(found.traces, open));
+    await load(first); // what is shown at once, with all that stands before it; then the others
+    app.open({ branches: [...loaded.values()], current: first.id, meta: null }, server);
+    for (const each of listed) await load(each);
+    const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
+    app.add(branches);
+    if (!(await verifyRecord({ branches, current: first.id, meta: null }))) app.warnUnchecked();
+    for (let model = await server.model(); ; model = await server.model()) {
+        app.model = model;
+        if (model.ready) return;
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
 }
 
-/**
- * A list of the traces that the server has.
- * @param {{id: string, title: string}[]} traces
- * @param {(id: string) => Promise<void>} open
- */
-function chooser(traces, open) {
-    const options = traces.map(({ id, title }) => make("option", { value: id }, visibleText(title)));
-    const select = make("select", { change: (event) => open(/** @type {HTMLSelectElement} */ (event.target).value) }, ...options);
-    return make("nav", { class: "top" }, make("label", {}, say(pageLanguage(), "page.trace"), select));
+/** @param {Error} error */
+function inWords(error) {
+    if (error instanceof ServerError) return error.message;
+    const lang = pageLanguage();
+    return error instanceof TraceError ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error);
 }
 
 const app = document.querySelector("manako-app");
 if (app instanceof AppElement) {
     const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
     start(app).catch((error) => {
-        app.tell(String(error)); // an empty page would look like data
-        throw error;
+        app.tell(inWords(error)); // an empty page would look like data
+        if (!(error instanceof TraceError || error instanceof ServerError)) throw error;
     });
 }

@@ -1,10 +1,14 @@
 /** Numbers as people read them, the same as in the terminal. */
 
+const GROUPED = new Intl.NumberFormat("en-US");
+const UNKNOWN = "?"; // a number that is not on record
+
 /**
  * A probability: three significant digits, 100.0% at most.
  * @param {number} p
  */
 export function percent(p) {
+    if (Number.isNaN(p)) return UNKNOWN;
     if (p === 0) return "0%";
     if (p < 0.0001) return "<0.01%";
     const digits = p >= 0.09995 ? 1 : p >= 0.009995 ? 2 : p >= 0.0009995 ? 3 : 4;
@@ -38,5 +42,5 @@ export function choices(bits) {
 
 /** @param {number} n */
 export function whole(n) {
-    return n.toLocaleString("en-US");
+    return Number.isNaN(n) ? UNKNOWN : GROUPED.format(n);
 }

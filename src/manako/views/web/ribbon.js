@@ -3,12 +3,15 @@
  *
  * Special here: one list to tab to, in which the arrows move; 2,000 tokens are drawn once, and a move touches two of them.
  * Tints have five steps, and each step a line of its own below the token, for those who don't tell the tints apart.
+ * While the model writes, what it tells is appended; the record takes its place at the end.
  */
 
 /** @import {View, Tint} from "./view-state.js" */
 import { ViewElement, make } from "./dom.js";
 import { say } from "./messages.js";
+import { StepNumbers } from "./step-numbers.js";
 import { ribbonToken, runningText } from "./token-chip.js";
+import { visibleText } from "./tokens.js";
 
 /**
  * Upper ends of the first four steps, from expected to unexpected; the fifth is open.
@@ -23,16 +26,18 @@ const TINTS = {
 const NAMES = ["p_model", "surprisal", "rank"];
 
 export class RibbonElement extends ViewElement {
-    /** @type {HTMLElement[]} */
+    /** @type {HTMLElement[]} one for each place */
     #tokens = [];
+    #written = make("span", { class: "written", "aria-hidden": "true" });
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
-        const same = before && before.trace === view.trace && before.lang === view.lang && before.tint === view.tint;
+        const same = before && before.path === view.path && before.lang === view.lang && before.tint === view.tint;
         if (!same) this.#build(view);
-        if (same && before.index !== view.index) this.#tokens[before.index]?.setAttribute("aria-selected", "false");
-        const chosen = this.#tokens[view.index];
-        if (!chosen || (same && before.index === view.index)) return;
+        if (!same || before.guess !== view.guess) this.#hideFrom(view.guess ? view.guess.place + Number(view.guess.shown) : Infinity);
+        if (same && before.place !== view.place) this.#tokens[before.place]?.setAttribute("aria-selected", "false");
+        const chosen = this.#tokens[view.place];
+        if (!chosen || (same && before.place === view.place)) return;
         chosen.setAttribute("aria-selected", "true");
         chosen.parentElement?.setAttribute("aria-activedescendant", chosen.id);
         this.#scrollTo(chosen);
@@ -46,19 +51,45 @@ export class RibbonElement extends ViewElement {
         else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
     }
 
+    /**
+     * Begin to show what is being written behind some places.
+     * @param {number} place -1 for a text of its own
+     * @param {string} given the text that stands in front of what the model writes
+     */
+    startWriting(place, given) {
+        this.#hideFrom(place);
+        /** @type {HTMLElement} */ (this.querySelector(".prompt")).hidden = place < 0;
+        this.#written.replaceChildren(make("span", { class: "prompt" }, visibleText(given)));
+    }
+
+    /** @param {{chosen: {text: string, p_model: number, rank: number}}} told of one step by the server */
+    write({ chosen }) {
+        const bin = TINTS[this.view.tint].bin(chosen.p_model, chosen.rank);
+        this.#written.append(make("span", { class: "token", "data-bin": bin }, visibleText(chosen.text)));
+        const text = /** @type {HTMLElement} */ (this.#written.closest(".text"));
+        text.scrollTop = text.scrollHeight;
+    }
+
+    /** @param {number} place the first that is not shown */
+    #hideFrom(place) {
+        this.#tokens.forEach((token, n) => (token.hidden = n >= place));
+    }
+
     /** @param {View} view */
     #build(view) {
-        const { lang, trace, tint } = view;
-        const prompt = trace.promptIds.length;
-        const ids = [...trace.promptIds, ...trace.tokenIds];
-        const shown = ids.map((_, position) => ribbonToken(view, position));
-        this.#tokens = shown.slice(prompt);
-        this.#tokens.forEach((token, step) => {
-            token.dataset.bin = String(TINTS[tint].bin(trace.pModel[step], trace.rank[step]));
-            token.id = `token-${step}`;
+        const { lang, path, tint } = view;
+        const shown = Array.from(path.ids, (_, position) => ribbonToken({ ...view, trace: path.leaf.trace }, position));
+        this.#tokens = shown.slice(path.prompt);
+        this.#tokens.forEach((token, place) => {
+            const found = path.at(place);
+            token.classList.toggle("given", !found || found.forcedId !== null);
+            if (!found) return;
+            token.dataset.bin = String(TINTS[tint].bin(...expected(found)));
+            token.id = `token-${place}`;
             token.setAttribute("role", "option");
             token.setAttribute("aria-selected", "false");
         });
+        this.#written.replaceChildren();
         const list = make(
             "span",
             {
@@ -71,7 +102,7 @@ export class RibbonElement extends ViewElement {
             ...runningText(this.#tokens),
         );
         const copy = (/** @type {Event} */ event) => this.#copy(/** @type {ClipboardEvent} */ (event));
-        const text = make("div", { class: "text", lang: view.textLang, copy }, make("span", { class: "prompt" }, ...runningText(shown.slice(0, prompt))), list);
+        const text = make("div", { class: "text", lang: view.textLang, copy }, make("span", { class: "prompt" }, ...runningText(shown.slice(0, path.prompt))), list, this.#written);
         this.replaceChildren(this.#choices(view), text, this.#legend(view));
     }
 
@@ -107,8 +138,8 @@ export class RibbonElement extends ViewElement {
     #copy(event) {
         const selection = getSelection();
         const isIn = [...this.querySelectorAll(".text .token")].map((token) => selection?.containsNode(token, true));
-        if (!isIn.includes(true)) return;
-        const bytes = this.view.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
+        if (!isIn.includes(true) || this.#written.firstChild) return;
+        const bytes = this.view.path.leaf.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
         event.clipboardData?.setData("text/plain", new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
         event.preventDefault();
     }
@@ -116,25 +147,27 @@ export class RibbonElement extends ViewElement {
     /** @param {Event} event */
     #click(event) {
         const token = event.target instanceof Element && event.target.closest('[role="option"]');
-        const index = this.#tokens.findIndex((each) => each === token);
-        if (index >= 0) this.change({ index });
+        if (token) this.change({ place: Number(token.id.slice("token-".length)) });
     }
 
     /** @param {KeyboardEvent} event */
     #key(event) {
         const last = this.#tokens.length - 1;
-        const { index } = this.view;
-        const wanted = {
-            ArrowRight: index + 1,
-            ArrowLeft: index - 1,
-            ArrowDown: this.#line(1),
-            ArrowUp: this.#line(-1),
-            Home: 0,
-            End: last,
-        }[event.key];
-        if (wanted === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+        const { place, path } = this.view;
+        /** @type {Record<string, () => [number, number]>} */
+        const keys = {
+            ArrowRight: () => [place + 1, 1],
+            ArrowLeft: () => [place - 1, -1],
+            ArrowDown: () => [this.#line(1), 1],
+            ArrowUp: () => [this.#line(-1), -1],
+            Home: () => [0, 1],
+            End: () => [last, -1],
+        };
+        const [to, way] = Object.hasOwn(keys, event.key) ? keys[event.key]() : [];
+        if (to === undefined || way === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
         event.preventDefault();
-        this.change({ index: Math.min(last, Math.max(0, wanted)) });
+        const next = path.next(to, way);
+        if (next !== null) this.change({ place: next });
     }
 
     /**
@@ -142,9 +175,9 @@ export class RibbonElement extends ViewElement {
      * @param {1 | -1} way
      */
     #line(way) {
-        const from = this.#tokens[this.view.index]?.getBoundingClientRect();
-        let [best, distance, line] = [this.view.index, Infinity, NaN];
-        for (let i = this.view.index + way; this.#tokens[i]; i += way) {
+        const from = this.#tokens[this.view.place]?.getBoundingClientRect();
+        let [best, distance, line] = [this.view.place, Infinity, NaN];
+        for (let i = this.view.place + way; this.#tokens[i]; i += way) {
             const box = this.#tokens[i].getBoundingClientRect();
             if (Math.abs(box.bottom - from.bottom) < from.height / 2) continue; // still the same line
             if (Number.isNaN(line)) line = box.bottom;
@@ -153,6 +186,17 @@ export class RibbonElement extends ViewElement {
         }
         return best;
     }
+}
+
+/**
+ * What the model gave the token of a place, and its rank in the draw.
+ * @param {import("./tree.js").Place} place
+ * @returns {[number, number]}
+ */
+function expected({ trace, index, forcedId }) {
+    if (forcedId === null) return [trace.pModel[index], trace.rank[index]];
+    const { pModel, rank } = new StepNumbers(trace, index).candidate(forcedId);
+    return [pModel, rank];
 }
 
 /**

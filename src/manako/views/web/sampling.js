@@ -46,6 +46,8 @@ export const STAGES = /** @type {const} */ ([
     "typical_p",
 ]);
 
+const FIRST_LOOK = 64; // tokens of the line that a draw looks at before it looks at as many times more
+
 /** One row of logits, seen twice: as the model gave it and as the draw uses it. */
 export class Distribution {
     /**
@@ -66,6 +68,14 @@ export class Distribution {
         this.kept = countKept(row);
     }
 
+    /** @type {Float64Array | null} */
+    #sorted = null;
+
+    /** [V] `row` from the largest down; nothing on the way needs more than one sort. */
+    get #descending() {
+        return (this.#sorted ??= this.row.toSorted().reverse());
+    }
+
     /** Entropy of `p` in bits: 0 when one token is certain, log2(V) when all are alike. */
     get entropy() {
         return entropy(this.p);
@@ -78,26 +88,15 @@ export class Distribution {
      */
     order(n) {
         const { row, logits } = this;
-        const kept = bestOf(row, logits, Math.min(n, this.kept), (i) => row[i] > -Infinity);
-        if (n <= kept.length) return kept;
-        const cut = bestOf(logits, logits, n - kept.length, (i) => row[i] === -Infinity);
+        const count = Math.min(n, this.kept);
+        const least = count > 0 ? this.#descending[count - 1] : Infinity;
+        const kept = inOrder(row, logits, (i) => row[i] >= least).slice(0, count);
+        if (n <= count) return Int32Array.from(kept);
+        const isCut = (/** @type {number} */ i) => row[i] === -Infinity;
+        const among = logits.filter((_, i) => isCut(i));
+        const next = n - count < among.length ? nthLargest(among, n - count) : -Infinity;
+        const cut = inOrder(logits, logits, (i) => isCut(i) && logits[i] >= next).slice(0, n - count);
         return Int32Array.from([...kept, ...cut]);
-    }
-
-    /**
-     * The token at a place of that order, counted from 0, among those that no stage cut.
-     * @param {number} place
-     */
-    at(place) {
-        const { row, logits } = this;
-        const value = nthLargest(row, place + 1);
-        const tied = [];
-        let before = 0;
-        for (let i = 0; i < row.length; i++) {
-            if (row[i] > value) before++;
-            else if (row[i] === value) tied.push(i);
-        }
-        return tied.sort((a, b) => descending(logits[a], logits[b]) || a - b)[place - before];
     }
 
     /**
@@ -155,10 +154,14 @@ export function distribution(logits, sampling, history = []) {
  */
 export function draw(found, u) {
     if (!(u >= 0 && u < 1)) throw new RangeError("u_range");
-    const line = found.p.toSorted().reverse(); // in the order of the tokens: a larger logit has no smaller p
-    let [place, low, high] = [0, 0, line[0]];
-    while (high <= u && line[place + 1] > 0) [place, low, high] = [place + 1, high, high + line[place + 1]];
-    return { tokenId: found.at(place), low, high };
+    const { p, kept } = found;
+    for (let count = FIRST_LOOK; ; count *= FIRST_LOOK) {
+        const ids = found.order(Math.min(count, kept));
+        let [place, low, high] = [0, 0, p[ids[0]]];
+        while (high <= u && p[ids[place + 1]] > 0) [place, low, high] = [place + 1, high, high + p[ids[place + 1]]];
+        const isPast = high <= u && place + 1 === ids.length && ids.length < kept; // of what was looked at
+        if (!isPast) return { tokenId: ids[place], low, high };
+    }
 }
 
 /**
@@ -326,19 +329,15 @@ function finiteWhereKept(after, before) {
 }
 
 /**
- * The n best ids among those wanted, by (values, thenBy, lower id): sorts only what can be among them.
+ * The ids wanted, best first: by (values, thenBy, lower id).
  * @param {Float64Array} values
  * @param {Float64Array} thenBy
- * @param {number} n
  * @param {(id: number) => boolean} wanted
  */
-function bestOf(values, thenBy, n, wanted) {
-    const among = values.filter((_, id) => wanted(id));
-    const least = n > 0 && n < among.length ? nthLargest(among, n) : -Infinity;
+function inOrder(values, thenBy, wanted) {
     const ids = [];
-    for (let id = 0; id < values.length; id++) if (values[id] >= least && wanted(id)) ids.push(id);
-    ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b);
-    return Int32Array.from(ids.slice(0, n));
+    for (let id = 0; id < values.length; id++) if (wanted(id)) ids.push(id);
+    return ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b);
 }
 
 /**

@@ -140,8 +140,9 @@ export class StepNumbers {
         }
         const at = place ?? Array.prototype.indexOf.call(this.#listed.ids, id);
         if (at < 0) {
-            const [p, pModel, rank] = [trace.p, trace.pModel, trace.rank].map((column) => column[this.index]);
-            return { ...known, p, pModel, rank, cutBy: null }; // the taken token, which lies outside the part
+            const columns = id === this.takenId ? [trace.p, trace.pModel, trace.rank] : []; // of no other are they on record
+            const [p = NaN, pModel = NaN, rank = NaN] = columns.map((column) => column[this.index]);
+            return { ...known, p, pModel, rank, cutBy: null };
         }
         const { p, pModel, cutBy } = this.#listed.at(at);
         return { ...known, p, pModel, rank: at + 1, cutBy: cutBy < 0 ? null : this.stages[cutBy].name };

@@ -6,21 +6,43 @@
 /** @import {Sampling} from "./sampling.js" */
 /** @import {StepNumbers} from "./step-numbers.js" */
 /** @import {Lang} from "./messages.js" */
+/** @import {Path} from "./tree.js" */
 /** @typedef {"p_model" | "surprisal" | "rank"} Tint */
+/** @typedef {"linear" | "log" | "zoom"} Axis 0 to 100 %, decades, 0 to the largest p shown */
+/** @typedef {{place: number, shown: boolean}} Guess the step to guess, and whether its draw is shown already */
 /**
  * What the reader chose.
  * @typedef {object} Choice
  * @property {Lang} lang
- * @property {number} index the step, from 0
+ * @property {string} branch the text that is shown
+ * @property {number} place the step of it, from 0
  * @property {Tint} tint
  * @property {boolean} details whether ids and bytes are shown
  * @property {number} top candidates in the list
+ * @property {Axis} axis of the bars
  * @property {Sampling | null} sampling settings that differ from the recorded ones, null for those
  * @property {readonly number[]} temperatures those side by side
+ * @property {Guess | null} guess
  * @property {number | null} layer of the attention, null for all
  * @property {number | null} head in it, null for all
  */
-/** @typedef {Choice & {trace: Trace, shown: StepNumbers, textLang: "ja" | null}} View */
+/**
+ * @typedef {object} Shown
+ * @property {Path} path the text of the branch
+ * @property {Trace} trace the record that has the selected step
+ * @property {number} index the step in it, from 0
+ * @property {number | null} forcedId the token that a reader put there instead of the drawn one
+ * @property {StepNumbers} shown
+ * @property {"ja" | null} textLang what the text is written in: without it a browser may draw Chinese forms of kanji
+ * @property {boolean} busy whether the model writes
+ * @property {boolean} isReady whether it can write a new text
+ * @property {boolean} canAct whether it can go on from this one
+ */
+/**
+ * What changes the texts: `token` and `text` are put in, at the selected step or at the end.
+ * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end"}} Act
+ */
+/** @typedef {Choice & Shown} View */
 /** @typedef {Partial<Choice>} Change */
 
 /** @type {readonly Exclude<keyof Sampling, "order">[]} */
@@ -37,6 +59,7 @@ export const SETTINGS = [
 export const LONG_LIST = 50;
 export const SHORT_LIST = 10;
 const TINT_NAMES = ["p_model", "surprisal", "rank"];
+const AXES = ["linear", "log", "zoom"];
 
 /**
  * The choice as the fragment of an address; what stands at its usual value is left out.
@@ -44,9 +67,10 @@ const TINT_NAMES = ["p_model", "surprisal", "rank"];
  * @param {Sampling} recorded
  */
 export function toFragment(choice, recorded) {
-    const put = new URLSearchParams({ lang: choice.lang, step: String(choice.index + 1), tint: choice.tint });
+    const put = new URLSearchParams({ lang: choice.lang, branch: choice.branch, step: String(choice.place + 1), tint: choice.tint });
     if (choice.details) put.set("details", "1");
     if (choice.top !== SHORT_LIST) put.set("top", String(choice.top));
+    if (choice.axis !== "linear") put.set("axis", choice.axis);
     if (choice.layer !== null) put.set("layer", String(choice.layer));
     if (choice.head !== null) put.set("head", String(choice.head));
     for (const name of SETTINGS) {
@@ -71,18 +95,21 @@ export function fromFragment(fragment, usual, recorded, fits) {
     const changed = {};
     for (const name of SETTINGS) {
         const value = put.get(name);
-        if (value !== null) changed[name] = value === "off" ? null : Number(value);
+        if (value !== null) changed[name] = value === "off" ? null : Number.isFinite(Number(value)) ? Number(value) : NaN;
     }
     const sampling = { ...recorded, ...changed };
     const lang = put.get("lang");
     const tint = put.get("tint") ?? "";
+    const axis = put.get("axis") ?? "";
     return {
         ...usual,
         lang: lang === "en" || lang === "ja" ? lang : usual.lang,
-        index: Math.max(0, (number("step") ?? usual.index + 1) - 1),
+        branch: put.get("branch") ?? usual.branch,
+        place: Math.max(0, (number("step") ?? usual.place + 1) - 1),
         tint: TINT_NAMES.includes(tint) ? /** @type {Tint} */ (tint) : usual.tint,
         details: put.get("details") === "1",
         top: number("top") === LONG_LIST ? LONG_LIST : usual.top,
+        axis: AXES.includes(axis) ? /** @type {Axis} */ (axis) : usual.axis,
         sampling: Object.keys(changed).length && fits(sampling) ? sampling : null,
         layer: number("layer"),
         head: number("head"),

@@ -1,0 +1,123 @@
+/**
+ * What the reader asks of the model, turned into requests, and what it wrote into branches.
+ *
+ * Special here: all that is asked for becomes a branch of its own, so nothing that was written before is touched.
+ */
+
+/** @import {Act, View} from "./view-state.js" */
+/** @import {Server, ServedModel} from "./server.js" */
+/** @import {Trace} from "./trace-file.js" */
+/** @import {Tree} from "./tree.js" */
+/** @import {Wishes} from "./act.js" */
+import { ServerError } from "./server.js";
+import { readTrace } from "./trace-file.js";
+
+const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
+const RANDOM_SEEDS = 2 ** 32;
+
+export class Writer {
+    /** @type {ServedModel | null} null while it is not known */
+    model = null;
+    /** What went wrong, in the reader's language. */
+    fault = "";
+    /** Steps of the text that is being written; null while there is none. @type {number | null} */
+    steps = null;
+    #id = "";
+
+    /** @param {Server} server @param {Tree} tree */
+    constructor(server, tree) {
+        this.server = server;
+        this.#tree = tree;
+    }
+
+    #tree;
+
+    /** Whether the model that is here made a trace, so that it can go on. @param {Trace} trace */
+    made({ header }) {
+        const { weights_sha256, tokenizer_sha256, ready = false } = this.model ?? {};
+        return ready && header.model.weights_sha256 === weights_sha256 && header.model.tokenizer_sha256 === tokenizer_sha256;
+    }
+
+    /**
+     * Write, and keep what was written; tells of every step. Null where nothing came of it.
+     * @param {Act} act
+     * @param {View} view
+     * @param {Wishes} wishes
+     * @param {(step: any) => void} told
+     * @returns {Promise<string | null>} the new branch
+     */
+    async write(act, view, wishes, told) {
+        [this.#id, this.fault, this.steps] = ["", "", 0];
+        try {
+            const body = this.#request(act, view, wishes);
+            await this.server.generate(body, (name, data) => {
+                if (name === "start") this.#id = data.id;
+                if (name === "error") this.fault = data.message;
+                if (name === "step") this.steps = Number(this.steps) + 1;
+                if (name === "step") told(data);
+            });
+            if (this.#id === "") return null;
+            const bytes = await this.server.trace(this.#id);
+            const trace = readTrace(bytes);
+            if (trace.steps === 0 && !body.prompt && body.after?.token === undefined) return null;
+            this.#tree.branches.set(this.#id, { id: this.#id, parent: body.after?.id ?? null, keep: body.after?.steps ?? 0, trace, bytes });
+            return this.#id;
+        } catch (error) {
+            if (!(error instanceof ServerError)) throw error;
+            this.fault = error.message;
+            return null;
+        } finally {
+            this.steps = null;
+        }
+    }
+
+    /** Let the text end after the step in hand. */
+    async stop() {
+        if (this.#id !== "") await this.server.stop(this.#id).catch(() => {}); // it has ended by itself
+    }
+
+    /** @param {Act} act @param {View} view @param {Wishes} wishes */
+    #request({ kind, text = "", token, where }, view, { count, seed, inside }) {
+        const { path, place, sampling, trace } = view;
+        const here = path.at(place);
+        const settings = {
+            ...(sampling ?? trace.header.sampling),
+            max_new_tokens: kind === "step" ? 1 : count,
+            capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
+            ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : seed === null ? {} : { seed }),
+        };
+        if (kind === "new") return { prompt: text, settings };
+        const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
+        const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
+        return { prompt: text, settings, after: { id: branch.id, steps: keep, ...(token === undefined ? {} : { token }) } };
+    }
+}
+
+/**
+ * The candidates of a step that has just been written, as `StepNumbers` has those of a recorded one.
+ * @param {any} told of the step by the server
+ * @param {View} view
+ */
+export function liveNumbers(told, { path, shown }) {
+    const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const candidate = (/** @type {any} */ row) => ({
+        id: row.id,
+        bytes: bytes(row.bytes),
+        special: path.leaf.trace.specialIds.has(row.id),
+        p: row.p,
+        pModel: row.p_model,
+        rank: row.rank,
+        cutBy: row.cut_by ?? null,
+    });
+    const rows = [...told.candidates, ...(told.chosen.rank > told.candidates.length ? [told.chosen] : [])].map(candidate);
+    const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
+    return {
+        size: shown.size,
+        changed: false,
+        drawnId: told.chosen.id,
+        takenId: told.chosen.id,
+        pending: new Uint8Array(),
+        listed: () => rows,
+        other: () => ({ count: shown.size - rows.length, p: other("p"), pModel: other("pModel") }),
+    };
+}

@@ -1,0 +1,377 @@
+"""Writing in the browser: a real model behind a real server, from the first token to a saved file."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden import FakeSession
+from pages import PAYLOADS, close, trace_of, violations, watch
+from playwright.sync_api import Browser, Page
+from serving import TOKEN, Serving, serving
+
+import manako
+from manako import messages
+from manako.cli.serve import EXAMPLE
+from manako.engines.generation import Generation
+from manako.engines.model import Model
+from manako.trace_file import to_bytes
+from manako.tree_file import open_tree
+
+IDLE = "manako-app:not([data-writing])"
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return manako.load("demo")
+
+
+@pytest.fixture
+def site(model: Model) -> Iterator[Serving]:
+    """A server with the embedded model and its example."""
+    with serving(model) as found:
+        found.runs.add("example", to_bytes(manako.open(EXAMPLE)))
+        yield found
+
+
+@pytest.fixture
+def open_live(browser: Browser, site: Serving) -> Iterator[Callable[..., Page]]:
+    """open_live(**context): the served page, ready to write; whatever it complains about fails the test."""
+    complaints: list[str] = []
+    contexts: list[Any] = []
+
+    def opened(**settings: Any) -> Page:
+        context = browser.new_context(**({"locale": "en"} | settings))
+        contexts.append(context)
+        page = context.new_page()
+        watch(page, complaints)
+        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.wait_for_selector("[data-act=go]:not([disabled])")
+        return page
+
+    yield opened
+    close(contexts, complaints)
+
+
+def text_of(page: Page) -> str:
+    """The text without its line breaks, which the page shows with a sign of their own."""
+    return re.sub("[\n\u23ce]", "", page.inner_text("manako-ribbon .text"))
+
+
+def rows(page: Page) -> list[str]:
+    return page.locator("manako-tree [role=option] .branch").all_inner_texts()
+
+
+def wait(page: Page, act: Callable[[], Any]) -> None:
+    """Do something that makes the model write, until there is a branch more."""
+    before = page.evaluate("location.hash")
+    act()
+    page.wait_for_function("before => location.hash !== before", arg=before)
+    page.wait_for_selector(IDLE)
+
+
+def write(page: Page, prompt: str, count: int, seed: int | None = None) -> None:
+    page.fill("manako-act textarea", prompt)
+    page.fill("manako-act input[type=number] >> nth=0", str(count))
+    page.fill("manako-act input[type=number] >> nth=1", "" if seed is None else str(seed))
+    wait(page, lambda: page.get_by_role("button", name="Write", exact=True).click())
+
+
+def test_what_is_written_is_what_the_library_gives(open_live: Callable[..., Page], model: Model) -> None:
+    page = open_live()
+    write(page, "\u732b\u306f", 20, seed=5)
+    expected = model.trace("\u732b\u306f", max_new_tokens=20, seed=5, temperature=0.8)
+    assert text_of(page) == expected.text.replace("\n", "")
+    assert page.inner_text("[data-place=title]") == "Step 1 of 20"
+    assert f"rank {expected.steps[0].chosen.rank:,}" in page.inner_text("[data-place=chosen]")
+    for card in ("manako-attention", "manako-lens", "manako-why"):  # recorded unless one says otherwise
+        assert page.inner_text(card)
+
+
+def test_while_it_writes_every_step_is_shown_and_stop_stops(
+    open_live: Callable[..., Page], site: Serving, model: Model
+) -> None:
+    page = open_live()
+    page.evaluate("""() => {
+        globalThis.seen = [];
+        new MutationObserver(() => {
+            const title = document.querySelector("[data-place=title]").textContent;
+            if (title.startsWith("Writing")) seen.push(
+                [title, document.querySelector("manako-candidates tbody tr th").textContent]);
+        }).observe(document.querySelector("manako-app"), { childList: true, subtree: true, characterData: true });
+    }""")
+    page.fill("manako-act input[type=number] >> nth=0", "2000")
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.wait_for_function("() => seen.length > 5")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(IDLE)
+    page.wait_for_function("() => document.querySelectorAll('manako-tree [role=option]').length === 2")
+    steps = int(re.findall(r"of (\d+)", page.inner_text("[data-place=title]"))[0])
+    assert 5 < steps < 2000
+    assert len({token for _, token in page.evaluate("seen")}) > 1  # the candidates moved along
+    assert not site.runs.live
+
+
+def test_a_changed_temperature_holds_for_what_is_written_next(open_live: Callable[..., Page], site: Serving) -> None:
+    page = open_live()
+    page.fill("manako-what-if label:has-text('temperature') input", "0")
+    page.fill("manako-act input[type=number] >> nth=0", "6")
+    wait(page, lambda: page.click("[data-act=settings]"))
+    made = open_trace(site, list(site.runs.traces)[-1])
+    assert made.header.sampling.temperature == 0
+    assert all(step.chosen.rank == 1 for step in made)
+    assert "temperature 0," in page.locator("manako-tree [aria-selected=true]").inner_text()
+
+
+def open_trace(site: Serving, key: str) -> manako.Trace:
+    return site.runs._opened(site.runs.traces[key])
+
+
+def test_a_forced_candidate_forks_with_the_same_luck_and_nothing_is_lost(
+    open_live: Callable[..., Page], site: Serving, model: Model
+) -> None:
+    page = open_live()
+    write(page, "\u79c1\u306f", 12, seed=4)
+    whole = text_of(page)
+    page.click("#token-4")
+    wait(page, lambda: page.locator("manako-candidates tbody button.force >> nth=2").click())
+    first, forked = (open_trace(site, key) for key in list(site.runs.traces)[-2:])
+    token = int(forked.columns.prompt_ids[-1])
+    assert token == first.steps[4].candidates[2].id
+    assert forked.columns.u[:7].tolist() == first.columns.u[5:12].tolist()
+    assert manako.verify(forked).ok
+    assert text_of(page) == forked.text.replace("\n", "")
+    assert page.inner_text("[data-place=title]").startswith("Step 5 of ")
+    assert "was put here instead" in page.inner_text("[data-place=forced]")
+    assert page.locator("manako-candidates tr.forced").count() == 1
+    assert len(rows(page)) == 3
+    page.keyboard.press("Control+z")
+    assert text_of(page) == whole
+    assert len(rows(page)) == 3  # undo shows the text before; the branch stays
+    page.click("[data-act=redo]")
+    assert text_of(page) == forked.text.replace("\n", "")
+    page.reload()
+    page.wait_for_selector("manako-tree [role=option] >> nth=2")
+    assert text_of(page) == forked.text.replace("\n", "")
+    assert page.inner_text("[data-place=title]").startswith("Step 5 of ")
+
+
+def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Page]) -> None:
+    page = open_live()
+    write(page, "\u79c1\u306f", 8, seed=4)
+    whole = text_of(page)
+    page.click("#token-2")
+    page.fill("manako-act input[type=text]", "\u72ac\u3068")
+    wait(page, lambda: page.get_by_role("button", name="Put it in at the selected").click())
+    assert text_of(page).startswith(whole[:4] + "\u72ac\u3068")
+    page.locator("manako-tree [role=option] >> nth=1").click()
+    assert text_of(page) == whole
+    wait(page, lambda: page.get_by_role("button", name="Put it at the end").click())
+    assert text_of(page).startswith(whole + "\u72ac\u3068")
+    assert page.locator("manako-ribbon .given").count() == 2
+    assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end
+
+
+def test_step_play_and_other_luck(open_live: Callable[..., Page], model: Model) -> None:
+    page = open_live()
+    write(page, "\u79c1\u306f", 3, seed=4)
+    page.focus("manako-ribbon [role=listbox]")
+    page.keyboard.press("End")
+    wait(page, lambda: page.click("[data-act=step]"))
+    assert page.inner_text("[data-place=title]") == "Step 4 of 4"
+    assert text_of(page) == model.trace("\u79c1\u306f", max_new_tokens=4, seed=4, temperature=0.8).text
+    page.select_option("manako-player select", "8")
+    page.click("[data-act=play]")
+    page.wait_for_function("() => /of ([6-9]|\\d\\d)$/.test(document.querySelector('[data-place=title]').textContent)")
+    page.click("[data-act=play]")
+    page.wait_for_selector(IDLE)
+    assert len(rows(page)) == 2  # steps at the end of a text are one row
+    page.click("#token-1")
+    wait(page, lambda: page.click("[data-act=luck]"))
+    assert len(rows(page)) == 3
+
+
+def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Browser, model: Model) -> None:
+    from golden import golden_trace
+
+    with serving(model) as site:
+        site.runs.add("golden", to_bytes(golden_trace()))
+        page = browser.new_page(locale="ja")
+        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.get_by_text("golden").first.wait_for()
+        page.get_by_text("\u5225\u306e\u30e2\u30c7\u30eb").wait_for()
+        assert page.is_disabled("[data-act=go]")
+        assert page.locator("button.force").count() == 0
+        page.get_by_role("button", name=messages.text("page.act_new", "ja"), exact=True).click()
+        page.wait_for_selector("[data-act=go]:not([disabled])")
+        page.close()
+
+
+def test_the_server_tells_what_it_refuses(browser: Browser, site: Serving) -> None:
+    page = browser.new_page(locale="en")
+    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.wait_for_selector("[data-act=go]:not([disabled])")
+    page.fill("manako-act textarea", "\u3042" * 9000)
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.wait_for_selector("manako-act .warn")
+    assert "8192" in page.inner_text("manako-act .warn").replace(",", "")
+    assert len(rows(page)) == 1
+    page.close()
+
+
+def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
+    open_live: Callable[..., Page], browser: Browser, tmp_path: Path, model: Model
+) -> None:
+    page = open_live()
+    write(page, "\u732b\u306f", 6, seed=5)
+    page.click("#token-3")
+    wait(page, lambda: page.locator("button.force >> nth=1").click())
+    shown = text_of(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Trace (.manako)").click()
+    file = tmp_path / "tree.manako"
+    download.value.save_as(file)
+    tree = open_tree(file)
+    assert [branch.parent for branch in tree.branches] == [None, None, "2"]
+    assert all(manako.verify(branch.trace).ok for branch in tree.branches)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Page that works offline").click()
+    html = tmp_path / "texts.html"
+    download.value.save_as(html)
+    assert TOKEN not in html.read_text(encoding="utf-8")
+    context = browser.new_context(offline=True)
+    offline = context.new_page()
+    complaints: list[str] = []
+    watch(offline, complaints)
+    offline.goto(html.as_uri())
+    offline.wait_for_selector("manako-tree [role=option] >> nth=2")
+    assert text_of(offline) == shown
+    offline.locator("manako-tree [role=option] >> nth=0").click()
+    assert text_of(offline) == manako.open(EXAMPLE).text
+    assert offline.is_hidden("[data-act=go]")
+    close([context], complaints)
+    with serving(model) as again:
+        from manako.cli.serve import _add
+
+        _add(again.runs, "tree.manako", tree)
+        other = browser.new_page(locale="en")
+        other.goto(f"http://{again.host}/#token={TOKEN}")
+        other.wait_for_selector("manako-tree [role=option] >> nth=2")
+        assert rows(other) == rows(page)
+        other.close()
+
+
+def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[..., Page]) -> None:
+    page = open_live()
+    whole, count = text_of(page), 15
+    trace = manako.open(EXAMPLE)
+    page.click("[data-toggle=guess]")
+    assert text_of(page) == trace.text[:2]
+    for hidden in ("manako-candidates", "manako-draw", "manako-what-if", "manako-tree", "manako-lens"):
+        assert page.is_hidden(hidden), hidden
+    page.keyboard.press("End")
+    assert text_of(page) == trace.text[:2]
+    listed = trace.steps[0].candidates[:10]
+    values = [int(v) for v in page.eval_on_selector_all("manako-guess [type=radio]", "all => all.map(e => e.value)")]
+    assert values == [*sorted(c.id for c in listed), -1]
+    page.check(f"manako-guess [type=radio][value='{trace.steps[0].token_id}']")
+    page.get_by_role("button", name="Show the draw").click()
+    assert "Your surprise: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
+    assert text_of(page) == trace.text[:3] and page.is_visible("manako-candidates") and page.is_hidden("manako-tree")
+    for _ in range(count - 1):
+        page.get_by_role("button", name="Next guess").click()
+        page.check("manako-guess [type=radio][value='-1']")
+        page.get_by_role("button", name="Show the draw").click()
+    assert "last step" in page.inner_text("manako-guess") and f"Guesses so far: {count}" in page.inner_text(
+        "manako-guess"
+    )
+    page.click("[data-toggle=guess]")
+    assert text_of(page) == whole and page.is_visible("manako-tree")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_nothing_to_say_of_writing_branches_and_guesses(
+    scheme: str, width: int, open_live: Callable[..., Page]
+) -> None:
+    page = open_live(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, locale="ja" if width == 360 else "en"
+    )
+    page.fill("manako-act input[type=number] >> nth=0", "4")
+    wait(page, lambda: page.locator("button.force >> nth=2").click())
+    assert violations(page) == []
+    page.click("[data-toggle=guess]")
+    assert violations(page) == []
+    page.check("manako-guess [type=radio] >> nth=0")
+    page.click("manako-guess form button")
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_everything_can_be_done_by_keyboard(open_live: Callable[..., Page]) -> None:
+    page = open_live()
+    page.fill("manako-act input[type=number] >> nth=0", "3")
+    reached = set()
+    page.focus("header button")
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                "(e => e.dataset.act ?? e.className ?? e.localName)(document.activeElement)"
+                " + ' ' + (document.activeElement.closest('manako-tree') ? 'tree' : '')"
+            ).strip()
+        )
+    for control in ("step", "play", "go", "luck", "force", "settings", "branches tree"):
+        assert control in reached, reached
+    page.focus("[data-act=luck]")
+    wait(page, lambda: page.keyboard.press("Enter"))
+    assert page.evaluate("document.activeElement.dataset.act") == "luck"  # where the reader was
+    page.focus("manako-tree [role=listbox]")
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.activeElement.closest('manako-tree')")
+    assert text_of(page) == manako.open(EXAMPLE).text
+    page.keyboard.press("ArrowDown")
+    assert text_of(page) != manako.open(EXAMPLE).text
+
+
+def test_hostile_tokens_stay_text_while_they_are_written_and_in_the_tree(browser: Browser) -> None:
+    plain, odd = [written_kinds(browser, tokens) for tokens in ([b"abc"] * len(PAYLOADS), PAYLOADS)]
+    assert odd <= plain
+
+
+def written_kinds(browser: Browser, tokens: Sequence[bytes]) -> set[str]:
+    """The kinds of elements that a page ever had while such tokens were written, guessed and saved as a picture."""
+    record = trace_of(tokens)
+
+    def generate(prompt: str, **_: Any) -> Generation:
+        session = FakeSession(np.concatenate([record.logits, record.logits[:1]]))
+        header = replace(record.header, prompt=prompt)
+        return Generation(session, header, record.columns.prompt_ids.tolist(), record.vocabulary, ())
+
+    with serving(generate) as site:
+        site.runs.add(tokens[0].decode("utf-8", "replace"), to_bytes(record))
+        page = browser.new_page(locale="en")
+        complaints: list[str] = []
+        watch(page, complaints)
+        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.wait_for_selector("manako-act form button:not([disabled])")
+        page.evaluate("""() => {
+            globalThis.kinds = new Set();
+            const look = () => document.querySelectorAll("*").forEach((e) => kinds.add(e.localName));
+            new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+            look();
+        }""")
+        page.fill("manako-act textarea", "".join(token.decode("utf-8", "replace") for token in tokens[:20]))
+        page.click("manako-act form button")
+        page.wait_for_selector("manako-tree [role=option] >> nth=1")
+        page.wait_for_selector(IDLE)
+        page.click("[data-toggle=guess]")
+        page.check("manako-guess [type=radio] >> nth=3")
+        page.click("manako-guess form button")
+        found = set(page.evaluate("[...kinds]"))
+        assert complaints == []
+        page.close()
+        return found

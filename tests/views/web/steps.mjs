@@ -1,0 +1,26 @@
+// What save.js and picture.js make without a browser: [what, traces, rows] as JSON on standard input; on standard output
+// the file as a JSON string, since a pipe may change the ends of lines. A row is [which trace, index, forced id or null];
+// no rows stand for all steps of the first trace.
+
+import { buffer } from "node:stream/consumers";
+
+globalThis.HTMLElement = class {}; // of which the page's parts are; none is made here
+
+const { stepsCsv, stepsJson } = await import("../../../src/manako/views/web/save.js");
+const { toSvg } = await import("../../../src/manako/views/web/picture.js");
+const { readTrace } = await import("../../../src/manako/views/web/trace-file.js");
+
+const opened = (text) => {
+    const bytes = Buffer.from(text, "base64");
+    return readTrace(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+};
+const [what, given, picked] = JSON.parse(String(await buffer(process.stdin)));
+const answer = (text) => process.stdout.write(JSON.stringify(text));
+if (what === "svg") answer(toSvg(given));
+else {
+    const traces = given.map(opened);
+    const rows = picked
+        ? picked.map(([which, index, forcedId]) => ({ trace: traces[which], index, forcedId }))
+        : Array.from({ length: traces[0].steps }, (_, index) => ({ trace: traces[0], index, forcedId: null }));
+    answer(what === "csv" ? stepsCsv(rows) : stepsJson(rows));
+}
