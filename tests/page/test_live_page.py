@@ -164,12 +164,12 @@ def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Pag
     write(page, "\u79c1\u306f", 8, seed=4)
     whole = text_of(page)
     page.click("#token-2")
-    page.fill("manako-act input[type=text]", "\u72ac\u3068")
-    wait(page, lambda: page.get_by_role("button", name="Put it in at the selected").click())
+    page.fill("manako-player input[type=text]", "\u72ac\u3068")
+    wait(page, lambda: page.get_by_role("button", name="Put them in at the selected").click())
     assert text_of(page).startswith(whole[:4] + "\u72ac\u3068")
     page.locator("manako-tree [role=option] >> nth=1").click()
     assert text_of(page) == whole
-    wait(page, lambda: page.get_by_role("button", name="Put it at the end").click())
+    wait(page, lambda: page.get_by_role("button", name="Put them at the end").click())
     assert text_of(page).startswith(whole + "\u72ac\u3068")
     assert page.locator("manako-ribbon .given").count() == 2
     assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end

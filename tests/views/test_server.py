@@ -518,7 +518,9 @@ def test_t23_who_closes_their_half_of_a_connection_has_left() -> None:
         with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
             client.sendall(head.encode() + body)
             until(lambda: bool(site.runs.live) and bool(site.only_run().events))
+            run = site.only_run()
             client.shutdown(socket.SHUT_WR)
+            until(lambda: not run.readers)
             session.gate.release(100)
             until(lambda: not site.tasks)
         assert session.made <= 2

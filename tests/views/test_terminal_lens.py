@@ -82,7 +82,7 @@ def test_the_chosen_token_is_marked_wherever_it_occurs() -> None:
     [
         ((30, 4, 1), "enters the first ten at layer 0 and is first from layer 1 to the end."),
         ((1, 1, 1), "enters the first ten at the embedding and is first from there to the end."),
-        ((30, 1, 2), "enters the first ten at layer 0 and never wins: its rank at the end is 2."),
+        ((30, 1, 2), "enters the first ten at layer 0; its rank at the end is 2."),
         ((30, 20, 11), "is never among the first ten; its rank at the end is 11."),
     ],
 )

@@ -101,6 +101,7 @@ def _add(runs: Runs, name: str, tree: Tree) -> None:
     for branch in tree.branches:
         title = name if name and len(tree.branches) == 1 else branch.trace.text[:LONGEST_TITLE]
         keys[branch.id] = runs.add(title, to_bytes(branch.trace), keys[branch.parent], branch.keep)
+    runs.current = runs.current or keys[tree.current]  # of the first file
 
 
 def listen(host: str, port: int | None) -> socket.socket:

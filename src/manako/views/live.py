@@ -151,6 +151,8 @@ class Runs:
         """Set by who loads it, from any thread; cancelled when the server ends before."""
         self.live: dict[str, Run] = {}
         self.traces: dict[str, Kept] = {}
+        self.current: str | None = None
+        """The trace that is shown first."""
         self._made: dict[str, int] = {}  # traces made here, oldest first, with their sizes
         self._keys = map(str, itertools.count(1))
         self._threads = ThreadPoolExecutor(RUNNING, "manako-step")

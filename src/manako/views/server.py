@@ -128,14 +128,10 @@ class Site:
 
     async def traces(self, request: Request) -> Response:
         kept = self._runs.traces.items()
-        return _json(
-            {
-                "traces": [
-                    {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep}
-                    for key, k in kept
-                ]
-            }
-        )
+        listed = [
+            {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep} for key, k in kept
+        ]
+        return _json({"traces": listed, "current": self._runs.current})
 
     async def trace(self, request: Request) -> Response:
         kept = self._runs.traces.get(request.path_params["id"]) or _unknown(request)

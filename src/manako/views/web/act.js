@@ -1,4 +1,4 @@
-/** <manako-act>: what the reader asks of the model: a new text, or other words in the one that is shown. */
+/** <manako-act>: a new text for the model to go on with, and what it is doing. */
 
 /** @import {View} from "./view-state.js" */
 import { ViewElement, make } from "./dom.js";
@@ -16,7 +16,6 @@ const LARGEST_SEED = 2 ** 53 - 1;
 
 export class ActElement extends ViewElement {
     #prompt = make("textarea", { rows: 2, name: "prompt" });
-    #typed = make("input", { type: "text", name: "typed" });
     #count = make("input", { type: "number", min: 1, max: MOST_TOKENS, step: 1, value: USUAL_TOKENS, required: true });
     #seed = make("input", { type: "number", min: 0, max: LARGEST_SEED, step: 1 });
     #inside = make("input", { type: "checkbox", checked: true });
@@ -37,7 +36,7 @@ export class ActElement extends ViewElement {
     draw(view, before) {
         if (this.#lang !== view.lang) this.#build(view);
         if (!before) this.#prompt.value = view.path.chain[0].trace.header.prompt;
-        for (const button of this.querySelectorAll("button")) button.disabled = view.busy || (button.type === "button" ? !view.canAct : !view.isReady);
+        /** @type {HTMLButtonElement} */ (this.querySelector("button")).disabled = !view.isReady;
     }
 
     /** Say what the model is doing. @param {string} state @param {boolean} isFault */
@@ -49,11 +48,9 @@ export class ActElement extends ViewElement {
     /** @param {View} view */
     #build({ lang, textLang }) {
         this.#lang = lang;
-        this.#prompt.lang = this.#typed.lang = textLang ?? "";
+        this.#prompt.lang = textLang ?? "";
         this.#seed.placeholder = say(lang, "page.seed_any");
         const label = (/** @type {string} */ key, /** @type {Node} */ input) => make("label", {}, say(lang, key), input);
-        const type = (/** @type {"here" | "end"} */ where) =>
-            make("button", { type: "button", click: () => this.act({ kind: "type", where, text: this.#typed.value }) }, say(lang, `page.type_${where}`));
         const write = (/** @type {Event} */ event) => {
             event.preventDefault();
             this.act({ kind: "new", text: this.#prompt.value });
@@ -65,16 +62,14 @@ export class ActElement extends ViewElement {
                 label("page.prompt", this.#prompt),
                 make(
                     "div",
-                    { class: "settings" },
+                    { class: "row ask" },
                     label("page.count", this.#count),
                     label("page.seed", this.#seed),
-                    make("label", { class: "inline wider" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
+                    make("button", { class: "primary" }, say(lang, "page.act_new")),
                 ),
-                make("div", { class: "row" }, make("button", {}, say(lang, "page.act_new"))),
+                make("label", { class: "inline" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
             ),
             this.#said,
-            label("page.typed", this.#typed),
-            make("div", { class: "row" }, type("here"), type("end")),
         );
     }
 }

@@ -19,7 +19,7 @@ import { characterAt, tokenText } from "./token-chip.js";
 import { Tree } from "./tree.js";
 import { TreeElement } from "./tree-view.js";
 import { visibleText } from "./tokens.js";
-import { percent, whole } from "./numbers.js";
+import { chainText, percent, whole } from "./numbers.js";
 import { ActElement } from "./act.js";
 import { CandidatesElement } from "./candidates.js";
 import { PlayerElement } from "./player.js";
@@ -63,6 +63,9 @@ export class AppElement extends HTMLElement {
     /** What had the focus when the page was built anew. */
     #focused = "";
     #isUnchecked = false;
+    /** What is being written: a text of its own, a single token. */
+    #isNewText = false;
+    #isStep = false;
 
     connectedCallback() {
         this.addEventListener("view-change", (event) => this.#wish(/** @type {CustomEvent<Change>} */ (event).detail));
@@ -148,7 +151,7 @@ export class AppElement extends HTMLElement {
         if (isOther) {
             if (this.#path) [this.#past, this.#future] = [[...this.#past, before], []];
             this.#path = this.#tree.path(next.branch);
-            next.guess = null;
+            next.guess = change.guess ?? null;
         }
         const path = /** @type {Path} */ (this.#path);
         next.place = Math.min(Math.max(0, next.place), Math.max(0, path.length - 1), next.guess?.place ?? Infinity);
@@ -195,7 +198,8 @@ export class AppElement extends HTMLElement {
             const { model, fault, steps } = writer;
             const ref = visibleText(model?.ref ?? "");
             const key = busy ? "page.writing" : !model?.ready ? "page.loading" : writer.made(trace) ? "page.ready" : "page.other_model";
-            act.say(fault || say(lang, key, { ref, steps: steps ?? 0, made: visibleText(trace.header.model.ref) }), fault !== "");
+            const values = { ref, steps: steps ?? 0, made: visibleText(trace.header.model.ref), chain: chainText(this.#choice.sampling ?? trace.header.sampling) };
+            act.say(fault || (model ? say(lang, key, values) : ""), fault !== "");
         }
         const player = this.querySelector("manako-player");
         if (player instanceof PlayerElement) player.can = { write: writer !== null, undo: this.#past.length > 0, redo: this.#future.length > 0 };
@@ -217,7 +221,10 @@ export class AppElement extends HTMLElement {
             const row = taken.candidate(id);
             return { token: tokenText(view, row, shown.pending), p: percent(row.p), p_model: percent(row.pModel), rank: whole(row.rank) };
         };
-        put("chosen", say(lang, shown.u === null ? "page.given" : "page.chosen", named(shown.takenId)));
+        put("chosen", say(lang, shown.u === null ? "page.given" : forcedId === null ? "page.chosen" : "page.drawn", named(shown.takenId)));
+        put("settings", trace.header.seed === null ? "" : say(lang, "view.settings", { chain: chainText(trace.header.sampling), seed: trace.header.seed }));
+        for (const name of ["attention", "lens"]) put(`elsewhere-${name}`, trace === path.leaf.trace ? "" : say(lang, "page.elsewhere"));
+        put("brief", say(lang, "page.brief", { number: place + 1, ...named(forcedId ?? shown.takenId) }));
         put("forced", forcedId === null ? "" : say(lang, "page.forced", named(forcedId)));
         const start = trace.windowStart[index];
         put("window", start ? say(lang, "step.window", { start: start + 1 }) : "");
@@ -227,12 +234,16 @@ export class AppElement extends HTMLElement {
         for (const button of this.querySelectorAll("[data-move]")) {
             const way = Number(/** @type {HTMLElement} */ (button).dataset.move);
             const to = path.next(place + way, way);
-            button.toggleAttribute("disabled", to === null || (guess !== null && to > guess.place));
+            button.toggleAttribute("disabled", to === null || view.busy || (guess !== null && to > guess.place));
         }
         const pressed = { details: view.details, top: view.top === LONG_LIST, guess: guess !== null };
         for (const [name, on] of Object.entries(pressed)) this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
         this.querySelector("[data-act=settings]")?.toggleAttribute("disabled", !view.canAct);
-        this.toggleAttribute("data-writing", view.busy);
+        const leave = this.querySelector("[data-toggle=guess]");
+        if (leave) leave.textContent = say(lang, guess ? "page.guess_leave" : "page.toggle_guess");
+        const isStill = view.busy && !this.#isStep; // a single step is over before one could look elsewhere
+        this.toggleAttribute("data-writing", isStill);
+        for (const part of this.querySelectorAll(".still, .top, manako-tree")) part.toggleAttribute("inert", isStill);
         this.toggleAttribute("data-guess", guess !== null); // what lies ahead must not be told either
         this.toggleAttribute("data-guessing", guess !== null && place === guess.place && !guess.shown);
     }
@@ -297,10 +308,10 @@ export class AppElement extends HTMLElement {
 
     /** @param {KeyboardEvent} event */
     #key(event) {
+        if (!this.#writer) return;
         const isTyping = event.target instanceof HTMLElement && event.target.matches("input:not([type=radio], [type=range], [type=checkbox]), textarea");
-        if (isTyping || !this.#writer) return;
         const key = event.key.toLowerCase();
-        const isUndo = (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
+        const isUndo = !isTyping && (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
         const kind = isUndo ? (key === "y" || event.shiftKey ? "redo" : "undo") : key === "escape" && this.#view.busy ? "stop" : null;
         if (kind === null) return;
         event.preventDefault();
@@ -310,10 +321,16 @@ export class AppElement extends HTMLElement {
     /** @param {Act} act */
     #act(act) {
         this.#markFocus();
-        if (act.kind === "stop") this.#writer?.stop();
+        if (act.kind === "stop") this.#stop();
         else if (act.kind === "undo") this.#goBack(this.#past, this.#future);
         else if (act.kind === "redo") this.#goBack(this.#future, this.#past);
         else return this.#write(act);
+    }
+
+    #stop() {
+        const player = this.querySelector("manako-player");
+        if (player instanceof PlayerElement) player.pause();
+        this.#writer?.stop();
     }
 
     /**
@@ -337,6 +354,7 @@ export class AppElement extends HTMLElement {
         const known = isAtEnd && !view.sampling ? this.#tree.goesOn(view.path.leaf) : undefined;
         if (known) return this.#change({ branch: known.id, place: view.path.length });
         if (act.kind === "type" && !act.text) return;
+        [this.#isNewText, this.#isStep] = [act.kind === "new", act.kind === "step"];
         const start = act.kind === "new" ? -1 : isAtEnd || act.where === "end" ? view.path.length : view.place;
         const given = act.token === undefined ? (act.text ?? "") : tokenText(view, view.shown.candidate(act.token), view.shown.pending);
         const written = writer.write(act, view, form.wishes, (told) => this.#show(told, view));
@@ -345,7 +363,8 @@ export class AppElement extends HTMLElement {
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
         const id = await written;
         if (id === null) this.#path = null; // draws the text again as it was
-        this.#change(id === null ? {} : { branch: id, place: Math.max(0, start) });
+        const place = Math.max(0, start);
+        this.#change(id === null ? {} : { branch: id, place: this.#tree.path(id).next(place, 1) ?? place });
     }
 
     /**
@@ -354,11 +373,13 @@ export class AppElement extends HTMLElement {
      * @param {View} view
      */
     #show(told, view) {
-        const [ribbon, candidates] = [this.querySelector("manako-ribbon"), this.querySelector("manako-candidates")];
-        if (ribbon instanceof RibbonElement) ribbon.write(told);
-        const title = this.querySelector("[data-place=title]");
-        if (title) title.textContent = say(view.lang, "page.writing_step", { number: told.index + 1 });
-        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown: /** @type {any} */ (liveNumbers(told, view)) };
+        const [ribbon, candidates, title] = ["manako-ribbon", "manako-candidates", "[data-place=title]"].map((name) => this.querySelector(name));
+        const numbers = liveNumbers(told, view);
+        const { taken } = numbers;
+        const before = Number(this.#writer?.first) - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
+        if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + told.index + 1 });
+        if (ribbon instanceof RibbonElement) ribbon.write(taken, taken.pModel, taken.rank);
+        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown: /** @type {any} */ (numbers) };
         this.#tellActs(this.#view);
     }
 }

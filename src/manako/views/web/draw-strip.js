@@ -50,7 +50,8 @@ export class DrawElement extends ViewElement {
         const digits = width >= 0.001 ? 4 : Math.min(17, 2 - Math.floor(Math.log10(width)));
         const token = tokenText(view, shown.candidate(shown.draw.tokenId), shown.pending);
         const ends = { u: shown.u.toFixed(digits), low: low.toFixed(digits), high: high.toFixed(digits) };
-        return say(lang, "step.draw", { token, ...ends });
+        const isListed = shown.hasPlace(shown.draw.tokenId); // of one that is not, only the stretch of all such tokens is known
+        return say(lang, isListed ? "step.draw" : "page.draw_outside", { token, ...ends });
     }
 
     /** @param {View["lang"]} lang @param {number} bits */

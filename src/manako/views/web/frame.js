@@ -6,7 +6,6 @@
 /** @import {Change} from "./view-state.js" */
 import { make } from "./dom.js";
 import { say } from "./messages.js";
-import { activeStages } from "./sampling.js";
 import { pictureButtons } from "./save.js";
 import { visibleText } from "./tokens.js";
 
@@ -41,21 +40,22 @@ export function frame(page) {
     const skip = make("button", { type: "button", class: "skip", click: toStep }, say(lang, "page.skip"));
     const captured = (/** @type {string} */ name) => path.chain.some((branch) => branch.trace.header.capture.includes(name));
     const inside = (/** @type {boolean} */ isWide) =>
-        INSIDE.filter(([capture, , , wide]) => captured(capture) && wide === isWide).map(([name, key, element]) => view(page, name, say(lang, key), make(element)));
+        INSIDE.filter(([capture, , , wide]) => captured(capture) && wide === isWide).map(([name, key, element]) => view(page, name, say(lang, key), make("p", { class: "soft", "data-place": `elsewhere-${name}` }), make(element)));
     const isEmpty = path.next(0, 1) === null;
+    const toNumbers = () => document.querySelector(".numbers")?.scrollIntoView();
+    const brief = make("button", { type: "button", class: "brief still", "data-place": "brief", click: toNumbers }); // where the numbers lie far below
     const text = isEmpty
         ? card(lang, "view.nothing", make("p", {}, visibleText(trace.header.prompt)))
-        : view(page, "text", say(lang, "page.text"), make("manako-ribbon"), make("p", { class: "soft" }, say(lang, "page.keys")), make("manako-player"));
-    const left = [
-        text,
-        canWrite && card(lang, "page.write", make("manako-act")),
+        : view(page, "text", say(lang, "page.text"), make("manako-ribbon"), brief, make("p", { class: "soft" }, say(lang, "page.keys")), make("manako-player"));
+    const kept = [
         (canWrite || hasTree) && make("div", { class: "tells" }, card(lang, "page.tree", make("manako-tree"))),
         card(lang, "page.save", page.save()),
+        !isEmpty && make("div", { class: "pane still tells" }, ...inside(true)),
     ];
     const panes = [
-        make("div", { class: "pane text-pane" }, ...left),
+        make("div", { class: "pane" }, canWrite && card(lang, "page.write", make("manako-act")), text),
         !isEmpty && make("div", { class: "pane numbers" }, stepCard(page), make("div", { class: "pane still" }, whatIf(page), ...inside(false))),
-        !isEmpty && make("div", { class: "pane still tells" }, ...inside(true)),
+        make("div", { class: "pane" }, ...kept),
     ];
     return [skip, head(page, trace), make("main", { class: "panes" }, ...panes)];
 }
@@ -64,18 +64,18 @@ export function frame(page) {
  * @param {Frame} page
  * @param {Trace} trace
  */
-function head({ lang, change }, { header, steps }) {
+function head({ lang, change, canWrite, hasTree }, { header, steps }) {
     const shape = say(lang, "view.shape", shapeOf(header.model.config));
-    const chain = activeStages(header.sampling).map((name) => `${name} ${header.sampling[name]}`).join(" > ");
     const warn = (/** @type {string} */ key, /** @type {Record<string, string>} */ values) => make("p", { class: "warn" }, say(lang, key, values));
     const facts = make(
         "div",
         { class: "facts" },
-        make("p", {}, say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
+        make("p", {}, say(lang, "page.about_page")),
+        make("p", { class: "soft" }, say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
         header.model.switches.length > 0 && warn("view.switches", { switches: visibleText(header.model.switches.join(", ")) }),
         header.ablate.length > 0 && warn("view.ablate", { parts: visibleText(header.ablate.join(", ")) }),
-        header.seed !== null && make("p", { class: "soft" }, say(lang, "view.settings", { chain, seed: header.seed })),
-        make("p", { class: "soft" }, say(lang, `end.${header.end}`, { count: steps })),
+        make("p", { class: "soft", "data-place": "settings" }),
+        !canWrite && !hasTree && make("p", { class: "soft" }, say(lang, `end.${header.end}`, { count: steps })),
         make("p", { class: "soft", "data-place": "digests" }),
         make("manako-checks"),
     );
@@ -90,7 +90,7 @@ function head({ lang, change }, { header, steps }) {
 
 /** @param {Frame} page */
 function stepCard(page) {
-    const { lang, move, toggle, act, canWrite } = page;
+    const { lang, move, toggle } = page;
     const place = (/** @type {string} */ name, /** @type {string} */ kind) => make("p", { "data-place": name, class: kind });
     const mover = (/** @type {number} */ by, /** @type {string} */ key, /** @type {string} */ sign) =>
         make("button", { type: "button", "data-move": by, "aria-label": say(lang, key), click: () => move(by) }, sign);
@@ -104,19 +104,21 @@ function stepCard(page) {
         make("manako-guess", { hidden: true }),
         make("div", { role: "status", class: "still answer" }, place("chosen", ""), place("forced", "note"), place("part", "soft"), place("window", "soft"), place("other", "note")),
         make("div", { class: "answer" }, make("manako-candidates")),
-        make("div", { class: "row still answer" }, toggler("top"), toggler("details"), canWrite && make("button", { type: "button", "data-act": "settings", click: () => act("settings") }, say(lang, "page.act_settings"))),
+        make("div", { class: "row still answer" }, toggler("top"), toggler("details")),
         make("div", { class: "still answer" }, make("manako-draw")),
     );
 }
 
 /** @param {Frame} page */
 function whatIf(page) {
-    const { lang } = page;
+    const { lang, act, canWrite } = page;
+    const go = make("button", { type: "button", "data-act": "settings", click: () => act("settings") }, say(lang, "page.act_settings"));
     return view(
         page,
         "what-if",
         say(lang, "page.what_if"),
         make("manako-what-if"),
+        ...(canWrite ? [make("div", { class: "row" }, go)] : []),
         make("h3", {}, say(lang, "page.chain")),
         make("manako-stages"),
         make("h3", {}, say(lang, "page.beside")),

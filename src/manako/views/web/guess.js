@@ -18,6 +18,9 @@ const OTHERS = -1; // the id that stands for all tokens that are not listed
 export class GuessElement extends ViewElement {
     /** @type {{you: number, model: number}[]} */
     #scores = [];
+    /** What was picked last; null for none of those listed. @type {import("./step-numbers.js").Candidate | null} */
+    #picked = null;
+    #isRight = false;
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -60,6 +63,7 @@ export class GuessElement extends ViewElement {
         const picked = Number(given.get("guess"));
         const guessed = picked === OTHERS ? 1 - listed.reduce((sum, row) => sum + row.p, 0) : shown.candidate(picked).p;
         const isGuessed = picked === OTHERS ? !listed.some((row) => row.id === taken.id) : picked === taken.id;
+        [this.#picked, this.#isRight] = [picked === OTHERS ? null : shown.candidate(picked), isGuessed];
         const you = guessBits(taken.p, isGuessed, guessed, Number(given.get("sure")) / 100);
         this.#scores.push({ you, model: Math.max(0, -Math.log2(taken.p)) });
         this.change({ guess: { place, shown: true } });
@@ -73,8 +77,10 @@ export class GuessElement extends ViewElement {
         if (!last) return [];
         const sum = (/** @type {"you" | "model"} */ who) => this.#scores.reduce((bits, score) => bits + score[who], 0).toFixed(2);
         const token = tokenText(view, shown.candidate(path.ids[path.prompt + place]), shown.pending);
+        const picked = this.#picked ? tokenText(view, this.#picked, shown.pending) : say(lang, "page.guess_other");
         return [
-            make("p", { class: "note", role: "status" }, say(lang, "page.guess_result", { token, you: last.you.toFixed(2), model: last.model.toFixed(2) })),
+            make("p", { class: "note", role: "status" }, say(lang, this.#isRight ? "page.guess_right" : "page.guess_wrong", { token, picked })),
+            make("p", {}, say(lang, "page.guess_bits", { you: last.you.toFixed(2), model: last.model.toFixed(2) })),
             make("p", {}, say(lang, "page.guess_sum", { count: this.#scores.length, you: sum("you"), model: sum("model") })),
             make("p", { class: "soft" }, say(lang, "page.guess_means")),
         ];

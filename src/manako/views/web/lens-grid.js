@@ -18,7 +18,7 @@ export class LensGridElement extends ViewElement {
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const { lang, trace, index } = view;
-        const same = before && before.trace === trace && before.lang === lang && this.firstChild;
+        const same = before && before.trace === trace && before.path === view.path && before.lang === lang && this.firstChild;
         const column = index - this.#first + 1;
         if (same && column > 0 && column < this.#table.rows[0].cells.length) return this.#mark();
         const hadFocus = this.contains(document.activeElement);
@@ -30,8 +30,11 @@ export class LensGridElement extends ViewElement {
     /** @param {View} view */
     #build(view) {
         const { lang, trace, index } = view;
-        const count = Math.min(trace.steps, COLUMNS[Number(matchMedia("(min-width: 62rem)").matches)]);
-        this.#first = Math.max(0, Math.min(index - (count >> 1), trace.steps - count));
+        const isShown = (/** @type {number} */ step) => view.path.at(view.place - index + step)?.trace === trace;
+        let end = index + 1; // behind it the text that is shown may have gone another way
+        while (end < trace.steps && isShown(end)) end++;
+        const count = Math.min(end, COLUMNS[Number(matchMedia("(min-width: 62rem)").matches)]);
+        this.#first = Math.max(0, Math.min(index - (count >> 1), end - count));
         const steps = Array.from({ length: count }, (_, i) => this.#first + i);
         const columns = steps.map((step) => readLens(/** @type {import("./trace-file.js").StepLens} */ (trace.lens(step))));
         const pending = steps.map((step) => {

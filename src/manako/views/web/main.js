@@ -57,8 +57,9 @@ async function startFromServer(app) {
         history.replaceState(null, "", `#${put}`);
     }
     const server = new Server(sessionStorage.getItem(TOKEN) ?? "", pageLanguage());
-    const listed = await server.traces();
-    const first = listed.find(({ id }) => id === put.get("branch")) ?? listed[0];
+    globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
+    const { traces: listed, current } = await server.traces();
+    const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
     if (!first) return app.tell(say(pageLanguage(), "page.no_traces"));
     /** @type {Map<string, Branch>} */
     const loaded = new Map();
@@ -83,8 +84,8 @@ async function startFromServer(app) {
 
 /** @param {Error} error */
 function inWords(error) {
-    if (error instanceof ServerError) return error.message;
     const lang = pageLanguage();
+    if (error instanceof ServerError) return error.message || say(lang, "page.lost_server");
     return error instanceof TraceError ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error);
 }
 

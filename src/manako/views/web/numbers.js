@@ -1,5 +1,7 @@
 /** Numbers as people read them, the same as in the terminal. */
 
+import { activeStages } from "./sampling.js";
+
 const GROUPED = new Intl.NumberFormat("en-US");
 const UNKNOWN = "?"; // a number that is not on record
 
@@ -38,6 +40,14 @@ export function small(error) {
  */
 export function choices(bits) {
     return String(Number((2 ** bits).toPrecision(3)));
+}
+
+/**
+ * The stages that run, in order, each with its setting.
+ * @param {import("./sampling.js").Sampling} sampling
+ */
+export function chainText(sampling) {
+    return activeStages(sampling).map((name) => `${name} ${sampling[name]}`).join(" > ");
 }
 
 /** @param {number} n */

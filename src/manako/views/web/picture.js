@@ -131,6 +131,7 @@ class PictureReader {
         const scrolls = element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight;
         if (element instanceof HTMLCanvasElement) this.#shapes.push({ tag: "image", put: { ...this.#place(rects[0]), href: element.toDataURL() }, canvas: element });
         else if (element instanceof HTMLSelectElement) this.#value(element.selectedOptions[0]?.text ?? "", element, style);
+        else if (element instanceof HTMLInputElement && element.matches("[type=radio], [type=checkbox]")) return;
         else if (element instanceof HTMLInputElement) this.#value(element.value || element.placeholder, element, style);
         else if (scrolls && style.display !== "inline" && style.overflow !== "visible") this.#scrolling(element, rects[0], style);
         else this.#children(element, style);

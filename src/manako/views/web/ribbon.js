@@ -10,7 +10,7 @@
 import { ViewElement, make } from "./dom.js";
 import { say } from "./messages.js";
 import { StepNumbers } from "./step-numbers.js";
-import { ribbonToken, runningText } from "./token-chip.js";
+import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "./tokens.js";
 
 /**
@@ -60,12 +60,14 @@ export class RibbonElement extends ViewElement {
         this.#hideFrom(place);
         /** @type {HTMLElement} */ (this.querySelector(".prompt")).hidden = place < 0;
         this.#written.replaceChildren(make("span", { class: "prompt" }, visibleText(given)));
+        this.scrollIntoView({ block: "nearest" });
     }
 
-    /** @param {{chosen: {text: string, p_model: number, rank: number}}} told of one step by the server */
-    write({ chosen }) {
-        const bin = TINTS[this.view.tint].bin(chosen.p_model, chosen.rank);
-        this.#written.append(make("span", { class: "token", "data-bin": bin }, visibleText(chosen.text)));
+    /** @param {import("./token-chip.js").Token} token that the model wrote @param {number} pModel @param {number} rank */
+    write(token, pModel, rank) {
+        const shown = runningToken(this.view, token);
+        shown.dataset.bin = String(TINTS[this.view.tint].bin(pModel, rank));
+        this.#written.append(...runningText([shown]));
         const text = /** @type {HTMLElement} */ (this.#written.closest(".text"));
         text.scrollTop = text.scrollHeight;
     }

@@ -23,13 +23,21 @@ export function saveRows(look, tree, server) {
         const { branch } = look();
         return branches.size === 1 ? /** @type {import("./tree.js").Branch} */ (branches.get(branch)).bytes : writeTree(branches.values(), branch);
     };
-    const record = async () => download("manako-texts.manako", new Blob([await bytes()]));
+    const said = make("p", { role: "status", class: "soft" });
+    const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
+        download(name, blob);
+        said.textContent = say(lang, "page.saved", { name, size: (blob.size / 1e6).toFixed(1) });
+    };
+    const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
     const page = async () => {
         const [text, data] = await Promise.all([/** @type {Server} */ (server).offlinePage(lang), bytes()]);
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
-        download("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
+        keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
     };
-    const button = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => make("button", { type: "button", click: act }, say(lang, key));
+    const button = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
+        const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
+        return make("button", { type: "button", click }, say(lang, key));
+    };
     const places = () => {
         const { path } = look();
         return Array.from({ length: path.length }, (_, place) => path.at(place)).filter((each) => each !== null);
@@ -38,6 +46,7 @@ export function saveRows(look, tree, server) {
         "div",
         { class: "pane" },
         make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), saveMenu(lang, places)),
+        said,
         make("p", { class: "soft" }, say(lang, server ? "page.save_means_live" : "page.save_means")),
     );
 }

@@ -4,7 +4,7 @@
  * Special here: one stream at a time. A stream that breaks off is taken up again behind the last event that came.
  */
 
-/** What the server answered instead of what was asked; its message is for the reader. */
+/** What the server answered instead of what was asked, for the reader; no message where it did not answer at all. */
 export class ServerError extends Error {}
 
 /** @typedef {{ready: boolean, ref: string, captures: string[], weights_sha256: string, tokenizer_sha256: string}} ServedModel */
@@ -28,9 +28,9 @@ export class Server {
         return (await this.#ask("/api/model")).json();
     }
 
-    /** @returns {Promise<ServedTrace[]>} */
+    /** @returns {Promise<{traces: ServedTrace[], current: string | null}>} */
     async traces() {
-        return (await (await this.#ask("/api/traces")).json()).traces;
+        return (await this.#ask("/api/traces")).json();
     }
 
     /** @param {string} id */
@@ -76,8 +76,8 @@ export class Server {
         const sent = body === null ? {} : { method: "POST", body: JSON.stringify(body) };
         const headers = new Headers({ ...this.#headers, ...more });
         if (body !== null) headers.set("Content-Type", "application/json");
-        const answer = await fetch(path, { ...sent, headers }).catch((error) => {
-            throw new ServerError(error.message);
+        const answer = await fetch(path, { ...sent, headers }).catch(() => {
+            throw new ServerError();
         });
         if (!answer.ok) throw new ServerError((await answer.json()).message);
         return answer;

@@ -98,9 +98,9 @@ export class StepNumbers {
     /** @type {StepNumbers | null} */
     #recorded;
 
-    /** Whether there are more candidates than this. @param {number} n */
-    hasMore(n) {
-        return this.#listed.ids.length > n;
+    /** Whether a token's place in the order is on record. @param {number} id */
+    hasPlace(id) {
+        return this.#row !== null || Array.prototype.includes.call(this.#listed.ids, id);
     }
 
     /**

@@ -42,16 +42,25 @@ export function tokenChip(view, token, pending) {
 }
 
 /**
- * A token in the running text.
+ * A token of a trace in the running text.
  * @param {View} view
  * @param {number} position in the whole text
  */
 export function ribbonToken(view, position) {
-    const { lang, trace } = view;
+    const { trace } = view;
     const id = trace.allIds[position];
-    const bytes = trace.tokenBytes(id);
-    if (trace.specialIds.has(id)) return make("span", { class: "token" }, make("span", { class: "special" }, ...pieces(bytes).map(pieceSpan)));
-    if (bytes.length === 0) return make("span", { class: "token" }, make("span", { class: "odd" }, say(lang, "token.empty")));
+    return runningToken(view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, characterAt(trace, position));
+}
+
+/**
+ * A token in the running text.
+ * @param {View} view
+ * @param {Token} token
+ * @param {string | null} [part] the character that it is a part of
+ */
+export function runningToken(view, { bytes, special }, part = null) {
+    if (special) return make("span", { class: "token" }, make("span", { class: "special" }, ...pieces(bytes).map(pieceSpan)));
+    if (bytes.length === 0) return make("span", { class: "token" }, make("span", { class: "odd" }, say(view.lang, "token.empty")));
     const shown = pieces(bytes);
     const hasText = shown.some((piece) => piece.kind === "text");
     const spans = shown.map((piece) => {
@@ -60,7 +69,7 @@ export function ribbonToken(view, position) {
         return piece.kind === "text" || /^[ \u3000\u23ce]*$/.test(text) ? text : pieceSpan(piece);
     });
     const name = hasText ? null : tokenText(view, { bytes, special: false });
-    const attributes = { class: hasText ? "token" : "token blank", title: characterAt(trace, position) ?? name };
+    const attributes = { class: hasText ? "token" : "token blank", title: part ?? name };
     return make("span", { ...attributes, "data-ends-line": bytes.at(-1) === LINE_END }, ...spans);
 }
 

@@ -68,7 +68,7 @@ export class TreeElement extends ViewElement {
 function branchName(lang, parent, first, last) {
     const forced = parent ? forcedCount(parent, first) : 0;
     const start = parent ? first.trace.promptIds.length - forced : 0;
-    const text = short(visibleText(new TextDecoder().decode(last.textBytes(start, last.allIds.length))));
+    const text = visibleText(short(new TextDecoder().decode(last.textBytes(start, last.allIds.length)).trim()));
     return parent ? say(lang, "page.branch_name", { step: first.trace.header.first_step - forced + 1, text }) : text;
 }
 

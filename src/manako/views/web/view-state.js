@@ -71,6 +71,7 @@ export function toFragment(choice, recorded) {
     if (choice.details) put.set("details", "1");
     if (choice.top !== SHORT_LIST) put.set("top", String(choice.top));
     if (choice.axis !== "linear") put.set("axis", choice.axis);
+    if (choice.guess) put.set("guess", String(choice.guess.place + 1)); // a reload must not tell what comes
     if (choice.layer !== null) put.set("layer", String(choice.layer));
     if (choice.head !== null) put.set("head", String(choice.head));
     for (const name of SETTINGS) {
@@ -111,6 +112,7 @@ export function fromFragment(fragment, usual, recorded, fits) {
         top: number("top") === LONG_LIST ? LONG_LIST : usual.top,
         axis: AXES.includes(axis) ? /** @type {Axis} */ (axis) : usual.axis,
         sampling: Object.keys(changed).length && fits(sampling) ? sampling : null,
+        guess: number("guess") ? { place: Number(number("guess")) - 1, shown: false } : null,
         layer: number("layer"),
         head: number("head"),
     };

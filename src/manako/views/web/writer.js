@@ -9,6 +9,7 @@
 /** @import {Trace} from "./trace-file.js" */
 /** @import {Tree} from "./tree.js" */
 /** @import {Wishes} from "./act.js" */
+import { say } from "./messages.js";
 import { ServerError } from "./server.js";
 import { readTrace } from "./trace-file.js";
 
@@ -22,6 +23,8 @@ export class Writer {
     fault = "";
     /** Steps of the text that is being written; null while there is none. @type {number | null} */
     steps = null;
+    /** How many steps stand in front of the first that it writes. */
+    first = 0;
     #id = "";
 
     /** @param {Server} server @param {Tree} tree */
@@ -51,7 +54,7 @@ export class Writer {
         try {
             const body = this.#request(act, view, wishes);
             await this.server.generate(body, (name, data) => {
-                if (name === "start") this.#id = data.id;
+                if (name === "start") [this.#id, this.first] = [data.id, data.first_step];
                 if (name === "error") this.fault = data.message;
                 if (name === "step") this.steps = Number(this.steps) + 1;
                 if (name === "step") told(data);
@@ -64,7 +67,7 @@ export class Writer {
             return this.#id;
         } catch (error) {
             if (!(error instanceof ServerError)) throw error;
-            this.fault = error.message;
+            this.fault = error.message || say(view.lang, "page.lost_server");
             return null;
         } finally {
             this.steps = null;
@@ -84,7 +87,7 @@ export class Writer {
             ...(sampling ?? trace.header.sampling),
             max_new_tokens: kind === "step" ? 1 : count,
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
-            ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : seed === null ? {} : { seed }),
+            ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
         if (kind === "new") return { prompt: text, settings };
         const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
@@ -109,13 +112,14 @@ export function liveNumbers(told, { path, shown }) {
         rank: row.rank,
         cutBy: row.cut_by ?? null,
     });
-    const rows = [...told.candidates, ...(told.chosen.rank > told.candidates.length ? [told.chosen] : [])].map(candidate);
+    const taken = candidate(told.chosen);
+    const rows = [...told.candidates.map(candidate), ...(taken.rank > told.candidates.length ? [taken] : [])];
     const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
     return {
         size: shown.size,
         changed: false,
-        drawnId: told.chosen.id,
-        takenId: told.chosen.id,
+        drawnId: taken.id,
+        taken,
         pending: new Uint8Array(),
         listed: () => rows,
         other: () => ({ count: shown.size - rows.length, p: other("p"), pModel: other("pModel") }),
