@@ -1,5 +1,7 @@
 """Writing in the browser: a real model behind a real server, from the first token to a saved file."""
 
+import csv
+import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,15 +13,16 @@ import pytest
 from golden import FakeSession
 from pages import PAYLOADS, close, trace_of, violations, watch
 from playwright.sync_api import Browser, Page
-from serving import TOKEN, Serving, serving
+from serving import TOKEN, Serving, serving, until
 
 import manako
 from manako import messages
 from manako.cli.serve import EXAMPLE
 from manako.engines.generation import Generation
 from manako.engines.model import Model
+from manako.trace import derive
 from manako.trace_file import to_bytes
-from manako.tree_file import open_tree
+from manako.tree_file import Branch, open_tree
 
 IDLE = "manako-app:not([data-writing])"
 
@@ -375,3 +378,170 @@ def written_kinds(browser: Browser, tokens: Sequence[bytes]) -> set[str]:
         assert complaints == []
         page.close()
         return found
+
+
+def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(browser: Browser, site: Serving) -> None:
+    page = browser.new_page(locale="en")
+    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.wait_for_selector("[data-act=go]:not([disabled])")
+    before = text_of(page)
+    page.route("**/api/traces/*", lambda route: route.abort())  # the finished record does not come through
+    page.fill("manako-act input[type=number] >> nth=0", "5")
+    page.click("[data-act=go]")
+    page.wait_for_selector("manako-act .warn")
+    said = page.inner_text("manako-act .warn")
+    assert "does not answer" in said and "on no record: " in said
+    assert text_of(page) == before and page.is_enabled("[data-act=go]") and len(rows(page)) == 1
+    page.unroute("**/api/traces/*")
+    wait(page, lambda: page.click("[data-act=go]"))
+    assert text_of(page).startswith(before) and page.locator("manako-act .warn").count() == 0
+    page.close()
+
+
+def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: Browser, model: Model) -> None:
+    with serving() as site:
+        site.runs.add("example", to_bytes(manako.open(EXAMPLE)))
+        page = browser.new_page(locale="en")
+        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.get_by_text("is still loading").wait_for()
+        page.route("**/api/model", lambda route: route.abort())
+        page.get_by_text("does not answer").wait_for()
+        assert text_of(page) == manako.open(EXAMPLE).text
+        page.unroute("**/api/model")
+        site.runs.model.set_result(model)
+        page.wait_for_selector("[data-act=go]:not([disabled])")
+        assert page.locator("manako-act .warn").count() == 0
+        page.close()
+
+
+def test_stop_counts_before_the_first_step_and_undo_waits_for_the_last(
+    open_live: Callable[..., Page], site: Serving
+) -> None:
+    page = open_live()
+    page.fill("manako-act input[type=number] >> nth=0", "2000")
+    page.evaluate("""() => {
+        document.querySelector("manako-act form button").click();
+        document.querySelector("[data-act=stop]").click();
+    }""")
+    page.wait_for_selector(IDLE)
+    until(lambda: not site.runs.live)
+    assert text_of(page) == manako.open(EXAMPLE).text
+    for _ in range(2):
+        write(page, "\u79c1\u306f", 3, seed=4)
+    page.fill("manako-act input[type=number] >> nth=0", "2000")
+    page.click("manako-act form button")
+    page.wait_for_selector("manako-app[data-writing]")
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(IDLE)
+    page.click("[data-act=undo]")
+    page.click("[data-act=undo]")
+    assert page.is_enabled("[data-act=undo]")  # nothing of it was lost
+
+
+def test_a_text_goes_on_in_another_way_with_the_settings_of_its_own_end(
+    open_live: Callable[..., Page], site: Serving
+) -> None:
+    page = open_live()
+    page.fill("manako-act input[type=number] >> nth=0", "4")
+    page.fill("manako-what-if label:has-text('temperature') input", "0")
+    wait(page, lambda: page.click("[data-act=go]"))
+    page.click("#token-2")  # of the part that was written at 0.8
+    wait(page, lambda: page.click("[data-act=go]"))
+    assert open_trace(site, list(site.runs.traces)[-1]).header.sampling.temperature == 0
+    page.click("[data-act=undo]")
+    page.click("[data-act=undo]")
+    assert text_of(page) == manako.open(EXAMPLE).text
+    wait(page, lambda: page.click("[data-act=go]"))
+    assert open_trace(site, list(site.runs.traces)[-1]).header.sampling.temperature == 0.8
+    assert len(rows(page)) == 2
+
+
+def test_play_gives_up_where_the_server_does(browser: Browser, site: Serving) -> None:
+    page = browser.new_page(locale="en")
+    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.wait_for_selector("[data-act=go]:not([disabled])")
+    asked: list[str] = []
+    page.route("**/api/generate", lambda route: (asked.append(route.request.url), route.abort()))
+    page.focus("manako-ribbon [role=listbox]")
+    page.keyboard.press("End")
+    page.select_option("manako-player select", "8")
+    page.click("[data-act=play]")
+    page.wait_for_selector("manako-act .warn")
+    page.wait_for_timeout(500)  # four more, at this speed
+    assert len(asked) == 1 and page.inner_text("[data-act=play]") == "Play"
+    page.close()
+
+
+def test_a_step_of_a_long_text_repeats_none_of_its_attention(open_live: Callable[..., Page], site: Serving) -> None:
+    page = open_live()
+    page.focus("manako-ribbon [role=listbox]")
+    page.keyboard.press("End")
+    wait(page, lambda: page.click("[data-act=step]"))
+    stepped = open_trace(site, list(site.runs.traces)[-1])
+    assert stepped.attention.prompt_rows == 0 and manako.verify(stepped).ok
+    assert page.inner_text("manako-attention")
+
+
+def test_whatever_is_done_every_number_is_that_of_the_record(
+    open_live: Callable[..., Page], tmp_path: Path, model: Model
+) -> None:
+    page, chance = open_live(), random.Random(5)
+    page.fill("manako-act input[type=number] >> nth=0", "5")
+    shown: list[tuple[str, list[dict[str, str]]]] = []
+    for n in range(14):
+        act = chance.choice(["force", "luck", "here", "end", "go", "step", "settings", "tree"])
+        last = int(page.inner_text("[data-place=title]").split()[-1])
+        options = page.eval_on_selector_all("manako-ribbon [role=option]", "all => all.map(e => '#' + e.id)")
+        page.click(chance.choice(options))
+        if act == "tree":
+            page.locator("manako-tree [role=option]").nth(chance.randrange(len(rows(page)))).click()
+        elif act == "force":
+            button = page.locator("button.force").nth(chance.randrange(10))
+            wait(page, button.click)
+        elif act in ("here", "end"):
+            page.fill("manako-player input[type=text]", chance.choice(["犬", "それは", "\n😀"]).strip())
+            wait(page, lambda act=act: page.click(f"[data-act={act}]"))
+        elif act == "step":
+            page.focus("manako-ribbon [role=listbox]")
+            page.keyboard.press("End")
+            wait(page, lambda: page.click("[data-act=step]"))
+        else:
+            if act == "settings":
+                page.fill("manako-what-if label:has-text('temperature') input", str(chance.choice([0, 0.5, 1.5])))
+            wait(page, lambda act=act: page.click(f"[data-act={act}]"))
+        assert last > 0, n
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save the steps as CSV").click()
+        table = csv.DictReader(download.value.path().read_text(encoding="utf-8-sig").splitlines())
+        branch = re.findall(r"branch=(\d+)", page.evaluate("location.hash"))[0]
+        shown.append((branch, list(table)))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Trace (.manako)").click()
+    file = tmp_path / "tree.manako"
+    download.value.save_as(file)
+    tree = {branch.id: branch for branch in open_tree(file).branches}
+    assert len(tree) > 8 and all(manako.verify(branch.trace).ok for branch in tree.values())
+    for branch, table in shown:
+        expected = expected_steps(tree, branch)
+        assert [(int(r["step"]), int(r["token_id"]), r["forced"]) for r in table] == [each[:3] for each in expected]
+        assert [float(r["p"]) for r in table] == pytest.approx([each[3] for each in expected], abs=1e-9)
+
+
+def expected_steps(tree: dict[str, Branch], leaf: str) -> list[tuple[int, int, str, float]]:
+    """(step, id, whether it was put in, p) of each step of a text, gathered branch by branch from its beginning."""
+    chain = [tree[leaf]]
+    while chain[0].parent:
+        chain.insert(0, tree[chain[0].parent])
+    found: list[tuple[int, int, str, float]] = []
+    for branch, child in zip(chain, [*chain[1:], None], strict=True):
+        steps, first = branch.trace.steps, branch.trace.header.first_step
+        kept = len(steps) if child is None else child.keep
+        found += [(first + i + 1, s.token_id, "", s.chosen.p) for i, s in enumerate(steps[:kept])]
+        if child is not None and kept < len(steps):  # the step that was forked has the numbers of what was put there
+            place = len(branch.trace.columns.prompt_ids) + kept
+            if place < len(child.trace.columns.prompt_ids):
+                token = int(child.trace.columns.prompt_ids[place])
+                found.append((first + kept + 1, token, "1", derive(branch.trace, kept).p[token]))
+    return found

@@ -179,15 +179,22 @@ def test_three_temperatures_stand_on_the_same_u(open_page: Open) -> None:
         assert [(r[0].removeprefix("\u25b8 "), r[2]) for r in rows[:5]] == expected(d, 5)
 
 
-@pytest.mark.parametrize("temperature", [0, 0.3, 0.9, 1.1, 2, 5])
-def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(temperature: float, open_page: Open) -> None:
+@pytest.mark.parametrize(
+    ("temperature", "top_k"), [*((t, None) for t in (0, 0.3, 0.9, 1.1, 2, 5)), (2, 300), (2, 257), (5, 5000)]
+)
+def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
+    temperature: float, top_k: int | None, open_page: Open
+) -> None:
     trace = large_inside()
     rows = (
         np.random.default_rng(7).normal(0, 1.5, size=(6, 20_000)).astype(np.float32)
     )  # those of golden.large_generation
     page = open_page(trace, fragment="step=3&details=1")
     page.fill("manako-what-if input[type=number]", str(temperature))
-    d = distribution(rows[2], Sampling(temperature=temperature))
+    if top_k:  # more than are on record
+        page.fill("manako-what-if label:has-text('top_k') input", str(top_k))
+        assert f"{top_k:,} tokens left" in text_of(page, "manako-stages")
+    d = distribution(rows[2], Sampling(temperature=temperature, top_k=top_k))
     said = text_of(page, "manako-what-if [role=status]")
     bound = float(re.findall(r"more than ([\d.e-]+)", said)[0]) / 100 if temperature else 0
     ids = page.eval_on_selector_all(
@@ -198,7 +205,7 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(temperature: 
         "all => all.slice(0, -1).map(r => Number(r.querySelector('.p')?.style.getPropertyValue('--p') ?? 0))",
     )
     assert max(abs(p - d.p[i]) for p, i in zip(shown, ids, strict=True)) <= bound * 1.06 + 1e-12  # said to two digits
-    assert bound < 0.05
+    assert bound < (0.05 if top_k is None else 0.6)
     assert page.is_disabled("manako-what-if label:has-text('top_p') input")
     assert "256 likeliest" in text_of(page, "manako-what-if")
 

@@ -313,7 +313,7 @@ def test_a_forced_token_comes_next(forked: tuple[Serving, manako.Trace]) -> None
 
 
 @pytest.mark.parametrize(("after", "prompt", "status", "code"), [
-    ({"id": "no", "steps": 0}, "", 404, "E-SERVE-UNKNOWN"),
+    ({"id": "no", "steps": 0}, "", 404, "E-SERVE-FORGOTTEN"),
     ({"id": "1", "steps": 9}, "", 422, "E-FORK-STEP"),
     ({"id": "1", "steps": -1}, "", 422, "E-FORK-STEP"),
     ({"id": "1", "steps": 1, "token": 10**6}, "", 422, "E-FORK-TOKEN"),

@@ -136,6 +136,9 @@ class Generation:
         self._prompt_ids, self._end_ids = list(prompt_ids), frozenset(end_ids)
         self._ids = list(prompt_ids)
         self._captures, count = captures, header.max_new_tokens
+        # One token more of another record, which has the rows of all tokens in front: a text that is stepped through
+        # would repeat them at every step.
+        self._is_step = header.first_step > 0 and count == 1
         more = captures.step_bytes(len(prompt_ids) + count) if captures else 0
         self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
         self._last: Distribution | None = None
@@ -158,7 +161,7 @@ class Generation:
         kept = None
         if self._captures:
             self._captures.forget_after(index)
-            kept = self._captures.fresh(prompt=0 if index else len(self._ids))
+            kept = self._captures.fresh(prompt=0 if index or self._is_step else len(self._ids))
         logits, window_start = self._session.next_logits(self._ids, kept)
         try:
             d = distribution(logits, self._header.sampling, self._ids)

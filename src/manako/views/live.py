@@ -20,6 +20,7 @@ from typing import Any
 from manako.engines.generation import Generation
 from manako.engines.model import Model
 from manako.errors import ManakoError, UsageError
+from manako.files import megabytes
 from manako.trace import Step, Trace
 from manako.trace_file import read_parts, to_bytes, trace_of
 from manako.views.document import step_record, trace_document
@@ -186,7 +187,7 @@ class Runs:
             raise ManakoError("serve_busy", most=RUNNING + WAITING)
         kept = self.traces.get(after.id) if after else None
         if after and not kept:
-            raise ManakoError("serve_unknown", got=f"/api/traces/{after.id}")
+            raise ManakoError("serve_forgotten", kept=megabytes(KEPT_BYTES))
         run = Run(next(self._keys), lang, after)
         self.live[run.key] = run
         begin = partial(self._generation, model, prompt, settings, after, kept)

@@ -61,6 +61,7 @@ STATUS = {  # of errors that are the server's own; any other one is about what w
     "serve_origin": 403,
     "serve_token": 403,
     "serve_unknown": 404,
+    "serve_forgotten": 404,
     "serve_method": 405,
     "serve_slow": 408,
     "serve_body": 413,

@@ -27,6 +27,7 @@ import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
+const WITHOUT_STEPS = [ActElement, PlayerElement, RibbonElement, TreeElement]; // what a text without any has
 
 export class AppElement extends HTMLElement {
     #tree = new Tree([]);
@@ -113,15 +114,17 @@ export class AppElement extends HTMLElement {
         this.#redraw();
     }
 
-    /** What the model that can write is now known to be. @param {ServedModel} model */
-    set model(model) {
-        if (this.#writer) this.#writer.model = model;
+    /** What is now known of the model that can write; null where its server does not answer. @param {ServedModel | null} model */
+    setModel(model) {
+        if (this.#writer === null) return;
+        this.#writer.model = model;
+        this.#writer.fault = model ? "" : say(this.#choice.lang, "page.lost_server");
         this.#redraw();
     }
 
     /** Take over what the address says. */
     #restore() {
-        if (this.#tree.branches.size === 0) return;
+        if (this.#tree.branches.size === 0 || (this.#path && this.#view.busy)) return;
         const fragment = location.hash.slice(1); // before anything is shown, which writes it
         const read = (/** @type {Path} */ path) => {
             const { trace } = path.at(this.#choice.place) ?? path.leaf;
@@ -139,7 +142,7 @@ export class AppElement extends HTMLElement {
 
     /** What the reader wants to see; while the model writes, that is what is shown. @param {Change} change */
     #wish(change) {
-        if (!this.#view.busy || !["branch", "place", "lang", "guess"].some((name) => name in change)) this.#change(change);
+        if (!this.#view.busy || !["branch", "place", "lang", "guess", "tint"].some((name) => name in change)) this.#change(change);
     }
 
     /** @param {Change} change */
@@ -177,6 +180,7 @@ export class AppElement extends HTMLElement {
         const isReady = Boolean(this.#writer?.model?.ready) && !busy;
         const canAct = isReady && Boolean(this.#writer?.made(trace));
         const shown = /** @type {StepNumbers} */ (this.#shown);
+        for (const numbers of [shown, this.#recorded]) if (numbers) numbers.whole = path.leaf.trace;
         return { ...this.#choice, path, trace, index, forcedId, shown, textLang: this.#textLang, busy, isReady, canAct };
     }
 
@@ -185,7 +189,7 @@ export class AppElement extends HTMLElement {
         const hasStep = view.path.next(0, 1) !== null;
         this.#tellActs(view);
         for (const part of this.querySelectorAll("*")) {
-            if (part instanceof ViewElement && (hasStep || part instanceof ActElement || part instanceof TreeElement)) part.view = view;
+            if (part instanceof ViewElement && (hasStep || WITHOUT_STEPS.some((Part) => part instanceof Part))) part.view = view;
         }
         if (hasStep) this.#drawStep(view);
     }
@@ -228,7 +232,7 @@ export class AppElement extends HTMLElement {
         put("forced", forcedId === null ? "" : say(lang, "page.forced", named(forcedId)));
         const start = trace.windowStart[index];
         put("window", start ? say(lang, "step.window", { start: start + 1 }) : "");
-        put("part", characterAt(path.leaf.trace, path.prompt + place) ?? "");
+        put("part", (!guess && characterAt(path.leaf.trace, path.prompt + place)) || "");
         const changed = shown.changed && shown.drawnId !== shown.takenId;
         put("other", changed && shown.draw ? say(lang, "page.other_token", { token: named(shown.drawnId).token }) : "");
         for (const button of this.querySelectorAll("[data-move]")) {
@@ -301,9 +305,10 @@ export class AppElement extends HTMLElement {
     /** @param {"details" | "top" | "guess"} name */
     #toggle(name) {
         const { details, top, guess, place } = this.#choice;
+        const path = /** @type {Path} */ (this.#path);
         if (name === "details") this.#change({ details: !details });
         else if (name === "top") this.#change({ top: top === LONG_LIST ? SHORT_LIST : LONG_LIST });
-        else this.#wish({ guess: guess ? null : { place, shown: false } });
+        else this.#wish({ guess: guess ? null : { place: path.drawn(place) ?? place, shown: false }, sampling: null });
     }
 
     /** @param {KeyboardEvent} event */
@@ -328,9 +333,13 @@ export class AppElement extends HTMLElement {
     }
 
     #stop() {
+        this.#pause();
+        this.#writer?.stop();
+    }
+
+    #pause() {
         const player = this.querySelector("manako-player");
         if (player instanceof PlayerElement) player.pause();
-        this.#writer?.stop();
     }
 
     /**
@@ -339,8 +348,8 @@ export class AppElement extends HTMLElement {
      * @param {{branch: string, place: number}[]} to
      */
     #goBack(from, to) {
-        const shown = from.pop();
-        if (!shown || this.#view.busy) return;
+        const shown = this.#view.busy ? undefined : from.pop();
+        if (!shown) return;
         to.push(this.#choice);
         this.#path = null; // so that this is no new move
         this.#change({ branch: shown.branch, place: shown.place });
@@ -351,7 +360,7 @@ export class AppElement extends HTMLElement {
         const [writer, view, form] = [this.#writer, this.#view, this.querySelector("manako-act")];
         if (!writer || !(form instanceof ActElement) || !(act.kind === "new" ? view.isReady : view.canAct) || !form.isSound) return;
         const isAtEnd = act.kind === "go" || act.kind === "step";
-        const known = isAtEnd && !view.sampling ? this.#tree.goesOn(view.path.leaf) : undefined;
+        const known = act.kind === "step" && !view.sampling ? this.#tree.goesOn(view.path.leaf) : undefined;
         if (known) return this.#change({ branch: known.id, place: view.path.length });
         if (act.kind === "type" && !act.text) return;
         [this.#isNewText, this.#isStep] = [act.kind === "new", act.kind === "step"];
@@ -363,6 +372,7 @@ export class AppElement extends HTMLElement {
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
         const id = await written;
         if (id === null) this.#path = null; // draws the text again as it was
+        if (writer.fault) this.#pause();
         const place = Math.max(0, start);
         this.#change(id === null ? {} : { branch: id, place: this.#tree.path(id).next(place, 1) ?? place });
     }

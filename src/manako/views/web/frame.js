@@ -44,9 +44,8 @@ export function frame(page) {
     const isEmpty = path.next(0, 1) === null;
     const toNumbers = () => document.querySelector(".numbers")?.scrollIntoView();
     const brief = make("button", { type: "button", class: "brief still", "data-place": "brief", click: toNumbers }); // where the numbers lie far below
-    const text = isEmpty
-        ? card(lang, "view.nothing", make("p", {}, visibleText(trace.header.prompt)))
-        : view(page, "text", say(lang, "page.text"), make("manako-ribbon"), brief, make("p", { class: "soft" }, say(lang, "page.keys")), make("manako-player"));
+    const how = make("p", { class: "soft" }, say(lang, isEmpty ? "view.nothing" : "page.keys"));
+    const text = view(page, "text", say(lang, "page.text"), make("manako-ribbon"), ...(isEmpty ? [] : [brief]), how, make("manako-player"));
     const kept = [
         (canWrite || hasTree) && make("div", { class: "tells" }, card(lang, "page.tree", make("manako-tree"))),
         card(lang, "page.save", page.save()),

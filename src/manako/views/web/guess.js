@@ -57,8 +57,8 @@ export class GuessElement extends ViewElement {
     #answer(event) {
         event.preventDefault();
         const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
-        const { shown, place, forcedId } = this.view;
-        const taken = shown.candidate(forcedId ?? shown.takenId);
+        const { shown, place } = this.view;
+        const taken = shown.candidate(shown.takenId);
         const listed = shown.top(GUESSES);
         const picked = Number(given.get("guess"));
         const guessed = picked === OTHERS ? 1 - listed.reduce((sum, row) => sum + row.p, 0) : shown.candidate(picked).p;
@@ -72,11 +72,11 @@ export class GuessElement extends ViewElement {
 
     /** @param {View} view */
     #result(view) {
-        const { lang, shown, path, place } = view;
+        const { lang, shown } = view;
         const last = this.#scores[this.#scores.length - 1];
         if (!last) return [];
         const sum = (/** @type {"you" | "model"} */ who) => this.#scores.reduce((bits, score) => bits + score[who], 0).toFixed(2);
-        const token = tokenText(view, shown.candidate(path.ids[path.prompt + place]), shown.pending);
+        const token = tokenText(view, shown.candidate(shown.takenId), shown.pending);
         const picked = this.#picked ? tokenText(view, this.#picked, shown.pending) : say(lang, "page.guess_other");
         return [
             make("p", { class: "note", role: "status" }, say(lang, this.#isRight ? "page.guess_right" : "page.guess_wrong", { token, picked })),
@@ -88,7 +88,7 @@ export class GuessElement extends ViewElement {
 
     /** @param {View} view */
     #next({ lang, path, place }) {
-        const next = path.next(place + 1, 1);
+        const next = path.drawn(place + 1);
         if (next === null) return make("p", {}, say(lang, "page.guess_end"));
         return make("div", { class: "row" }, make("button", { type: "button", click: () => this.#ask(next) }, say(lang, "page.guess_next")));
     }

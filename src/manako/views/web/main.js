@@ -56,7 +56,7 @@ async function startFromServer(app) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const server = new Server(sessionStorage.getItem(TOKEN) ?? "", pageLanguage());
+    const server = new Server(sessionStorage.getItem(TOKEN) ?? "");
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const { traces: listed, current } = await server.traces();
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
@@ -75,10 +75,12 @@ async function startFromServer(app) {
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);
     if (!(await verifyRecord({ branches, current: first.id, meta: null }))) app.warnUnchecked();
-    for (let model = await server.model(); ; model = await server.model()) {
-        app.model = model;
-        if (model.ready) return;
-        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    for (let known = ""; known !== "ready"; ) {
+        const model = await server.model().catch(() => null); // what is read already stays, whatever becomes of the server
+        const now = model === null ? "lost" : model.ready ? "ready" : "loading";
+        if (now !== known) app.setModel(model);
+        known = now;
+        if (!model?.ready) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
 }
 

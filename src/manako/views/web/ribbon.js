@@ -198,7 +198,7 @@ export class RibbonElement extends ViewElement {
 function expected({ trace, index, forcedId }) {
     if (forcedId === null) return [trace.pModel[index], trace.rank[index]];
     const { pModel, rank } = new StepNumbers(trace, index).candidate(forcedId);
-    return [pModel, rank];
+    return Number.isNaN(rank) ? [0, Infinity] : [pModel, rank]; // not among those on record: none of the likely ones
 }
 
 /**

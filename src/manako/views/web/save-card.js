@@ -17,7 +17,7 @@ const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has non
  * @param {Server | null} server that can give the page without a record
  */
 export function saveRows(look, tree, server) {
-    const { lang } = look();
+    const { lang, path } = look();
     const bytes = async () => {
         const { branches } = tree;
         const { branch } = look();
@@ -45,7 +45,7 @@ export function saveRows(look, tree, server) {
     return make(
         "div",
         { class: "pane" },
-        make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), saveMenu(lang, places)),
+        make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
         make("p", { class: "soft" }, say(lang, server ? "page.save_means_live" : "page.save_means")),
     );

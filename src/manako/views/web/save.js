@@ -127,6 +127,7 @@ function seeded({ header }, record) {
 /** @param {readonly StepRow[]} rows @param {StepRow} row */
 function stepOf(rows, { trace, index, forcedId }) {
     const numbers = new StepNumbers(trace, index);
+    numbers.whole = rows[rows.length - 1].trace;
     return {
         numbers,
         taken: numbers.candidate(forcedId ?? numbers.takenId),

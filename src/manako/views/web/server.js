@@ -13,34 +13,34 @@ export class ServerError extends Error {}
 
 const TRIES = 4;
 const WAIT = 500; // ms before the first of them, twice as long before each other one
+const PATIENCE = 40_000; // ms; the server gives a sign of life every 15 s
 
 export class Server {
-    /** @param {string} token @param {string} lang */
-    constructor(token, lang) {
-        this.#headers = { "X-Manako-Token": token, "Accept-Language": lang };
+    /** @param {string} token */
+    constructor(token) {
+        this.#token = token;
     }
 
-    /** @type {Record<string, string>} */
-    #headers;
+    #token;
 
     /** @returns {Promise<ServedModel>} */
     async model() {
-        return (await this.#ask("/api/model")).json();
+        return answered((await this.#ask("/api/model")).json());
     }
 
     /** @returns {Promise<{traces: ServedTrace[], current: string | null}>} */
     async traces() {
-        return (await this.#ask("/api/traces")).json();
+        return answered((await this.#ask("/api/traces")).json());
     }
 
     /** @param {string} id */
     async trace(id) {
-        return (await this.#ask(`/api/traces/${encodeURIComponent(id)}`)).arrayBuffer();
+        return answered((await this.#ask(`/api/traces/${encodeURIComponent(id)}`)).arrayBuffer());
     }
 
     /** The exported page without a record. @param {string} lang */
     async offlinePage(lang) {
-        return (await this.#ask(`/assets/offline-${lang}.txt`)).text();
+        return answered((await this.#ask(`/assets/offline-${lang}.txt`)).text());
     }
 
     /** @param {string} id */
@@ -49,11 +49,12 @@ export class Server {
     }
 
     /**
-     * Generate, and hear of every step; ends with the generation. Throws ServerError.
+     * Generate, and hear of every step; ends with the generation, or when it is aborted. Throws ServerError.
      * @param {object} body
      * @param {Listener} listener
+     * @param {AbortSignal} signal
      */
-    async generate(body, listener) {
+    async generate(body, listener, signal) {
         let [id, last, ended] = ["", "0", false];
         const heard = (/** @type {string} */ block) => {
             const field = (/** @type {string} */ name) => new RegExp(`^${name}: (.*)$`, "m").exec(block)?.[1];
@@ -63,39 +64,56 @@ export class Server {
             [id, last, ended] = [told.id ?? id, field("id") ?? last, name === "end"];
             listener(name, told);
         };
-        await readBlocks(await this.#ask("/api/generate", body), heard);
+        await readBlocks(await this.#ask("/api/generate", body, {}, signal), heard);
         for (let n = 0; !ended && id !== "" && n < TRIES; n++) {
             await new Promise((resolve) => setTimeout(resolve, WAIT * 2 ** n));
-            const answer = await this.#ask(`/api/runs/${encodeURIComponent(id)}`, null, { "Last-Event-ID": last }).catch(() => null);
-            if (answer) await readBlocks(answer, heard);
+            try {
+                await readBlocks(await this.#ask(`/api/runs/${encodeURIComponent(id)}`, null, { "Last-Event-ID": last }, signal), heard);
+            } catch (error) {
+                if (/** @type {Error} */ (error).message) return; // the server answers: it has ended
+            }
         }
     }
 
-    /** @param {string} path @param {object | null} [body] @param {Record<string, string>} [more] */
-    async #ask(path, body = null, more = {}) {
+    /** @param {string} path @param {object | null} [body] @param {Record<string, string>} [more] @param {AbortSignal} [signal] */
+    async #ask(path, body = null, more = {}, signal) {
         const sent = body === null ? {} : { method: "POST", body: JSON.stringify(body) };
-        const headers = new Headers({ ...this.#headers, ...more });
+        const headers = new Headers({ "X-Manako-Token": this.#token, "Accept-Language": document.documentElement.lang, ...more });
         if (body !== null) headers.set("Content-Type", "application/json");
-        const answer = await fetch(path, { ...sent, headers }).catch(() => {
-            throw new ServerError();
-        });
-        if (!answer.ok) throw new ServerError((await answer.json()).message);
+        const answer = await answered(fetch(path, { ...sent, headers, signal }));
+        if (!answer.ok) throw new ServerError((await answered(answer.json())).message);
         return answer;
     }
 }
 
 /**
- * Ends with the stream, whole or broken off.
+ * What was asked for, or ServerError where the connection broke.
+ * @template T
+ * @param {Promise<T>} asked
+ * @returns {Promise<T>}
+ */
+function answered(asked) {
+    return asked.catch(() => {
+        throw new ServerError();
+    });
+}
+
+/**
+ * Ends with the stream, whole or broken off; also where not even a sign of life comes.
  * @param {Response} answer of server-sent events
  * @param {(block: string) => void} heard
  */
 async function readBlocks(answer, heard) {
     const reader = /** @type {ReadableStream<Uint8Array>} */ (answer.body).getReader();
     const decoder = new TextDecoder();
+    const ended = { done: true, value: undefined };
     let text = "";
     for (;;) {
-        const { done, value } = await reader.read().catch(() => ({ done: true, value: undefined }));
-        if (done || !value) return;
+        let timer = 0;
+        const silence = new Promise((/** @type {(nothing: typeof ended) => void} */ resolve) => (timer = setTimeout(resolve, PATIENCE, ended)));
+        const { done, value } = await Promise.race([reader.read().catch(() => ended), silence]);
+        clearTimeout(timer);
+        if (done || !value) return reader.cancel().catch(() => {});
         const blocks = (text + decoder.decode(value, { stream: true })).split("\n\n");
         text = blocks.pop() ?? "";
         blocks.forEach(heard);

@@ -91,6 +91,8 @@ export class StepNumbers {
         this.#recorded = recorded;
     }
 
+    /** @type {Trace | null} the record of the whole text, which knows the bytes of a token that was put in here */
+    whole = null;
     /** @type {Distribution | null} of a whole row */
     #row;
     /** @type {Listed} */
@@ -130,7 +132,8 @@ export class StepNumbers {
      */
     candidate(id, place) {
         const { trace } = this;
-        const bytes = trace.tokenBytes(id);
+        const own = trace.tokenBytes(id);
+        const bytes = own.length || !this.whole ? own : this.whole.tokenBytes(id);
         const known = { id, bytes, special: trace.specialIds.has(id) };
         if (this.#row) {
             const cut = this.#row.cutBy[id];
@@ -220,7 +223,7 @@ function ofPart(part, size, sampling, recorded) {
     const tail = tailWeight(part, size - ids.length, sampling.temperature);
     const within = sampling.temperature === 0 || (sampling.top_k !== null && sampling.top_k <= ids.length && part.restLogitMax < logits[sampling.top_k - 1]);
     const row = distribution(logits, within ? sampling : { ...sampling, top_k: null }, []);
-    const [low, high] = within ? [0, 0] : [tail.low, tail.high];
+    const [low, high] = within ? [0, 0] : [sampling.top_k === null ? tail.low : 0, tail.high]; // of a tail that may be cut
     const listed = within ? 1 : sumOf(ids.length, (i) => Math.exp((logits[i] - part.logsumexp) / sampling.temperature));
     const share = [listed / (listed + high), listed / (listed + low)]; // of the list: at least, at most
     const middle = (share[0] + share[1]) / 2;
@@ -247,6 +250,7 @@ function keptBy(sampling, row, size) {
     return activeStages(sampling).map((name) => {
         const found = row.stages.find((stage) => stage.name === name);
         if (found && (name === "top_k" || sampling.temperature === 0)) kept = Math.min(kept, found.kept);
+        else if (name === "top_k") kept = Math.min(kept, Number(sampling.top_k)); // more than there are in the part
         return { name, kept, removedMass: null };
     });
 }

@@ -75,7 +75,7 @@ export async function writeTree(branches, current) {
     const meta = new Map(Object.entries({ schema: TREE_SCHEMA, branches: listed, current, sha256: "" }));
     meta.set("sha256", await digestOf(meta));
     /** @type {Record<string, object>} */
-    const header = { __metadata__: { [TREE_KEY]: pythonJson(meta) } };
+    const header = Object.assign(Object.create(null), { __metadata__: { [TREE_KEY]: pythonJson(meta) } }); // any id is a name
     let end = 0;
     for (const { id, bytes } of all) header[id] = { dtype: "U8", shape: [bytes.byteLength], data_offsets: [end, (end += bytes.byteLength)] };
     const text = new TextEncoder().encode(JSON.stringify(header));

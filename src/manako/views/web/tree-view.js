@@ -14,9 +14,13 @@ export class TreeElement extends ViewElement {
     tree = null;
     /** @type {string[]} the branch that each row leads to */
     #ends = [];
+    #size = 0;
 
-    /** @param {View} view */
-    draw({ lang, branch }) {
+    /** @param {View} view @param {View | null} before */
+    draw({ lang, branch }, before) {
+        const size = this.tree?.branches.size ?? 0;
+        if (before && before.lang === lang && before.branch === branch && this.#size === size) return;
+        this.#size = size;
         const rows = this.tree?.rows() ?? [];
         this.#ends = rows.map(({ chain }) => chain[chain.length - 1].id);
         const items = rows.map(({ chain, depth }, n) => {
@@ -31,7 +35,7 @@ export class TreeElement extends ViewElement {
             return make(
                 "div",
                 { role: "option", id: `branch-${n}`, "aria-selected": String(isShown), "--depth": depth, click: () => this.change({ branch: this.#ends[n] }) },
-                make("span", { class: "branch", lang: this.view.textLang }, branchName(lang, this.tree?.branches.get(chain[0].parent ?? ""), chain[0], last)),
+                make("span", { class: "branch", lang: this.view.textLang }, branchName(lang, /** @type {Tree} */ (this.tree), chain[0], last)),
                 " ",
                 make("small", { class: "soft" }, facts),
             );
@@ -61,15 +65,17 @@ export class TreeElement extends ViewElement {
 /**
  * A first text by its beginning; one that forked by the step where it did, and what stands there instead.
  * @param {View["lang"]} lang
- * @param {Branch | undefined} parent
+ * @param {Tree} tree
  * @param {Branch} first of the chain
  * @param {import("./trace-file.js").Trace} last
  */
-function branchName(lang, parent, first, last) {
+function branchName(lang, tree, first, last) {
+    const parent = tree.branches.get(first.parent ?? "");
+    const begun = tree.path(first.id).chain[0].trace.header.first_step;
     const forced = parent ? forcedCount(parent, first) : 0;
     const start = parent ? first.trace.promptIds.length - forced : 0;
     const text = visibleText(short(new TextDecoder().decode(last.textBytes(start, last.allIds.length)).trim()));
-    return parent ? say(lang, "page.branch_name", { step: first.trace.header.first_step - forced + 1, text }) : text;
+    return parent ? say(lang, "page.branch_name", { step: first.trace.header.first_step - begun - forced + 1, text }) : text;
 }
 
 /** @param {string} text */

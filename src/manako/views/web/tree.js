@@ -108,6 +108,16 @@ export class Path {
     }
 
     /**
+     * The nearest place, from one on, whose token was drawn; null where there is none.
+     * @param {number} place
+     */
+    drawn(place) {
+        let at = this.next(place, 1);
+        while (at !== null && this.at(at)?.forcedId !== null) at = this.next(at + 1, 1);
+        return at;
+    }
+
+    /**
      * The nearest place with numbers, from one on in a direction; null where there is none.
      * @param {number} place
      * @param {number} by

@@ -11,7 +11,9 @@
 /** @import {Wishes} from "./act.js" */
 import { say } from "./messages.js";
 import { ServerError } from "./server.js";
+import { TraceError } from "./safetensors.js";
 import { readTrace } from "./trace-file.js";
+import { visibleText } from "./tokens.js";
 
 const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
 const RANDOM_SEEDS = 2 ** 32;
@@ -26,6 +28,7 @@ export class Writer {
     /** How many steps stand in front of the first that it writes. */
     first = 0;
     #id = "";
+    #abort = new AbortController();
 
     /** @param {Server} server @param {Tree} tree */
     constructor(server, tree) {
@@ -50,47 +53,53 @@ export class Writer {
      * @returns {Promise<string | null>} the new branch
      */
     async write(act, view, wishes, told) {
-        [this.#id, this.fault, this.steps] = ["", "", 0];
+        [this.#id, this.fault, this.steps, this.#abort] = ["", "", 0, new AbortController()];
+        let text = "";
         try {
             const body = this.#request(act, view, wishes);
             await this.server.generate(body, (name, data) => {
                 if (name === "start") [this.#id, this.first] = [data.id, data.first_step];
                 if (name === "error") this.fault = data.message;
-                if (name === "step") this.steps = Number(this.steps) + 1;
-                if (name === "step") told(data);
-            });
+                if (name !== "step") return;
+                this.steps = Number(this.steps) + 1;
+                text += data.chosen.text;
+                told(data);
+            }, this.#abort.signal);
             if (this.#id === "") return null;
-            const bytes = await this.server.trace(this.#id);
+            const bytes = await this.server.trace(this.#id).catch(() => this.server.trace(this.#id)); // once more, should it break
             const trace = readTrace(bytes);
             if (trace.steps === 0 && !body.prompt && body.after?.token === undefined) return null;
             this.#tree.branches.set(this.#id, { id: this.#id, parent: body.after?.id ?? null, keep: body.after?.steps ?? 0, trace, bytes });
             return this.#id;
         } catch (error) {
-            if (!(error instanceof ServerError)) throw error;
-            this.fault = error.message || say(view.lang, "page.lost_server");
+            if (this.#abort.signal.aborted) return null;
+            if (!(error instanceof ServerError || error instanceof TraceError)) throw error;
+            const lost = say(view.lang, "page.lost_server");
+            this.fault = (error instanceof ServerError && error.message) || (text ? `${lost} ${say(view.lang, "page.lost_text", { text: visibleText(text) })}` : lost);
             return null;
         } finally {
             this.steps = null;
         }
     }
 
-    /** Let the text end after the step in hand. */
+    /** Let the text end after the step in hand; one that has not begun is not begun. */
     async stop() {
-        if (this.#id !== "") await this.server.stop(this.#id).catch(() => {}); // it has ended by itself
+        if (this.#id === "") this.#abort.abort();
+        else await this.server.stop(this.#id).catch(() => {}); // it has ended by itself
     }
 
     /** @param {Act} act @param {View} view @param {Wishes} wishes */
     #request({ kind, text = "", token, where }, view, { count, seed, inside }) {
         const { path, place, sampling, trace } = view;
         const here = path.at(place);
+        const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
         const settings = {
-            ...(sampling ?? trace.header.sampling),
+            ...(sampling ?? (isHere ? trace : path.leaf.trace).header.sampling),
             max_new_tokens: kind === "step" ? 1 : count,
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
         if (kind === "new") return { prompt: text, settings };
-        const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
         const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
         return { prompt: text, settings, after: { id: branch.id, steps: keep, ...(token === undefined ? {} : { token }) } };
     }
