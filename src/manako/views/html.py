@@ -30,9 +30,10 @@ _START = "main.js"
 _FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([a-z-]+\.js)";\n', re.MULTILINE)
-_COMMENT = re.compile(
-    r"^ */\*\*(?:(?!\*/).)*\*/\n", re.MULTILINE | re.DOTALL
-)  # types and reasons: for readers of the source
+_COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
+    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
+    re.MULTILINE | re.DOTALL,
+)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const)\b)", re.MULTILINE)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")

@@ -125,7 +125,7 @@ export class CandidatesElement extends ViewElement {
     /** What the bars mean, where there is more than one kind. @param {View} view @param {boolean} both */
     #keys({ lang, shown }, both) {
         const key = (/** @type {string} */ kind, /** @type {string} */ word) =>
-            [" ", make("span", { class: `key ${kind}` }), say(lang, word)];
+            [" ", make("span", { class: "keyed" }, make("span", { class: `key ${kind}` }), say(lang, word))];
         const before = shown.changed ? key("before", "page.key_before") : [];
         return both || shown.changed ? [...key("", "page.key_p"), ...(both ? key("model", "page.key_p_model") : []), ...before] : [];
     }
