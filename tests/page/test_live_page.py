@@ -208,8 +208,17 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
         page.get_by_text("\u5225\u306e\u30e2\u30c7\u30eb").wait_for()
         assert page.is_disabled("[data-act=go]")
         assert page.locator("button.force").count() == 0
+        page.evaluate("""() => {
+            globalThis.others = [];  // what is told of all other tokens while it writes
+            new MutationObserver(() => {
+                if (!document.querySelector("[data-place=title]").textContent.includes("書いて")) return;
+                others.push(document.querySelector("tr.other th").textContent);
+            }).observe(document.body, { childList: true, subtree: true });
+        }""")
         page.get_by_role("button", name=messages.text("page.act_new", "ja"), exact=True).click()
         page.wait_for_selector("[data-act=go]:not([disabled])")
+        others = page.evaluate("others")
+        assert len(others) > 5 and all("3,85" in text for text in others[1:])  # of its vocabulary, not of the record's
         page.close()
 
 
@@ -545,3 +554,15 @@ def expected_steps(tree: dict[str, Branch], leaf: str) -> list[tuple[int, int, s
                 token = int(child.trace.columns.prompt_ids[place])
                 found.append((first + kept + 1, token, "1", derive(branch.trace, kept).p[token]))
     return found
+
+
+def test_a_part_that_was_written_without_captures_says_so(open_live: Callable[..., Page]) -> None:
+    page = open_live()
+    page.uncheck("manako-act input[type=checkbox]")
+    page.fill("manako-act input[type=number] >> nth=0", "2")
+    wait(page, lambda: page.click("[data-act=go]"))
+    for card in ("manako-attention", "manako-lens", "manako-why"):
+        assert "Not on record of this step" in page.inner_text(card)
+    page.click("#token-3")
+    for card in ("manako-attention", "manako-lens", "manako-why"):
+        assert "Not on record" not in page.inner_text(card) and page.locator(f"{card} table").count()

@@ -281,9 +281,9 @@ export class AppElement extends HTMLElement {
             save: () => saveRows(() => this.#view, this.#tree, this.#writer?.server ?? null),
         });
         this.#markFocus();
-        const kept = ["manako-act", "manako-player"].map((name) => /** @type {const} */ ([name, this.querySelector(name)]));
+        const kept = ["manako-act", "manako-player", "manako-guess"].map((name) => /** @type {const} */ ([name, this.querySelector(name)]));
         this.replaceChildren(...parts);
-        for (const [name, old] of kept) if (old) this.querySelector(name)?.replaceWith(old); // with what was typed, and playing on
+        for (const [name, old] of kept) if (old) this.querySelector(name)?.replaceWith(old); // with what was typed, playing on, and the score
     }
 
     /** Before parts are built anew, or switched off and so left. */
@@ -384,7 +384,7 @@ export class AppElement extends HTMLElement {
      */
     #show(told, view) {
         const [ribbon, candidates, title] = ["manako-ribbon", "manako-candidates", "[data-place=title]"].map((name) => this.querySelector(name));
-        const numbers = liveNumbers(told, view);
+        const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
         const { taken } = numbers;
         const before = Number(this.#writer?.first) - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
         if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + told.index + 1 });

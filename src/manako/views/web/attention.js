@@ -35,7 +35,7 @@ export class AttentionElement extends ViewElement {
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const found = view.trace.attention(view.index);
-        if (found === null) return this.replaceChildren();
+        if (found === null) return this.replaceChildren(make("p", { class: "soft" }, say(view.lang, "page.not_recorded")));
         if (!before || !this.firstChild || before.trace !== view.trace || before.lang !== view.lang) this.#build(view, found);
         const layer = view.layer !== null && view.layer < found.layers ? view.layer : null;
         const head = layer !== null && view.head !== null && view.head < found.heads ? view.head : null;

@@ -23,7 +23,7 @@ export class LensElement extends ViewElement {
     draw(view, before) {
         const { lang, trace, index } = view;
         const given = trace.lens(index);
-        if (given === null) return this.replaceChildren();
+        if (given === null) return this.replaceChildren(make("p", { class: "soft" }, say(view.lang, "page.not_recorded")));
         if (before && this.firstChild && before.trace === trace && before.lang === lang && before.index === index) return;
         if (!before || !this.firstChild || before.trace !== trace || before.lang !== lang) {
             this.#ranks = folded(say(lang, "lens.ranks_table"), () => this.#ranksTable());

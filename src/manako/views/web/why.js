@@ -25,7 +25,7 @@ export class WhyElement extends ViewElement {
         const { lang, trace, index } = view;
         if (before && before.trace === trace && before.lang === lang && before.index === index) return;
         const ids = contributedIds(trace, index);
-        if (ids.length === 0) return;
+        if (ids.length === 0) return this.replaceChildren(make("p", { class: "soft" }, say(lang, "page.not_recorded")));
         const options = () => ids.map((id) => make("option", { value: id }, this.#name(id)));
         const redraw = () => this.#show();
         this.#selects = {

@@ -108,14 +108,16 @@ export class Writer {
 /**
  * The candidates of a step that has just been written, as `StepNumbers` has those of a recorded one.
  * @param {any} told of the step by the server
- * @param {View} view
+ * @param {Iterable<number>} specialIds of the model's tokens
  */
-export function liveNumbers(told, { path, shown }) {
+export function liveNumbers(told, specialIds) {
+    const special = new Set(specialIds);
+    const size = told.candidates.length + told.other.count;
     const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const candidate = (/** @type {any} */ row) => ({
         id: row.id,
         bytes: bytes(row.bytes),
-        special: path.leaf.trace.specialIds.has(row.id),
+        special: special.has(row.id),
         p: row.p,
         pModel: row.p_model,
         rank: row.rank,
@@ -125,12 +127,12 @@ export function liveNumbers(told, { path, shown }) {
     const rows = [...told.candidates.map(candidate), ...(taken.rank > told.candidates.length ? [taken] : [])];
     const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
     return {
-        size: shown.size,
+        size,
         changed: false,
         drawnId: taken.id,
         taken,
         pending: new Uint8Array(),
         listed: () => rows,
-        other: () => ({ count: shown.size - rows.length, p: other("p"), pModel: other("pModel") }),
+        other: () => ({ count: size - rows.length, p: other("p"), pModel: other("pModel") }),
     };
 }
