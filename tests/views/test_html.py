@@ -34,9 +34,8 @@ from manako.views.html import (
 
 MODULES = sorted(path.name for path in WEB.glob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
-LARGEST_CODE = (
-    215_000  # bytes of script without comments: 120,000 were wanted, see benchmarks; it grows on purpose alone
-)
+WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
+LARGEST_CODE = 210_000  # what it has come to; it grows on purpose alone
 TOP_LEVEL = re.compile(r"^(?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
 
 
@@ -163,7 +162,12 @@ def test_names_of_the_modules_do_not_meet_in_one_scope() -> None:
     assert len(names) > 100 and sorted({n for n in names if names.count(n) > 1}) == []
 
 
+@pytest.mark.xfail(reason="missed by 85 kB; benchmarks/README.md and docs/log.md say why", strict=True)
 def test_the_script_stays_within_its_budget() -> None:
+    assert len(bundle().encode()) <= WANTED_CODE
+
+
+def test_the_script_grows_no_further() -> None:
     assert len(bundle().encode()) <= LARGEST_CODE
 
 

@@ -43,9 +43,9 @@ function distributed({ logits, settings, history, u }) {
     };
 }
 
-async function errorOf(file) {
+async function errorOf(file, check = (bytes) => verifyDigests(readTrace(bytes))) {
     try {
-        await verifyDigests(readTrace(numbers(file).buffer));
+        await check(numbers(file).buffer);
         return null;
     } catch (error) {
         if (!(error instanceof TraceError)) throw error;
@@ -81,16 +81,6 @@ function described(packedBytes) {
             inside: seen(trace, step),
         })),
     };
-}
-
-async function recordError(file) {
-    try {
-        await verifyRecord(readRecord(numbers(file).buffer));
-        return null;
-    } catch (error) {
-        if (!(error instanceof TraceError)) throw error;
-        return { key: error.key, ...error.values };
-    }
 }
 
 function branches(file) {
@@ -144,10 +134,10 @@ const ANSWERS = {
     uniforms: (pairs) => pairs.map(([seed, step]) => sampling.uniform(BigInt(seed), step)),
     softmaxes: (rows) => rows.map((row) => packed(sampling.softmax(numbers(row)))),
     faults: (cases) => cases.map(sampling.samplingFault),
-    verdicts: async (files) => (await Promise.all(files.map(errorOf))).map((error) => error?.key ?? "opens"),
-    errors: (files) => Promise.all(files.map(errorOf)),
+    verdicts: async (files) => (await Promise.all(files.map((file) => errorOf(file)))).map((error) => error?.key ?? "opens"),
+    errors: (files) => Promise.all(files.map((file) => errorOf(file))),
     checked,
-    recordErrors: (files) => Promise.all(files.map(recordError)),
+    recordErrors: (files) => Promise.all(files.map((file) => errorOf(file, (bytes) => verifyRecord(readRecord(bytes))))),
     branches,
     rewritten,
     trace: described,

@@ -229,7 +229,8 @@ export class AppElement extends HTMLElement {
         put("settings", trace.header.seed === null ? "" : say(lang, "view.settings", { chain: chainText(trace.header.sampling), seed: trace.header.seed }));
         for (const name of ["attention", "lens"]) put(`elsewhere-${name}`, trace === path.leaf.trace ? "" : say(lang, "page.elsewhere"));
         put("brief", say(lang, "page.brief", { number: place + 1, ...named(forcedId ?? shown.takenId) }));
-        put("forced", forcedId === null ? "" : say(lang, "page.forced", named(forcedId)));
+        const isInstead = forcedId !== null && forcedId !== shown.takenId; // one may put in what was drawn
+        put("forced", isInstead ? say(lang, "page.forced", named(forcedId)) : "");
         const start = trace.windowStart[index];
         put("window", start ? say(lang, "step.window", { start: start + 1 }) : "");
         put("part", (!guess && characterAt(path.leaf.trace, path.prompt + place)) || "");

@@ -5,11 +5,10 @@ import { ViewElement, make, scroller } from "./dom.js";
 import { readLens } from "./inside.js";
 import { percent } from "./numbers.js";
 import { say } from "./messages.js";
+import { bytesBegun } from "./step-numbers.js";
 import { tokenChip } from "./token-chip.js";
-import { pendingBytes } from "./tokens.js";
 
 const COLUMNS = [9, 13]; // in a narrow window and in others
-const LONGEST_BEGUN = 4; // bytes that may have begun a character
 
 export class LensGridElement extends ViewElement {
     #first = 0; // step
@@ -37,10 +36,7 @@ export class LensGridElement extends ViewElement {
         this.#first = Math.max(0, Math.min(index - (count >> 1), end - count));
         const steps = Array.from({ length: count }, (_, i) => this.#first + i);
         const columns = steps.map((step) => readLens(/** @type {import("./trace-file.js").StepLens} */ (trace.lens(step))));
-        const pending = steps.map((step) => {
-            const before = trace.promptIds.length + step;
-            return pendingBytes(trace.textBytes(Math.max(0, before - LONGEST_BEGUN), before));
-        });
+        const pending = steps.map((step) => bytesBegun(trace, step));
         const chip = (/** @type {number} */ id, /** @type {number} */ i) => tokenChip(view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, pending[i]);
         const head = steps.map((step, i) =>
             make("th", { scope: "col", class: "cell-token" }, make("button", { type: "button" }, chip(trace.tokenIds[step], i), make("small", {}, String(view.place - index + step + 1)))),

@@ -65,15 +65,6 @@ export function download(name, blob) {
 }
 
 /**
- * The steps of one record.
- * @param {Trace} trace
- * @returns {StepRow[]}
- */
-export function rowsOf(trace) {
-    return Array.from({ length: trace.steps }, (_, index) => ({ trace, index, forcedId: null }));
-}
-
-/**
  * The steps as a table in the manner of RFC 4180, with the mark by which Excel knows UTF-8.
  * @param {readonly StepRow[]} rows
  * @returns {string}

@@ -294,7 +294,7 @@ function drawBetween(row, ids, share, u) {
  * @param {Trace} trace
  * @param {number} index
  */
-function bytesBegun(trace, index) {
+export function bytesBegun(trace, index) {
     const before = trace.promptIds.length + index;
     return pendingBytes(trace.textBytes(Math.max(0, before - 4), before));
 }
