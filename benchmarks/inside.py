@@ -23,8 +23,8 @@ from models import write_reference_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import manako
-from manako.engines.model import Model
-from manako.gguf_file import read_gguf
+from manako.formats.gguf import read_gguf
+from manako.model import Model
 
 ALL = ("attention", "lens", "contributions")
 NEW, NEW_SMOL = 256, 64

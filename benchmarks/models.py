@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from manako.checkpoint import ModelConfig, start_id_of, write_checkpoint
+from manako.formats.model_folder import ModelConfig, start_id_of, write_checkpoint
 from manako.tokenizer import train_characters
 
 VOCABULARY = 3_554

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import manako
 from manako.analysis.compact import compact
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.html import WEB, bundle, page
 
 SLIDER = """() => {

@@ -27,8 +27,8 @@ def serve() -> None:
     """The server's process: on stdout the port, at the end when each event was made; a line on stdin starts a run."""
     import manako
     from manako.cli.serve import listen
-    from manako.views.live import Run, Runs
-    from manako.views.server import Guard, Server, Site
+    from manako.server.generations import Run, Runs
+    from manako.server.http import Guard, Server, Site
 
     model, go = manako.load("demo"), threading.Semaphore(0)
     made: dict[str, list[float]] = {}

@@ -14,7 +14,7 @@ from measure import calibration, interleaved, ratio, report
 ARTICLE_JOB = """
 import sys, torch
 from pathlib import Path
-from manako.checkpoint import read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.training.model import GPT
 checkpoint = read_checkpoint(Path(sys.argv[1]))
 model = GPT(checkpoint.config).eval()
@@ -40,7 +40,7 @@ print([m for m in ("torch", "transformers", "starlette", "uvicorn") if m in sys.
 
 
 def main() -> None:
-    from manako.engines.model import DEMO
+    from manako.model import DEMO
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True, encoding="utf-8")

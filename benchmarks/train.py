@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from measure import ROUNDS, calibration, report, seconds
 
-from manako.checkpoint import ModelConfig, start_id_of
 from manako.corpus.build import Vocabulary, build
 from manako.corpus.documents import Document
+from manako.formats.model_folder import ModelConfig, start_id_of
 from manako.tokenizer import train_characters
 from manako.training import machine
 from manako.training.config import TrainingConfig

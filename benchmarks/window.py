@@ -18,7 +18,7 @@ from models import write_reference_model
 TORCH_PEER = """
 import math, sys, torch
 from pathlib import Path
-from manako.checkpoint import read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.training.model import GPT
 torch.set_num_threads(2)
 torch.manual_seed(0)
@@ -42,7 +42,7 @@ print(ids.shape[1])
 """
 OWN_PEER = """
 import sys
-from manako.engines.model import _Session, load
+from manako.model import _Session, load
 _Session.next_logits = lambda self, ids: (self.uncached_logits(ids), max(0, len(ids) - 512))
 print(len(load(sys.argv[1]).trace("私は", max_new_tokens=600, seed=0)))
 """

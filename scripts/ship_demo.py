@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 
 import manako
-from manako import runs
-from manako.checkpoint import read_checkpoint, write_checkpoint
 from manako.corpus.packed import open_packed
-from manako.engines.model import DEMO
+from manako.formats import run_folder
+from manako.formats.model_folder import read_checkpoint, write_checkpoint
+from manako.model import DEMO
 
 
 def main(run: Path, corpus: Path) -> None:
-    source = read_checkpoint(runs.checkpoint(run))
+    source = read_checkpoint(run_folder.checkpoint(run))
     card = (DEMO / "README.md").read_text(encoding="utf-8") if (DEMO / "README.md").exists() else ""
     shutil.rmtree(DEMO, ignore_errors=True)
     halves = {name: tensor.astype(np.float16) for name, tensor in source.tensors.items()}

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that every test can say: from golden import golden_trace
+# So that every test can say: from golden import golden_trace.
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import golden  # noqa: E402
 
-from manako.trace import Trace  # noqa: E402
+from manako.trace.record import Trace  # noqa: E402
 
 settings.register_profile("manako", derandomize=True, deadline=None, database=None)
 settings.load_profile("manako")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import manako
-from manako.engines.model import DEMO
+from manako.model import DEMO
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,7 +64,7 @@ def test_the_wheel_holds_model_messages_and_types(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"manako/models/demo/{f.name}" for f in DEMO.iterdir()}
-    expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace.py"}
+    expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace/record.py"}
     assert expected <= names and not [n for n in names if n.startswith("tests/")]
 
 

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manako import sampling
-from manako.engines.model import check_count
 from manako.errors import ManakoError, UsageError
+from manako.model import check_count
 from manako.sampling import (
     LOWEST,
     STAGES,

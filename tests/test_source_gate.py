@@ -100,7 +100,7 @@ def test_t2_negative_control_each_danger_is_seen(source: str) -> None:
     "json.load(f)",
     "subprocess.run(c, shell=False)",
     "known = ('trust_remote_code', 'pickle')",
-    "from manako.pickle_reader import read_pickle",
+    "from manako.formats.pickle_reader import read_pickle",
     "'eval(x)'",
 ])  # fmt: skip
 def test_t2_harmless_look_alikes_pass(source: str) -> None:
@@ -111,8 +111,8 @@ def test_t2_harmless_look_alikes_pass(source: str) -> None:
 
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 450, 70, 10
 REASONS: dict[str, str] = {  # "file" or "file:function": why it is as large as it is
-    "trace.py": "the glossary of the whole program: one dataclass after another, half of the lines their docstrings",
-    "engines/model.py:fork": "a public call that spells out its settings, so that completion shows them",
+    "trace/record.py": "the glossary of the whole program: one dataclass after another, half of it docstrings",
+    "model.py:fork": "a public call that spells out its settings, so that completion shows them",
 }
 
 

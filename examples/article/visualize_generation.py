@@ -16,11 +16,11 @@ import tempfile
 from pathlib import Path
 
 from manako.cli.output import Screen
-from manako.engines.model import Model, load
 from manako.errors import ManakoError
-from manako.legacy import import_legacy
+from manako.formats.legacy_pt import import_legacy
+from manako.model import Model, load
 from manako.sampling import Sampling
-from manako.views.terminal import final_lines, header_lines, step_lines
+from manako.views.terminal.steps import final_lines, header_lines, step_lines
 
 ARTICLE_MODEL = "model_large.pt"  # the name in the article; not part of this project
 

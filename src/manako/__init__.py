@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manako.analysis.compare import Comparison, compare
     from manako.analysis.verification import verify
-    from manako.engines.model import Model, load
     from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError, UsageError
+    from manako.model import Model, load
     from manako.sampling import Sampling
-    from manako.trace import Candidate, Step, Trace
-    from manako.trace_file import open
+    from manako.trace.file import open
+    from manako.trace.record import Candidate, Step, Trace
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Candidate": "manako.trace",
+    "Candidate": "manako.trace.record",
     "CapabilityError": "manako.errors",
     "Comparison": "manako.analysis.compare",
     "LoadError": "manako.errors",
     "ManakoError": "manako.errors",
     "MissingExtraError": "manako.errors",
-    "Model": "manako.engines.model",
+    "Model": "manako.model",
     "Sampling": "manako.sampling",
-    "Step": "manako.trace",
-    "Trace": "manako.trace",
+    "Step": "manako.trace.record",
+    "Trace": "manako.trace.record",
     "UsageError": "manako.errors",
     "compare": "manako.analysis.compare",
-    "load": "manako.engines.model",
-    "open": "manako.trace_file",
+    "load": "manako.model",
+    "open": "manako.trace.file",
     "verify": "manako.analysis.verification",
 }
 __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source

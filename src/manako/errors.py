@@ -72,3 +72,8 @@ def _short(value: object) -> str:
         text = "a number of thousands of digits"
     half = LONGEST_VALUE // 2  # of a path both ends matter: where it starts, and the name of the file
     return text if len(text) <= LONGEST_VALUE else f"{text[:half]}...{text[3 - half :]}"
+
+
+def first_line(error: BaseException) -> str:
+    """What a foreign library says went wrong, in one line."""
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}".removesuffix(": ")

@@ -7,8 +7,8 @@ from toy import toy_model
 
 import manako
 from manako.analysis.compare import Comparison, compare
-from manako.engines.model import Model
 from manako.errors import UsageError
+from manako.model import Model
 from manako.sampling import Sampling
 
 

@@ -11,7 +11,7 @@ from toy import toy_model
 import manako
 from manako.analysis.contributions import Contributed, Why, contributions
 from manako.errors import CapabilityError, UsageError
-from manako.trace import Vocabulary
+from manako.trace.record import Vocabulary
 
 LN2 = 0.6931471805599453
 PARTS = ("embed", "pos_embed", "head:0.0", "head:0.1", "attn_bias:0", "mlp:0")

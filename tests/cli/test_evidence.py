@@ -11,10 +11,10 @@ from commands import Run, environment
 from small_runs import TEXT, corpus_of, train
 
 import manako
-from manako import runs
 from manako.analysis.evidence import evidence
 from manako.cli.train import keep_settings
 from manako.corpus.packed import open_packed
+from manako.formats import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,11 @@ def test_one_step_without_being_told(run: Run, trained: Path) -> None:
 
 
 def test_every_reference_to_a_run_finds_its_corpus(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = runs.steps(trained)[0]
-    assert not (runs.step_folder(trained, first) / runs.STATE).exists()  # thinned: the last checkpoint knows it
-    folder = runs.step_folder(trained, first)
+    first = run_folder.steps(trained)[0]
+    assert not (
+        run_folder.step_folder(trained, first) / run_folder.STATE
+    ).exists()  # thinned: the last checkpoint knows it
+    folder = run_folder.step_folder(trained, first)
     outs = [run("evidence", "私", "-m", ref, "--seed", "1", "--json") for ref in (f"run:{trained}@{first}", folder)]
     monkeypatch.chdir(folder)
     outs.append(run("evidence", "私", "-m", ".", "--seed", "1", "--json"))
@@ -94,7 +96,7 @@ def test_a_model_that_is_in_no_run_needs_its_corpus(run: Run, trained: Path, toy
     for ref in ("demo", toy):
         found = run("evidence", "私", "-m", ref)
         assert (found.code, found.out) == (4, "") and "--data" in found.err and "E-EVIDENCE-NO-CORPUS" in found.err
-    alone = shutil.copytree(runs.checkpoint(trained), tmp_path / "alone")
+    alone = shutil.copytree(run_folder.checkpoint(trained), tmp_path / "alone")
     assert run("evidence", "私", "-m", alone).code == 4
     assert run("evidence", "私", "-m", alone, "--data", trained.parent / "corpus").code == 0
 

@@ -9,7 +9,7 @@ from trees import toy_tree
 
 import manako
 from manako.analysis.compact import compact
-from manako.tree_file import Branch, Tree, tree_bytes
+from manako.trace.tree import Branch, Tree, tree_bytes
 from manako.views.html import page
 
 

@@ -16,7 +16,7 @@ from commands import Run
 from golden import golden_trace
 
 from manako.cli import complain
-from manako.trace import Vocabulary
+from manako.trace.record import Vocabulary
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
 SEQUENCES = [

@@ -23,12 +23,12 @@ from manako import messages
 from manako.cli import serve
 from manako.cli.serve import browser, listen
 from manako.engines.generation import Generation
-from manako.engines.model import load
 from manako.errors import ManakoError
-from manako.trace import SCHEMA
-from manako.trace_file import to_bytes
-from manako.tree_file import Branch, Tree, open_tree, tree_bytes
-from manako.views.live import Runs
+from manako.model import load
+from manako.server.generations import Runs
+from manako.trace.file import to_bytes
+from manako.trace.record import SCHEMA
+from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 URL = re.compile(r"http://(\S+):(\d+)/#token=([\w-]{43})\n")
@@ -352,8 +352,8 @@ def test_the_servers_language_is_that_of_the_command() -> None:
 
 def test_serving_loads_no_torch() -> None:
     code = (
-        "import sys; from manako.cli import serve; from manako.views.live import Runs; "
-        "from manako.views.server import Guard, Site; import manako; "
+        "import sys; from manako.cli import serve; from manako.server.generations import Runs; "
+        "from manako.server.http import Guard, Site; import manako; "
         "runs = Runs('demo'); runs.model.set_result(manako.load('demo')); "
         "Guard(Site(runs, 'en'), '127.0.0.1', 1, 't'); "
         "print(*sorted({'torch', 'transformers', 'httptools', 'websockets'} & set(sys.modules)))"

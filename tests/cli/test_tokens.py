@@ -9,9 +9,9 @@ import pytest
 from commands import Run
 from toy import write_toy
 
-from manako import runs
+from manako.formats import run_folder
 from manako.tokenizer import Tokenizer, from_characters, train_byte_bpe
-from manako.views.glyphs import ASCII
+from manako.views.terminal.glyphs import ASCII
 
 
 def test_json_is_what_the_tokenizer_says(run: Run, toy: str) -> None:
@@ -113,8 +113,8 @@ def test_folders_and_files_that_have_none(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_run_and_any_of_its_steps_have_a_tokenizer(run: Run, tmp_path: Path) -> None:
-    write_toy(runs.step_folder(tmp_path, 7))
-    runs.point(tmp_path, runs.LAST, runs.step_folder(tmp_path, 7))
+    write_toy(run_folder.step_folder(tmp_path, 7))
+    run_folder.point(tmp_path, run_folder.LAST, run_folder.step_folder(tmp_path, 7))
     found = [run("tokens", "私", "--with", ref, "--json") for ref in (tmp_path, f"run:{tmp_path}", f"run:{tmp_path}@7")]
     assert [f.code for f in found] == [0, 0, 0]
     assert len({json.loads(f.out)["tokenizers"][0]["sha256"] for f in found}) == 1

@@ -14,7 +14,7 @@ import pytest
 from commands import MANAKO, Run, environment
 
 import manako
-from manako import runs
+from manako.formats import run_folder
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 60
 TINY = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
@@ -43,7 +43,7 @@ def test_a_config_file_and_a_preset_give_way_to_flags(run: Run, text: Path, tmp_
     assert run("train", "--data", text, "--out", tmp_path / "a", *SHORT).code == 0
     again = run("train", "--config", tmp_path / "a" / "config.toml", "--out", tmp_path / "b", "--lang", "en")
     assert again.code == 0, again.err
-    weights = [(runs.step_folder(tmp_path / n, 8) / "model.safetensors").read_bytes() for n in "ab"]
+    weights = [(run_folder.step_folder(tmp_path / n, 8) / "model.safetensors").read_bytes() for n in "ab"]
     assert weights[0] == weights[1]
     other = run("train", "--preset", "laptop-5min", "--config", tmp_path / "a" / "config.toml", "--seed", "5",
                 "--out", tmp_path / "c")  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path:
     assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT).code == 0
     again = run("train", "--data", text, "--out", tmp_path / "m", *SHORT)
     assert again.code == 1 and "E-TARGET-EXISTS-FOLDER" in again.err
-    with runs.locked(tmp_path / "m"):
+    with run_folder.locked(tmp_path / "m"):
         held = run("resume", tmp_path / "m")
     assert held.code == 1 and "E-RUN-IN-USE" in held.err
     none = run("resume", tmp_path)
@@ -176,13 +176,13 @@ def test_f07_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_
         code = process.wait(timeout=60)
     assert code == {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGKILL: -9}[number], rest
     if number != signal.SIGKILL:
-        assert f"stopping after step {int(runs.pointed(tmp_path / 'm', 'last').name[5:])}" in rest
+        assert f"stopping after step {int(run_folder.pointed(tmp_path / 'm', 'last').name[5:])}" in rest
         assert "Traceback" not in rest
     with start("resume", tmp_path / "m") as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and re.search(r"resumed at step \d+ of 150", err), err
-    for name in ("model.safetensors", runs.STATE_ARRAYS):
-        both = [(runs.step_folder(tmp_path / n, 150) / name).read_bytes() for n in ("whole", "m")]
+    for name in ("model.safetensors", run_folder.STATE_ARRAYS):
+        both = [(run_folder.step_folder(tmp_path / n, 150) / name).read_bytes() for n in ("whole", "m")]
         assert both[0] == both[1], name
 
 
@@ -205,5 +205,5 @@ def test_n20_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
     for a, b in zip(found["one"], found["two"], strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=1e-5)
         assert a.get("validation_loss") == pytest.approx(b.get("validation_loss"), abs=1e-5)
-    both = [(runs.step_folder(tmp_path / n, 50) / "model.safetensors").read_bytes() for n in ("two", "again")]
+    both = [(run_folder.step_folder(tmp_path / n, 50) / "model.safetensors").read_bytes() for n in ("two", "again")]
     assert both[0] == both[1]  # run to run to the bit

@@ -8,8 +8,8 @@ import pytest
 from commands import Run
 from trees import toy_tree
 
-from manako.trace import SelfCheck
-from manako.tree_file import Tree, tree_bytes
+from manako.trace.record import SelfCheck
+from manako.trace.tree import Tree, tree_bytes
 
 
 def with_wrong(*wrong: str) -> Tree:

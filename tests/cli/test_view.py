@@ -10,7 +10,7 @@ from commands import Run
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside
 
 import manako
-from manako.trace import SelfCheck
+from manako.trace.record import SelfCheck
 
 
 def test_one_step(run: Run, saved: Path) -> None:

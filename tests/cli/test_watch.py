@@ -14,6 +14,7 @@ from toy import write_toy
 
 import manako
 from manako.errors import ManakoError
+from manako.trace.record import bytes_to_text
 
 
 def test_what_is_shown_is_what_is_saved(run: Run, ref: str, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_json_is_one_line_in_any_language(run: Run, toy: str) -> None:
     document = json.loads(en.out)
     for candidate in document["steps"][0]["candidates"]:
         data = base64.b64decode(candidate["bytes"])
-        assert candidate["text"] == manako.trace.bytes_to_text(data)
+        assert candidate["text"] == bytes_to_text(data)
 
 
 def test_a_fresh_seed_is_always_told(run: Run, toy: str) -> None:

@@ -294,7 +294,7 @@ try:
 except ManakoError as error:
     print(error.key)
 """
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(__file__).parents[1] / "support")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "c"), tests], capture_output=True, text=True)
     assert done.stdout == "write_failed\n", done.stderr
     assert nothing_left(tmp_path)
@@ -318,7 +318,7 @@ corpus = build_toy(Path(sys.argv[2]), documents=documents(sys.argv[1]), validati
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(json.dumps([corpus.header.statistics, int(peak.split()[1])]))
 """
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(__file__).parents[1] / "support")
     words = [sys.executable, "-c", program, str(tmp_path / "line.txt"), str(tmp_path / "c"), tests]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     statistics, peak = json.loads(done.stdout)

@@ -12,12 +12,12 @@ from toy import same_tensors, toy_config, toy_model, worst
 
 import manako
 from manako.analysis.verification import verify
-from manako.captures import CAPTURES
 from manako.engines.ablation import Ablation, ablated
-from manako.engines.activations import Activations
-from manako.engines.model import Model
-from manako.engines.numpy_gpt2 import NumpyGPT2
 from manako.errors import CapabilityError, UsageError
+from manako.families.activations import Activations
+from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.model import Model
+from manako.trace.captures import CAPTURES
 
 PROMPT = "私猫犬。"
 HEADS, LAYERS = 3, 3

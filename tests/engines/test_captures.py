@@ -16,16 +16,16 @@ from toy import toy_checkpoint, toy_config, toy_model, toy_weights, worst
 
 import manako
 from manako.analysis.verification import verify
-from manako.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP
 from manako.engines import captures as engine_captures
-from manako.engines.activations import Activations
 from manako.engines.captures import CaptureRecorder, best_of, ranks_of
 from manako.engines.generation import Recorder
-from manako.engines.model import Model
-from manako.engines.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2
-from manako.engines.readout import Readout
 from manako.errors import CapabilityError, ManakoError, UsageError
-from manako.trace import Trace
+from manako.families.activations import Activations
+from manako.families.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2
+from manako.families.readout import Readout
+from manako.model import Model
+from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP
+from manako.trace.record import Trace
 
 SWITCHES: list[dict[str, Any]] = [
     {},

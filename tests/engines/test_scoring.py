@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import toy_model
 
-from manako.engines.model import Model
 from manako.engines.scoring import evaluate, scored_rows, surprisals
 from manako.errors import UsageError
+from manako.model import Model
 from manako.sampling import Sampling
 from manako.tokenizer import from_characters
 

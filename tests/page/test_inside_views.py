@@ -18,9 +18,9 @@ from manako.analysis.lens import lens
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
-from manako.trace import Trace, Vocabulary
-from manako.tree_file import Branch, Tree
-from manako.views.terminal import percent
+from manako.trace.record import Trace, Vocabulary
+from manako.trace.tree import Branch, Tree
+from manako.views.terminal.steps import percent
 
 Open = Callable[..., Page]
 PIXEL = """([x, y]) => {

@@ -19,10 +19,10 @@ import manako
 from manako import messages
 from manako.cli.serve import EXAMPLE
 from manako.engines.generation import Generation
-from manako.engines.model import Model
-from manako.trace import derive
-from manako.trace_file import to_bytes
-from manako.tree_file import Branch, open_tree
+from manako.model import Model
+from manako.trace.file import to_bytes
+from manako.trace.record import derive
+from manako.trace.tree import Branch, open_tree
 
 IDLE = "manako-app:not([data-writing])"
 

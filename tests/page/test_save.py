@@ -23,8 +23,8 @@ from serving import TOKEN, free, serving
 from manako import messages
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
-from manako.trace import Trace, Vocabulary
-from manako.trace_file import to_bytes
+from manako.trace.file import to_bytes
+from manako.trace.record import Trace, Vocabulary
 from manako.views.document import trace_document
 
 Open = Callable[..., Page]

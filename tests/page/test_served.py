@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 from serving import TOKEN, Serving, free, serving
 
 from manako import messages
-from manako.trace_file import to_bytes
+from manako.trace.file import to_bytes
 
 
 @pytest.fixture

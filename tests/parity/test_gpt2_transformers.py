@@ -15,11 +15,11 @@ import torch
 import transformers
 from toy import close, toy_config, toy_tokenizer, toy_weights, worst, write_toy
 
-from manako.checkpoint import ModelConfig, read_checkpoint, write_checkpoint
-from manako.engines.activations import Activations
 from manako.engines.captures import lens_columns
-from manako.engines.model import load
-from manako.engines.numpy_gpt2 import NumpyGPT2
+from manako.families.activations import Activations
+from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.formats.model_folder import ModelConfig, read_checkpoint, write_checkpoint
+from manako.model import load
 from manako.tokenizer import from_characters
 
 torch.set_num_threads(1)  # the tests share the machine

@@ -12,14 +12,13 @@ import pytest
 import torch
 import transformers
 from toy import close, worst, write_toy
-from toy_hf import FAMILIES, V, toy_lm, write_lm
+from toy_hf import FAMILIES, V, load_hf, toy_lm, write_lm
 
-from manako.checkpoint import read_checkpoint
-from manako.engines.activations import Activations
-from manako.engines.hf import load_hf
 from manako.engines.hf_engine import HfEngine
-from manako.engines.numpy_gpt2 import NumpyGPT2
-from manako.engines.numpy_llama import NumpyLlama
+from manako.families.activations import Activations
+from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.families.numpy_llama import NumpyLlama
+from manako.formats.model_folder import read_checkpoint
 
 torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()

@@ -17,10 +17,10 @@ from toy import close, toy_tokenizer, worst
 from toy_llama import toy_llama_config, toy_llama_weights
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from manako.checkpoint import read_checkpoint
-from manako.engines.activations import Activations
-from manako.engines.numpy_llama import NumpyLlama
-from manako.llama_config import Rope
+from manako.families.activations import Activations
+from manako.families.llama import Rope
+from manako.families.numpy_llama import NumpyLlama
+from manako.formats.model_folder import read_checkpoint
 
 torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()

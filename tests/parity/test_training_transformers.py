@@ -7,7 +7,7 @@ import torch
 import transformers
 from toy import toy_config, write_toy
 
-from manako.checkpoint import read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.training.model import GPT
 
 STEPS = 100

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from small_runs import checkpoint_bytes, corpus_of, resume, timeless, train
 
-from manako import runs
 from manako.corpus.packed import PackedCorpus
+from manako.formats import run_folder
 
 KILLS = 50
 SETTINGS: dict[str, Any] = {"steps": 200, "eval_interval": 10, "keep": 3}
@@ -24,8 +24,8 @@ def go_on_in_a_child(run: Path, corpus: PackedCorpus, seconds: float) -> bool:
     if child == 0:
         code = 1
         try:
-            with runs.locked(run):
-                runs.sweep(run)
+            with run_folder.locked(run):
+                run_folder.sweep(run)
                 resume(run, corpus, **SETTINGS)
             code = 0
         finally:
@@ -56,10 +56,10 @@ def test_f01_killed_at_50_moments_it_always_resumes_and_ends_the_same(tmp_path: 
         train_first_step(run, corpus)
         while not go_on_in_a_child(run, corpus, chance.uniform(0.0, longest)):
             kills += 1
-            assert runs.pointed(run, runs.LAST).is_dir()
+            assert run_folder.pointed(run, run_folder.LAST).is_dir()
         assert checkpoint_bytes(run, 200) == checkpoint_bytes(tmp_path / "whole", 200)
         assert timeless(run) == timeless(tmp_path / "whole")
-        assert runs.steps(run) == runs.steps(tmp_path / "whole") and not list(run.rglob(".*.tmp"))
+        assert run_folder.steps(run) == run_folder.steps(tmp_path / "whole") and not list(run.rglob(".*.tmp"))
         runs_done += 1
 
 

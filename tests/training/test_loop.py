@@ -12,9 +12,9 @@ from small_runs import SHAPE, TEXT, checkpoint_bytes, corpus_of, metrics, resume
 from toy import worst
 
 import manako
-from manako import runs
-from manako.checkpoint import read_checkpoint
 from manako.errors import LoadError, ManakoError, UsageError
+from manako.formats import run_folder
+from manako.formats.model_folder import read_checkpoint
 from manako.training.loop import read_state
 from manako.training.model import GPT
 
@@ -27,13 +27,14 @@ def test_a_tiny_run_learns_and_every_checkpoint_opens(tmp_path: Path) -> None:
     vocabulary = 257 + len(set(TEXT))
     assert steps[-1]["loss"] < 0.5 * math.log(vocabulary) < steps[0]["loss"]
     assert evaluated[-1]["validation_loss"] < evaluated[0]["validation_loss"] < math.log(vocabulary)
-    assert runs.steps(tmp_path / "m") == [0, 20, 40, 60]
+    assert run_folder.steps(tmp_path / "m") == [0, 20, 40, 60]
 
     model = manako.load(tmp_path / "m")
     assert model.notices == () and model.config.start_id == 0
     theirs = GPT(model.config)
     state = {
-        n: torch.from_numpy(np.array(t)) for n, t in read_checkpoint(runs.checkpoint(tmp_path / "m")).tensors.items()
+        n: torch.from_numpy(np.array(t))
+        for n, t in read_checkpoint(run_folder.checkpoint(tmp_path / "m")).tensors.items()
     }
     theirs.load_state_dict(state, strict=True)
     ids = model.tokenizer.encode(TEXT)[:16]
@@ -75,8 +76,8 @@ def test_watching_a_run_changes_no_weight(tmp_path: Path) -> None:
 
     train(tmp_path / "a", watch=watch, steps=12, eval_interval=4)
     train(tmp_path / "b", steps=12, eval_interval=4)
-    assert (runs.step_folder(tmp_path / "a", 12) / "model.safetensors").read_bytes() == (
-        runs.step_folder(tmp_path / "b", 12) / "model.safetensors"
+    assert (run_folder.step_folder(tmp_path / "a", 12) / "model.safetensors").read_bytes() == (
+        run_folder.step_folder(tmp_path / "b", 12) / "model.safetensors"
     ).read_bytes()
 
 
@@ -91,7 +92,7 @@ def test_f08_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: 
     stop_after(made, 37)
     with pytest.raises(KeyboardInterrupt):
         made.go()
-    assert runs.pointed(tmp_path / "parts", "last") == runs.step_folder(tmp_path / "parts", 37)
+    assert run_folder.pointed(tmp_path / "parts", "last") == run_folder.step_folder(tmp_path / "parts", 37)
     resume(tmp_path / "parts", **settings)
     for step in (75, 100):
         assert checkpoint_bytes(tmp_path / "whole", step) == checkpoint_bytes(tmp_path / "parts", step)
@@ -125,13 +126,13 @@ def test_f07_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     made.update = twice
     with pytest.raises(KeyboardInterrupt):
         made.go()
-    assert made.progress.step == 0 and runs.pointed(tmp_path / "m", "last").name == "step-000000"
+    assert made.progress.step == 0 and run_folder.pointed(tmp_path / "m", "last").name == "step-000000"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_time_over_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
     lines = train(tmp_path / "m", steps=50, max_minutes=1e-9)
-    assert runs.steps(tmp_path / "m") == [0, 1] and "manako resume" in lines[-2]
+    assert run_folder.steps(tmp_path / "m") == [0, 1] and "manako resume" in lines[-2]
 
 
 def test_minutes_alone_set_the_number_of_steps(tmp_path: Path) -> None:
@@ -147,9 +148,13 @@ def test_best_follows_the_validation_loss_and_keep_thins(tmp_path: Path) -> None
     train(tmp_path / "m", steps=60, eval_interval=10, keep=2)
     losses = {m["step"]: m["validation_loss"] for m in metrics(tmp_path / "m") if "validation_loss" in m}
     best = min(losses, key=lambda s: losses[s])
-    assert runs.pointed(tmp_path / "m", "best") == runs.step_folder(tmp_path / "m", best)
-    assert runs.steps(tmp_path / "m") == sorted({best, 50, 60})
-    with_state = [s for s in runs.steps(tmp_path / "m") if (runs.step_folder(tmp_path / "m", s) / runs.STATE).exists()]
+    assert run_folder.pointed(tmp_path / "m", "best") == run_folder.step_folder(tmp_path / "m", best)
+    assert run_folder.steps(tmp_path / "m") == sorted({best, 50, 60})
+    with_state = [
+        s
+        for s in run_folder.steps(tmp_path / "m")
+        if (run_folder.step_folder(tmp_path / "m", s) / run_folder.STATE).exists()
+    ]
     assert with_state == [50, 60]
 
 
@@ -215,10 +220,10 @@ def test_p30_another_corpus_is_refused_and_the_run_is_untouched(tmp_path: Path) 
     assert [n for n in before if "other" not in n] == before
 
 
-@pytest.mark.parametrize("name", [runs.STATE, runs.STATE_ARRAYS])
+@pytest.mark.parametrize("name", [run_folder.STATE, run_folder.STATE_ARRAYS])
 def test_a_damaged_or_missing_state_is_refused(tmp_path: Path, name: str) -> None:
     train(tmp_path / "m", steps=2, eval_interval=2)
-    path = runs.step_folder(tmp_path / "m", 2) / name
+    path = run_folder.step_folder(tmp_path / "m", 2) / name
     data = path.read_bytes()
     for place in range(0, len(data), max(1, len(data) // 60)):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
@@ -234,7 +239,7 @@ def test_a_damaged_or_missing_state_is_refused(tmp_path: Path, name: str) -> Non
 
 def test_the_state_names_everything(tmp_path: Path) -> None:
     train(tmp_path / "m", steps=2, eval_interval=2)
-    recipe, state = read_state(runs.step_folder(tmp_path / "m", 2))
+    recipe, state = read_state(run_folder.step_folder(tmp_path / "m", 2))
     assert recipe["step"] == 2 and recipe["position"] == 16 and recipe["best_step"] == 2
     assert {
         "torch_rng",

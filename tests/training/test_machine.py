@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from manako.checkpoint import ModelConfig
 from manako.errors import UsageError
+from manako.formats.model_folder import ModelConfig
 from manako.training import machine
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from golden import HOSTILE, golden_score, golden_trace, large_generation
 
-from manako.trace import SCHEMA, Trace
+from manako.trace.record import SCHEMA, Trace
 from manako.views.document import step_record, trace_document
 
 

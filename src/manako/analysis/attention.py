@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from manako.captures import Attention
-from manako.trace import Step, Trace, bytes_to_text
+from manako.trace.captures import Attention
+from manako.trace.record import Step, Trace, bytes_to_text
 
 SINK_FIRST = 4  # first tokens in view that can be a sink: so many are kept by Xiao et al.
 SINK_TIMES = 2  # of an even share, which a sink takes more than

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.analysis.verification import check_inside
-from manako.captures import CAPTURE_COLUMNS
-from manako.trace import PART_COLUMNS, Columns, SelfCheck, Trace, derive, part_of
+from manako.trace.captures import CAPTURE_COLUMNS
+from manako.trace.record import PART_COLUMNS, Columns, SelfCheck, Trace, derive, part_of
 
 KEPT = 128  # candidates of a step: 200 steps of them take 0.7 MB in a page, and 256 would take 1.3 MB
 ROUNDING = 2.0**-8  # half a unit in the last of bfloat16's 8 binary digits

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from manako.errors import UsageError
-from manako.trace import Step, Trace
+from manako.trace.record import Step, Trace
 
 
 class Traceable(Protocol):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import UsageError
-from manako.trace import Candidate, Step, Trace
+from manako.trace.record import Candidate, Step, Trace
 
 Kind = Literal["embedding", "head", "mlp", "bias"]
 KINDS: tuple[Kind, ...] = ("embedding", "head", "mlp", "bias")

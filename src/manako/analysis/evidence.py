@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from manako.corpus.occurrences import Occurrences, context_within, occurrences
 from manako.corpus.packed import PackedCorpus
 from manako.errors import UsageError
-from manako.trace import Candidate, ModelInfo, Step, Trace, bytes_to_text
+from manako.trace.record import Candidate, ModelInfo, Step, Trace, bytes_to_text
 
 LONGEST = 16
 MOST = 256  # tokens of a context; each one that occurs costs a look at all its matches
@@ -81,6 +81,22 @@ def check_longest(longest: int) -> int:
     if not 1 <= longest <= MOST:
         raise UsageError("evidence_longest", got=longest, most=MOST)
     return longest
+
+
+@dataclass(frozen=True)
+class SearchedText:
+    """The text that was searched: the training side of a packed corpus."""
+
+    digest: str
+    """Of the corpus, which names it."""
+    documents: int
+    tokens: int
+
+    @classmethod
+    def of(cls, corpus: PackedCorpus) -> "SearchedText":
+        """What is known of it."""
+        train = corpus.header.statistics["train"]
+        return cls(corpus.digest, train["documents"], train["tokens"])
 
 
 def check_vocabulary(corpus: PackedCorpus, model: ModelInfo) -> PackedCorpus:

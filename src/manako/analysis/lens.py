@@ -7,8 +7,8 @@ rows by string). Every p runs over the whole vocabulary and is the model's own, 
 
 from dataclasses import dataclass
 
-from manako.captures import LENS_TOP
-from manako.trace import Step, Trace, Vocabulary, bytes_to_text
+from manako.trace.captures import LENS_TOP
+from manako.trace.record import Step, Trace, Vocabulary, bytes_to_text
 
 EMBED = "embed"
 FIRST = LENS_TOP  # a token appears where it is among this many

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from manako.tokenizer import Tokenizer
-from manako.trace import bytes_to_text
+from manako.trace.record import bytes_to_text
 
 
 @dataclass(frozen=True)

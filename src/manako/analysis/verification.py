@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.captures import check_limit
 from manako.sampling import draw, uniform
-from manako.trace import SelfCheck, Trace, derive
+from manako.trace.captures import check_limit
+from manako.trace.record import SelfCheck, Trace, derive
 
 Array = npt.NDArray[Any]
 

@@ -11,10 +11,10 @@ from manako.cli.inside import inside_options
 from manako.cli.options import Number
 from manako.cli.output import Screen, print_json
 from manako.errors import UsageError
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.document import attention_document
-from manako.views.terminal import Look, header_lines
-from manako.views.terminal_attention import attention_lines, meaning_lines
+from manako.views.terminal.attention import attention_lines, meaning_lines
+from manako.views.terminal.steps import Look, header_lines
 
 
 class Head(click.ParamType):  # not subscripted: click 8.2 cannot

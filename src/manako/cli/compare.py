@@ -19,12 +19,12 @@ from manako.cli.options import (
 from manako.cli.output import Screen, print_json
 from manako.cli.watch import warn
 from manako.engines.ablation import Ablation
-from manako.engines.model import check_count, check_stop, load
 from manako.errors import UsageError
+from manako.model import check_count, check_stop, load
 from manako.sampling import Sampling, check_seed
 from manako.views.document import trace_document
-from manako.views.terminal import header_lines
-from manako.views.terminal_compare import comparison_lines
+from manako.views.terminal.compare import comparison_lines
+from manako.views.terminal.steps import header_lines
 
 
 @click.command("compare", help=say("help.compare"))

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from manako.checkpoint import start_id_of
 from manako.cli import common_options, complain, say, tell
 from manako.cli.options import Number
 from manako.cli.output import print_json
@@ -17,6 +16,7 @@ from manako.corpus.build import VALIDATION_SHARE, Vocabulary, build
 from manako.corpus.documents import Reading, read
 from manako.corpus.packed import SIDES, PackedCorpus, open_packed
 from manako.errors import UsageError
+from manako.formats.model_folder import start_id_of
 from manako.tokenizer import DOCUMENT_START, Tokenizer, train_byte_bpe, train_character_bpe, train_characters
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -9,8 +9,8 @@ from manako.cli import common_options, say, tell
 from manako.cli.options import model_option
 from manako.cli.output import print_json
 from manako.corpus.documents import document
-from manako.engines.model import load
 from manako.files import read_regular
+from manako.model import load
 
 
 @click.command("eval", help=say("help.eval"))

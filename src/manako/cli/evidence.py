@@ -6,8 +6,7 @@ from typing import Any
 import click
 
 import manako
-from manako import runs
-from manako.analysis.evidence import LONGEST, check_longest, check_vocabulary, evidence
+from manako.analysis.evidence import LONGEST, SearchedText, check_longest, check_vocabulary, evidence
 from manako.cli import say
 from manako.cli.options import (
     Number,
@@ -22,14 +21,15 @@ from manako.cli.options import (
 from manako.cli.output import Screen, print_json
 from manako.cli.watch import warn
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed
-from manako.engines.model import check_count, check_stop, load
 from manako.errors import CapabilityError, LoadError, UsageError
 from manako.files import read_regular, strict_json
+from manako.formats import run_folder
+from manako.model import check_count, check_stop, load
 from manako.sampling import Sampling, check_seed
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.document import evidence_document
-from manako.views.terminal import header_lines
-from manako.views.terminal_evidence import corpus_lines, evidence_lines, meaning_lines
+from manako.views.terminal.evidence import corpus_lines, evidence_lines, meaning_lines
+from manako.views.terminal.steps import header_lines
 
 
 @click.command("evidence", help=say("help.evidence"))
@@ -56,12 +56,13 @@ def command(prompt: str, longest: int, step: int | None, as_json: bool, **rest: 
         raise UsageError("view_step" if len(trace) else "view_no_steps", got=step, last=len(trace))
     chosen = range(len(trace)) if step is None else [step - 1]
     found = (evidence(trace, index, corpus, longest) for index in chosen)
+    searched = SearchedText.of(corpus)
     if as_json:
-        print_json(evidence_document(trace, corpus.header, list(found), top))
+        print_json(evidence_document(trace, searched, list(found), top))
         return
     screen = Screen(top, rest["plain"], rest["color"])
     screen.lines(header_lines(trace.header, screen.look))
-    screen.lines(corpus_lines(corpus.header, screen.look))
+    screen.lines(corpus_lines(searched, screen.look))
     for each in found:
         screen.lines(evidence_lines(each, screen.look))
     screen.lines(meaning_lines(screen.look))
@@ -96,7 +97,8 @@ def corpus_of(ref: str, data: Path | None) -> PackedCorpus:
             raise CapabilityError("evidence_no_corpus", ref=ref)
         return _verified(data)
     corpus = _verified(data or _recorded(run))
-    state = runs.pointed(run, runs.LAST) / runs.STATE  # older checkpoints have lost theirs; a run has one corpus
+    # Older checkpoints have lost theirs; a run has one corpus.
+    state = run_folder.pointed(run, run_folder.LAST) / run_folder.STATE
     was = strict_json(read_regular(state), str(state)).get("corpus")
     if corpus.digest != was:
         raise UsageError("resume_corpus", run=run, was=str(was)[:12], now=corpus.digest[:12])
@@ -107,8 +109,8 @@ def _run_of(ref: str) -> Path | None:
     """The run that a reference to a model means, or that its folder is a checkpoint of."""
     if ref == "demo":
         return None
-    folder = (runs.located(ref) if ref.startswith("run:") else Path(ref)).absolute()
-    return next((place for place in (folder, folder.parent.parent) if runs.is_run(place)), None)
+    folder = (run_folder.located(ref) if ref.startswith("run:") else Path(ref)).absolute()
+    return next((place for place in (folder, folder.parent.parent) if run_folder.is_run(place)), None)
 
 
 def _recorded(run: Path) -> Path:

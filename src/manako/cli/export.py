@@ -9,7 +9,7 @@ import click
 from manako.analysis.compact import KEPT, compact
 from manako.cli import chosen_language, common_options, complain, say
 from manako.files import megabytes, writable_target, write_file
-from manako.tree_file import open_tree
+from manako.trace.tree import open_tree
 from manako.views.html import page
 
 

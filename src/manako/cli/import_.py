@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from manako.cli import common_options, complain, say, tell
-from manako.legacy import import_legacy
+from manako.formats.legacy_pt import import_legacy
 
 
 @click.command("import", help=say("help.import"))

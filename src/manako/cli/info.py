@@ -4,13 +4,13 @@ import math
 
 import click
 
-from manako.captures import CAPTURES
 from manako.cli import complain, say
 from manako.cli.options import screen_options
 from manako.cli.output import Screen
-from manako.engines.model import load
-from manako.views.terminal import Look
-from manako.views.terminal_info import info_lines
+from manako.model import load
+from manako.trace.captures import CAPTURES
+from manako.views.terminal.info import info_lines
+from manako.views.terminal.steps import Look
 
 
 @click.command("info", help=say("help.info"))

@@ -20,10 +20,10 @@ from manako.cli.options import (
 )
 from manako.cli.watch import warn
 from manako.engines.ablation import Ablation
-from manako.engines.model import check_count, check_stop, load
 from manako.errors import CapabilityError, UsageError
+from manako.model import check_count, check_stop, load
 from manako.sampling import check_seed
-from manako.trace import Trace
+from manako.trace.record import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,10 +8,10 @@ from manako.analysis.lens import lens
 from manako.cli import say
 from manako.cli.inside import inside_options
 from manako.cli.output import Screen, print_json
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.document import lens_document
-from manako.views.terminal import Look
-from manako.views.terminal_lens import lens_lines
+from manako.views.terminal.lens import lens_lines
+from manako.views.terminal.steps import Look
 
 
 @click.command("lens", help=say("help.lens"))

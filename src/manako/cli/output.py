@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from manako.cli import chosen_language
-from manako.views import glyphs
-from manako.views.terminal import Look
+from manako.views.terminal import glyphs
+from manako.views.terminal.steps import Look
 
 _NOT_A_TERMINAL = 100  # columns, where nobody tells
 

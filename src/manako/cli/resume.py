@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from manako import runs
-from manako.checkpoint import ModelConfig, read_checkpoint
 from manako.cli import common_options, say
 from manako.cli.options import Number
 from manako.cli.train import report, require_torch, train, watcher
 from manako.corpus.packed import open_packed
 from manako.errors import LoadError
+from manako.formats import run_folder
+from manako.formats.model_folder import ModelConfig, read_checkpoint
 
 
 @click.command("resume", help=say("help.resume"))
@@ -26,15 +26,15 @@ def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
     from manako.training.loop import Trainer, keep_lines
     from manako.training.processes import processes
 
-    if not runs.is_run(run):
+    if not run_folder.is_run(run):
         raise LoadError("run_none", folder=run)
     settings = read_toml(run / "config.toml")
     training = training_settings(settings)
-    with processes(training.device) as here, runs.locked(run) if here.first else contextlib.nullcontext():
+    with processes(training.device) as here, run_folder.locked(run) if here.first else contextlib.nullcontext():
         if here.first:
-            runs.sweep(run)
+            run_folder.sweep(run)
         here.wait()
-        folder = runs.pointed(run, runs.LAST)
+        folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
         if not isinstance(checkpoint.config, ModelConfig):
             raise LoadError("model_type_unknown", value=checkpoint.config.model_type)

@@ -19,12 +19,12 @@ import click
 
 from manako.cli import chosen_language, common_options, complain, say, tell
 from manako.cli.options import Number, model_option
-from manako.engines.model import DEMO, Model, load
 from manako.errors import ManakoError, UsageError
-from manako.trace_file import to_bytes
-from manako.tree_file import Tree, open_tree
-from manako.views.live import LONGEST_TITLE, Runs
-from manako.views.server import ANY_ADDRESS, Guard, Server, Site
+from manako.model import DEMO, Model, load
+from manako.server.generations import LONGEST_TITLE, Runs
+from manako.server.http import ANY_ADDRESS, Guard, Server, Site
+from manako.trace.file import to_bytes
+from manako.trace.tree import Tree, open_tree
 
 PORT, PORTS_TRIED = 8765, 20
 QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it

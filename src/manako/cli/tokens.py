@@ -4,17 +4,17 @@ from pathlib import Path
 
 import click
 
-from manako import runs
 from manako.analysis.tokens import tokens
 from manako.cli import say
 from manako.cli.options import read_prompt, screen_options
 from manako.cli.output import Screen, print_json
-from manako.engines.model import DEMO, KINDS_TO_COME
 from manako.errors import CapabilityError, LoadError
+from manako.formats import run_folder
+from manako.model import DEMO, KINDS_TO_COME
 from manako.tokenizer import Tokenizer
 from manako.views.document import tokens_document
-from manako.views.terminal import Look
-from manako.views.terminal_tokens import tokens_lines
+from manako.views.terminal.steps import Look
+from manako.views.terminal.tokens import tokens_lines
 
 
 @click.command("tokens", help=say("help.tokens"))
@@ -40,11 +40,11 @@ def tokenizer_of(ref: str) -> Tokenizer:
     if ref.startswith(KINDS_TO_COME):
         raise CapabilityError("ref_not_yet", ref=ref)
     if ref.startswith("gguf:"):
-        from manako.gguf_file import read_gguf_tokenizer  # its library is an extra
+        from manako.formats.gguf import read_gguf_tokenizer  # its library is an extra
 
         return read_gguf_tokenizer(Path(ref.removeprefix("gguf:")))
     if ref.startswith("hf:"):
-        from manako.engines.hf import hf_folder  # torch
+        from manako.formats.hf_folder import hf_folder  # torch
 
         return hf_folder(ref).tokenizer
     return Tokenizer.from_file(_tokenizer_file(ref))
@@ -54,13 +54,13 @@ def _tokenizer_file(ref: str) -> Path:
     if ref == "demo":
         return DEMO / "tokenizer.json"
     if ref.startswith("run:"):
-        return runs.located(ref) / "tokenizer.json"
+        return run_folder.located(ref) / "tokenizer.json"
     path = Path(ref)
     try:
         if not ref or not path.exists():
             raise LoadError("tokenizer_ref", ref=ref or '""')
-        if path.is_dir() and runs.is_run(path):
-            path = runs.checkpoint(path)
+        if path.is_dir() and run_folder.is_run(path):
+            path = run_folder.checkpoint(path)
         if path.is_dir() and not (path / "tokenizer.json").exists():
             raise LoadError("tokenizer_none", folder=path)
         return path / "tokenizer.json" if path.is_dir() else path

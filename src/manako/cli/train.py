@@ -13,15 +13,15 @@ from typing import Any
 
 import click
 
-from manako import runs
-from manako.checkpoint import ModelConfig
 from manako.cli import common_options, complain, say
 from manako.cli.corpus import CorpusOptions, corpus_options
 from manako.cli.options import Number
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed
-from manako.engines.model import load
 from manako.errors import MissingExtraError, UsageError
+from manako.families.gpt2 import ModelConfig
 from manako.files import writable_folder, write_file
+from manako.formats import run_folder
+from manako.model import load
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 192, "block_size": 256}
 PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags and --config go before them
@@ -159,10 +159,10 @@ def new_run(out: Path) -> Iterator[None]:
     """A run folder, locked; gone again when it comes to no checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with runs.locked(out):
+        with run_folder.locked(out):
             yield
     finally:
-        if not runs.is_run(out):
+        if not run_folder.is_run(out):
             shutil.rmtree(out, ignore_errors=True)
 
 

@@ -10,8 +10,8 @@ import click
 from manako.analysis.verification import Verification, verify
 from manako.cli import common_options, complain, say, tell
 from manako.cli.output import print_json
-from manako.trace import SelfCheck, Trace
-from manako.tree_file import Tree, open_tree
+from manako.trace.record import SelfCheck, Trace
+from manako.trace.tree import Tree, open_tree
 
 
 @click.command("verify", help=say("help.verify"))

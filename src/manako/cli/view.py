@@ -11,7 +11,7 @@ from manako.cli.options import Number, check_top, look_options
 from manako.cli.output import Screen, print_json
 from manako.errors import UsageError
 from manako.views.document import trace_document
-from manako.views.terminal import characters, header_lines, step_lines, trace_lines
+from manako.views.terminal.steps import characters, header_lines, step_lines, trace_lines
 
 
 @click.command("view", help=say("help.view"))

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from manako.captures import CAPTURES
 from manako.cli import chosen_language, complain, hush, say
 from manako.cli.options import (
     ablate_option,
@@ -24,15 +23,16 @@ from manako.cli.output import Screen, print_json
 from manako.engines.ablation import Ablation
 from manako.engines.captures import check_captures
 from manako.engines.generation import Generation
-from manako.engines.model import Model, check_count, check_stop, load
 from manako.errors import ManakoError, UsageError
 from manako.files import need_space, writable_target, write_file
+from manako.model import Model, check_count, check_stop, load
 from manako.sampling import Sampling, check_seed
-from manako.trace import FULL_ROW_LIMIT, Step, Trace
-from manako.trace_file import to_bytes
+from manako.trace.captures import CAPTURES
+from manako.trace.file import to_bytes
+from manako.trace.record import FULL_ROW_LIMIT, Step, Trace
 from manako.views.document import step_record, trace_document
-from manako.views.glyphs import is_partial
-from manako.views.terminal import characters, final_lines, header_lines, step_lines
+from manako.views.terminal.glyphs import is_partial
+from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines
 
 
 @click.command("watch", help=say("help.watch"))

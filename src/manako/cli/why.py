@@ -9,9 +9,9 @@ from manako.cli import say
 from manako.cli.inside import inside_options
 from manako.cli.options import Number, check_top
 from manako.cli.output import Screen, print_json
-from manako.trace import Trace
+from manako.trace.record import Trace
 from manako.views.document import why_document
-from manako.views.terminal_why import why_lines
+from manako.views.terminal.why import why_lines
 
 
 @click.command("why", help=say("help.why"))

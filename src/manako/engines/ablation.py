@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from manako.engines.activations import Activations
 from manako.errors import CapabilityError, UsageError
+from manako.families.activations import Activations
 
 Array = npt.NDArray[Any]
 E = TypeVar("E", bound="Editable")

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manako.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP, check_limit, part_names
-from manako.engines.activations import Activations
-from manako.engines.readout import Readout
 from manako.errors import CapabilityError, UsageError
+from manako.families.activations import Activations
+from manako.families.readout import Readout
 from manako.messages import Phrase
-from manako.trace import Header, SelfCheck
+from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP, check_limit, part_names
+from manako.trace.record import Header, SelfCheck
 
 Array = npt.NDArray[Any]
 PROMPT_ROWS_BYTES = 64_000_000  # of a prompt's own attention rows; of a longer prompt only deciding rows are kept

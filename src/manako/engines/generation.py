@@ -12,13 +12,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manako.captures import CONTRIBUTION_TOP, check_limit
-from manako.engines.activations import Activations
 from manako.engines.captures import CaptureRecorder
 from manako.errors import ManakoError
+from manako.families.activations import Activations
 from manako.files import megabytes
 from manako.sampling import Distribution, distribution, draw, uniform
-from manako.trace import (
+from manako.trace.captures import CONTRIBUTION_TOP, check_limit
+from manako.trace.record import (
     FULL_ROW_LIMIT,
     PART,
     PART_COLUMNS,

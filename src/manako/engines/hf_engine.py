@@ -26,8 +26,6 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from manako.engines.activations import Activations
-from manako.engines.hf import DTYPES, HfFolder, first_line
 from manako.engines.hf_parts import (
     Parts,
     Watched,
@@ -39,8 +37,10 @@ from manako.engines.hf_parts import (
     to_numpy,
     watch,
 )
-from manako.engines.readout import Readout
-from manako.errors import LoadError, ManakoError
+from manako.errors import LoadError, ManakoError, first_line
+from manako.families.activations import Activations
+from manako.families.readout import Readout
+from manako.formats.hf_folder import DTYPES, HfFolder
 
 Array = npt.NDArray[Any]
 PROBE = 6  # ids of the pass that shows what a model is made of: some before a cache is used, some after

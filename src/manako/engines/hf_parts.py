@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from manako.engines.readout import Readout
+from manako.families.readout import Readout
 
 Matrix = nn.Linear | Conv1D
 

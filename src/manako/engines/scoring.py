@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manako.captures import CONTRIBUTION_TOP
-from manako.engines.activations import Activations
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Recorder
+from manako.families.activations import Activations
 from manako.sampling import distribution
-from manako.trace import Header, Trace, Vocabulary
+from manako.trace.captures import CONTRIBUTION_TOP
+from manako.trace.record import Header, Trace, Vocabulary
 
 
 class RowEngine(Protocol):

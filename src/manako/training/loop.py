@@ -22,11 +22,11 @@ import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from manako import runs
-from manako.checkpoint import Checkpoint, ModelConfig, start_id_of
 from manako.corpus.packed import PackedCorpus, header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import megabytes, read_regular, strict_json, write_file
+from manako.formats import run_folder
+from manako.formats.model_folder import Checkpoint, ModelConfig, start_id_of
 from manako.tokenizer import Tokenizer
 from manako.training import machine
 from manako.training.batches import Batches, pairs, validation_windows
@@ -232,10 +232,10 @@ class Trainer:
                 "sha256": hashlib.sha256(arrays).hexdigest(),
             }
             recipe |= {"digest": header_digest(recipe)}
-            files = {runs.STATE_ARRAYS: arrays, runs.STATE: (json.dumps(recipe, indent=1) + "\n").encode()}
+            files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: (json.dumps(recipe, indent=1) + "\n").encode()}
             weights = {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
             keep = self.training.keep
-            folder = runs.save(self.run, p.step, self.config, weights, self.tokenizer, files, better, keep)
+            folder = run_folder.save(self.run, p.step, self.config, weights, self.tokenizer, files, better, keep)
             if self.watch and evaluated is not None:
                 self.watch(folder, p.step)
         self.here.wait()
@@ -326,12 +326,12 @@ class Trainer:
 
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(training.json, the arrays) of a checkpoint. Raises LoadError for what is missing or damaged."""
-    recipe = strict_json(read_regular(folder / runs.STATE, limit=1 << 20), str(folder / runs.STATE))
+    recipe = strict_json(read_regular(folder / run_folder.STATE, limit=1 << 20), str(folder / run_folder.STATE))
     if recipe.pop("digest", None) != header_digest(recipe):
-        raise LoadError("digest_mismatch", file=folder / runs.STATE, part="digest")
-    data = read_regular(folder / runs.STATE_ARRAYS)
+        raise LoadError("digest_mismatch", file=folder / run_folder.STATE, part="digest")
+    data = read_regular(folder / run_folder.STATE_ARRAYS)
     if recipe.get("schema") != SCHEMA or recipe.get("sha256") != hashlib.sha256(data).hexdigest():
-        raise LoadError("digest_mismatch", file=folder / runs.STATE_ARRAYS, part="SHA-256")
+        raise LoadError("digest_mismatch", file=folder / run_folder.STATE_ARRAYS, part="SHA-256")
     return recipe, {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
 
 

@@ -6,8 +6,8 @@ import time
 
 import torch
 
-from manako.checkpoint import ModelConfig
 from manako.errors import UsageError
+from manako.families.gpt2 import ModelConfig
 
 PROBE = 1024  # side of the square matrices whose product is timed
 

@@ -7,13 +7,11 @@ from typing import Any
 
 from manako.analysis.attention import StepAttention
 from manako.analysis.contributions import Contributed, Why
-from manako.analysis.evidence import Evidence
+from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, Reading
 from manako.analysis.tokens import Piece, Tokens
-from manako.captures import LENS_TOP
-from manako.corpus.occurrences import Occurrences
-from manako.corpus.packed import CorpusHeader
-from manako.trace import SCHEMA, Candidate, Step, Trace
+from manako.trace.captures import LENS_TOP
+from manako.trace.record import SCHEMA, Candidate, Step, Trace
 
 
 def trace_document(trace: Trace, top: int) -> dict[str, Any]:
@@ -103,13 +101,12 @@ def _piece(piece: Piece) -> dict[str, Any]:
     }
 
 
-def evidence_document(trace: Trace, corpus: CorpusHeader, found: Sequence[Evidence], top: int) -> dict[str, Any]:
+def evidence_document(trace: Trace, corpus: SearchedText, found: Sequence[Evidence], top: int) -> dict[str, Any]:
     """Steps of a record beside the training side of a corpus; in each context the `top` most frequent followers."""
-    train = corpus.statistics["train"]
     document = {name: value for name, value in trace_document(trace, top).items() if name != "steps"}
     return document | {
         "schema": "manako.evidence/1",
-        "corpus": {"digest": corpus.digest, "documents": train["documents"], "tokens": train["tokens"]},
+        "corpus": asdict(corpus),
         "steps": [_evidence_record(each, top) for each in found],
     }
 

@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import os
+import posixpath
 import re
 import zlib
 from collections.abc import Mapping
@@ -20,21 +21,21 @@ from pathlib import Path
 from manako import messages
 from manako.files import megabytes
 from manako.sampling import Sampling
-from manako.trace import Trace
-from manako.trace_file import to_bytes
-from manako.tree_file import Tree, tree_bytes
+from manako.trace.file import to_bytes
+from manako.trace.record import Trace
+from manako.trace.tree import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
-_START = "main.js"
+_START = "page/main.js"
 _FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
-_IMPORT = re.compile(r'^import (?:\{[^}]*\} from )?"\./([a-z-]+\.js)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import (?:\{([^}]*)\} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
-_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const)\b)", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
 _POLICY = (
@@ -60,7 +61,7 @@ def offline_page(lang: str) -> str:
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/main.js"></script>': "",
+        '<script type="module" src="/assets/page/main.js"></script>': "",
         "</manako-app>": (
             f'</manako-app>\n<script type="application/json" id="manako-words">{json_for_html(words())}</script>\n'
             f"{NO_RECORD}\n<script>{script}</script>"
@@ -97,10 +98,14 @@ def packed(data: bytes) -> str:
 
 @cache
 def bundle() -> str:
-    """All modules as one script, each after those that it imports, in a scope of its own; comments stay behind."""
+    """All modules as one script, each after those that it imports, without comments.
+
+    Each is a function of its own that returns what the module exports, so two modules may use the same name.
+    """
     order: list[str] = []
     _visit(_START, order, ())
-    whole = "(() => {\n" + '"use strict";\n' + "".join(_inlined(name) for name in order) + "})();\n"
+    places = {name: f"m{place}" for place, name in enumerate(order)}
+    whole = "(() => {\n" + '"use strict";\n' + "".join(_inlined(name, places) for name in order) + "})();\n"
     return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
 
 
@@ -124,24 +129,35 @@ def json_for_html(value: object) -> str:
     return re.sub("[<\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def imports_of(source: str) -> list[str]:
-    """The modules that a module imports."""
-    return [found[1] for found in _IMPORT.finditer(source)]
+def imports_of(name: str) -> list[str]:
+    """The modules that a module imports, each as its path below the page's folder."""
+    return [_resolved(name, found[2]) for found in _IMPORT.finditer(_read(name))]
 
 
 def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
     assert name not in above, f"modules import each other: {' > '.join((*above, name))}"
     if name not in order:
-        for other in imports_of(_read(name)):
+        for other in imports_of(name):
             _visit(other, order, (*above, name))
         order.append(name)
 
 
-def _inlined(name: str) -> str:
-    text = _EXPORT.sub("", _IMPORT.sub("", _COMMENT.sub("", _read(name))))
+def _inlined(name: str, places: Mapping[str, str]) -> str:
+    def taken(found: re.Match[str]) -> str:
+        names = (found[1] or "").replace(" as ", ": ").strip()
+        return f"const {{ {names} }} = {places[_resolved(name, found[2])]};\n" if names else ""
+
+    text = _COMMENT.sub("", _read(name))
+    given = ", ".join(found[1] for found in _EXPORT.finditer(text))
+    text = _EXPORT.sub("", _IMPORT.sub(taken, text))
     odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
-    assert odd is None, f"{name}: only named imports and exports at the start of a line can be inlined: {odd[0]}"
-    return f"\n// {name}\n{text}"
+    assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
+    return f"\n// {name}\nconst {places[name]} = (() => {{\n{text}return {{ {given} }};\n}})();\n"
+
+
+def _resolved(name: str, path: str) -> str:
+    """What `path` in module `name` means, below the page's folder."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
 
 
 def _hash(text: str) -> str:

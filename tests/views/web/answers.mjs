@@ -3,15 +3,15 @@
 
 import { buffer } from "node:stream/consumers";
 
-import * as inside from "../../../src/manako/views/web/inside.js";
-import * as json from "../../../src/manako/views/web/strict-json.js";
-import * as messages from "../../../src/manako/views/web/messages.js";
-import * as sampling from "../../../src/manako/views/web/sampling.js";
-import * as tokens from "../../../src/manako/views/web/tokens.js";
-import { TraceError } from "../../../src/manako/views/web/safetensors.js";
-import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace-file.js";
-import { Tree } from "../../../src/manako/views/web/tree.js";
-import { readRecord, verifyRecord, writeTree } from "../../../src/manako/views/web/tree-file.js";
+import * as inside from "../../../src/manako/views/web/analysis/inside.js";
+import * as json from "../../../src/manako/views/web/trace/strict-json.js";
+import * as messages from "../../../src/manako/views/web/text/messages.js";
+import * as sampling from "../../../src/manako/views/web/trace/sampling.js";
+import * as tokens from "../../../src/manako/views/web/text/tokens.js";
+import { TraceError } from "../../../src/manako/views/web/trace/safetensors.js";
+import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace/trace-file.js";
+import { Tree } from "../../../src/manako/views/web/trace/tree.js";
+import { readRecord, verifyRecord, writeTree } from "../../../src/manako/views/web/trace/tree-file.js";
 
 const TYPES = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { guessBits } from "../../../src/manako/views/web/guess-score.js";
+import { guessBits } from "../../../src/manako/views/web/analysis/guess-score.js";
 
 const near = (a, b) => assert.ok(Math.abs(a - b) < 1e-12, `${a} is not ${b}`);
 

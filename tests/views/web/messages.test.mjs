@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { knows, say, setCatalogs } from "../../../src/manako/views/web/messages.js";
+import { knows, say, setCatalogs } from "../../../src/manako/views/web/text/messages.js";
 
 setCatalogs({ en: { greet: "hello {name}, {name}" }, ja: { greet: "{name}さん" } });
 

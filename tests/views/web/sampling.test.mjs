@@ -8,7 +8,7 @@ import {
     draw,
     samplingFault,
     uniform,
-} from "../../../src/manako/views/web/sampling.js";
+} from "../../../src/manako/views/web/trace/sampling.js";
 
 const PLAIN = Object.fromEntries(STAGES.map((name) => [name, null]));
 const settings = (given) => ({ ...PLAIN, temperature: 1, order: STAGES, ...given });

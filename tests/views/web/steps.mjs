@@ -6,9 +6,9 @@ import { buffer } from "node:stream/consumers";
 
 globalThis.HTMLElement = class {}; // of which the page's parts are; none is made here
 
-const { stepsCsv, stepsJson } = await import("../../../src/manako/views/web/save.js");
-const { toSvg } = await import("../../../src/manako/views/web/picture.js");
-const { readTrace } = await import("../../../src/manako/views/web/trace-file.js");
+const { stepsCsv, stepsJson } = await import("../../../src/manako/views/web/page/save.js");
+const { toSvg } = await import("../../../src/manako/views/web/page/picture.js");
+const { readTrace } = await import("../../../src/manako/views/web/trace/trace-file.js");
 
 const opened = (text) => {
     const bytes = Buffer.from(text, "base64");

@@ -13,15 +13,15 @@ from golden import golden_inside, large_inside
 from manako.analysis.attention import StepAttention, attention, strongest
 from manako.analysis.contributions import Why, contributions
 from manako.analysis.lens import Reading, lens
-from manako.trace import Trace
-from manako.trace_file import to_bytes
+from manako.trace.file import to_bytes
+from manako.trace.record import Trace
 
 Ask = Callable[..., Any]
 WEB = Path(__file__).parents[3] / "src/manako/views/web"
 OVERVIEW = f"""
 import {{ buffer }} from "node:stream/consumers";
-const inside = await import("{WEB.as_uri()}/inside.js");
-const {{ readTrace }} = await import("{WEB.as_uri()}/trace-file.js");
+const inside = await import("{WEB.as_uri()}/analysis/inside.js");
+const {{ readTrace }} = await import("{WEB.as_uri()}/trace/trace-file.js");
 const {{ file, side }} = JSON.parse(await buffer(process.stdin));
 const trace = readTrace(Uint8Array.from(Buffer.from(file, "base64")).buffer);
 const {{ squares, filling }} = inside.attentionSquares(inside.attentionRecord(trace), side);

@@ -11,8 +11,8 @@ from golden import golden_trace, large_inside
 
 from manako.errors import UsageError
 from manako.sampling import STAGES, Distribution, Sampling, distribution, draw, softmax, uniform
-from manako.trace import derive
-from manako.trace_file import to_bytes
+from manako.trace.file import to_bytes
+from manako.trace.record import derive
 
 Ask = Callable[..., Any]
 CASES = 1000

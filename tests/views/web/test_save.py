@@ -18,8 +18,8 @@ from toy import toy_model
 
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
-from manako.trace import SCHEMA, SelfCheck, Trace, Vocabulary
-from manako.trace_file import to_bytes
+from manako.trace.file import to_bytes
+from manako.trace.record import SCHEMA, SelfCheck, Trace, Vocabulary
 from manako.views.document import trace_document
 
 Node = Callable[..., str]

@@ -12,8 +12,8 @@ import pytest
 from golden import TOKENS
 
 from manako import messages
-from manako.trace import bytes_to_text
-from manako.views import glyphs
+from manako.trace.record import bytes_to_text
+from manako.views.terminal import glyphs
 
 Ask = Callable[..., Any]
 

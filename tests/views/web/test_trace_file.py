@@ -19,12 +19,12 @@ import pytest
 import safetensors.numpy
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside, with_candidates
 
-from manako.captures import CAPTURES
 from manako.errors import LoadError
 from manako.sampling import Sampling
-from manako.trace import OLDER_SCHEMAS, PART_COLUMNS, SCHEMA, SelfCheck, Trace
-from manako.trace_file import open as open_trace
-from manako.trace_file import to_bytes
+from manako.trace.captures import CAPTURES
+from manako.trace.file import open as open_trace
+from manako.trace.file import to_bytes
+from manako.trace.record import OLDER_SCHEMAS, PART_COLUMNS, SCHEMA, SelfCheck, Trace
 
 Ask = Callable[..., Any]
 Meta = dict[str, Any]

@@ -1,4 +1,4 @@
-"""The page's reader and writer of trees beside `manako.tree_file`: the same branches, the same verdict on any bytes."""
+"""The page's reader and writer of trees against `manako.trace.tree`: the same branches, the same verdicts."""
 
 import json
 import random
@@ -13,8 +13,8 @@ import safetensors.numpy
 from trees import toy_tree
 
 from manako.errors import LoadError
-from manako.trace_file import header_digest, to_bytes
-from manako.tree_file import Branch, Tree, open_tree, tree_bytes
+from manako.trace.file import header_digest, to_bytes
+from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
 
 KEY = "manako.tree"
 Ask = Callable[..., Any]

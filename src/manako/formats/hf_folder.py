@@ -1,0 +1,270 @@
+"""Any causal LM of `transformers`: from a folder or the hub's cache to an engine, nothing of it believed unchecked.
+
+Special here: configuration, shard index and links are read by our own strict readers before `transformers` sees the
+folder; keys that steer a loader are dropped and named; no Python of a folder ever runs, and weights come from
+safetensors alone. A chat template and the author's sampling settings are text to show: neither is applied. What the
+hub's cache holds whole is opened from it with no connection; the network is used only because a reference names it.
+
+torch and transformers (extra `hf`) are imported when a model is loaded, so that this module can say what is missing.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from manako.errors import LoadError, MissingExtraError, first_line
+from manako.families.gpt2 import ModelConfig
+from manako.families.llama import LlamaConfig, Notices
+from manako.files import read_regular, strict_json
+from manako.formats import tensor_files
+from manako.formats.model_folder import (
+    DIGESTS,
+    INDEX,
+    companion_digests,
+    compare_digests,
+    optional_json,
+    read_chat_template,
+    refuse_link_outside,
+    token_in_front,
+    weight_files,
+)
+from manako.formats.tensor_files import Stored, all_announced, check_placed
+from manako.tokenizer import Tokenizer
+
+FILES = (
+    "model*.safetensors",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "merges.txt",
+    "vocab.txt",
+)  # no Python, no pickle
+MOST_PARTS = 10_000  # layers, heads or experts: as many modules are built before a weight is looked at
+MOST_BYTES = 1 << 50  # of weights; what fits is for the memory to say
+DTYPES = tensor_files.DTYPES | {"F64": "float64"}
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+_PARTS = re.compile(r"num_\w+|n_(layers?|heads?)")
+_STEERING = ("auto_map", "trust_remote_code", "attn_implementation", "experts_implementation")
+_CALL = ("dtype", "torch_dtype", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
+_SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+_VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
+_BUFFERS = ModelConfig.buffers + LlamaConfig.buffers
+
+
+@dataclass(frozen=True)
+class HfFolder:
+    """A model folder that passed every check which needs no torch."""
+
+    path: Path
+    config: Mapping[str, Any]
+    """config.json without what could steer a loader."""
+    tensors: tuple[Stored, ...]
+    digests: Mapping[str, str]
+    """SHA-256 of each tensor, by name."""
+    tokenizer: Tokenizer
+    start_id: int | None
+    """The token that starts a text, if there is one."""
+    start_in_front: bool
+    """Whether every text begins with it."""
+    end_ids: tuple[int, ...]
+    """What config.json and generation_config.json give as ends of a text."""
+    chat_template: str | None
+    """Shown, never run."""
+    notices: Notices
+
+    def fingerprint(self, prefix: str) -> str:
+        """SHA-256 over names and digests of the tensors: of the same weights `read_checkpoint` gives the same.
+
+        prefix: what this kind of model may have in front of a tensor's name, such as "transformer.".
+        """
+        named = sorted((name, digest) for name, digest in self.digests.items() if not name.endswith(_BUFFERS))
+        listing = "".join(f"{name.removeprefix(prefix)} {digest}\n" for name, digest in named)
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    @property
+    def stored_dtype(self) -> str:
+        """How the weights lie in the files, such as "bfloat16" or "bfloat16/float32"."""
+        return "/".join(sorted({DTYPES.get(t.dtype, t.dtype) for t in self.tensors if not t.name.endswith(_BUFFERS)}))
+
+
+def hf_folder(ref: str) -> HfFolder:
+    """All but the weights of the folder that such a reference means.
+
+    "hf:org/name" is looked for in the hub's cache, then on the network; "hf:./folder" is a folder.
+    Raises MissingExtraError without torch or transformers 5, LoadError naming folder, file, tensor or key.
+    """
+    _require_extra()
+    place = ref.removeprefix("hf:")
+    if place.startswith((".", "/", "\\")) or Path(place).is_absolute():
+        return read_hf_folder(Path(place))
+    if _HUB_NAME.fullmatch(place) and ".." not in place:
+        return read_hf_folder(_snapshot(place))
+    raise LoadError("hf_ref", ref=ref)
+
+
+def read_hf_folder(path: Path) -> HfFolder:
+    """Check a folder and read all but its weights. Raises LoadError."""
+    files, placed = weight_files(path)
+    try:
+        for file in path.iterdir():
+            refuse_link_outside(file)
+    except OSError as error:
+        raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
+    if (path / "adapter_config.json").exists():  # it names another model to load, wherever that may be
+        raise LoadError("hf_adapter", file=path / "adapter_config.json")
+    config_bytes = read_regular(path / "config.json", 1 << 20)
+    config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json")))
+    metadata, stored = all_announced(files, MOST_BYTES)
+    if placed is not None:
+        check_placed(path / INDEX, placed, stored)
+    if (layers := max(_layers(config), default=0)) > len(stored):  # each has a tensor: this is no honest number
+        raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
+    generation = optional_json(path / "generation_config.json", 1 << 20)
+    wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
+    tokenizer, template = _tokenizer(path, wrapper), read_chat_template(path, wrapper)
+    bos, eos = config.get("bos_token_id"), config.get("eos_token_id")
+    start = in_front = token_in_front(path, bos, wrapper, tokenizer)
+    if start is None and config["model_type"] == "gpt2":  # whose one token both ends a document and starts the next
+        start = bos
+    digests = {t.name: hashlib.sha256(t.read().data).hexdigest() for t in stored}
+    if DIGESTS in metadata:
+        expected = strict_json(metadata[DIGESTS], str(files[0]))
+        compare_digests(files[0], expected, digests | companion_digests(config_bytes, tokenizer))
+    else:
+        notices.append(("notice.unverifiable", {"file": files[0] if placed is None else path / INDEX}))
+    if template is not None:
+        notices.append(("notice.chat_template", {}))
+    if settings := ", ".join(f"{n}={generation[n]}" for n in _SAMPLING if isinstance(generation.get(n), int | float)):
+        notices.append(("notice.hf_generation", {"settings": settings}))
+    ends = (*_ids(eos, tokenizer), *_ids(generation.get("eos_token_id"), tokenizer))
+    return HfFolder(
+        path=path,
+        config=config,
+        tensors=tuple(stored),
+        digests=digests,
+        tokenizer=tokenizer,
+        start_id=next(iter(_ids(start, tokenizer)), None),
+        start_in_front=in_front is not None,
+        end_ids=tuple(sorted(set(ends))),
+        chat_template=template,
+        notices=notices,
+    )
+
+
+def _require_extra() -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing or int(version("transformers").split(".")[0]) < 5:
+        raise MissingExtraError("missing_hf")
+
+
+def _snapshot(name: str) -> Path:
+    """The folder of a hub model: as the cache has it if that is whole, else fetched. Raises LoadError."""
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def fetch(local: bool) -> Path:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, local_files_only=local, allow_patterns=list(FILES), ignore_patterns=["*/*"]
+            )
+        )
+
+    try:
+        cached = fetch(local=True)
+    except LocalEntryNotFoundError:
+        cached = None
+    if cached and _is_whole(cached):
+        return cached
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise LoadError("hf_not_cached", ref=f"hf:{name}")
+    try:
+        fetched = fetch(local=False)
+    except Exception as error:  # of the hub's client, its HTTP library or the disk
+        raise LoadError("hf_download", ref=f"hf:{name}", reason=first_line(error)) from None
+    if not _is_whole(fetched):
+        raise LoadError("hf_not_whole", ref=f"hf:{name}")
+    return fetched
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether everything is there that a model needs: a download may have been cut short."""
+    try:
+        files = [folder / "config.json", *weight_files(folder)[0]]
+    except LoadError:
+        return False
+    return all(f.is_file() for f in files) and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
+
+
+def _clean_config(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], Notices]:
+    """A config.json without the keys that could steer a loader, at any depth; those are named."""
+    dropped: set[str] = set()
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, list):
+            return [clean(v) for v in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity"):  # which JSON lacks
+            return float(value["__float__"])
+        steering = {k for k in value if k.startswith("_") or k in _STEERING}
+        dropped.update(steering)
+        kept = {k: v for k, v in value.items() if k not in steering and k not in _CALL}
+        for name, count in kept.items():
+            if _PARTS.fullmatch(name) and type(count) is int and count > MOST_PARTS:
+                raise LoadError("config_range", name=name, value=count, low=0, high=MOST_PARTS)
+        return {k: clean(v) for k, v in kept.items()}
+
+    config: dict[str, Any] = clean(raw)
+    model_type = config.get("model_type")
+    if not _is_causal_lm(model_type):
+        key = "hf_remote_code" if "auto_map" in dropped else "hf_model_type"
+        raise LoadError(key, folder=folder, value=model_type, version=version("transformers"))
+    if config.get("quantization_config"):
+        raise LoadError("hf_quantized", folder=folder)
+    return config, [("notice.ignored_keys", {"names": ", ".join(sorted(dropped))})] if dropped else []
+
+
+def _is_causal_lm(model_type: object) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return (
+        isinstance(model_type, str) and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and model_type in CONFIG_MAPPING
+    )
+
+
+def _layers(config: Mapping[str, Any]) -> Iterator[int]:
+    """Every number of layers that the configuration or a part of it asks for."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _layers(value)
+        elif name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") and type(value) is int:
+            yield value
+
+
+def _ids(value: object, tokenizer: Tokenizer) -> list[int]:
+    """The token ids of a setting that may be a number or a list; those outside the vocabulary mean nothing."""
+    values = value if isinstance(value, list) else [value]
+    return [i for i in values if type(i) is int and 0 <= i < tokenizer.vocab_size]
+
+
+def _tokenizer(folder: Path, wrapper: Mapping[str, Any]) -> Tokenizer:
+    """The folder's tokenizer.json, or what `transformers` converts an older vocabulary to. Raises LoadError."""
+    path = folder / "tokenizer.json"
+    if path.exists() or not any((folder / name).exists() for name in _VOCABULARIES):
+        return Tokenizer.from_file(path)
+    if "auto_map" in wrapper:
+        raise LoadError("hf_tokenizer", folder=folder, reason="it wants to run code of its own (auto_map)")
+    import transformers
+
+    try:
+        found = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        source = found.backend_tokenizer.to_str()  # only those built on `tokenizers` have one
+    except Exception as error:  # the library raises whatever its many readers do
+        raise LoadError("hf_tokenizer", folder=folder, reason=first_line(error)) from None
+    return Tokenizer(source, str(folder))

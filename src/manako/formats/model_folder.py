@@ -1,0 +1,387 @@
+"""A model folder in the Hugging Face layout: GPT-2's is read and written, the Llama family's is read.
+
+    config.json              the shape; `n_positions` on disk is `block_size` everywhere else; Llama: llama_config.py
+    model.safetensors        weights under their HF names and in their orientation; GPT-2: [in, out] for every product
+    tokenizer.json           see tokenizer.py
+    tokenizer_config.json    what AutoTokenizer wants to see; a chat template is kept as text and never run
+    generation_config.json   start and end ids, nothing else
+
+A model of others may lie in several files, which `model.safetensors.index.json` names: see tensor_files.py.
+
+Special here: the safetensors metadata holds a SHA-256 for each tensor and for config.json and tokenizer.json, so a
+flipped bit or an edited `n_head` is noticed. A model trained with an ablation switch has its own `model_type`, so that
+no other loader takes it for a plain GPT-2. Weights are never folded, centred or transposed at load.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+
+from manako.errors import LoadError
+from manako.families.gpt2 import ABLATED_MODEL_TYPE, ModelConfig, gpt2_config_from_json, gpt2_config_to_json
+from manako.families.llama import MODEL_TYPES, LlamaConfig, Notices, llama_config_from_json
+from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
+from manako.formats.tensor_files import (
+    DTYPES,
+    MAX_HEADER_BYTES,
+    Stored,
+    all_announced,
+    check_finite,
+    check_placed,
+    read_index,
+)
+from manako.tokenizer import DOCUMENT_START, Tokenizer
+
+Tensors = dict[str, npt.NDArray[Any]]
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DIGESTS = "manako.sha256"
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+_MAX_CONFIG_BYTES, _MAX_TOKENIZER_CONFIG_BYTES, _MAX_TEMPLATE_BYTES = 2**20, 16 * 2**20, 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as it lies in a folder: shape, weights, tokenizer, and what was noticed while reading."""
+
+    config: ModelConfig | LlamaConfig
+    tensors: Tensors
+    """float32, by HF name without "transformer." or "model."."""
+    tokenizer: Tokenizer
+    fingerprint: str
+    """SHA-256 over the names and digests of all tensors, hexadecimal."""
+    stored_dtype: str
+    """How the weights lie in the file: "float32", "float16" or "bfloat16"."""
+    notices: tuple[tuple[str, dict[str, object]], ...] = field(default=())
+    """(catalog key, values) of what a user should know, such as integrity that cannot be verified."""
+    chat_template: str | None = None
+    """The text of the folder's chat template, to be shown; it is a program, and never run."""
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read and check a model folder.
+
+    Raises LoadError naming the file, tensor and both values for whatever is missing, damaged or contradictory.
+    """
+    paths, placed = weight_files(folder)
+    for path in (*paths, folder / "config.json", folder / "tokenizer.json"):
+        refuse_link_outside(path)
+    config_bytes = read_regular(folder / "config.json", _MAX_CONFIG_BYTES)
+    raw = strict_json(config_bytes, str(folder / "config.json"))
+    generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
+    wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
+    config, notices = _config_from_json(raw, generation.get("eos_token_id"))
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
+    if isinstance(config, LlamaConfig):
+        config = replace(config, start_id=token_in_front(folder, raw.get("bos_token_id"), wrapper, tokenizer))
+    metadata, stored = all_announced(paths, _largest_file(config))
+    if placed is not None:
+        check_placed(folder / INDEX, placed, stored)
+    expected = None
+    if DIGESTS in metadata:
+        expected = strict_json(metadata[DIGESTS], str(paths[0]))
+        compare_digests(paths[0], expected, companion_digests(config_bytes, tokenizer))
+    else:
+        notices.append(("notice.unverifiable", {"file": paths[0] if placed is None else folder / INDEX}))
+    template = read_chat_template(folder, wrapper)
+    if template is not None:
+        notices.append(("notice.chat_template", {}))
+    weights = _checked_layout(folder / INDEX if placed else paths[0], config, stored)
+    tensors, digests = _read_tensors(config, weights)
+    if expected is not None:
+        compare_digests(paths[0], expected, digests)
+        for part in expected.keys() - digests.keys() - {"config.json", "tokenizer.json"}:
+            raise LoadError("digest_mismatch", file=paths[0], part=part)
+    listing = "".join(f"{name.removeprefix(config.prefix)} {digest}\n" for name, digest in sorted(digests.items()))
+    return Checkpoint(
+        config=config,
+        tensors=tensors,
+        tokenizer=tokenizer,
+        fingerprint=hashlib.sha256(listing.encode()).hexdigest(),
+        stored_dtype="/".join(sorted({DTYPES[s.dtype] for s in weights.values()})),
+        notices=tuple(notices),
+        chat_template=template,
+    )
+
+
+def write_checkpoint(
+    folder: Path,
+    config: ModelConfig,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Tokenizer,
+    extra: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a new model folder, whole or not at all. `tensors` keep their dtype (float32 or float16).
+
+    extra: files to put beside the model's own, by name.
+    Raises ManakoError when the folder is there already or cannot be written.
+    """
+    with new_folder(folder) as temporary:
+        for name, content in (_companions(config, tokenizer, tensors) | dict(extra or {})).items():
+            write_file(temporary / name, content)
+        write_weights(temporary, config, tensors, tokenizer)
+
+
+def write_weights(
+    folder: Path, config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]], tokenizer: Tokenizer
+) -> None:
+    """Replace model.safetensors of a model folder in one step."""
+    named = {f"transformer.{n}" if n != "lm_head.weight" else n: np.ascontiguousarray(t) for n, t in tensors.items()}
+    digests = {name: _sha256(t) for name, t in named.items()}
+    digests |= companion_digests(_config_bytes(config, tensors), tokenizer)
+    metadata = {"format": "pt", DIGESTS: json.dumps(digests)}
+    write_file(folder / WEIGHTS, _in_order(safetensors.numpy.save(named, metadata=metadata)))
+
+
+def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """(the files with the weights, which tensor is in which of them); None where there is one file without an index."""
+    try:
+        if not folder.is_dir():
+            raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
+        if (folder / WEIGHTS).exists():
+            return [folder / WEIGHTS], None
+        if (folder / INDEX).exists():
+            refuse_link_outside(folder / INDEX)
+            placed = read_index(folder / INDEX)
+            return [folder / name for name in sorted(set(placed.values()))], placed
+        if pickles := sorted(path for pattern in _PICKLES for path in folder.glob(pattern)):
+            raise LoadError("folder_only_pickles", file=pickles[0])
+        raise LoadError("file_missing", file=folder / WEIGHTS)
+    except OSError as error:
+        raise LoadError("file_unreadable", file=folder, reason=error.strerror or error) from None
+
+
+def refuse_link_outside(path: Path) -> None:
+    """A file of the folder lies in it, or, in a Hugging Face cache, among the blobs of the same model."""
+    target, home = path.resolve(), path.parent.resolve()
+    blobs = [home.parent.parent / "blobs"] if home.parent.name == "snapshots" else []
+    if not any(target.is_relative_to(place) for place in (home, *blobs)):
+        raise LoadError("link_outside", file=path, target=target)
+
+
+def optional_json(path: Path, limit: int) -> dict[str, Any]:
+    """A JSON object that a folder may lack."""
+    if not path.exists():
+        return {}
+    refuse_link_outside(path)
+    return strict_json(read_regular(path, limit), str(path))
+
+
+def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
+    """The text in chat_template.jinja, else in tokenizer_config.json, there the one named "default" of several."""
+    path, template = folder / "chat_template.jinja", wrapper.get("chat_template")
+    if path.exists():
+        refuse_link_outside(path)
+        try:
+            return read_regular(path, _MAX_TEMPLATE_BYTES).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise LoadError("file_unreadable", file=path, reason=error) from None
+    if isinstance(template, list):
+        named = [t for t in template if isinstance(t, dict) and t.get("name") == "default"]
+        template = named[0].get("template") if named else None
+    return template if isinstance(template, str) and len(template) <= _MAX_TEMPLATE_BYTES else None
+
+
+def token_in_front(folder: Path, bos: Any, wrapper: Mapping[str, Any], tokenizer: Tokenizer) -> int | None:
+    """The token that the folder's tokenizer puts in front of every text: what the model saw in training.
+
+    A start token in config.json alone means nothing: Qwen2 has one, and no text ever begins with it.
+    """
+    add = wrapper.get("add_bos_token")
+    if add is not None and type(add) is not bool:
+        raise LoadError(
+            "tokenizer_unreadable", file=folder / "tokenizer_config.json", reason="add_bos_token is no switch"
+        )
+    if add is False or (add and bos is not None):
+        return bos if add else None
+    try:
+        processor = json.loads(tokenizer.source).get("post_processor") or {}
+        for part in processor.get("processors", [processor]):
+            front: list[int] = []
+            for piece in part.get("single", []):
+                if "Sequence" in piece:
+                    break
+                front += part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
+            if len(front) == 1:
+                return front[0]
+            if front:
+                raise ValueError("it puts several tokens in front of a text")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LoadError("tokenizer_unreadable", file=folder / "tokenizer.json", reason=error) from None
+    return None
+
+
+def _largest_file(config: ModelConfig | LlamaConfig) -> int:
+    """Bytes that the weights can have at most, with a tied matrix stored twice and the buffers of old files.
+
+    Raises LoadError where the weights alone are more than the machine has memory: they are never held in part.
+    """
+    shapes = config.parameters()
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # the system does not tell
+        memory = None
+    if memory is not None and 4 * numbers > memory:
+        raise LoadError("model_too_large", need=megabytes(4 * numbers), have=megabytes(memory))
+    # a float32 mask in every layer, or the frequencies of a head
+    buffers = config.block_size**2 + 1 if isinstance(config, ModelConfig) else config.head_size
+    return 4 * (numbers + math.prod(shapes[config.embedding]) + config.n_layer * buffers) + MAX_HEADER_BYTES
+
+
+def _checked_layout(path: Path, config: ModelConfig | LlamaConfig, stored: list[Stored]) -> dict[str, Stored]:
+    """The tensors of the model, by name without prefix, before any of them is read; buffers are checked and left out.
+
+    path: the file that a missing tensor is missing in.
+    """
+    found: dict[str, Stored] = {}
+    for tensor in stored:
+        name = tensor.name.removeprefix(config.prefix)
+        if name.endswith(config.buffers):
+            _check_buffer(config, tensor)
+            continue
+        if name in found:  # with and without the prefix it is the same tensor to us: which of the two would hold?
+            raise LoadError("tensor_extra", file=tensor.file, tensor=tensor.name)
+        if tensor.dtype not in DTYPES:
+            raise LoadError("tensor_dtype", file=tensor.file, tensor=tensor.name, dtype=tensor.dtype)
+        if 0 in tensor.shape:  # no tensor of a model is empty, and NumPy cannot build some such shapes
+            raise LoadError("tensor_empty", file=tensor.file, tensor=tensor.name, shape=list(tensor.shape))
+        found[name] = tensor
+    _check_shapes(str(path), config, {name: tensor.shape for name, tensor in found.items()})
+    return found
+
+
+def _check_buffer(config: ModelConfig | LlamaConfig, tensor: Stored) -> None:
+    """Raise LoadError for a causal mask that is none, or for frequencies that config.json does not ask for."""
+    if isinstance(config, ModelConfig):
+        return _check_mask(tensor)
+    fits = tensor.shape == (config.head_size // 2,) and tensor.dtype in DTYPES
+    expected = replace(config.rope, kind="default").frequencies(config.head_size)  # no file holds stretched ones
+    if not fits or not np.allclose(tensor.widened()[0], expected, rtol=0.01, atol=1e-6):  # as exact as float16 has them
+        raise LoadError("tensor_frequencies", file=tensor.file, tensor=tensor.name, theta=config.rope.theta)
+
+
+def _check_mask(tensor: Stored) -> None:
+    if not tensor.name.endswith(".attn.bias"):
+        return
+    *batch, rows, width = tensor.shape if len(tensor.shape) >= 2 else (0, 0)
+    if rows != width or math.prod(batch) != 1 or tensor.size == 0 or rows < 1 or tensor.size % rows**2:
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+    seen = tensor.read().reshape(rows, width, -1).any(axis=2)  # [T, T], whatever the dtype
+    if not np.array_equal(seen, np.tri(rows, dtype=bool)):
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+
+
+def _read_tensors(config: ModelConfig | LlamaConfig, weights: Mapping[str, Stored]) -> tuple[Tensors, dict[str, str]]:
+    """(float32 by name without prefix, SHA-256 by name as stored)."""
+    tensors: Tensors = {}
+    digests: dict[str, str] = {}
+    for name, tensor in weights.items():
+        tensors[name], digests[tensor.name] = tensor.widened()
+    if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
+        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[config.embedding]):
+            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=config.embedding)
+    return tensors, digests
+
+
+def check_tensors(file: str, config: ModelConfig | LlamaConfig, tensors: Tensors) -> None:
+    """Raise LoadError unless exactly the tensors of `config` are there, in shape and finite."""
+    _check_shapes(file, config, {name: tensor.shape for name, tensor in tensors.items()})
+    for name, tensor in tensors.items():
+        check_finite(file, name, tensor)
+
+
+def _check_shapes(file: str, config: ModelConfig | LlamaConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+    shapes = config.parameters()
+    if config.tie_word_embeddings and "lm_head.weight" in found:
+        shapes["lm_head.weight"] = shapes[config.embedding]
+    for name in sorted(shapes.keys() - found.keys()):
+        raise LoadError("tensor_missing", file=file, tensor=name)
+    for name in sorted(found.keys() - shapes.keys()):
+        raise LoadError("tensor_extra", file=file, tensor=name)
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            raise LoadError("tensor_shape", file=file, tensor=name, found=list(found[name]), expected=list(shape))
+
+
+def compare_digests(path: Path, expected: Mapping[str, Any], actual: Mapping[str, str]) -> None:
+    """Raise LoadError naming the first part whose digest is not the expected one."""
+    for name in sorted(actual):
+        if expected.get(name) != actual[name]:
+            raise LoadError("digest_mismatch", file=path, part=name)
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: the library writes it in another order at each call."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+
+
+def _sha256(tensor: npt.NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data).hexdigest()
+
+
+def companion_digests(config_bytes: bytes, tokenizer: Tokenizer) -> dict[str, str]:
+    """SHA-256 of what lies beside the weights and decides what they mean."""
+    return {"config.json": hashlib.sha256(config_bytes).hexdigest(), "tokenizer.json": tokenizer.fingerprint}
+
+
+def _companions(config: ModelConfig, tokenizer: Tokenizer, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, bytes]:
+    start = tokenizer.token_bytes[config.start_id].decode() if config.start_id is not None else None
+    wrapper: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.block_size,
+        "clean_up_tokenization_spaces": False,
+    }
+    if start is not None:
+        wrapper |= {"bos_token": start, "eos_token": start, "pad_token": start}
+    ids = {"bos_token_id": config.start_id, "eos_token_id": config.start_id, "pad_token_id": config.start_id}
+    return {
+        "config.json": _config_bytes(config, tensors),
+        "tokenizer.json": tokenizer.source.encode("utf-8"),
+        "tokenizer_config.json": _json_bytes(wrapper),
+        "generation_config.json": _json_bytes({"_from_model_config": True, **ids}),
+    }
+
+
+def _config_bytes(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    return _json_bytes(gpt2_config_to_json(config, str(next(iter(tensors.values())).dtype)))
+
+
+def _config_from_json(raw: Mapping[str, Any], end_ids: object) -> tuple[ModelConfig | LlamaConfig, Notices]:
+    """The shape, by `model_type`. end_ids: what generation_config.json says ends a document."""
+    steering = sorted(k for k in raw if k.startswith("_") or k in ("auto_map", "trust_remote_code"))
+    ignored: Notices = [("notice.ignored_keys", {"names": ", ".join(steering)})] if steering else []
+    model_type = raw.get("model_type")
+    if model_type in MODEL_TYPES:
+        config, notices = llama_config_from_json(raw, end_ids)
+    elif model_type in ("gpt2", ABLATED_MODEL_TYPE):
+        config, notices = gpt2_config_from_json(raw)
+    else:
+        raise LoadError("model_type_unknown", value=model_type)
+    return config, ignored + notices
+
+
+def start_id_of(tokenizer: Tokenizer) -> int | None:
+    """The id of manako's own document-start token, if the vocabulary has it as a special token."""
+    wanted = DOCUMENT_START.encode()
+    return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8")

@@ -1,0 +1,155 @@
+"""A training run on disk: its checkpoints, and which of them is the last and which the best.
+
+    config.toml            every setting, as `manako train --config` reads it
+    metrics.jsonl          one line each few steps and one an evaluation
+    corpus/                the packed text, where the run began from raw text
+    checkpoints/step-N/    a model folder, with the training state in training.json and training.safetensors
+    last, best             one line each: the name of a checkpoint
+
+Special here: a checkpoint is made under another name and renamed, then `last` is replaced, then older ones are removed
+(renamed first), so that a run killed at any moment has one whole checkpoint that `last` names.
+"""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from manako.errors import LoadError, ManakoError
+from manako.files import read_regular, write_file
+from manako.formats.model_folder import ModelConfig, write_checkpoint
+from manako.tokenizer import Tokenizer
+
+CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
+_STEP = re.compile(r"step-(\d{6,12})")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run with at least one checkpoint."""
+    return (folder / LAST).is_file() and (folder / CHECKPOINTS).is_dir()
+
+
+def step_folder(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, or will."""
+    return run / CHECKPOINTS / f"step-{step:06d}"
+
+
+def steps(run: Path) -> list[int]:
+    """The steps that have a checkpoint, in order."""
+    found = [_STEP.fullmatch(p.name) for p in (run / CHECKPOINTS).iterdir()] if (run / CHECKPOINTS).is_dir() else []
+    return sorted(int(match[1]) for match in found if match)
+
+
+def pointed(run: Path, pointer: str) -> Path:
+    """The checkpoint that `last` or `best` names. Raises LoadError where the file, or what it names, is not there."""
+    name = read_regular(run / pointer, limit=100).decode("ascii", "replace").strip()
+    folder = run / CHECKPOINTS / name
+    if not _STEP.fullmatch(name) or not folder.is_dir():
+        raise LoadError("run_pointer", file=run / pointer, name=name)
+    return folder
+
+
+def point(run: Path, pointer: str, checkpoint: Path) -> None:
+    """Let `last` or `best` name a checkpoint."""
+    write_file(run / pointer, (checkpoint.name + "\n").encode("ascii"))
+
+
+def checkpoint(run: Path, at: str | None = None) -> Path:
+    """The checkpoint of a run: at a step, "last" or "best"; by default the best one, or the last where none is.
+
+    Raises LoadError naming the steps that there are.
+    """
+    if not is_run(run):
+        raise LoadError("run_none", folder=run)
+    if at is None:
+        return pointed(run, BEST if (run / BEST).is_file() else LAST)
+    if at in (LAST, BEST):
+        return pointed(run, at)
+    there = steps(run)
+    if not (at.isascii() and at.isdigit() and int(at) in there):
+        raise LoadError("run_step", folder=run, got=at, steps=", ".join(map(str, there)))
+    return step_folder(run, int(at))
+
+
+def located(ref: str) -> Path:
+    """The checkpoint that run:NAME or run:NAME@STEP means; NAME is the folder of a run, or its name below runs/.
+
+    Raises LoadError where there is no such run, naming its steps where there is no such step.
+    """
+    name = ref.removeprefix("run:")
+    name, at = name.rsplit("@", 1) if "@" in name else (name, None)
+    return checkpoint(Path(name) if is_run(Path(name)) else Path("runs") / name, at or None)
+
+
+def save(
+    run: Path,
+    step: int,
+    config: ModelConfig,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Tokenizer,
+    state: Mapping[str, bytes],
+    best: bool = False,
+    keep: int | None = None,
+) -> Path:
+    """Leave a checkpoint: the model folder with the training state in it, then the pointers, then the thinning.
+
+    state: the files STATE and STATE_ARRAYS. Raises ManakoError; `last` then names what it named before.
+    """
+    folder = step_folder(run, step)
+    if folder.exists():  # a run was killed between this checkpoint and the pointer to it
+        discard(folder)
+    write_checkpoint(folder, config, tensors, tokenizer, state)
+    point(run, LAST, folder)
+    if best:
+        point(run, BEST, folder)
+    with contextlib.suppress(OSError):  # what could not be removed now is tried again at the next save
+        thin(run, keep)
+    return folder
+
+
+def thin(run: Path, keep: int | None, resumable: int = 2) -> None:
+    """Remove what no longer serves: all checkpoints but the `keep` newest and the best one (None keeps all), and the
+    training state of all but the `resumable` newest, which stay model folders."""
+    there = steps(run)
+    best = pointed(run, BEST) if (run / BEST).is_file() else None
+    for step in there[: -keep if keep else 0]:
+        folder = step_folder(run, step)
+        if folder != best:
+            discard(folder)
+    for step in there[:-resumable]:
+        for name in (STATE, STATE_ARRAYS):
+            (step_folder(run, step) / name).unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder; renamed first, so that half of it is never taken for the whole."""
+    gone = folder.with_name(f".{folder.name}.gone.tmp")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(run: Path) -> None:
+    """Remove what a killed process left over under temporary names. The caller holds the lock."""
+    for place in (run, run / CHECKPOINTS):
+        for path in place.glob(".*.tmp"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold a run for one trainer. Raises ManakoError where another has it; a killed one holds nothing."""
+    try:
+        import fcntl
+    except ImportError:  # not a Unix: nothing that vanishes with its process
+        yield
+        return
+    with (run / "lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ManakoError("run_in_use", folder=run) from None
+        yield

@@ -1,0 +1,442 @@
+"""The page over HTTP: a fixed set of files, the traces, and generations that are streamed while they run.
+
+Special here: no request names a file; what can be fetched are tables made at the start. Any web page can send requests
+to a server on this machine, so `Guard` lets nothing pass but the page's own: right Host (no rebinding), own Origin or
+none, and a token in a header, which other pages cannot know. No CORS header and no cookie anywhere.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
+from importlib import resources
+from types import FrameType
+from typing import Any, TypeVar, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from manako import messages
+from manako.errors import LoadError, ManakoError, UsageError
+from manako.files import strict_json
+from manako.sampling import Sampling
+from manako.server.generations import After, Run, Runs
+from manako.views.html import WEB, offline_page
+
+CONNECTIONS = 512  # open at the same time; one more is closed at once
+URL_BYTES = 8_192
+HEADER_BYTES = 16_384
+BODY_BYTES = 1_000_000
+PATIENCE_SECONDS = 30.0  # for the head of a request, for its body, and for a client that takes nothing of an answer
+MOST_STEPS = 2_000  # of one generation
+LONGEST_PROMPT = 8_192  # characters; every event of a step has the text before it
+SHUTDOWN_SECONDS = 5
+
+TOKEN_HEADER = b"x-manako-token"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+HEADERS = [  # of every answer
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+STATUS = {  # of errors that are the server's own; any other one is about what was asked: 422
+    "serve_json": 400,
+    "serve_host": 403,
+    "serve_origin": 403,
+    "serve_token": 403,
+    "serve_unknown": 404,
+    "serve_forgotten": 404,
+    "serve_method": 405,
+    "serve_slow": 408,
+    "serve_body": 413,
+    "serve_url": 414,
+    "serve_type": 415,
+    "serve_busy": 429,
+    "serve_head": 431,
+    "serve_unexpected": 500,
+    "serve_no_model": 503,
+}
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+ANY_ADDRESS = ("0.0.0.0", "::")
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+SHAPE = ("n_layer", "n_head", "n_embd", "n_positions")
+SETTINGS = {"max_new_tokens", "seed", "stop", "capture", "ablate", *Sampling.__dataclass_fields__}
+AFTER = {"id", "steps", "token"}
+JSON_KINDS: Mapping[type, str] = {str: "string", int: "integer", dict: "object"}
+T = TypeVar("T")
+
+
+class Site:
+    """What the server answers, route by route."""
+
+    def __init__(self, runs: Runs, lang: str) -> None:
+        self.files = page_files()
+        self._runs, self._lang = runs, lang
+        routes = [
+            Route("/", self.page),
+            Route("/assets/{name:path}", self.page),
+            Route("/api/openapi.json", self.openapi),
+            Route("/api/model", self.model),
+            Route("/api/traces", self.traces),
+            Route("/api/traces/{id}", self.trace),
+            Route("/api/generate", self.generate, methods=["POST"]),
+            Route("/api/runs/{id}", self.follow),
+            Route("/api/stop", self.stop, methods=["POST"]),
+        ]
+        handled = (ManakoError, HTTPException, ClientDisconnect, Exception)
+        self.app = Starlette(routes=routes, exception_handlers=dict.fromkeys(handled, self.failed))
+        self.app.router.redirect_slashes = False
+
+    async def page(self, request: Request) -> Response:
+        content, kind = self.files.get(request.url.path) or _unknown(request)
+        return Response(content(), media_type=kind)
+
+    async def openapi(self, request: Request) -> Response:
+        return Response((resources.files("manako.server") / "openapi.json").read_bytes(), media_type="application/json")
+
+    async def model(self, request: Request) -> Response:
+        known, model = {"ready": False, "ref": self._runs.ref}, self._runs.model
+        if not model.done() or model.cancelled() or model.exception():
+            return _json(known)
+        loaded = model.result()
+        return _json(
+            {
+                "ready": True,
+                "ref": self._runs.ref,
+                "shape": {name: loaded.info.config[name] for name in SHAPE},
+                "vocab_size": loaded.config.vocab_size,
+                "captures": list(loaded.captures),
+                "weights_sha256": loaded.info.weights_sha256,
+                "tokenizer_sha256": loaded.info.tokenizer_sha256,
+            }
+        )
+
+    async def traces(self, request: Request) -> Response:
+        kept = self._runs.traces.items()
+        listed = [
+            {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep} for key, k in kept
+        ]
+        return _json({"traces": listed, "current": self._runs.current})
+
+    async def trace(self, request: Request) -> Response:
+        kept = self._runs.traces.get(request.path_params["id"]) or _unknown(request)
+        return Response(kept.data, media_type="application/octet-stream")
+
+    async def generate(self, request: Request) -> Response:
+        prompt, settings, after = checked(await _body(request))
+        await while_there(request.receive, self._runs.loaded())
+        return EventStream(await self._runs.start(prompt, settings, asked_language(request.scope, self._lang), after))
+
+    async def follow(self, request: Request) -> Response:
+        run = self._runs.live.get(request.path_params["id"]) or _unknown(request)
+        last = request.headers.get("last-event-id", "0")
+        return EventStream(run, int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0)
+
+    async def stop(self, request: Request) -> Response:
+        key = (await _body(request)).get("id")
+        run = self._runs.live.get(key) if isinstance(key, str) else None
+        (run or _unknown(request)).stop()
+        return _json({"id": key})
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        """Any error as an answer."""
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return self.respond(ManakoError("serve_method", got=request.method), request.scope, error.headers)
+        if isinstance(error, HTTPException):  # of the router: no such path
+            error = ManakoError("serve_unknown", got=request.url.path)
+        elif not isinstance(error, ManakoError):
+            error = ManakoError("serve_unexpected", error=type(error).__name__)
+        return self.respond(error, request.scope, {"Retry-After": "5"} if error.key == "serve_busy" else None)
+
+    def respond(self, error: ManakoError, scope: Scope, headers: Mapping[str, str] | None = None) -> Response:
+        """An error in the client's language; its connection closes, so that no unread body is waited for."""
+        said = {"code": error.code, "message": error.text(asked_language(scope, self._lang))}
+        return _json(said, STATUS.get(error.key, 422), {"Connection": "close", **(headers or {})})
+
+
+def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
+    """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
+    found = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in WEB.rglob("*") if f.suffix in (".js", ".css")}
+    found |= {
+        f"/assets/{lang}.json": resources.files("manako.messages") / f"{lang}.json" for lang in messages.LANGUAGES
+    }
+    found["/"] = WEB / "index.html"
+    read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
+    return read | {
+        f"/assets/offline-{lang}.txt": (partial(_offline, lang), "text/plain") for lang in messages.LANGUAGES
+    }
+
+
+@cache
+def _offline(lang: str) -> bytes:
+    """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
+    return offline_page(lang).encode()
+
+
+class Guard:
+    """What every request must pass before a route sees it, and the headers that every answer carries.
+
+    host, port: where the server listens.
+    """
+
+    def __init__(self, site: Site, host: str, port: int, token: str) -> None:
+        self.site = site
+        self._port, self._token = port, token.encode()
+        names = {*LOCAL, f"[{host}]" if ":" in host else host.lower()}
+        self._hosts = {f"{name}:{port}" for name in names}
+        if port == 80:  # which browsers leave out
+            self._hosts |= names
+        self._any_address = host in ANY_ADDRESS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS]
+            await send(message)
+
+        error = self.refusal(scope)
+        await (self.site.respond(error, scope) if error else self.site.app)(scope, receive, send_with_headers)
+
+    def refusal(self, scope: Scope) -> ManakoError | None:
+        """Why this request must not pass, if so. The page's own files need no token: a browser sends none for them."""
+        given: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            given.setdefault(name, []).append(value)
+        if len(scope["raw_path"]) + len(scope["query_string"]) > URL_BYTES:
+            return ManakoError("serve_url", most=URL_BYTES)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            return ManakoError("serve_head", most=HEADER_BYTES)
+        host = given.get(b"host", [])
+        if len(host) != 1 or not self._is_ours(host[0].decode("latin-1").lower()) or not scope["path"].startswith("/"):
+            return ManakoError("serve_host")
+        if given.get(b"origin", [b"http://" + host[0]]) != [b"http://" + host[0]]:
+            return ManakoError("serve_origin")
+        if scope["method"] in ("GET", "HEAD") and scope["path"] in self.site.files:
+            return None
+        token = given.get(TOKEN_HEADER, [])
+        if len(token) != 1 or not hmac.compare_digest(token[0], self._token):
+            return ManakoError("serve_token")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host header names this server. Under a wildcard any address does: rebinding needs a name."""
+        if host in self._hosts:
+            return True
+        name, _, port = host.rpartition(":")
+        if not self._any_address or port != str(self._port):
+            return False
+        try:
+            return bool(ipaddress.ip_address(name.removeprefix("[").removesuffix("]")))
+        except ValueError:
+            return False
+
+
+class EventStream(Response):
+    """The events of a run, after the first `place` of them, for as long as the client stays."""
+
+    def __init__(self, run: Run, place: int = 0) -> None:
+        super().__init__(media_type="text/event-stream")
+        del self.headers["content-length"]
+        self._run, self._reader = run, run.join(place)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await while_there(receive, self._send(send))
+        except ClientDisconnect:
+            pass
+        finally:
+            self._run.leave(self._reader)
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for chunk in self._run.read(self._reader):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def while_there(receive: Receive, work: Awaitable[T]) -> T:
+    """What `work` gives, or raises. Raises ClientDisconnect, and gives it up, when the client leaves before."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any], After | None]:
+    """(prompt, settings, what to go on from) for `Model.generate` or `fork`. Raises UsageError naming the field."""
+    given: dict[str, Any] = {"settings": {}, "after": None, **body}
+    prompt, settings = _field(given, "prompt", str), _object(given, "settings")
+    after = None if given["after"] is None else _object(given, "after")
+    unknown = [*sorted(given.keys() - {"prompt", "settings", "after"}), *sorted(settings.keys() - SETTINGS)]
+    if unknown := [*unknown, *sorted(f"after.{name}" for name in (after or {}).keys() - AFTER)]:
+        raise UsageError("serve_no_field", name=", ".join(unknown), known=", ".join(sorted(SETTINGS)))
+    for name in ("stop", "capture", "ablate", "order"):
+        if name in settings and not _strings(settings[name]):
+            raise UsageError("serve_field", name=name, kind="array of strings")
+    if len(prompt) > LONGEST_PROMPT:
+        raise UsageError("serve_prompt", got=len(prompt), most=LONGEST_PROMPT)
+    count = settings.get("max_new_tokens", 0)
+    if isinstance(count, int) and count > MOST_STEPS:
+        raise UsageError("serve_steps", got=count, most=MOST_STEPS)
+    if after is None:
+        return prompt, settings, None
+    token = None if after.get("token") is None else _field(after, "token", int)
+    return prompt, settings, After(_field(after, "id", str), _field(after, "steps", int), token)
+
+
+def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", _field(values, name, dict))
+
+
+def _field(values: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = values.get(name)
+    if type(value) is not kind:  # not isinstance: True is an int
+        raise UsageError("serve_field", name=name, kind=JSON_KINDS[kind])
+    return value
+
+
+def _strings(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises ManakoError for another type, too many bytes, or bytes that do not come."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ManakoError("serve_type")
+    data = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async for part in request.stream():
+                data += part
+                if len(data) > BODY_BYTES:
+                    raise ManakoError("serve_body", most=BODY_BYTES)
+    except TimeoutError:
+        raise ManakoError("serve_slow", seconds=int(PATIENCE_SECONDS)) from None
+    try:
+        return strict_json(bytes(data), "body")
+    except LoadError as error:
+        raise ManakoError("serve_json", reason=error.values["reason"]) from None
+
+
+def _unknown(request: Request) -> Any:
+    raise ManakoError("serve_unknown", got=request.url.path)
+
+
+def _json(value: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    text = json.dumps(value, ensure_ascii=False)
+    return Response(text.encode("utf-8", "backslashreplace"), status, headers, "application/json")
+
+
+def asked_language(scope: Scope, otherwise: str) -> str:
+    """The first of our languages that the client accepts; browsers put the preferred one first."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept-language").decode("latin-1")
+    asked = (part.strip().lower()[:2] for part in accepted.split(","))
+    return next((lang for lang in asked if lang in messages.LANGUAGES), otherwise)
+
+
+class Connection(H11Protocol):
+    """One client's connection, which nobody can hold by being slow: neither by sending nor by reading."""
+
+    _waiting: asyncio.TimerHandle | None = None  # for the rest of a request's head
+    _sending: asyncio.TimerHandle | None = None  # for the client to take what was sent
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def _watch_head(self) -> None:
+        answering = bool(self.cycle) and not self.cycle.response_complete  # no cycle before the first request
+        if answering and self._waiting:
+            self._waiting.cancel()
+            self._waiting = None
+        elif not answering and not self._waiting:
+            self._waiting = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._sending = self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._sending:
+            self._sending.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._waiting, self._sending):
+            if timer:
+                timer.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an answer in the form of all others; only English, since it asked for no language."""
+        error = ManakoError("serve_malformed")
+        body = json.dumps({"code": error.code, "message": error.text("en")}).encode()
+        lines = [b"HTTP/1.1 400 Bad Request", b"content-type: application/json", b"content-length: %d" % len(body)]
+        lines += [b"connection: close", *(name + b": " + value for name, value in HEADERS)]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn with our bounds; before it ends it lets every generation end, so that no stream holds it up."""
+
+    def __init__(self, app: Guard, runs: Runs) -> None:
+        self._runs = runs
+        config = uvicorn.Config(
+            app,  # type: ignore[arg-type]
+            http=Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            h11_max_incomplete_event_size=URL_BYTES + HEADER_BYTES,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        )
+        super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._runs.close()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGINT:
+            super().handle_exit(sig, frame)
+        else:
+            self.should_exit = True  # ends by returning, so that who called it can clean up

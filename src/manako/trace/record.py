@@ -1,0 +1,541 @@
+"""The record of a run: which tokens a model could have chosen, with what probability, what was drawn, and why.
+
+Special here: ids and bytes instead of text. For vocabularies up to 16,384 the whole row of logits of every step is on
+record, so every number a view shows is derived here, by the very functions that drew the token; nothing is stored
+twice. For larger ones the 256 first candidates are, with the exact rest. What was seen inside the model, where somebody
+asked for it, is described in captures.py; trace_file.py is the record's file.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.errors import CapabilityError, ManakoError
+from manako.sampling import Distribution, Sampling, StageResult, distribution
+from manako.trace.captures import CAPTURE_COLUMNS, Attention, Contributions, Lens
+
+SCHEMA = "manako.trace/3"
+_SINCE_3: Mapping[str, Any] = {"first_step": 0, "rounded": {}}
+OLDER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {  # still opened: schema -> the fields that it lacks, as they are read
+    "manako.trace/2": _SINCE_3,
+    "manako.trace/1": {"capture": [], "parts": [], "ablate": [], **_SINCE_3},
+}
+FULL_ROW_LIMIT = 16_384  # vocabularies up to this size keep the whole row of logits
+PART = 256  # candidates kept of each step above that; a record may have fewer
+
+Floats = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which model it was, and how it ran."""
+
+    ref: str
+    """The reference it was loaded by, such as "demo"."""
+    model_type: str
+    config: Mapping[str, Any]
+    """Its shape, in the names of config.json."""
+    switches: tuple[str, ...]
+    """Ablation switches that differ from a plain GPT-2."""
+    weights_sha256: str
+    tokenizer_sha256: str
+    engine: str
+    device: str
+    dtype: str
+    """What it computed in; `stored_dtype` is what lay in the file."""
+    stored_dtype: str
+    threads: int | None
+    """Threads of the linear algebra, None where the library does not tell."""
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """One thing that must hold for the record to be true, with the error that was measured."""
+
+    name: str
+    error: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error lies within the limit."""
+        return self.error <= self.limit
+
+
+@dataclass(frozen=True)
+class Header:
+    """All of a record that is not a column of numbers."""
+
+    kind: Literal["generation", "score"]
+    model: ModelInfo
+    prompt: str
+    sampling: Sampling
+    seed: int | None
+    """None for a score, which draws nothing."""
+    stop: tuple[str, ...]
+    end: Literal["length", "stop", "document_end", "interrupted", "text"]
+    """Why the record ends there; "text" for a score."""
+    max_new_tokens: int
+    window: Literal["exact"]
+    """What happens past the context: the last n_positions tokens, recomputed."""
+    special_ids: tuple[int, ...]
+    self_checks: tuple[SelfCheck, ...]
+    capture: tuple[str, ...] = ()
+    """What else is on record of every step, names out of `captures.CAPTURES`."""
+    parts: tuple[str, ...] = ()
+    """The parts of the model whose contributions are on record."""
+    ablate: tuple[str, ...] = ()
+    """Parts that were switched off during the run, such as "head:3.5"."""
+    first_step: int = 0
+    """How many tokens at the end of `prompt_ids` count as steps already taken since the text's own prompt.
+
+    Step i drew with `uniform(seed, first_step + i)`. More than 0 where the record goes on from another one.
+    """
+    rounded: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Captured column -> the largest relative error that a compact export put on it. Empty in the record of a run."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ref = self.model.ref.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be Unicode
+        model = replace(self.model, ref=ref, config=dict(self.model.config), versions=dict(self.model.versions))
+        return asdict(replace(self, model=model, rounded=dict(self.rounded))) | {"sampling": self.sampling.to_dict()}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One token that could have come next."""
+
+    id: int
+    bytes: bytes
+    text: str
+    """Its bytes as text; bytes that are no whole character stand in ‹hex›."""
+    logit: float
+    """As the model gave it."""
+    p_model: float
+    """Its probability by the model alone: T = 1, whole vocabulary."""
+    p: float
+    """Its probability in the draw, after the whole chain."""
+    rank: int
+    """Place by `p`, then, among cut tokens, by the model's logit; counted from 1."""
+    cut_by: str | None
+    """The stage that cut it, if one did."""
+    special: bool = False
+    """A special token, never the same as a text of the same letters."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """All tokens that a list leaves out, together."""
+
+    count: int
+    p: float
+    p_model: float
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What is on record of one row, best first: [K] columns, and what the rest adds up to."""
+
+    id: Ids
+    logit: npt.NDArray[np.float32]
+    p_model: Floats
+    p: Floats
+    cut_by: npt.NDArray[np.int8]
+    rest: Other
+    """Tokens that are not among the K; none where whole rows are kept."""
+    entropy: float
+    stages: tuple[StageResult, ...]
+
+    @classmethod
+    def of(cls, d: Distribution, n: int | None = None) -> "Listed":
+        """The n first tokens of a distribution (all by default) and the sum of the others."""
+        size = len(d.p)
+        ids = d.top(size if n is None else min(n, size))
+        left = np.ones(size, dtype=bool)
+        left[ids] = False
+        rest = Other(size - len(ids), float(d.p[left].sum()), float(d.p_model[left].sum()))
+        logit = d.logits[ids].astype(np.float32)
+        return cls(ids.astype(np.int32), logit, d.p_model[ids], d.p[ids], d.cut_by[ids], rest, d.entropy, d.stages)
+
+
+class Candidates(Sequence[Candidate]):
+    """The candidates of one step, best first; each is built only when it is looked at."""
+
+    def __init__(self, listed: Listed, vocabulary: "Vocabulary") -> None:
+        self._listed, self._vocabulary = listed, vocabulary
+
+    def __len__(self) -> int:
+        return len(self._listed.id)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | list[Candidate]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        row, i = self._listed, int(self._listed.id[place])
+        stage = int(row.cut_by[place])
+        return Candidate(
+            id=i,
+            bytes=self._vocabulary[i],
+            text=bytes_to_text(self._vocabulary[i]),
+            logit=float(row.logit[place]),
+            p_model=float(row.p_model[place]),
+            p=float(row.p[place]),
+            rank=place + 1,
+            cut_by=row.stages[stage].name if stage >= 0 else None,
+            special=i in self._vocabulary.special_ids,
+        )
+
+
+class Vocabulary:
+    """The bytes of each token id on record."""
+
+    def __init__(
+        self, token_bytes: Mapping[int, bytes] | Sequence[bytes], size: int, special_ids: frozenset[int]
+    ) -> None:
+        self._token_bytes = token_bytes
+        self.size = size
+        """How many logits a row has, which may be more than there are tokens."""
+        self.special_ids = special_ids
+
+    def __getitem__(self, token_id: int) -> bytes:
+        """Empty for an id that the model can draw but the tokenizer does not have."""
+        try:
+            return self._token_bytes[token_id]
+        except (KeyError, IndexError):
+            return b""
+
+    def join(self, ids: Sequence[int] | Ids) -> bytes:
+        """The bytes of a text; special tokens are not part of it."""
+        return b"".join(self[int(i)] for i in ids if int(i) not in self.special_ids)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One choice. Everything in it is derived from the record; nothing is stored twice."""
+
+    index: int
+    """Counted from 0."""
+    bytes_before: bytes
+    """The whole text so far; it may end inside a character."""
+    window_start: int
+    """The first token, counted from the start of the text, that the model saw."""
+    token_id: int
+    u: float | None
+    """The number in [0, 1) that the token was drawn with; None in a score."""
+    vocabulary: Vocabulary
+    listed: Listed
+    chosen: Candidate
+
+    @property
+    def text_before(self) -> str:
+        """The text so far; bytes of an unfinished character stand in ‹hex›."""
+        return bytes_to_text(self.bytes_before)
+
+    @property
+    def candidates(self) -> Candidates:
+        """All candidates on record, best first."""
+        return Candidates(self.listed, self.vocabulary)
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the draw in bits, over the whole vocabulary."""
+        return self.listed.entropy
+
+    @property
+    def surprisal(self) -> float:
+        """-log2 of the chosen token's `p_model`, in bits; infinite when that is 0."""
+        return max(0.0, float(-np.log2(self.chosen.p_model))) if self.chosen.p_model > 0 else float("inf")
+
+    @property
+    def stages(self) -> tuple[StageResult, ...]:
+        """What each stage of the chain kept and removed."""
+        return self.listed.stages
+
+    @property
+    def certain(self) -> bool:
+        """Whether the chain left a single token, so that `u` decided nothing (greedy, or top_k 1)."""
+        return bool(self.stages) and self.stages[-1].kept == 1
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the chosen token lies on the cumulative line, likeliest first: low <= u < high.
+
+        Of a token that is not on record with its place, the stretch of all tokens outside the record.
+        """
+        line, place = np.cumsum(self.listed.p), self.chosen.rank - 1
+        low = float(line[min(place, len(line)) - 1]) if place else 0.0
+        return low, float(line[place]) if place < len(line) else 1.0
+
+    def other(self, shown: Sequence[Candidate]) -> Other:
+        """All tokens that are not among `shown`, together; `shown` may hold the chosen one though it is not listed."""
+        row, each = self.listed, {c.id: c for c in shown}.values()
+        left = np.ones(len(row.id), dtype=bool)
+        left[[c.rank - 1 for c in each if c.rank <= len(left)]] = False
+        outside = [c for c in each if c.rank > len(left)]
+        return Other(
+            self.vocabulary.size - len(each),
+            float(row.p[left].sum()) + max(0.0, row.rest.p - sum(c.p for c in outside)),
+            float(row.p_model[left].sum()) + max(0.0, row.rest.p_model - sum(c.p_model for c in outside)),
+        )
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The arrays of a record; S steps, P prompt tokens, V logits, K candidates: `PART`, or fewer after an export."""
+
+    prompt_ids: Ids
+    """[P]"""
+    token_id: Ids
+    """[S] the token that was taken."""
+    u: Floats
+    """[S] what it was drawn with; NaN in a score."""
+    window_start: Ids
+    """[S] first token the model saw."""
+    p: Floats
+    """[S] probability of the token in the draw."""
+    p_model: Floats
+    """[S] the same by the model alone."""
+    rank: Ids
+    """[S] its place, counted from 1."""
+    logits: npt.NDArray[np.float32] | None = None
+    """[S, V] whole rows, for small vocabularies."""
+    part: Mapping[str, npt.NDArray[Any]] | None = None
+    """For large ones: see `PART_COLUMNS`."""
+    captured: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
+    """What was seen inside the model: see `captures.CAPTURE_COLUMNS`."""
+
+
+PART_COLUMNS: Mapping[str, tuple[str, int]] = {  # name -> (dtype, dimensions)
+    "part_id": ("int32", 2),  # [S, K] best first
+    "part_logit": ("float32", 2),  # [S, K]
+    "part_p": ("float64", 2),  # [S, K]
+    "part_p_model": ("float64", 2),  # [S, K]
+    "part_cut_by": ("int8", 2),  # [S, K] index into the active stages, -1 where kept
+    "logsumexp": ("float64", 1),  # [S] of the whole raw row
+    "rest_p": ("float64", 1),  # [S] of all tokens outside the part
+    "rest_p_model": ("float64", 1),  # [S]
+    "rest_logit_max": ("float32", 1),  # [S] the largest logit outside the part
+    "entropy": ("float64", 1),  # [S] bits, whole vocabulary
+    "stage_kept": ("int32", 2),  # [S, stages]
+    "stage_removed_mass": ("float64", 2),  # [S, stages]
+    "chosen_logit": ("float32", 1),  # [S] of the taken token, which may lie outside the part
+}
+
+
+def part_of(d: Distribution, token_id: int, count: int) -> dict[str, Any]:
+    """What `PART_COLUMNS` hold of one step: its `count` first candidates, the exact rest. token_id: the taken one."""
+    listed = Listed.of(d, count)
+    top = d.logits.max()
+    return {
+        "part_id": listed.id,
+        "part_logit": listed.logit,
+        "part_p": listed.p,
+        "part_p_model": listed.p_model,
+        "part_cut_by": listed.cut_by,
+        "logsumexp": top + np.log(np.exp(d.logits - top).sum()),
+        "rest_p": listed.rest.p,
+        "rest_p_model": listed.rest.p_model,
+        "rest_logit_max": np.delete(d.logits, listed.id).max(),
+        "entropy": listed.entropy,
+        "stage_kept": [s.kept for s in d.stages],
+        "stage_removed_mass": [s.removed_mass for s in d.stages],
+        "chosen_logit": d.logits[token_id],
+    }
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A whole record. `manako.open` reads one, `Model.trace` and `Model.score` make one."""
+
+    header: Header
+    columns: Columns
+    vocabulary: Vocabulary
+
+    def __len__(self) -> int:
+        return len(self.columns.token_id)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __repr__(self) -> str:
+        return f"<Trace {self.header.kind} {self.header.model.ref!r} {len(self)} steps {self.text!r}>"
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """One `Step` for each token, derived when it is looked at."""
+        return _Steps(self)
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32]:
+        """[S, V]: row i is what token i was drawn from or scored with. Raises ManakoError where only a part is kept."""
+        if self.columns.logits is None:
+            assert self.columns.part is not None  # a record has either whole rows or parts
+            raise ManakoError("trace_partial", kept=self.columns.part["part_id"].shape[1])
+        return self.columns.logits
+
+    @property
+    def exact(self) -> bool:
+        """Whether whole rows are on record."""
+        return self.columns.logits is not None
+
+    @cached_property
+    def all_ids(self) -> Ids:
+        """[P + S] the prompt's ids and then the taken ones."""
+        return np.concatenate([self.columns.prompt_ids, self.columns.token_id])
+
+    @cached_property
+    def attention(self) -> Attention:
+        """`attention[step]` is [layer, head, key]. Raises CapabilityError where it is not on record."""
+        columns, got = self.columns, self._captured("attention")
+        shape = got["attention_shape"].tolist()
+        return Attention.of(got["attention"], shape, len(columns.prompt_ids), columns.window_start)
+
+    @cached_property
+    def lens(self) -> Lens:
+        """What each layer would have said. Raises CapabilityError where it is not on record."""
+        return Lens(**{name.removeprefix("lens_"): a for name, a in self._captured("lens").items()})
+
+    @cached_property
+    def contributions(self) -> Contributions:
+        """What each part added to a logit. Raises CapabilityError where it is not on record."""
+        got = self._captured("contributions")
+        return Contributions(self.header.parts, got["contribution_id"], got["contribution"])
+
+    @property
+    def residual(self) -> npt.NDArray[np.float32]:
+        """[S, n_layer + 1, C]. Raises CapabilityError where it is not on record."""
+        return self._captured("residual")["residual"]
+
+    def _captured(self, name: str) -> Mapping[str, npt.NDArray[Any]]:
+        if name not in self.header.capture:
+            raise CapabilityError("trace_without_capture", got=name, can=", ".join(self.header.capture) or "-")
+        return {column: self.columns.captured[column] for column in CAPTURE_COLUMNS[name]}
+
+    @property
+    def text(self) -> str:
+        """Prompt and continuation; bytes that are no whole character stand in ‹hex›."""
+        return self.text_of(0, len(self.all_ids))
+
+    def text_of(self, start: int, stop: int) -> str:
+        """The text of some tokens of the record, counted from the start of the prompt."""
+        return bytes_to_text(self.vocabulary.join(self.all_ids[start:stop]))
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        """All steps, where rich prints it: `rich.print(trace)`."""
+        from manako.views.terminal.steps import (  # a record shows itself; the views know it, not the reverse
+            Look,
+            trace_lines,
+        )
+
+        yield from trace_lines(self, Look(columns=options.max_width))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The page, where a notebook shows it; the short form for everything else."""
+        from manako.views.html import notebook  # as above
+
+        return {"text/plain": repr(self), "text/html": notebook(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to one file, whole or not at all. Raises ManakoError."""
+        from manako.trace.file import save  # the file knows the record, not the other way round
+
+        save(self, Path(path))
+
+
+class _Steps(Sequence[Step]):
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __len__(self) -> int:
+        return len(self._trace)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Step]: ...
+    def __getitem__(self, index: int | slice) -> Step | Sequence[Step]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return step_of(self._trace, range(len(self))[index])
+
+
+def step_of(trace: Trace, index: int, known: Distribution | None = None) -> Step:
+    """Derive one step. `known` saves the work where the row's distribution has just been computed."""
+    columns, before = trace.columns, trace.all_ids[: len(trace.columns.prompt_ids) + index]
+    listed = _listed_part(trace, index) if columns.logits is None else Listed.of(known or derive(trace, index))
+    token_id, u = int(columns.token_id[index]), float(columns.u[index])
+    return Step(
+        index=index,
+        bytes_before=trace.vocabulary.join(before),
+        window_start=int(columns.window_start[index]),
+        token_id=token_id,
+        u=None if np.isnan(u) else u,
+        vocabulary=trace.vocabulary,
+        listed=listed,
+        chosen=_chosen(trace, index, listed),
+    )
+
+
+def derive(trace: Trace, index: int) -> Distribution:
+    """The distribution of one step, from its recorded logits. Raises ManakoError where only a part is kept."""
+    before = trace.all_ids[: len(trace.columns.prompt_ids) + index]
+    return distribution(trace.logits[index], trace.header.sampling, before)
+
+
+def _chosen(trace: Trace, index: int, listed: Listed) -> Candidate:
+    columns, i = trace.columns, int(trace.columns.token_id[index])
+    places = np.flatnonzero(listed.id == i)  # by id, not by the recorded rank: what is marked is what was taken
+    if len(places):
+        return Candidates(listed, trace.vocabulary)[int(places[0])]
+    assert columns.part is not None  # whole rows list every token
+    data, rank = trace.vocabulary[i], int(columns.rank[index])
+    logit, p_model, p = columns.part["chosen_logit"][index], columns.p_model[index], columns.p[index]
+    special = i in trace.vocabulary.special_ids
+    return Candidate(i, data, bytes_to_text(data), float(logit), float(p_model), float(p), rank, None, special)
+
+
+def _listed_part(trace: Trace, index: int) -> Listed:
+    part = trace.columns.part
+    assert part is not None  # a record has either whole rows or parts
+    ids = part["part_id"][index]
+    rest = Other(trace.vocabulary.size - len(ids), float(part["rest_p"][index]), float(part["rest_p_model"][index]))
+    kept, removed = part["stage_kept"][index], part["stage_removed_mass"][index]
+    names = trace.header.sampling.active
+    stages = tuple(StageResult(n, int(k), float(m)) for n, k, m in zip(names, kept, removed, strict=True))
+    return Listed(
+        ids,
+        part["part_logit"][index],
+        part["part_p_model"][index],
+        part["part_p"][index],
+        part["part_cut_by"][index],
+        rest,
+        float(part["entropy"][index]),
+        stages,
+    )
+
+
+def bytes_to_text(data: bytes) -> str:
+    """Bytes as text, losing nothing: whole characters as they are, other bytes in ‹hex›.
+
+    >>> bytes_to_text("猫".encode() + b"\\xe3\\x81")
+    '猫‹E3 81›'
+    """
+
+    def bracket(found: re.Match[str]) -> str:
+        return f"‹{found[0].encode('utf-8', 'surrogateescape').hex(' ').upper()}›"
+
+    # Python's own stand-ins for bytes that are no text, U+DC80 to U+DCFF, which no UTF-8 can spell: one pass, whatever
+    # the length. A stray byte begins a bracket; continuation bytes (80 to BF) join the one before them.
+    return re.sub("[\udc80-\udcff][\udc80-\udcbf]*", bracket, data.decode("utf-8", "surrogateescape"))

@@ -1,0 +1,128 @@
+"""Several runs in a terminal: one step side by side, then the continuations with the point where they part."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from manako.analysis.compare import Comparison
+from manako.trace.record import Candidate, Step
+from manako.views.terminal import glyphs as g
+from manako.views.terminal.steps import Look, percent, plain_rows
+
+_LABEL_CELLS = 12
+_LEAST_CELLS = 9  # of a temperature: a space, the mark, seven for a number
+_BAR_CELLS = (8, 20)  # least, below which a bar says nothing, and most
+
+
+def comparison_lines(comparison: Comparison, look: Look) -> Iterator[Text]:
+    """The first step and the step of divergence in each run, then the texts."""
+    diverged, titles = comparison.diverged_at, run_titles(comparison, look)
+    for index in sorted({0, diverged or 0}) if len(comparison.traces[0]) else ():
+        yield from _step_lines(comparison.steps(index), titles, look)
+    yield Text(look.say("compare.texts"), style="bold")
+    title_cells = max(map(cell_len, titles))
+    for title, trace in zip(titles, comparison.traces, strict=True):
+        common = len(trace.columns.prompt_ids) + (len(trace) if diverged is None else diverged)
+        line = Text(f"{g.pad(title, title_cells)}  {g.prose(trace.text_of(0, common), look.glyphs)}")
+        if diverged is not None:
+            own = g.prose(trace.text_of(common, len(trace.all_ids)), look.glyphs)
+            line.append("|", style="bold yellow").append(own, style="bold")
+        yield line
+    yield Text("")
+    parting = "compare.diverged_ablate" if any(comparison.ablations) else "compare.diverged"
+    said = look.say("compare.same") if diverged is None else look.say(parting, step=diverged + 1)
+    yield Text(said, style="dim")
+
+
+def run_titles(comparison: Comparison, look: Look) -> list[str]:
+    """What tells the runs apart, short enough to stand over a column."""
+    if any(comparison.ablations):
+        return ["+".join(off) or look.say("compare.untouched") for off in comparison.ablations]
+    return [f"T={t:g}" for t in comparison.temperatures]
+
+
+def _step_lines(steps: Sequence[Step], titles: Sequence[str], look: Look) -> Iterator[Text]:
+    before = g.prose_tail(steps[0].text_before, look.glyphs, max(8, look.columns - 24))
+    yield Text(look.say("step.title", number=steps[0].index + 1), style="bold")
+    yield Text(look.say("step.text", text=before))
+    yield Text(look.say("compare.same_draw", u=f"{steps[0].u:.4f}"), style="dim")
+    yield Text("")
+    pending = g.pending_bytes(steps[0].bytes_before)
+    if look.plain:
+        yield from _sentences(titles, steps, look, pending)
+    else:
+        yield from _tables(titles, steps, look, pending)
+    yield Text("")
+
+
+def _tables(titles: Sequence[str], steps: Sequence[Step], look: Look, pending: bytes) -> Iterator[Text]:
+    """One table; several with the same rows where the window is too narrow for all runs."""
+    shown = _union(steps, look.top)
+    room = look.columns - _LABEL_CELLS - 1
+    least = max(_LEAST_CELLS, min(room, 1 + max(map(cell_len, titles))))
+    beside = max(1, room // least)
+    each = max(least, min(room // min(beside, len(steps)), _LEAST_CELLS + _BAR_CELLS[1] + 3))
+    bar_cells = min(_BAR_CELLS[1], each - _LEAST_CELLS - 1)
+    bar_cells = bar_cells if bar_cells >= _BAR_CELLS[0] else 0
+    for start in range(0, len(steps), beside):
+        if start:
+            yield Text("")
+        part = slice(start, start + beside)
+        yield from _table(titles[part], steps[part], shown, look, pending, each, bar_cells)
+    if bar_cells:
+        yield Text(look.say("compare.scale", cells=bar_cells), style="dim")
+
+
+def _table(
+    titles: Sequence[str],
+    steps: Sequence[Step],
+    shown: Sequence[Candidate],
+    look: Look,
+    pending: bytes,
+    each: int,
+    bar_cells: int,
+) -> Iterator[Text]:
+    def row(name: str, numbers: Sequence[str]) -> str:
+        cells = "".join(g.pad(g.pad(number, _LEAST_CELLS, right=True), each) for number in numbers)
+        return f" {g.pad(name, _LABEL_CELLS)}{cells}".rstrip()
+
+    yield Text(row("", [g.cut(title, each - 1) for title in titles]), style="bold")
+    found = [_found(step, shown) for step in steps]
+    for candidate in shown:
+        line = Text(" " + g.pad(g.label(candidate, look.glyphs, look.lang, _LABEL_CELLS, pending), _LABEL_CELLS))
+        for step, known in zip(steps, found, strict=True):
+            c = known.get(candidate.id)
+            number = "-" if c is None else look.say("compare.cut") if c.cut_by else percent(c.p)
+            mark = look.glyphs.mark if step.token_id == candidate.id else " "
+            bar = look.glyphs.full * int((c.p if c else 0.0) * bar_cells)
+            cell = f" {mark}{g.pad(number, _LEAST_CELLS - 2, right=True)} {bar}"
+            line.append(g.pad(cell.rstrip(), each), "bold green" if mark.strip() else "")
+        line.rstrip()
+        yield line
+    others = [percent(step.other(list(known.values())).p) for step, known in zip(steps, found, strict=True)]
+    yield Text(row(look.say("compare.other"), others), style="dim")
+    unit = " bit" if each > _LEAST_CELLS + len(" bit") else ""
+    entropies = [f"{step.entropy:{_LEAST_CELLS}.2f}{unit}" for step in steps]
+    yield Text(row(look.say("compare.entropy"), entropies), style="dim")
+
+
+def _sentences(titles: Sequence[str], steps: Sequence[Step], look: Look, pending: bytes) -> Iterator[Text]:
+    for title, step in zip(titles, steps, strict=True):
+        yield Text(look.say("plain.run", title=title))
+        yield from plain_rows(step, look, pending)
+
+
+def _union(steps: Sequence[Step], top: int) -> list[Candidate]:
+    """The first candidates of the middle run, and every token that was drawn."""
+    shown = list(steps[len(steps) // 2].candidates[:top])
+    for step in steps:
+        if all(step.token_id != c.id for c in shown):
+            shown.append(step.chosen)
+    return shown
+
+
+def _found(step: Step, shown: Sequence[Candidate]) -> dict[int, Candidate]:
+    """Those of `shown` that are on record in this step, as they stand there, by id; what it took always is."""
+    places = {i: n for n, i in enumerate(step.listed.id.tolist())}
+    return {c.id: step.candidates[places[c.id]] for c in shown if c.id in places} | {step.token_id: step.chosen}

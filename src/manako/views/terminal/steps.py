@@ -1,0 +1,296 @@
+"""The steps of a trace in a terminal: what the article prints, with the numbers that were really used.
+
+Special here: bars stand on an absolute axis, 50 cells for 100 %, and shrink only when the window is too narrow for it.
+The strip under the list is the line that the draw walks, 50 cells for the whole vocabulary, each cell with the rank of
+the candidate it belongs to; the needle is `u`. Texts are rich `Text`, never markup: a token may hold anything.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from manako import messages
+from manako.trace.record import Candidate, Header, Other, SelfCheck, Step, Trace
+from manako.views.terminal import glyphs as g
+
+BAR_CELLS = 50
+_NO_BAR_BELOW = 30  # columns; a bar of a few cells says nothing
+_LABEL_CELLS = (8, 12, 18)  # least, usual, and most where a name needs it
+_DIGITS = "1234567890"  # rank 10 is 0
+_TEXT_CELLS = 160  # of the text so far; all of it stands at the end
+
+
+@dataclass(frozen=True)
+class Look:
+    """How to draw: language, room, glyphs."""
+
+    lang: str = "en"
+    columns: int = 100
+    glyphs: g.Glyphs = g.BLOCK
+    plain: bool = False
+    """One sentence a candidate, no bars: for screen readers."""
+    top: int = 10
+    """Candidates in each list."""
+
+    def say(self, key: str, **values: object) -> str:
+        """A sentence of the catalog."""
+        return messages.text(key, self.lang, **values)
+
+
+def percent(p: float) -> str:
+    """A probability for people: three significant digits, 100.0% at most.
+
+    >>> percent(0.1176), percent(0.0574), percent(0.00632), percent(1.0), percent(0.00001), percent(0.0)
+    ('11.8%', '5.74%', '0.632%', '100.0%', '<0.01%', '0%')
+    """
+    if p == 0:
+        return "0%"
+    if p < 0.0001:
+        return "<0.01%"
+    if p >= 0.09995:
+        return f"{p:.1%}"
+    return f"{p:.2%}" if p >= 0.009995 else f"{p:.3%}" if p >= 0.0009995 else f"{p:.4%}"
+
+
+def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ()) -> Iterator[Text]:
+    """Which model runs with which settings, in which order. temperatures: of all runs, where there are several."""
+    c = header.model.config
+    shape = look.say("view.shape", **{n: c.get(n) for n in ("n_layer", "n_head", "n_embd", "n_positions")})
+    named = look.say("view.model", ref=g.visible(header.model.ref, look.glyphs), shape=shape)
+    yield _line(g.prose(named, look.glyphs), style="dim")
+    if header.first_step:
+        yield _line(look.say("view.forked", steps=header.first_step), style="dim")
+    if header.model.switches:
+        switches = look.say("view.switches", switches=", ".join(header.model.switches))
+        yield _line(g.prose(switches, look.glyphs), style="bold yellow")
+    if header.ablate and not temperatures:
+        yield _line(g.prose(look.say("view.ablate", parts=", ".join(header.ablate)), look.glyphs), style="bold yellow")
+    if header.kind == "generation":
+        values = {name: f"{getattr(header.sampling, name):g}" for name in header.sampling.active}
+        if temperatures:
+            values["temperature"] = " / ".join(f"{t:g}" for t in temperatures)
+        chain = " > ".join(f"{name} {value}" for name, value in values.items())
+        yield _line(look.say("view.settings", chain=chain, seed=header.seed), style="dim")
+        if not header.prompt:
+            yield _line(look.say("view.empty_prompt"))
+    yield Text("")
+
+
+def step_lines(step: Step, look: Look, character: str | None = None) -> Iterator[Text]:
+    """One step. character: what the chosen part of a character became, such as "猫 1/3", where it is known."""
+    lines = plain_rows if look.plain else _table
+    pending = g.pending_bytes(step.bytes_before)
+    yield from heading_lines(step, look)
+    yield Text("")
+    yield _line(look.say("step.candidates"))
+    yield from lines(step, look, pending)
+    yield from _draw_lines(step, look, pending)
+    yield from chosen_lines(step, look, character)
+    entropy = {"bits": f"{step.entropy:.2f}", "choices": f"{2**step.entropy:.3g}"}
+    yield _line("    " + look.say("step.entropy", **entropy), style="dim")
+    yield Text("")
+
+
+def heading_lines(step: Step, look: Look) -> Iterator[Text]:
+    """Which step it is, and the text before it."""
+    yield _line(look.say("step.title", number=step.index + 1), style="bold")
+    before = g.prose_tail(step.text_before, look.glyphs, _text_room(look))
+    yield _line(look.say("step.text", text=before))
+    if step.window_start:
+        yield _line(look.say("step.window", start=step.window_start + 1), style="dim")
+
+
+def chosen_lines(step: Step, look: Look, character: str | None = None) -> Iterator[Text]:
+    """The token that was taken, with its probability in the draw and, where it differs, by the model alone."""
+    chosen = look.say(
+        "step.chosen" if step.u is not None else "step.given",
+        token=_chosen_label(step.chosen, look, g.pending_bytes(step.bytes_before)),
+        p=percent(step.chosen.p),
+        rank=step.chosen.rank,
+    )
+    yield _line(f"{chosen}  {g.prose(character, look.glyphs)}" if character else chosen, style="bold")
+    if step.chosen.p != step.chosen.p_model:
+        yield _line("    " + look.say("step.p_model", p=percent(step.chosen.p_model)), style="dim")
+
+
+def trace_lines(trace: Trace, look: Look) -> Iterator[Text]:
+    """A whole record: settings, every step, the text."""
+    parts = characters(trace)
+    yield from header_lines(trace.header, look)
+    for step in trace:
+        yield from step_lines(step, look, parts.get(step.index))
+    yield from final_lines(trace, look)
+
+
+def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
+    """The whole text, why it ends, and the self-checks."""
+    if not len(trace):
+        yield _line(look.say("view.nothing"))
+    yield _line(look.say("view.text"), style="bold")
+    for line in g.prose(trace.text, look.glyphs, one_line=False).split("\n"):
+        yield _line(line)
+    yield Text("")
+    yield _line(look.say(f"end.{trace.header.end}", count=len(trace)), style="dim")
+    yield from check_lines(trace.header.self_checks, look)
+
+
+def check_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
+    """Each self-check with the error that was measured; one that failed stands out."""
+    for check in checks:
+        values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
+        key = "check.ok" if check.ok else "check.failed"
+        known = f"check.{check.name}" in messages.catalog(look.lang)  # a file may name any
+        name = look.say(f"check.{check.name}") if known else g.visible(check.name, look.glyphs)
+        said = look.say(key, name=name, **values)
+        yield _line(said, style="dim" if check.ok else "bold red")
+
+
+def characters(trace: Trace) -> Mapping[int, str]:
+    """For each step whose token is part of a character: the character and the part, such as "猫 1/3"."""
+    found: dict[int, str] = {}
+    data = g.pending_bytes(trace.vocabulary.join(trace.columns.prompt_ids))  # the context of a score may end in a part
+    owner = [-1] * len(data)
+    for step, i in enumerate(trace.columns.token_id.tolist()):
+        token = trace.vocabulary[i]
+        if i in trace.vocabulary.special_ids or not token:
+            data, owner = b"", []
+            continue
+        data, owner = data + token, owner + [step] * len(token)
+        pending = len(g.pending_bytes(data))
+        done = len(data) - pending
+        _name_parts(data[:done], owner[:done], found)
+        data, owner = data[done:], owner[done:]
+    return found
+
+
+def _name_parts(data: bytes, owner: Sequence[int], found: dict[int, str]) -> None:
+    start = 0
+    while start < len(data):
+        size = 1 + next((n for n, b in enumerate(data[start + 1 :]) if not 0x80 <= b < 0xC0), len(data) - start - 1)
+        steps = sorted(set(owner[start : start + size]))
+        piece = data[start : start + size]
+        if len(steps) > 1 and not g.is_partial(piece):
+            for n, step in enumerate(steps, 1):
+                found[step] = f"{piece.decode()} {n}/{len(steps)}"
+        start += size
+
+
+@dataclass(frozen=True)
+class _Rows:
+    shown: Sequence[Candidate]
+    """The first candidates, and the chosen one where it is not among them."""
+    other: Other
+    both: bool
+    """Whether p and p_model differ anywhere in the list."""
+
+
+def _rows(step: Step, look: Look) -> _Rows:
+    shown = step.candidates[: look.top]
+    if step.chosen.rank > len(shown):
+        shown = [*shown, step.chosen]
+    return _Rows(shown, step.other(shown), any(c.p != c.p_model for c in shown))
+
+
+def _table(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
+    rows = _rows(step, look)
+    rank_cells = max(2, len(str(rows.shown[-1].rank)))
+    numbers = 8 + 8 * rows.both  # a space and seven cells each, as 0.0123% needs
+    spare = look.columns - BAR_CELLS - 1 - (rank_cells + 3) - numbers
+    names = [
+        g.label(c, look.glyphs, look.lang, min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[2]), pending)
+        for c in rows.shown
+    ]
+    other_cells = cell_len(_other_name(rows, look)) - rank_cells - 2  # it begins under the ranks
+    label_cells = max(min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[1]), other_cells, *map(cell_len, names))
+    bar_room = look.columns - (rank_cells + 3) - label_cells - numbers - 1
+    bar_cells = 0 if look.columns < _NO_BAR_BELOW else max(0, min(BAR_CELLS, bar_room))
+    left = rank_cells + 3 + label_cells
+    yield _line("-" * min(40, look.columns))
+    if rows.both:
+        yield _line(" " * left + g.pad("p", 8, right=True) + g.pad("p_model", 8, right=True), style="dim")
+    for c, name in zip(rows.shown, names, strict=True):
+        taken = c.id == step.token_id
+        mark = look.glyphs.mark if taken else " "
+        line = f"{mark}{c.rank:>{rank_cells}}. {g.pad(name, label_cells)}"
+        if c.cut_by is None:
+            line += g.pad(percent(c.p), 8, right=True)
+            end = _bar(c.p, bar_cells, look)
+        else:
+            line += g.pad("-", 8, right=True)
+            end = look.say("step.cut_by", stage=c.cut_by)
+            end = end if cell_len(end) <= bar_room else g.cut(c.cut_by, max(0, bar_room))
+        line += g.pad(percent(c.p_model), 8, right=True) if rows.both else ""
+        text = _line(f"{line} {end}".rstrip(), style="bold green" if taken else "dim" if c.cut_by else "")
+        yield text
+    yield _other_row(rows, look, left, bar_cells)
+    yield _line("-" * min(40, look.columns))
+
+
+def _other_row(rows: _Rows, look: Look, left: int, bar_cells: int) -> Text:
+    line = g.pad(" " + _other_name(rows, look), left) + g.pad(percent(rows.other.p), 8, right=True)
+    line += g.pad(percent(rows.other.p_model), 8, right=True) if rows.both else ""
+    return _line(f"{line} {_bar(rows.other.p, bar_cells, look)}".rstrip(), style="dim")
+
+
+def _other_name(rows: _Rows, look: Look) -> str:
+    return look.say("step.other", count=f"{rows.other.count:,}")
+
+
+def plain_rows(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
+    """One sentence a candidate. pending: bytes of an unfinished character before them."""
+    rows = _rows(step, look)
+    for c in rows.shown:
+        key = "plain.cut" if c.cut_by else "plain.chosen" if c.id == step.token_id else "plain.candidate"
+        token = g.plain_label(c, look.glyphs, look.lang, pending)
+        said = look.say(key, rank=c.rank, token=token, p=percent(c.p)[:-1], stage=c.cut_by)
+        if rows.both:
+            said += look.say("plain.p_model", p=percent(c.p_model)[:-1])
+        yield _line(said)
+    yield _line(look.say("plain.other", count=f"{rows.other.count:,}", p=percent(rows.other.p)[:-1]))
+
+
+def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
+    """The cumulative line, likeliest token first, and where u fell on it."""
+    if step.u is None:
+        return
+    if not step.certain:
+        low, high = step.interval
+        digits = 4 if high - low >= 0.001 else min(17, 2 - math.floor(math.log10(max(high - low, 1e-15))))
+        values = {"u": f"{step.u:.{digits}f}", "low": f"{low:.{digits}f}", "high": f"{high:.{digits}f}"}
+        token = _chosen_label(step.chosen, look, pending)
+        if not look.plain and look.columns >= BAR_CELLS + 2:
+            yield _line("|" + _strip(step) + "|", style="dim")
+            yield _line(" " * (1 + min(int(step.u * BAR_CELLS), BAR_CELLS - 1)) + "^")
+        yield _line(look.say("step.draw", token=token, **values))
+    else:
+        yield _line(look.say("step.no_draw", u=f"{step.u:.4f}"))
+
+
+def _strip(step: Step) -> str:
+    ends: list[float] = []
+    for c in step.candidates[: len(_DIGITS)]:
+        ends.append((ends[-1] if ends else 0.0) + c.p)
+    cells = ((n + 0.5) / BAR_CELLS for n in range(BAR_CELLS))
+    return "".join(next((_DIGITS[i] for i, end in enumerate(ends) if at < end), ".") for at in cells)
+
+
+def _bar(p: float, cells: int, look: Look) -> str:
+    exact = p * cells
+    full = math.floor(exact)
+    half = look.glyphs.half if exact - full >= 0.5 else ""
+    return look.glyphs.full * full + half
+
+
+def _chosen_label(c: Candidate, look: Look, pending: bytes) -> str:
+    return g.label(c, look.glyphs, look.lang, 40, pending)
+
+
+def _text_room(look: Look) -> int:
+    return max(8, min(_TEXT_CELLS, 2 * look.columns - cell_len(look.say("step.text", text=""))))
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ignore", end="\n")

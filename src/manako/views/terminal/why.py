@@ -1,0 +1,184 @@
+"""Why a token, in a terminal: the parts that raised and lowered it, what each layer added, and the sum that proves it.
+
+Special here: bars stand on both sides of a middle axis. A logit has no natural scale, so the longest bar is the largest
+number in the list, and a line says how much that is. Every number carries its sign.
+"""
+
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from manako.analysis.contributions import Part, Why
+from manako.trace.record import Candidate, Step, Trace
+from manako.views.terminal import glyphs as g
+from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
+
+_NUMBER_CELLS = 8  # a space and seven, as +123.45 needs
+_BAR_CELLS = (4, 12, 20)  # of one side: least, below which a bar says nothing; before words stand beside it; most
+_RAISED, _LOWERED = "green", "magenta"
+_CHECKS = ("contributions_sum_to_logit",)
+_LIMIT = 1e-4  # of what may be missing to one logit, as the self-check has it
+
+
+def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look: Look) -> Iterator[Text]:
+    """One token of one step, or one rather than another. next_best: the same token rather than the next best."""
+    pending = g.pending_bytes(step.bytes_before)
+    yield from header_lines(trace.header, look)
+    yield from heading_lines(step, look)
+    yield from chosen_lines(step, look)
+    yield Text("")
+    yield Text(look.say("why.idea"))
+    question = look.say("why.question_rather" if found.rival else "why.question", **_named(found, look, pending))
+    yield Text(question, style="bold")
+    yield Text("")
+    yield from (_sentences if look.plain else _table)(found, look)
+    yield Text("")
+    yield from (_layer_sentences if look.plain else _layers)(found, look)
+    yield Text("")
+    yield from _sum_lines(found, look, pending)
+    if next_best and next_best.parts:
+        yield from _next_best_lines(step, next_best, look, pending)
+    yield Text("")
+    yield Text(look.say("why.rather_means" if found.rival else "why.over_means"), style="dim")
+    if not found.rival:
+        yield Text(look.say("why.alike"), style="dim")
+    yield Text(look.say("why.meaning"), style="dim")
+    if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
+        yield Text(look.say("why.switch_off", part=found.switchable.name), style="dim")
+    yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
+
+
+def signed(value: float) -> str:
+    """A contribution for people.
+
+    >>> signed(2.088), signed(-0.001), signed(-12345.6)
+    ('+2.09', '+0.00', '-1.23e+04')
+    """
+    return f"{value:+.3g}" if abs(value) >= 999.995 else f"{round(value, 2) + 0.0:+.2f}"
+
+
+# --- the strongest parts ----------------------------------------------------------------------------------------------
+
+
+def _table(found: Why, look: Look) -> Iterator[Text]:
+    shown, rest = found.strongest(look.top)
+    over = found.rival is None
+    heads = [look.say("why.part"), look.say("why.adds"), look.say("why.over") if over else ""]
+    names = [g.cut(g.visible(part.name, look.glyphs), look.columns) for part in shown]
+    other = look.say("why.rest", count=rest.count) if rest.count else ""
+    name_cells = max(map(cell_len, [heads[0], other, *names]))
+    adds_cells = max(_NUMBER_CELLS, 1 + cell_len(heads[1]))
+    over_cells = max(_NUMBER_CELLS, 1 + cell_len(heads[2])) if over else 0
+    room = look.columns - name_cells - adds_cells - over_cells - 3  # the axis, a space on each side of the bars
+    words = [_words(part, look) for part in shown]
+    words_cells = max(map(cell_len, words), default=0)
+    words_cells = words_cells if room - words_cells >= 2 * _BAR_CELLS[1] else 0
+    side = min((room - words_cells) // 2, _BAR_CELLS[2])
+
+    def numbers(name: str, adds: str, more: str) -> str:
+        row = g.pad(name, name_cells) + g.pad(adds, adds_cells, right=True) + g.pad(more, over_cells, right=True)
+        return row.rstrip()
+
+    longest = max((abs(part.value) for part in shown), default=0.0)
+    yield Text(numbers(*heads), style="dim")
+    for part, name, said in zip(shown, names, words, strict=True):
+        line = Text(numbers(name, signed(part.value), _over(part.over_others)))
+        if side >= _BAR_CELLS[0]:
+            line.append(" ").append_text(_bar(part.value, longest, side, look))
+        line.append(f" {said}" if words_cells else "", "dim")
+        line.rstrip()
+        yield line
+    if rest.count:
+        yield Text(numbers(other, signed(rest.value), _over(rest.over_others)), style="dim")
+    if side >= _BAR_CELLS[0]:
+        yield Text(look.say("why.scale", longest=f"{longest:.2f}"), style="dim")
+
+
+def _bar(value: float, longest: float, side: int, look: Look) -> Text:
+    full = look.glyphs.full * round(abs(value) / longest * side) if longest else ""
+    line = Text(g.pad(full if value < 0 else "", side, right=True), _LOWERED)
+    return line.append("|", "dim").append(g.pad(full if value > 0 else "", side), _RAISED)
+
+
+def _over(value: float | None) -> str:
+    return "" if value is None else signed(value)
+
+
+def _sentences(found: Why, look: Look) -> Iterator[Text]:
+    shown, rest = found.strongest(look.top)
+    named = [(_words(part, look) or g.visible(part.name, look.glyphs), part) for part in shown]
+    for name, part in [*named, *([(look.say("why.rest", count=rest.count), rest)] if rest.count else [])]:
+        key = "why.plain_part" if part.over_others is None else "why.plain_part_over"
+        yield Text(look.say(key, part=name, adds=signed(part.value), over=_over(part.over_others)))
+
+
+def _words(part: Part, look: Look) -> str:
+    """What a part is called in words; "" for a name that is none of ours."""
+    kind = part.name.partition(":")[0]
+    known = ("embed", "pos_embed", "head", "attn_bias", "mlp", "final_bias")
+    return look.say(f"why.{kind}", layer=part.layer, head=part.head) if kind in known else ""
+
+
+# --- layer by layer, and the sum --------------------------------------------------------------------------------------
+
+
+def _layers(found: Why, look: Look) -> Iterator[Text]:
+    """A column for each layer; several blocks where the window is too narrow for all."""
+    heads = [look.say("why.layer"), look.say("why.heads"), look.say("why.mlps")]
+    left = max(map(cell_len, heads))
+    beside = max(1, (look.columns - left) // _NUMBER_CELLS)
+    for start in range(0, len(found.layers), beside):
+        part = found.layers[start : start + beside]
+        rows = [[str(i.layer) for i in part], [_sum(i.attention) for i in part], [_sum(i.mlp) for i in part]]
+        for n, (head, row) in enumerate(zip(heads, rows, strict=True)):
+            cells = "".join(g.pad(cell, _NUMBER_CELLS, right=True) for cell in row)
+            yield Text(g.pad(head, left) + cells, style="" if n else "dim")
+
+
+def _layer_sentences(found: Why, look: Look) -> Iterator[Text]:
+    for i in found.layers:
+        yield Text(look.say("why.plain_layer", layer=i.layer, heads=_sum(i.attention), mlp=_sum(i.mlp)))
+
+
+def _sum(value: float | None) -> str:
+    return "-" if value is None else signed(value)
+
+
+def _sum_lines(found: Why, look: Look, pending: bytes) -> Iterator[Text]:
+    """Everything together is the logit; for two tokens, the difference of theirs."""
+    sums = {kind: signed(value) for kind, value in found.groups.items()}
+    named = _named(found, look, pending)
+    if found.rival is not None:
+        values = {"a": signed(found.token.logit), "b": signed(found.rival.logit), "difference": signed(found.logit)}
+        yield Text(look.say("why.difference", **values, **named))
+    key = "why.sum_rather" if found.rival else "why.sum"
+    yield Text(look.say(key, **sums, logit=signed(found.logit), difference=signed(found.logit)), style="bold")
+    fits = abs(found.remainder) <= _LIMIT * (2 if found.rival else 1)
+    missing = "<1e-06" if abs(found.remainder) < 1e-6 else f"{abs(found.remainder):.1e}"
+    said = look.say("why.remainder" if fits else "why.remainder_failed", remainder=missing)
+    yield Text(said, style="dim" if fits else "bold red")
+
+
+def _next_best_lines(step: Step, found: Why, look: Look, pending: bytes) -> Iterator[Text]:
+    """In one line: which part speaks most for this token and not for the next best; and that a draw may differ."""
+    assert found.rival is not None  # the next best
+    strongest, against = found.ordered[0], found.ordered[-1]
+    values = {
+        "difference": signed(found.logit),
+        "pro": g.visible(strongest.name, look.glyphs),
+        "pro_value": signed(strongest.value),
+        "contra": g.visible(against.name, look.glyphs),
+        "contra_value": signed(against.value),
+    }
+    key = "why.likeliest" if found.rival.rank < found.token.rank else "why.next_best"
+    yield Text(look.say(key, **values, **_named(found, look, pending)))
+    if found.logit < 0 and step.u is not None and found.token.id == step.token_id:
+        yield Text(look.say("why.drawn", **_named(found, look, pending)))
+
+
+def _named(found: Why, look: Look, pending: bytes) -> dict[str, str]:
+    def label(token: Candidate) -> str:
+        return g.label(token, look.glyphs, look.lang, 40, pending)
+
+    return {"token": label(found.token)} | ({"rival": label(found.rival)} if found.rival else {})

@@ -1,0 +1,307 @@
+/**
+ * The numbers of one step, under the recorded settings or others: what the page draws of it.
+ *
+ * Special here: from whole rows everything is exact. Where only the first candidates are on record, the recorded numbers
+ * are exact too; another temperature is bounded from both sides by what is known of the others, their count, their mass
+ * and their largest logit, and `error` says how far off a p can be. What such a record cannot bound is not computed.
+ */
+
+import { activeStages, distribution, draw } from "../trace/sampling.js";
+import { pendingBytes } from "../text/tokens.js";
+
+/** @typedef {import("../trace/trace-file.js").Trace} Trace */
+/** @typedef {import("../trace/trace-file.js").Part} Part */
+/** @typedef {import("../trace/sampling.js").Sampling} Sampling */
+/** @typedef {import("../trace/sampling.js").StageName} StageName */
+/** @typedef {import("../trace/sampling.js").Draw} Draw */
+/** @typedef {import("../trace/sampling.js").Distribution} Distribution */
+/**
+ * One token that could have come next.
+ * @typedef {object} Candidate
+ * @property {number} id
+ * @property {Uint8Array} bytes
+ * @property {boolean} special
+ * @property {number} p in the draw
+ * @property {number} pModel by the model alone
+ * @property {number} rank from 1
+ * @property {StageName | null} cutBy
+ */
+/**
+ * A list of candidates on record, best first, and what the rest adds up to.
+ * @typedef {object} Listed
+ * @property {ArrayLike<number>} ids
+ * @property {(place: number) => {p: number, pModel: number, cutBy: number}} at
+ * @property {{name: StageName, kept: number, removedMass: number | null}[]} stages
+ * @property {number} restP of all tokens that are not in the list
+ * @property {number} restPModel
+ * @property {number | null} entropy null where it cannot be told
+ * @property {number} error how far off a p can be; 0 where it is exact
+ * @property {(u: number) => Draw | null} draw null where it cannot be told
+ */
+
+/**
+ * The settings that can be changed. Of a part of a row: the temperature, and top_k, which needs the first tokens alone.
+ * @param {Trace} trace
+ * @returns {Set<string>}
+ */
+export function answerable(trace) {
+    if (trace.exact) return new Set([...activeStages(trace.header.sampling), ...trace.header.sampling.order]);
+    const inPart = ["temperature", "top_k"];
+    return new Set(activeStages(trace.header.sampling).every((name) => inPart.includes(name)) ? inPart : []);
+}
+
+/**
+ * Whether a step can be computed under these settings.
+ * @param {Trace} trace
+ * @param {Sampling} sampling
+ */
+export function canAnswer(trace, sampling) {
+    return sampling === trace.header.sampling || activeStages(sampling).every((name) => answerable(trace).has(name));
+}
+
+/** One step as it is shown. */
+export class StepNumbers {
+    /**
+     * @param {Trace} trace
+     * @param {number} index
+     * @param {Sampling | null} [sampling] null for the recorded settings
+     * @param {StepNumbers | null} [recorded] the same step under those, where it is known
+     */
+    constructor(trace, index, sampling = null, recorded = null) {
+        const settings = sampling ?? trace.header.sampling;
+        const logits = trace.logitsRow(index);
+        const u = trace.u[index];
+        this.trace = trace;
+        this.index = index;
+        this.changed = sampling !== null;
+        this.size = trace.vocabSize;
+        this.takenId = trace.tokenIds[index];
+        this.u = Number.isNaN(u) ? null : u; // null in a score
+        this.pending = bytesBegun(trace, index);
+        this.#row = logits ? distribution(logits, settings, trace.history(index)) : null;
+        this.#listed = this.#row ? ofRow(this.#row) : ofPart(/** @type {Part} */ (trace.part(index)), this.size, settings, sampling === null);
+        this.stages = this.#listed.stages;
+        this.entropy = this.#listed.entropy;
+        this.error = this.#listed.error;
+        /** Whether the chain left a single token, so that u decides nothing. */
+        this.certain = this.stages.length > 0 && this.stages[this.stages.length - 1].kept === 1;
+        this.draw = this.u === null ? null : this.#draw(this.u);
+        /** The token that is marked: the drawn one; in a score the one that the text has; -1 where it cannot be told. */
+        this.drawnId = this.u === null ? this.takenId : (this.draw?.tokenId ?? -1);
+        this.#recorded = recorded;
+    }
+
+    /** @type {Trace | null} the record of the whole text, which knows the bytes of a token that was put in here */
+    whole = null;
+    /** @type {Distribution | null} of a whole row */
+    #row;
+    /** @type {Listed} */
+    #listed;
+    /** @type {StepNumbers | null} */
+    #recorded;
+
+    /** Whether a token's place in the order is on record. @param {number} id */
+    hasPlace(id) {
+        return this.#row !== null || Array.prototype.includes.call(this.#listed.ids, id);
+    }
+
+    /**
+     * The n first candidates.
+     * @param {number} n
+     * @returns {Candidate[]}
+     */
+    top(n) {
+        const ids = this.#row ? this.#row.order(Math.min(n, this.size)) : this.#listed.ids;
+        return Array.from({ length: Math.min(n, ids.length) }, (_, i) => this.candidate(ids[i], i));
+    }
+
+    /**
+     * The n first candidates, and the marked one where it is not among them.
+     * @param {number} n
+     */
+    listed(n) {
+        const rows = this.top(n);
+        const missing = this.drawnId >= 0 && !rows.some((row) => row.id === this.drawnId);
+        return missing ? [...rows, this.candidate(this.drawnId)] : rows;
+    }
+
+    /**
+     * @param {number} id
+     * @param {number} [place] in the order, where it is known
+     * @returns {Candidate}
+     */
+    candidate(id, place) {
+        const { trace } = this;
+        const own = trace.tokenBytes(id);
+        const bytes = own.length || !this.whole ? own : this.whole.tokenBytes(id);
+        const known = { id, bytes, special: trace.specialIds.has(id) };
+        if (this.#row) {
+            const cut = this.#row.cutBy[id];
+            const cutBy = cut < 0 ? null : this.stages[cut].name;
+            const rank = place === undefined ? this.#row.rank(id) : place + 1;
+            return { ...known, p: this.#row.p[id], pModel: this.#row.pModel[id], rank, cutBy };
+        }
+        const at = place ?? Array.prototype.indexOf.call(this.#listed.ids, id);
+        if (at < 0) {
+            const columns = id === this.takenId ? [trace.p, trace.pModel, trace.rank] : []; // of no other are they on record
+            const [p = NaN, pModel = NaN, rank = NaN] = columns.map((column) => column[this.index]);
+            return { ...known, p, pModel, rank, cutBy: null };
+        }
+        const { p, pModel, cutBy } = this.#listed.at(at);
+        return { ...known, p, pModel, rank: at + 1, cutBy: cutBy < 0 ? null : this.stages[cutBy].name };
+    }
+
+    /**
+     * All tokens that are not among these, together.
+     * @param {readonly Candidate[]} rows
+     */
+    other(rows) {
+        const left = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
+        return { count: this.size - rows.length, p: left("p"), pModel: left("pModel") };
+    }
+
+    /**
+     * What a token's p was under the recorded settings; 0 for one that is not on record.
+     * @param {number} id
+     */
+    recordedP(id) {
+        this.#recorded ??= new StepNumbers(this.trace, this.index);
+        return this.#recorded.candidate(id).p;
+    }
+
+    /** @param {number} u @returns {Draw | null} */
+    #draw(u) {
+        if (this.#row) return draw(this.#row, u);
+        if (this.changed) return this.#listed.draw(u);
+        const place = Array.prototype.indexOf.call(this.#listed.ids, this.takenId);
+        const low = sumOf(place < 0 ? this.#listed.ids.length : place, (i) => this.#listed.at(i).p);
+        return { tokenId: this.takenId, low, high: place < 0 ? 1 : low + this.#listed.at(place).p };
+    }
+}
+
+/**
+ * A whole row.
+ * @param {Distribution} row
+ * @returns {Listed}
+ */
+function ofRow(row) {
+    return {
+        ids: row.p, // as many as there are tokens
+        at: (place) => ({ p: row.p[place], pModel: row.pModel[place], cutBy: row.cutBy[place] }),
+        stages: row.stages,
+        restP: 0,
+        restPModel: 0,
+        entropy: row.entropy,
+        error: 0,
+        draw: (u) => draw(row, u),
+    };
+}
+
+/**
+ * A part of a row: as recorded, or under other settings.
+ * @param {Part} part
+ * @param {number} size
+ * @param {Sampling} sampling
+ * @param {boolean} recorded
+ * @returns {Listed}
+ */
+function ofPart(part, size, sampling, recorded) {
+    const pModel = part.pModel;
+    if (recorded) {
+        const named = activeStages(sampling).map((name, i) => ({
+            name,
+            kept: part.stageKept[i],
+            removedMass: part.stageRemovedMass[i],
+        }));
+        const at = (/** @type {number} */ i) => ({ p: part.p[i], pModel: pModel[i], cutBy: part.cutBy[i] });
+        const rest = { restP: part.restP, restPModel: part.restPModel };
+        return { ids: part.ids, at, stages: named, ...rest, entropy: part.entropy, error: 0, draw: () => null };
+    }
+    const order = Array.from(part.ids, (_, i) => i).sort((a, b) => part.logits[b] - part.logits[a] || part.ids[a] - part.ids[b]);
+    const ids = order.map((i) => part.ids[i]);
+    const logits = order.map((i) => part.logits[i]);
+    const tail = tailWeight(part, size - ids.length, sampling.temperature);
+    const within = sampling.temperature === 0 || (sampling.top_k !== null && sampling.top_k <= ids.length && part.restLogitMax < logits[sampling.top_k - 1]);
+    const row = distribution(logits, within ? sampling : { ...sampling, top_k: null }, []);
+    const [low, high] = within ? [0, 0] : [sampling.top_k === null ? tail.low : 0, tail.high]; // of a tail that may be cut
+    const listed = within ? 1 : sumOf(ids.length, (i) => Math.exp((logits[i] - part.logsumexp) / sampling.temperature));
+    const share = [listed / (listed + high), listed / (listed + low)]; // of the list: at least, at most
+    const middle = (share[0] + share[1]) / 2;
+    return {
+        ids,
+        at: (i) => ({ p: row.p[i] * middle, pModel: pModel[order[i]], cutBy: within ? row.cutBy[i] : -1 }),
+        stages: keptBy(sampling, row, size),
+        restP: 1 - middle,
+        restPModel: part.restPModel,
+        entropy: within ? row.entropy : null,
+        error: (row.p[0] * (share[1] - share[0])) / 2,
+        draw: (u) => drawBetween(row, ids, share, u),
+    };
+}
+
+/**
+ * What each stage left of the whole vocabulary; how much mass it cut cannot be told without the others.
+ * @param {Sampling} sampling
+ * @param {Distribution} row of the part
+ * @param {number} size
+ */
+function keptBy(sampling, row, size) {
+    let kept = size;
+    return activeStages(sampling).map((name) => {
+        const found = row.stages.find((stage) => stage.name === name);
+        if (found && (name === "top_k" || sampling.temperature === 0)) kept = Math.min(kept, found.kept);
+        else if (name === "top_k") kept = Math.min(kept, Number(sampling.top_k)); // more than there are in the part
+        return { name, kept, removedMass: null };
+    });
+}
+
+/**
+ * What all tokens outside the part weigh at another temperature, where the whole row weighs 1 at T = 1: at least, at
+ * most. With a = 1 / T, p^a summed over n tokens of mass r, none above m, lies between the even row and the one that is
+ * concentrated on as few tokens as m allows.
+ * @param {Part} part
+ * @param {number} count
+ * @param {number} temperature
+ */
+function tailWeight(part, count, temperature) {
+    const a = 1 / temperature;
+    const mass = part.restPModel;
+    if (count === 0 || mass <= 0) return { low: 0, high: 0 };
+    const even = count * (mass / count) ** a;
+    const largest = Math.max(Math.exp(part.restLogitMax - part.logsumexp), mass / count);
+    const concentrated = mass * largest ** (a - 1);
+    return { low: Math.min(even, concentrated), high: Math.max(even, concentrated) };
+}
+
+/**
+ * The token at u, where it is the same at both ends of what the list may weigh.
+ * @param {Distribution} row
+ * @param {readonly number[]} ids
+ * @param {readonly number[]} share
+ * @param {number} u
+ * @returns {Draw | null}
+ */
+function drawBetween(row, ids, share, u) {
+    const ends = share.map((weight) => (u / weight < 1 ? draw(row, u / weight) : null));
+    const [first, second] = ends;
+    if (first === null || second === null || first.tokenId !== second.tokenId) return null;
+    const middle = (share[0] + share[1]) / 2;
+    return { tokenId: ids[first.tokenId], low: first.low * middle, high: first.high * middle };
+}
+
+/**
+ * The bytes before a step that have begun a character and not finished it.
+ * @param {Trace} trace
+ * @param {number} index
+ */
+export function bytesBegun(trace, index) {
+    const before = trace.promptIds.length + index;
+    return pendingBytes(trace.textBytes(Math.max(0, before - 4), before));
+}
+
+/** @param {number} count @param {(i: number) => number} term */
+function sumOf(count, term) {
+    let sum = 0;
+    for (let i = 0; i < count; i++) sum += term(i);
+    return sum;
+}

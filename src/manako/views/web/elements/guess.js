@@ -1,0 +1,103 @@
+/**
+ * <manako-guess>: the reader picks a token before the draw is shown, and is told what the guess was worth in bits.
+ *
+ * Special here: candidates stand in the order of their ids, which tells nothing, and without their probabilities.
+ */
+
+/** @import {View} from "../page/view-state.js" */
+import { ViewElement, make } from "./dom.js";
+import { guessBits } from "../analysis/guess-score.js";
+import { say } from "../text/messages.js";
+import { tokenChip, tokenText } from "./token-chip.js";
+
+const GUESSES = 10;
+const CONFIDENCES = [10, 25, 50, 75, 90, 99];
+const USUAL = 50;
+const OTHERS = -1; // the id that stands for all tokens that are not listed
+
+export class GuessElement extends ViewElement {
+    /** @type {{you: number, model: number}[]} */
+    #scores = [];
+    /** What was picked last; null for none of those listed. @type {import("../analysis/step-numbers.js").Candidate | null} */
+    #picked = null;
+    #isRight = false;
+
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
+        const { guess, lang } = view;
+        this.hidden = guess === null;
+        if (before && before.path !== view.path) this.#scores = [];
+        const same = before && before.guess === guess && before.lang === lang && before.path === view.path;
+        if (guess === null || same) return;
+        if (guess.shown) this.replaceChildren(...this.#result(view), this.#next(view));
+        else this.replaceChildren(this.#form(view));
+    }
+
+    /** @param {View} view */
+    #form(view) {
+        const { lang, shown } = view;
+        const rows = shown.top(GUESSES).sort((a, b) => a.id - b.id);
+        const pick = (/** @type {number} */ id, /** @type {...(Node | string)} */ ...name) =>
+            make("label", { class: "pick" }, make("input", { type: "radio", name: "guess", value: id, required: true }), make("span", {}, ...name));
+        const options = CONFIDENCES.map((each) => make("option", { value: each, selected: each === USUAL }, `${each}%`));
+        return make(
+            "form",
+            { class: "pane", submit: (event) => this.#answer(event) },
+            make(
+                "fieldset",
+                {},
+                make("legend", {}, say(lang, "page.guess_ask")),
+                make("div", { class: "picks" }, ...rows.map((row) => pick(row.id, tokenChip(view, row, shown.pending))), pick(OTHERS, say(lang, "page.guess_other"))),
+            ),
+            make("div", { class: "row" }, make("label", {}, say(lang, "page.guess_sure"), make("select", { name: "sure" }, ...options)), make("button", {}, say(lang, "page.guess_show"))),
+        );
+    }
+
+    /** @param {Event} event */
+    #answer(event) {
+        event.preventDefault();
+        const given = new FormData(/** @type {HTMLFormElement} */ (event.target));
+        const { shown, place } = this.view;
+        const taken = shown.candidate(shown.takenId);
+        const listed = shown.top(GUESSES);
+        const picked = Number(given.get("guess"));
+        const guessed = picked === OTHERS ? 1 - listed.reduce((sum, row) => sum + row.p, 0) : shown.candidate(picked).p;
+        const isGuessed = picked === OTHERS ? !listed.some((row) => row.id === taken.id) : picked === taken.id;
+        [this.#picked, this.#isRight] = [picked === OTHERS ? null : shown.candidate(picked), isGuessed];
+        const you = guessBits(taken.p, isGuessed, guessed, Number(given.get("sure")) / 100);
+        this.#scores.push({ you, model: Math.max(0, -Math.log2(taken.p)) });
+        this.change({ guess: { place, shown: true } });
+        this.querySelector("button")?.focus();
+    }
+
+    /** @param {View} view */
+    #result(view) {
+        const { lang, shown } = view;
+        const last = this.#scores[this.#scores.length - 1];
+        if (!last) return [];
+        const sum = (/** @type {"you" | "model"} */ who) => this.#scores.reduce((bits, score) => bits + score[who], 0).toFixed(2);
+        const token = tokenText(view, shown.candidate(shown.takenId), shown.pending);
+        const picked = this.#picked ? tokenText(view, this.#picked, shown.pending) : say(lang, "page.guess_other");
+        return [
+            make("p", { class: "note", role: "status" }, say(lang, this.#isRight ? "page.guess_right" : "page.guess_wrong", { token, picked })),
+            make("p", {}, say(lang, "page.guess_bits", { you: last.you.toFixed(2), model: last.model.toFixed(2) })),
+            make("p", {}, say(lang, "page.guess_sum", { count: this.#scores.length, you: sum("you"), model: sum("model") })),
+            make("p", { class: "soft" }, say(lang, "page.guess_means")),
+        ];
+    }
+
+    /** @param {View} view */
+    #next({ lang, path, place }) {
+        const next = path.drawn(place + 1);
+        if (next === null) return make("p", {}, say(lang, "page.guess_end"));
+        return make("div", { class: "row" }, make("button", { type: "button", click: () => this.#ask(next) }, say(lang, "page.guess_next")));
+    }
+
+    /** @param {number} place */
+    #ask(place) {
+        this.change({ place, guess: { place, shown: false } });
+        this.querySelector("input")?.focus();
+    }
+}
+
+customElements.define("manako-guess", GuessElement);

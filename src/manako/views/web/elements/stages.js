@@ -1,0 +1,33 @@
+/** <manako-stages>: the chain as a row of stages, each with what it left and the probability that it cut. */
+
+/** @import {View} from "../page/view-state.js" */
+import { ViewElement, make } from "./dom.js";
+import { percent, whole } from "../text/numbers.js";
+import { say } from "../text/messages.js";
+
+export class StagesElement extends ViewElement {
+    /** @param {View} view */
+    draw({ lang, trace, sampling, shown }) {
+        const settings = sampling ?? trace.header.sampling;
+        const stages = shown.stages.map(({ name, kept, removedMass }) =>
+            make(
+                "li",
+                {},
+                make("strong", {}, `${name} ${settings[name]}`),
+                make("div", {}, say(lang, "page.kept", { count: whole(kept) })),
+                removedMass !== null && make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
+                removedMass !== null &&
+                    make("div", { class: "removed", "aria-hidden": "true" }, make("span", { "--p": removedMass })),
+            ),
+        );
+        const start = make(
+            "li",
+            {},
+            make("strong", {}, say(lang, "page.model")),
+            make("div", {}, say(lang, "page.kept", { count: whole(shown.size) })),
+        );
+        this.replaceChildren(make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
+    }
+}
+
+customElements.define("manako-stages", StagesElement);

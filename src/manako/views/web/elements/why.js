@@ -1,0 +1,116 @@
+/**
+ * <manako-why>: what each part of the model added to a token's logit, as bars on both sides of zero; or why one token
+ * rather than another.
+ */
+
+/** @import {View} from "../page/view-state.js" */
+import { ViewElement, make, scroller } from "./dom.js";
+import { checkLines } from "./checks.js";
+import { contributedIds, strongestParts, sumByKind, why } from "../analysis/inside.js";
+import { signed, small } from "../text/numbers.js";
+import { say } from "../text/messages.js";
+import { tokenText } from "./token-chip.js";
+import { visibleText } from "../text/tokens.js";
+
+const SHOWN_PARTS = 10;
+const LIMIT = 1e-4; // of what may be missing to one logit, as the self-check has it
+
+export class WhyElement extends ViewElement {
+    /** @type {Record<"token" | "rival", HTMLSelectElement>} */
+    #selects = { token: make("select"), rival: make("select") };
+    #picture = make("div");
+
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
+        const { lang, trace, index } = view;
+        if (before && before.trace === trace && before.lang === lang && before.index === index) return;
+        const ids = contributedIds(trace, index);
+        if (ids.length === 0) return this.replaceChildren(make("p", { class: "soft" }, say(lang, "page.not_recorded")));
+        const options = () => ids.map((id) => make("option", { value: id }, this.#name(id)));
+        const redraw = () => this.#show();
+        this.#selects = {
+            token: make("select", { change: redraw }, ...options()),
+            rival: make("select", { change: redraw }, make("option", { value: "" }, say(lang, "page.no_rival")), ...options()),
+        };
+        this.#picture = make("div", { class: "pane" });
+        const labels = /** @type {const} */ (["token", "rival"]).map((name) => make("label", {}, say(lang, `page.${name}`), this.#selects[name]));
+        this.replaceChildren(
+            make("div", { class: "row" }, ...labels),
+            this.#picture,
+            ...["why.idea", "why.meaning"].map((key) => make("p", { class: "soft" }, say(lang, key))),
+            ...checkLines(view, ["contributions_sum_to_logit"]),
+        );
+        this.#show();
+    }
+
+    /** @param {number} id */
+    #name(id) {
+        const { trace, shown } = this.view;
+        return tokenText(this.view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, shown.pending);
+    }
+
+    #show() {
+        const { lang, trace, index } = this.view;
+        const id = Number(this.#selects.token.value);
+        for (const option of this.#selects.rival.options) option.disabled = option.value === String(id);
+        if (this.#selects.rival.value === String(id)) this.#selects.rival.value = "";
+        const rival = this.#selects.rival.value === "" ? null : Number(this.#selects.rival.value);
+        const found = why(trace, index, id, rival);
+        const { first, rest } = strongestParts(found.parts, SHOWN_PARTS);
+        const longest = Math.max(...first.map((part) => Math.abs(part.value)), 1e-12);
+        const rows = first.map((part) =>
+            make(
+                "tr",
+                {},
+                make("th", { scope: "row" }, this.#partName(part)),
+                make("td", { class: "number" }, signed(part.value)),
+                make("td", { class: "wide" }, signedBar(part.value / longest)),
+                rival === null && make("td", { class: "number" }, part.overOthers === null ? "" : signed(part.overOthers)),
+            ),
+        );
+        const others = rest.count > 0 && make(
+            "tr",
+            { class: "other" },
+            make("th", { scope: "row" }, say(lang, "why.rest", { count: rest.count })),
+            make("td", { class: "number" }, signed(rest.value)),
+            make("td"),
+            rival === null && make("td"),
+        );
+        const head = make(
+            "tr",
+            {},
+            make("th", { scope: "col" }, say(lang, "why.part")),
+            make("th", { scope: "col", class: "number" }, say(lang, "why.adds")),
+            make("th", { scope: "col", class: "wide" }, say(lang, "page.scale", { longest: longest.toFixed(2) })),
+            rival === null && make("th", { scope: "col", class: "number" }, say(lang, "why.over")),
+        );
+        const names = { token: this.#name(id), rival: rival === null ? "" : this.#name(rival) };
+        const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows, others));
+        const sums = Object.fromEntries(Object.entries(sumByKind(found.parts)).map(([kind, value]) => [kind, signed(value)]));
+        const missing = Math.abs(found.logit - found.total);
+        const fits = missing <= LIMIT * (rival === null ? 1 : 2);
+        const remainder = missing < 1e-6 ? "<1e-06" : small(missing);
+        this.#picture.replaceChildren(
+            make("p", {}, say(lang, rival === null ? "why.question" : "why.question_rather", names)),
+            scroller(say(lang, "page.why"), table),
+            make("p", {}, say(lang, rival === null ? "why.sum" : "why.sum_rather", { ...sums, logit: signed(found.logit), difference: signed(found.logit) })),
+            make("p", { class: fits ? "soft" : "warn" }, say(lang, fits ? "why.remainder" : "why.remainder_failed", { remainder })),
+            make("p", { class: "soft" }, say(lang, rival === null ? "why.over_means" : "why.rather_means")),
+        );
+    }
+
+    /** @param {import("../analysis/inside.js").PartNumbers} part */
+    #partName({ name, layer, head }) {
+        const kind = name.split(":")[0];
+        const known = ["embed", "pos_embed", "head", "attn_bias", "mlp", "final_bias"].includes(kind);
+        return known ? say(this.view.lang, `why.${kind}`, { layer: layer ?? "", head: head ?? "" }) : visibleText(name);
+    }
+}
+
+/** @param {number} share of the longest bar, with its sign */
+function signedBar(share) {
+    const side = share < 0 ? "lowers" : "raises";
+    return make("div", { class: "signed", "aria-hidden": "true" }, make("span", { class: side, "--p": Math.abs(share) }));
+}
+
+customElements.define("manako-why", WhyElement);

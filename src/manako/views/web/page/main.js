@@ -1,0 +1,101 @@
+/**
+ * The start: words and trace come out of the file that the page is, or from the server that sent it.
+ *
+ * Special here: a trace is drawn first and its digests are computed then. The server's token stands in the address once;
+ * it is kept for this tab alone, taken out of the address, and sent as a header.
+ */
+
+/** @import {Branch} from "../trace/tree.js" */
+/** @import {ServedTrace} from "./server.js" */
+import { AppElement } from "./app.js";
+import { say, setCatalogs } from "../text/messages.js";
+import { TraceError } from "../trace/safetensors.js";
+import { readTrace } from "../trace/trace-file.js";
+import { readRecord, verifyRecord } from "../trace/tree-file.js";
+import { openPacked } from "../trace/packed.js";
+import { Server, ServerError } from "./server.js";
+import "../elements/attention.js";
+import "../elements/beside.js";
+import "../elements/candidates.js";
+import "../elements/checks.js";
+import "../elements/draw.js";
+import "../elements/guess.js";
+import "../elements/lens.js";
+import "../elements/ribbon.js";
+import "../elements/stages.js";
+import "../elements/what-if.js";
+import "../elements/why.js";
+
+const TOKEN = "manako-token";
+const LOOK_AGAIN = 500; // ms, while the model loads
+
+/** @returns {"en" | "ja"} */
+function pageLanguage() {
+    return document.documentElement.lang === "ja" ? "ja" : "en";
+}
+
+/** @param {AppElement} app */
+async function startFromFile(app) {
+    const text = (/** @type {string} */ id) => document.getElementById(id)?.textContent ?? "";
+    setCatalogs(JSON.parse(text("manako-words")));
+    const length = Number(document.getElementById("manako-trace")?.dataset.length);
+    const record = readRecord(await openPacked(text("manako-trace"), length));
+    app.open(record);
+    if (!(await verifyRecord(record))) app.warnUnchecked();
+}
+
+/** @param {AppElement} app */
+async function startFromServer(app) {
+    document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
+    const [en, ja] = await Promise.all(["en", "ja"].map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
+    setCatalogs({ en, ja });
+    const put = new URLSearchParams(location.hash.slice(1));
+    const token = put.get("token");
+    if (token !== null) {
+        sessionStorage.setItem(TOKEN, token);
+        put.delete("token");
+        history.replaceState(null, "", `#${put}`);
+    }
+    const server = new Server(sessionStorage.getItem(TOKEN) ?? "");
+    globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
+    const { traces: listed, current } = await server.traces();
+    const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
+    if (!first) return app.tell(say(pageLanguage(), "page.no_traces"));
+    /** @type {Map<string, Branch>} */
+    const loaded = new Map();
+    const load = async (/** @type {ServedTrace | undefined} */ each) => {
+        if (!each || loaded.has(each.id)) return;
+        await load(listed.find(({ id }) => id === each.parent));
+        const bytes = await server.trace(each.id);
+        loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
+    };
+    await load(first); // what is shown at once, with all that stands before it; then the others
+    app.open({ branches: [...loaded.values()], current: first.id, meta: null }, server);
+    for (const each of listed) await load(each);
+    const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
+    app.add(branches);
+    if (!(await verifyRecord({ branches, current: first.id, meta: null }))) app.warnUnchecked();
+    for (let known = ""; known !== "ready"; ) {
+        const model = await server.model().catch(() => null); // what is read already stays, whatever becomes of the server
+        const now = model === null ? "lost" : model.ready ? "ready" : "loading";
+        if (now !== known) app.setModel(model);
+        known = now;
+        if (!model?.ready) await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
+}
+
+/** @param {Error} error */
+function inWords(error) {
+    const lang = pageLanguage();
+    if (error instanceof ServerError) return error.message || say(lang, "page.lost_server");
+    return error instanceof TraceError ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error);
+}
+
+const app = document.querySelector("manako-app");
+if (app instanceof AppElement) {
+    const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
+    start(app).catch((error) => {
+        app.tell(inWords(error)); // an empty page would look like data
+        if (!(error instanceof TraceError || error instanceof ServerError)) throw error;
+    });
+}

@@ -1,0 +1,52 @@
+/** What the page can put into a file: the texts as they are on record, the page itself, the steps as a table. */
+
+/** @import {Server} from "./server.js" */
+/** @import {Tree} from "../trace/tree.js" */
+/** @import {View} from "./view-state.js" */
+import { make } from "../elements/dom.js";
+import { say } from "../text/messages.js";
+import { packRecord } from "../trace/packed.js";
+import { download, saveMenu } from "./save.js";
+import { writeTree } from "../trace/tree-file.js";
+
+const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none
+
+/**
+ * @param {() => View} look at what is shown
+ * @param {Tree} tree
+ * @param {Server | null} server that can give the page without a record
+ */
+export function saveRows(look, tree, server) {
+    const { lang, path } = look();
+    const bytes = async () => {
+        const { branches } = tree;
+        const { branch } = look();
+        return branches.size === 1 ? /** @type {import("../trace/tree.js").Branch} */ (branches.get(branch)).bytes : writeTree(branches.values(), branch);
+    };
+    const said = make("p", { role: "status", class: "soft" });
+    const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
+        download(name, blob);
+        said.textContent = say(lang, "page.saved", { name, size: (blob.size / 1e6).toFixed(1) });
+    };
+    const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
+    const page = async () => {
+        const [text, data] = await Promise.all([/** @type {Server} */ (server).offlinePage(lang), bytes()]);
+        const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
+        keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
+    };
+    const button = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
+        const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
+        return make("button", { type: "button", click }, say(lang, key));
+    };
+    const places = () => {
+        const { path } = look();
+        return Array.from({ length: path.length }, (_, place) => path.at(place)).filter((each) => each !== null);
+    };
+    return make(
+        "div",
+        { class: "pane" },
+        make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        said,
+        make("p", { class: "soft" }, say(lang, server ? "page.save_means_live" : "page.save_means")),
+    );
+}

@@ -1,0 +1,191 @@
+/**
+ * What a reader takes along: a view as a picture, the steps as a table or as JSON.
+ *
+ * Special here: numbers have all their digits. A table is opened by programs that run what looks like a formula, and a
+ * token is hostile: one that begins like a formula gets an apostrophe in front; its bytes stand beside it.
+ */
+
+/** @import {Lang} from "../text/messages.js" */
+/** @import {Trace} from "../trace/trace-file.js" */
+/** @import {Candidate} from "../analysis/step-numbers.js" */
+import { make } from "../elements/dom.js";
+import { say } from "../text/messages.js";
+import { picture, toPng, toSvg } from "./picture.js";
+import { StepNumbers } from "../analysis/step-numbers.js";
+import { hex, visibleBytes, visibleText } from "../text/tokens.js";
+import { TRACE_SCHEMA } from "../trace/trace-header.js";
+
+/**
+ * A step of the text that is shown: which record has its numbers, and which token a reader put there, if one did.
+ * @typedef {{trace: Trace, index: number, forcedId: number | null}} StepRow
+ */
+
+const FORMULA = /^[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]/; // spreadsheets in Japanese take the wide signs too
+const CANDIDATES = 10; // of each step in JSON, as on the command line
+const KEPT_FOR = 60_000; // ms that a browser has to write a file
+const CHARACTERS = // whole ones; or a byte that begins none, and those behind it that could only have continued it
+    /((?:[\0-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+)|[\x80-\xff][\x80-\xbf]*/g;
+
+/**
+ * Two buttons that save a card as it stands.
+ * @param {Lang} lang
+ * @param {string} name of the file, which has no other place to be told from
+ * @param {() => HTMLElement} getCard
+ * @param {string} ref the model's, which stands below the picture
+ */
+export function pictureButtons(lang, name, getCard, ref) {
+    const take = () => picture(getCard(), `manako \u00b7 ${visibleText(ref)}`);
+    return saveButtons(lang, name, {
+        svg: () => new Blob([toSvg(take())], { type: "image/svg+xml" }),
+        png: () => toPng(take()),
+    });
+}
+
+/**
+ * Two buttons that save the numbers of all steps.
+ * @param {Lang} lang
+ * @param {() => readonly StepRow[]} getRows
+ */
+export function saveMenu(lang, getRows) {
+    return saveButtons(lang, "steps", {
+        csv: () => new Blob([stepsCsv(getRows())], { type: "text/csv" }),
+        json: () => new Blob([stepsJson(getRows())], { type: "application/json" }),
+    });
+}
+
+/**
+ * Have the browser save a file.
+ * @param {string} name
+ * @param {Blob} blob
+ */
+export function download(name, blob) {
+    const url = URL.createObjectURL(blob);
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+}
+
+/**
+ * The steps as a table in the manner of RFC 4180, with the mark by which Excel knows UTF-8.
+ * @param {readonly StepRow[]} rows
+ * @returns {string}
+ */
+export function stepsCsv(rows) {
+    const head = ["step", "token_id", "token", "bytes", "u", "p", "p_model", "rank", "entropy_bits", "surprisal_bits", "forced"];
+    const lines = rows.map((row) => {
+        const { numbers, taken, u, number } = stepOf(rows, row);
+        const text = visibleBytes(taken.bytes).replace(FORMULA, "'$&");
+        const surprisal = Math.max(0, -Math.log2(taken.pModel));
+        const forced = row.forcedId === null ? null : 1;
+        return [number, taken.id, text, hex(taken.bytes), u, taken.p, taken.pModel, taken.rank, numbers.entropy, surprisal, forced];
+    });
+    const cell = (/** @type {string | number | null} */ value) => {
+        const text = value === null || Number.isNaN(value) ? "" : String(value); // a number in the fewest digits that give it back
+        return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    return `\ufeff${[head, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("")}`;
+}
+
+/**
+ * The steps as `manako view --json` gives them. Of a text that goes through several records the head is the first one's,
+ * and a step of another record names its own seed and settings.
+ * @param {readonly StepRow[]} rows at least one
+ * @returns {string}
+ */
+export function stepsJson(rows) {
+    const [{ trace: first }] = rows;
+    const last = stepOf(rows, rows[rows.length - 1]);
+    const { header } = first;
+    const { kind, model, prompt, sampling, first_step, ablate, capture, rounded, end, stop, self_checks } = header;
+    const head = { schema: TRACE_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
+    const text = recordText(last.taken.special ? last.before : Uint8Array.of(...last.before, ...last.taken.bytes));
+    const steps = rows.map((row) => {
+        const record = stepRecord(rows, row);
+        return row.trace === first ? JSON.stringify(record) : seeded(row.trace, { ...record, sampling: row.trace.header.sampling });
+    });
+    const foot = JSON.stringify({ text, end, stop, self_checks });
+    return `${seeded(first, head).slice(0, -1)},"steps":[\n${steps.join(",\n")}\n],${foot.slice(1)}\n`;
+}
+
+/**
+ * A seed has more digits than a number of JavaScript; it stands first, where no text can be mistaken for it.
+ * @param {Trace} trace
+ * @param {object} record
+ */
+function seeded({ header }, record) {
+    return `{"seed":${header.seed},${JSON.stringify(record).slice(1)}`;
+}
+
+/** @param {readonly StepRow[]} rows @param {StepRow} row */
+function stepOf(rows, { trace, index, forcedId }) {
+    const numbers = new StepNumbers(trace, index);
+    numbers.whole = rows[rows.length - 1].trace;
+    return {
+        numbers,
+        taken: numbers.candidate(forcedId ?? numbers.takenId),
+        u: forcedId === null ? numbers.u : null, // it decided nothing
+        number: trace.header.first_step - rows[0].trace.header.first_step + index + 1,
+        before: trace.textBytes(0, trace.promptIds.length + index),
+    };
+}
+
+/** @param {readonly StepRow[]} rows @param {StepRow} row */
+function stepRecord(rows, row) {
+    const { trace, index, forcedId } = row;
+    const { numbers, taken, u, number, before } = stepOf(rows, row);
+    const shown = numbers.top(CANDIDATES);
+    const other = numbers.other(shown);
+    const { id, text, bytes, p, p_model, rank } = candidateRecord(trace, index, taken);
+    return {
+        index: number - 1,
+        text_before: recordText(before),
+        window_start: trace.windowStart[index],
+        u,
+        entropy_bits: numbers.entropy,
+        chosen: { id, text, bytes, p, p_model, rank },
+        candidates: shown.map((candidate) => candidateRecord(trace, index, candidate)),
+        other: { count: other.count, p: other.p, p_model: other.pModel },
+        stages: numbers.stages.map(({ name, kept, removedMass }) => ({ name, kept, removed_mass: removedMass })),
+        ...(forcedId !== null && { forced: true }),
+    };
+}
+
+/** @param {Trace} trace @param {number} index @param {Candidate} candidate */
+function candidateRecord(trace, index, { id, bytes, p, pModel, rank, cutBy }) {
+    const part = trace.part(index);
+    const logit = part ? part.logits[part.ids.indexOf(id)] : trace.logitsRow(index)?.[id];
+    const base64 = btoa(binary(bytes));
+    return { id, text: recordText(bytes), bytes: base64, logit: logit !== undefined && Number.isFinite(logit) ? logit : null, p, p_model: pModel, rank, cut_by: cutBy };
+}
+
+/**
+ * Bytes as text, as `manako.trace.bytes_to_text` has them: whole characters as they are, others as hex in brackets.
+ * @param {Uint8Array} bytes
+ */
+function recordText(bytes) {
+    return binary(bytes).replace(CHARACTERS, (found, whole) => {
+        const its = Uint8Array.from(found, (/** @type {string} */ ch) => ch.charCodeAt(0));
+        return whole ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(its) : `\u2039${hex(its)}\u203a`;
+    });
+}
+
+/**
+ * One character of the same number for each byte.
+ * @param {Uint8Array} bytes
+ */
+function binary(bytes) {
+    return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+}
+
+/**
+ * @param {Lang} lang
+ * @param {string} name
+ * @param {Record<string, () => Blob | Promise<Blob>>} kinds ending of the file -> what makes it
+ */
+function saveButtons(lang, name, kinds) {
+    const buttons = Object.entries(kinds).map(([kind, blob]) => {
+        const click = async () => download(`manako-${name}.${kind}`, await blob());
+        const about = say(lang, `page.save_${kind}`);
+        return make("button", { type: "button", "aria-label": about, title: about, click }, kind.toUpperCase());
+    });
+    return make("div", { class: "row save" }, ...buttons);
+}

@@ -1,0 +1,166 @@
+"""A run on disk: which checkpoint a reference means, what is thinned, who holds the lock, what a kill leaves behind."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy import write_toy
+
+import manako
+from manako.errors import LoadError, ManakoError
+from manako.formats import run_folder
+
+
+def make(run: Path, *steps: int) -> Path:
+    for step in steps:
+        write_toy(run_folder.step_folder(run, step), seed=step)
+        for name in (run_folder.STATE, run_folder.STATE_ARRAYS):
+            (run_folder.step_folder(run, step) / name).write_bytes(b"state")
+        run_folder.point(run, run_folder.LAST, run_folder.step_folder(run, step))
+    return run
+
+
+def test_references_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path / "runs" / "a@b", 0, 100, 250)
+    fingerprint = {n: manako.load(run_folder.step_folder(run, n)).info.weights_sha256 for n in (0, 100, 250)}
+    assert len(set(fingerprint.values())) == 3
+    monkeypatch.chdir(tmp_path)
+
+    def opened(ref: str | Path) -> int:
+        found = manako.load(ref).info.weights_sha256
+        return next(n for n, f in fingerprint.items() if f == found)
+
+    assert opened(run) == opened("run:a@b@last") == opened(f"run:{run}@250") == 250
+    assert opened("run:a@b@100") == 100 and opened(f"run:{run}@0") == 0
+    run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 100))
+    assert opened(run) == opened("run:a@b@best") == 100 and opened("run:a@b@last") == 250
+
+
+@pytest.mark.parametrize("at", ["7", "-1", "x", "２５０", ""])
+def test_a_step_that_is_not_there_lists_those_that_are(tmp_path: Path, at: str) -> None:
+    run = make(tmp_path / "a", 0, 250)
+    if not at:
+        assert manako.load(f"run:{run}@")
+        return
+    with pytest.raises(LoadError) as caught:
+        manako.load(f"run:{run}@{at}")
+    assert caught.value.key == "run_step" and "0, 250" in str(caught.value)
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LoadError) as caught:
+        manako.load(f"run:{tmp_path / 'none'}@3")
+    assert caught.value.key == "run_none" and caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "step-000007", "", "step-000001\nstep-000002", "\xff"])
+def test_a_pointer_leads_to_a_checkpoint_of_the_run_or_nowhere(tmp_path: Path, name: str) -> None:
+    run = make(tmp_path / "a", 1, 2)
+    (run / run_folder.LAST).write_bytes(name.encode("latin-1"))
+    with pytest.raises(LoadError) as caught:
+        manako.load(run)
+    assert caught.value.key == "run_pointer"
+
+
+def test_thinning_keeps_the_newest_the_best_and_two_states(tmp_path: Path) -> None:
+    run = make(tmp_path / "a", 0, 10, 20, 30, 40)
+    run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 10))
+    run_folder.thin(run, None)
+    assert run_folder.steps(run) == [0, 10, 20, 30, 40]
+    states = [n for n in run_folder.steps(run) if (run_folder.step_folder(run, n) / run_folder.STATE).exists()]
+    assert states == [30, 40]
+    run_folder.thin(run, 2)
+    assert run_folder.steps(run) == [10, 30, 40] and manako.load(f"run:{run}@10")
+    run_folder.thin(run, 1)
+    assert run_folder.steps(run) == [10, 40]
+
+
+def test_f12_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
+    with run_folder.locked(tmp_path):
+        with pytest.raises(ManakoError) as caught, run_folder.locked(tmp_path):
+            pass
+        assert caught.value.key == "run_in_use" and caught.value.exit_code == 1
+    assert (tmp_path / "lock").exists()
+    with run_folder.locked(tmp_path):
+        pass
+
+
+def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    run = make(tmp_path / "a", 1)
+    (run / "checkpoints" / ".step-000002.abc.tmp").mkdir()
+    (run / "checkpoints" / ".step-000002.abc.tmp" / "model.safetensors").write_bytes(b"half")
+    (run / ".last.abc.tmp").write_bytes(b"half")
+    run_folder.sweep(run)
+    assert run_folder.steps(run) == [1] and not [p for p in run.rglob(".*")]
+
+
+# --- F2, F5: a save that is killed, or that the disk refuses, at each of its system calls ---
+
+SAVER = """
+import os
+import sys
+from pathlib import Path
+from manako.formats import run_folder
+from manako.formats.model_folder import read_checkpoint
+from manako.errors import ManakoError
+run = Path(sys.argv[1])
+old = read_checkpoint(run_folder.step_folder(run, 2))
+state = {run_folder.STATE: b"state", run_folder.STATE_ARRAYS: b"arrays"}
+os.write(2, b"now\\n")
+try:
+    run_folder.save(run, 3, old.config, old.tensors, old.tokenizer, state, best=True, keep=1)
+except ManakoError as error:
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+CALLS = "mkdir,write,fsync,rename,unlink,unlinkat,rmdir"
+
+
+def saved(run: Path, *inject: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """A fresh run with checkpoints 1 and 2, in which a process saves 3; and the log of its calls."""
+    shutil.rmtree(run, ignore_errors=True)
+    make(run, 1, 2)
+    run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 2))
+    log, path = run.parent / "strace.log", ":".join(p for p in sys.path if p)
+    tool = ["strace", "-f", "-o", str(log), "-e", f"trace={CALLS}", *inject]
+    program = "import sys; sys.path[:0] = sys.argv.pop().split(':')\n" + SAVER
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [*tool, sys.executable, "-S", "-c", program, str(run), path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return done, log.read_text(errors="replace").splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["signal=KILL", "error=ENOSPC"])
+def test_f02_f05_a_whole_checkpoint_is_left_at_every_call_of_one_save(tmp_path: Path, what: str) -> None:
+    if not shutil.which("strace"):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is missing")
+    run = tmp_path / "run"
+    done, lines = saved(run)
+    assert done.returncode == 0, done.stderr
+    first = next(i for i, line in enumerate(lines) if '"now' in line)
+    counts: dict[str, int] = {}
+    places = []
+    for i, line in enumerate(lines):
+        if match := re.match(r"^\d+ +(\w+)\(", line):
+            counts[match[1]] = counts.get(match[1], 0) + 1
+            if i > first:
+                places.append(f"{match[1]}:{what}:when={counts[match[1]]}")
+    assert len(places) > 30 and {p.split(":")[0] for p in places} >= {"mkdir", "write", "fsync", "rename", "unlink"}
+    seen = set()
+    for place in places:
+        done, _ = saved(run, "-e", "inject=" + place)
+        last = run_folder.pointed(run, run_folder.LAST)
+        assert manako.load(last).trace("a", max_new_tokens=1), place
+        assert (last / run_folder.STATE).exists() and (last / run_folder.STATE_ARRAYS).exists(), place
+        seen.add(last.name)
+        if what == "error=ENOSPC":
+            assert done.returncode in (0, 1) and "Traceback" not in done.stderr, (place, done.stderr)
+            assert done.returncode == 1 or last.name == "step-000003", place
+        run_folder.sweep(run)
+        assert manako.load(run) and not list(run.rglob(".*.tmp")), place
+    assert seen == {"step-000002", "step-000003"}

@@ -1,0 +1,97 @@
+"""What the tests of the page share: the judge of its accessibility, and records full of hostile tokens."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from golden import HOSTILE, FakeSession, golden_header
+from playwright.sync_api import BrowserContext, Page
+
+from manako.engines.generation import Generation
+from manako.sampling import Sampling
+from manako.trace.record import Trace, Vocabulary
+
+AXE = Path(__file__).parents[2] / ".venv-test/node/node_modules/axe-core/axe.min.js"
+MARKUP = (
+    "<script>alert(1)</script>", "</script><script>alert(1)//", "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)>", "<svg><script>alert(1)</script></svg>",
+    "<iframe srcdoc='<script>parent.alert(1)</script>'>", "<body onload=alert(1)>",
+    "<details open ontoggle=alert(1)>", "<input autofocus onfocus=alert(1)>", "<a href=javascript:alert(1)>x</a>",
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    "<style>@import '//evil.example'</style>", "<link rel=stylesheet href=//evil.example/x.css>",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>", "<base href=//evil.example/>",
+    "<object data=//evil.example>", "<embed src=//evil.example>", "<!--", "-->", "]]>", "<![CDATA[", "<?xml?>",
+    "&lt;script&gt;", "&#60;img src=x&#62;", "\"><img src=x onerror=alert(1)>", "'><b>", "`${alert(1)}`",
+    "${alert(1)}", "{{constructor.constructor('alert(1)')()}}", "javascript:alert(1)", "\\u003cscript>",
+    "<template><img src=x onerror=alert(1)></template>",
+    "<noscript><p title='</noscript><img src=x onerror=alert(1)>'>", "<audio src=//evil.example autoplay>",
+    "<video poster=//evil.example>", "url(//evil.example)", "expression(alert(1))", "<manako-app>",
+    "<x onclick=alert(1)>", "{text}", "{token}", "%s", "$&", "$1",
+)  # fmt: skip
+UNSEEN = (
+    "\u202etxt.exe", "\u2066x\u2069", "\u200b", "\u200d", "\ufeff", "\u00ad", "\U000e0041", "\u00a0", "\u3000", " ",
+    "\n", "\t", "\r\n", "\x00", "\x07", "\x1b[31m", "\x1b]0;title\x07", "\x7f", "\x9b2J", "\u2028", "\u2029",
+    "a" + "\u0301" * 1000, "\u0301", "\u061c", "\ufff9", "\ue000", "\U0010ffff",
+    "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\u5370\U000e0100", "\u0430pple", "w\u03bdrd", "\u2800", "\u115f",
+    "\u3164", "x" * 3000,
+)  # fmt: skip
+BYTES = (
+    b"\xe7\x8c",
+    b"\xab",
+    b"\xf0\x9f",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf",
+    b"\xf4\x90\x80\x80",
+    b"a\xe3",
+    b"",
+)
+PAYLOADS = (*(text.encode() for text in (*MARKUP, *UNSEEN)), *BYTES, *HOSTILE)
+
+
+def watch(page: Page, complaints: list[str]) -> None:
+    """Collect whatever a page complains about from now on; `close` adds the breaches of its policy."""
+    page.on("console", lambda said: complaints.append(f"console: {said.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error} {error.stack}"))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+    page.add_init_script("""
+        globalThis.breaches = [];
+        addEventListener("securitypolicyviolation", (event) => breaches.push(event.violatedDirective));
+    """)
+
+
+def close(contexts: Sequence[BrowserContext], complaints: list[str]) -> None:
+    """Close contexts, after which nothing may have been complained about."""
+    for context in contexts:
+        for page in context.pages:
+            complaints += page.evaluate("globalThis.breaches ?? []")
+        context.close()
+    assert complaints == []
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core has to say."""
+    assert AXE.exists(), "axe-core is missing; scripts/test installs it"
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run().then(r => r.violations)")
+    return [f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]]
+
+
+def trace_of(tokens: Sequence[bytes], **changes: object) -> Trace:
+    """A record in which each of these tokens is drawn once, in order, greedily."""
+    rows = np.zeros((len(tokens) + 1, len(tokens)), dtype=np.float32)
+    rows[range(len(tokens)), range(len(tokens))] = 4
+    settings = {
+        "sampling": Sampling(temperature=0),
+        "special_ids": (),
+        "end": "interrupted",
+        "max_new_tokens": len(tokens),
+    }
+    header = golden_header(**{**settings, "self_checks": (), **changes})
+    prompt = (len(tokens) - 1,)
+    session = FakeSession(rows)
+    generation = Generation(session, header, prompt, Vocabulary(tokens, len(tokens), frozenset(header.special_ids)), ())
+    for _ in tokens:
+        generation.advance()
+    return replace(generation.trace(), header=header)
