@@ -131,7 +131,7 @@ CODES = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT, errno
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("call", ["open", "fdopen", "fsync", "replace"])
-def test_f06_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
+def test_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     failing = Fails(getattr(os, call), code)
     monkeypatch.setattr(os, call, failing)
     before = open_descriptors()
@@ -155,13 +155,13 @@ class HalfWritten(io.BufferedWriter):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_f05_the_disk_fills_up_in_the_middle(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_fills_up_in_the_middle(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: HalfWritten(io.FileIO(descriptor, "w")))
     assert_fails(target, os.strerror(errno.ENOSPC))
     assert_old_and_nothing_beside(target)
 
 
-def test_f06_the_first_error_is_the_one_that_is_told(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_error_is_the_one_that_is_told(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.ENOSPC))
     monkeypatch.setattr(os, "unlink", Fails(os.unlink, errno.EIO))
     assert_fails(target, os.strerror(errno.ENOSPC))
@@ -169,7 +169,7 @@ def test_f06_the_first_error_is_the_one_that_is_told(target: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("problem", [KeyboardInterrupt, MemoryError])
-def test_f06_an_interruption_leaves_the_old_file(
+def test_an_interruption_leaves_the_old_file(
     target: Path, monkeypatch: pytest.MonkeyPatch, problem: type[BaseException]
 ) -> None:
     def stop(descriptor: int) -> None:
@@ -181,7 +181,7 @@ def test_f06_an_interruption_leaves_the_old_file(
     assert_old_and_nothing_beside(target)
 
 
-def test_f06_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
+def test_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.EIO, at=2))
@@ -191,7 +191,7 @@ def test_f06_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
     assert "nothing was changed" not in str(caught.value)
 
 
-def test_f05_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(target.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_500_000))
     monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO))  # not reached
@@ -203,7 +203,7 @@ def test_f05_space_is_asked_for_before_anything_is_written(target: Path, monkeyp
     assert_old_and_nothing_beside(target)
 
 
-def test_f05_a_little_space_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_little_space_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=files.SPARE_BYTES + 100))
     need_space(tmp_path, 100)
@@ -218,7 +218,7 @@ def test_sizes_for_people(size: int, said: str) -> None:
     assert megabytes(size) == said
 
 
-def test_f06_places_where_nothing_can_be_written(tmp_path: Path) -> None:
+def test_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert_fails(tmp_path / "missing" / "a", "No such file or directory")
     (tmp_path / "plain").write_bytes(OLD)
     assert_fails(tmp_path / "plain" / "a", "Not a directory")
@@ -228,7 +228,7 @@ def test_f06_places_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "plain"]
 
 
-def test_f06_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to("/dev/null")
@@ -237,7 +237,7 @@ def test_f06_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink() and Path("/dev/null").is_char_device()
 
 
-def test_t24_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -> None:
     other, link = tmp_path / "other", tmp_path / "link"
     other.write_bytes(OLD)
     link.symlink_to(other)
@@ -245,7 +245,7 @@ def test_t24_a_link_at_the_target_is_replaced_and_not_followed(tmp_path: Path) -
     assert other.read_bytes() == OLD and link.read_bytes() == NEW and not link.is_symlink()
 
 
-def test_f10_a_reader_that_has_the_file_mapped_keeps_the_old_content(target: Path) -> None:
+def test_a_reader_that_has_the_file_mapped_keeps_the_old_content(target: Path) -> None:
     with target.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         write_file(target, NEW)
         assert mapped[:] == OLD
@@ -301,13 +301,13 @@ def assert_durable(strace: str, target: Path, program: str) -> None:
     assert f"fsync({folder.rsplit('= ', 1)[1]})" in folder_synced
 
 
-def test_f04_the_order_of_calls_survives_a_power_cut(strace: str, tmp_path: Path) -> None:
+def test_the_order_of_calls_survives_a_power_cut(strace: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert_durable(strace, tmp_path / "folder" / "file", WRITER)
 
 
 @pytest.mark.parametrize("left_out", ["os.fsync = lambda descriptor: None", "files.sync_folder = lambda folder: None"])
-def test_f04_negative_control_a_writer_that_leaves_out_a_sync_is_noticed(
+def test_negative_control_a_writer_that_leaves_out_a_sync_is_noticed(
     strace: str, tmp_path: Path, left_out: str
 ) -> None:
     (tmp_path / "folder").mkdir()
@@ -333,7 +333,7 @@ def injections(strace: str, target: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["signal=KILL", "error=ENOSPC", "error=EIO", "error=EDQUOT", "error=EINTR"])
-def test_f02_f05_f06_f29_old_or_new_at_every_call_of_one_save(strace: str, tmp_path: Path, what: str) -> None:
+def test_old_or_new_at_every_call_of_one_save(strace: str, tmp_path: Path, what: str) -> None:
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "file"
     target.write_bytes(OLD)
@@ -360,7 +360,7 @@ def test_f02_f05_f06_f29_old_or_new_at_every_call_of_one_save(strace: str, tmp_p
         assert [p.name for p in target.parent.iterdir()] == ["file"], place
 
 
-def test_f05_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) -> None:
+def test_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) -> None:
     # A true short write: the kernel takes the first 8 KB and refuses the rest with EFBIG.
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "file"
@@ -372,7 +372,7 @@ def test_f05_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_f05_a_disk_of_one_megabyte(tmp_path: Path) -> None:
+def test_a_disk_of_one_megabyte(tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=1m none "$1" || exit 99; "$2" -c "$3" "$1/file"; echo $?; ls -A "$1"'
     command = ["unshare", "-m", "sh", "-c", script, "sh", str(tmp_path), sys.executable, WRITER]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60) if shutil.which("unshare") else None
@@ -391,7 +391,7 @@ def refused(path: Path, force: bool) -> tuple[type[ManakoError], int, str]:
     return type(caught.value), caught.value.exit_code, caught.value.code
 
 
-def test_p20_a_target_is_checked_before_the_work(tmp_path: Path, target: Path) -> None:
+def test_a_target_is_checked_before_the_work(tmp_path: Path, target: Path) -> None:
     assert refused(target, force=False) == (UsageError, 2, "E-TARGET-EXISTS")
     writable_target(target, force=True)
     writable_target(target.parent / "new", force=False)
@@ -403,7 +403,7 @@ def test_p20_a_target_is_checked_before_the_work(tmp_path: Path, target: Path) -
     assert_old_and_nothing_beside(target)
 
 
-def test_p20_a_device_pipe_or_dangling_link_is_no_target(tmp_path: Path) -> None:
+def test_a_device_pipe_or_dangling_link_is_no_target(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for path in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/full")):
@@ -438,7 +438,7 @@ for call in (
 """
 
 
-def test_p20_f15_no_permission(tmp_path: Path) -> None:
+def test_no_permission(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir()
     (closed / "file").write_bytes(OLD)
@@ -463,7 +463,7 @@ def unreadable(path: Path, limit: int | None = None) -> str:
     return caught.value.code
 
 
-def test_f15_only_regular_files_are_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -475,14 +475,14 @@ def test_f15_only_regular_files_are_read(tmp_path: Path) -> None:
     assert unreadable(tmp_path / "nul\0byte") in ("E-FILE-MISSING", "E-FILE-UNREADABLE")
 
 
-def test_f15_a_socket_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket has 108 bytes at most
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         assert unreadable(Path("socket")) == "E-FILE-NOT-REGULAR"
 
 
-def test_f15_sizes_are_checked_before_they_are_read(tmp_path: Path) -> None:
+def test_sizes_are_checked_before_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(11))
     assert read_regular(path, limit=11) == bytes(11)
@@ -493,9 +493,7 @@ def test_f15_sizes_are_checked_before_they_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("problem", [MemoryError, OverflowError])
-def test_f15_a_file_larger_than_the_memory(
-    target: Path, monkeypatch: pytest.MonkeyPatch, problem: type[Exception]
-) -> None:
+def test_a_file_larger_than_the_memory(target: Path, monkeypatch: pytest.MonkeyPatch, problem: type[Exception]) -> None:
     def read(path: Path) -> bytes:
         raise problem
 
@@ -548,14 +546,14 @@ def test_f15_a_file_larger_than_the_memory(
     ],
     ids=lambda text: repr(text[:24]),
 )
-def test_t06_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
+def test_json_that_is_not_strict_is_refused(text: str | bytes) -> None:
     with pytest.raises(LoadError) as caught:
         strict_json(text, "config.json")
     assert caught.value.code == "E-JSON-INVALID" and caught.value.exit_code == 3
     assert "config.json" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
-def test_t06_the_deepest_json_that_is_read() -> None:
+def test_the_deepest_json_that_is_read() -> None:
     text = '{"a": ' + "[" * (DEEPEST_JSON - 1) + "]" * (DEEPEST_JSON - 1) + "}"
     assert strict_json(text, "a") == json.loads(text)
 
@@ -569,14 +567,14 @@ values = st.recursive(
 
 @settings(max_examples=150)
 @given(st.dictionaries(st.text(max_size=6), values, max_size=4), st.booleans())
-def test_t06_json_that_python_writes_is_read_as_it_was(value: dict[str, Any], ascii_only: bool) -> None:
+def test_json_that_python_writes_is_read_as_it_was(value: dict[str, Any], ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert strict_json(text, "a") == value == strict_json(text.encode(), "a")
 
 
 @settings(max_examples=300)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]":,0123456789eE+-.\\unaNI \t', max_size=60))
-def test_t06_nothing_but_a_load_error_comes_out(text: str | bytes) -> None:
+def test_nothing_but_a_load_error_comes_out(text: str | bytes) -> None:
     try:
         assert type(strict_json(text, "a")) is dict
     except LoadError:

@@ -28,7 +28,7 @@ def model() -> Model:
 # --- load -------------------------------------------------------------------------------------------------------------
 
 
-def test_p21_load_opens_a_folder_by_text_or_path(tmp_path: Path) -> None:
+def test_load_opens_a_folder_by_text_or_path(tmp_path: Path) -> None:
     write_toy(tmp_path / "m")
     for ref in (str(tmp_path / "m"), tmp_path / "m"):
         opened = manako.load(ref)
@@ -46,25 +46,25 @@ def test_p21_load_opens_a_folder_by_text_or_path(tmp_path: Path) -> None:
     ("no\0folder", "ref_unknown"),
     ("x" * 5000, "file_unreadable"),
 ])  # fmt: skip
-def test_p21_a_reference_to_nothing_is_named(ref: str, key: str) -> None:
+def test_a_reference_to_nothing_is_named(ref: str, key: str) -> None:
     with pytest.raises(LoadError) as caught:
         load(ref)
     assert caught.value.key == key and caught.value.exit_code == 3
 
 
-def test_p21_a_bare_hub_name_suggests_hf_and_touches_no_network() -> None:
+def test_a_bare_hub_name_suggests_hf_and_touches_no_network() -> None:
     with pytest.raises(LoadError, match="write hf:org/name"):
         load("org/name")
 
 
 @pytest.mark.parametrize("ref", ["openai:x@http://127.0.0.1:1", "openai:x@http://127.0.0.1:1/v1"])
-def test_p21_kinds_to_come_say_so(ref: str) -> None:
+def test_kinds_to_come_say_so(ref: str) -> None:
     with pytest.raises(CapabilityError) as caught:
         load(ref)
     assert caught.value.exit_code == 4
 
 
-def test_p21_files_instead_of_folders(tmp_path: Path) -> None:
+def test_files_instead_of_folders(tmp_path: Path) -> None:
     for name, key in (("m.pt", "ref_is_pickle"), ("m.bin", "ref_is_pickle"), ("m.txt", "not_a_folder")):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(LoadError) as caught:
@@ -79,17 +79,17 @@ def test_p21_files_instead_of_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [-1, 1.5, True, "3", None, float("nan")], ids=repr)
-def test_p10_a_number_of_tokens_that_makes_no_sense(model: Model, n: object) -> None:
+def test_a_number_of_tokens_that_makes_no_sense(model: Model, n: object) -> None:
     with pytest.raises(UsageError) as caught:
         model.trace("私", max_new_tokens=n)
     assert caught.value.key == "max_new_tokens" and caught.value.exit_code == 2
 
 
-def test_p10_whole_numbers_of_numpy_count() -> None:
+def test_whole_numbers_of_numpy_count() -> None:
     assert check_count(np.int64(3)) == 3 and type(check_count(np.int64(3))) is int
 
 
-def test_p10_zero_tokens_is_an_empty_record(model: Model) -> None:
+def test_zero_tokens_is_an_empty_record(model: Model) -> None:
     trace = model.trace("私は", max_new_tokens=0, seed=1)
     assert len(trace) == 0 and trace.header.end == "length" and trace.text == "私は"
     assert trace.header.self_checks == ()
@@ -97,7 +97,7 @@ def test_p10_zero_tokens_is_an_empty_record(model: Model) -> None:
 
 
 @pytest.mark.parametrize("n", [10**9, 10**12, 10**30, 10**400], ids=["9", "12", "30", "400"])
-def test_p10_too_many_tokens_are_refused_before_the_first_step(model: Model, n: int) -> None:
+def test_too_many_tokens_are_refused_before_the_first_step(model: Model, n: int) -> None:
     with pytest.raises(ManakoError) as caught:
         model.generate("私", max_new_tokens=n)
     assert caught.value.key == "trace_too_large" and caught.value.exit_code == 1
@@ -105,30 +105,30 @@ def test_p10_too_many_tokens_are_refused_before_the_first_step(model: Model, n: 
 
 
 @pytest.mark.parametrize("stop", ["。", [""], ["。", ""], [1], 5, None, ["\ud800"], [b"x"]], ids=ascii)
-def test_p12_stop_texts_that_make_no_sense(model: Model, stop: object) -> None:
+def test_stop_texts_that_make_no_sense(model: Model, stop: object) -> None:
     with pytest.raises(UsageError) as caught:
         model.trace("私", stop=stop)
     assert caught.value.key == "stop"
     caught.value.text("ja").encode()  # the message itself is printable
 
 
-def test_p12_stop_texts_may_come_from_any_iterable() -> None:
+def test_stop_texts_may_come_from_any_iterable() -> None:
     assert check_stop(s for s in ("。", "\n")) == ("。", "\n")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x", True], ids=repr)
-def test_p11_seed_out_of_range(model: Model, seed: object) -> None:
+def test_seed_out_of_range(model: Model, seed: object) -> None:
     with pytest.raises(UsageError) as caught:
         model.trace("私", seed=seed)
     assert caught.value.key == "seed"
 
 
-def test_p11_the_largest_seed_works_and_is_kept(model: Model) -> None:
+def test_the_largest_seed_works_and_is_kept(model: Model) -> None:
     for seed in (0, 2**64 - 1):
         assert model.trace("私", seed=seed, max_new_tokens=1).header.seed == seed
 
 
-def test_p2_settings_are_checked_before_anything_is_computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_checked_before_anything_is_computed(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NumpyGPT2, "forward", lambda *_: pytest.fail("the model ran"))
     bad = [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"nonsense": 1}, {"order": ("top_k",)}, {"top_p": "a"}]
     for settings in bad:
@@ -139,7 +139,7 @@ def test_p2_settings_are_checked_before_anything_is_computed(model: Model, monke
     assert caught.value.key == "sampling_twice"
 
 
-def test_p22_capture_says_what_it_can_give(model: Model) -> None:
+def test_capture_says_what_it_can_give(model: Model) -> None:
     assert model.captures == ("attention", "lens", "contributions", "residual")
     with pytest.raises(UsageError) as unknown:
         model.trace("私", capture=("attention", "dreams"))
@@ -161,33 +161,33 @@ def test_no_seed_means_a_fresh_one_that_is_on_record(model: Model) -> None:
 # --- prompts ----------------------------------------------------------------------------------------------------------
 
 
-def test_p14_an_empty_prompt_starts_from_the_document_start(model: Model) -> None:
+def test_an_empty_prompt_starts_from_the_document_start(model: Model) -> None:
     trace = model.trace("", max_new_tokens=3, seed=0)
     assert trace.columns.prompt_ids.tolist() == [0] and trace.header.prompt == ""
     assert 0 in trace.header.special_ids and "<|endoftext|>" not in trace.text
 
 
-def test_p14_without_a_start_token_it_asks_for_a_character() -> None:
+def test_without_a_start_token_it_asks_for_a_character() -> None:
     with pytest.raises(UsageError) as caught:
         toy_model(from_characters("あい")).trace("")
     assert caught.value.key == "prompt_empty" and caught.value.exit_code == 2
 
 
-def test_p15_unknown_characters_become_their_bytes_and_come_back(model: Model) -> None:
+def test_unknown_characters_become_their_bytes_and_come_back(model: Model) -> None:
     prompt = "龘😀€"
     trace = model.trace(prompt, max_new_tokens=0)
     assert trace.columns.prompt_ids.tolist() == [1 + b for b in prompt.encode()]
     assert trace.text == prompt != "\n\n\n"
 
 
-def test_p16_a_vocabulary_without_bytes_names_each_character() -> None:
+def test_a_vocabulary_without_bytes_names_each_character() -> None:
     model = toy_model(from_characters("あい"))
     with pytest.raises(UsageError) as caught:
         model.trace("あ龘い😀")
     assert "龘 U+9F98 at 2, 😀 U+1F600 at 4" in str(caught.value) and caught.value.exit_code == 2
 
 
-def test_p17_a_lone_surrogate_is_refused_with_its_place(model: Model) -> None:
+def test_a_lone_surrogate_is_refused_with_its_place(model: Model) -> None:
     with pytest.raises(UsageError) as caught:
         model.trace("私は\udc8d猫")
     assert caught.value.key == "prompt_surrogate" and caught.value.values["index"] == "2"
@@ -198,12 +198,12 @@ def test_p17_a_lone_surrogate_is_refused_with_its_place(model: Model) -> None:
 @pytest.mark.parametrize(
     "prompt", ["\0", "\ufeff私", "私\r\n猫\r", "\x1b[2J", " ", "\u3000", "<|endoftext|>"], ids=ascii
 )
-def test_p17_odd_characters_are_kept(model: Model, prompt: str) -> None:
+def test_odd_characters_are_kept(model: Model, prompt: str) -> None:
     trace = model.trace(prompt, max_new_tokens=0)
     assert trace.text == prompt and trace.header.prompt == prompt
 
 
-def test_p18_a_prompt_longer_than_the_context_keeps_all_ids(model: Model) -> None:
+def test_a_prompt_longer_than_the_context_keeps_all_ids(model: Model) -> None:
     prompt = "私は猫。犬かも、いい" * 4  # 40 tokens, the model sees 16
     trace = model.trace(prompt, max_new_tokens=3, seed=0)
     assert len(trace.columns.prompt_ids) == len(prompt) + 3 * 0 + 2 * prompt.count("は") + 2 * prompt.count("も")
@@ -216,7 +216,7 @@ def test_p18_a_prompt_longer_than_the_context_keeps_all_ids(model: Model) -> Non
 
 
 @pytest.mark.parametrize("switches", [{}, {"residual": False}, {"norm": "post"}, {"attention": False}], ids=str)
-def test_p19_n6_from_before_to_far_past_the_context_every_row_is_the_exact_window(switches: dict[str, object]) -> None:
+def test_from_before_to_far_past_the_context_every_row_is_the_exact_window(switches: dict[str, object]) -> None:
     model = toy_model(block_size=24, n_embd=8, start_id=None, **switches)  # no start token: nothing ends the run
     trace = model.trace("私は", max_new_tokens=310, temperature=1.0, seed=3)
     assert len(trace) == 310
@@ -236,7 +236,7 @@ def test_p19_n6_from_before_to_far_past_the_context_every_row_is_the_exact_windo
 
 
 @pytest.mark.parametrize("context", [1, 2, 3])
-def test_p19_the_smallest_contexts(context: int) -> None:
+def test_the_smallest_contexts(context: int) -> None:
     model = toy_model(block_size=context, start_id=None)
     trace = model.trace("私は猫", max_new_tokens=8, seed=1)
     for i, step in enumerate(trace.steps):

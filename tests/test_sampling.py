@@ -100,18 +100,18 @@ def assert_n11(row: Sequence[float]) -> None:
         [0.1] * 1000,
     ],
 )
-def test_n11_softmax_of_special_rows_equals_50_digits(row: list[float]) -> None:
+def test_softmax_of_special_rows_equals_50_digits(row: list[float]) -> None:
     assert_n11(row)
 
 
 @settings(max_examples=60)
 @given(st.lists(st.one_of(finite, st.floats(-30, 30), st.just(-np.inf)), min_size=1, max_size=30))
-def test_n11_softmax_equals_50_digits(row: list[float]) -> None:
+def test_softmax_equals_50_digits(row: list[float]) -> None:
     if max(row) > -np.inf:
         assert_n11(row)
 
 
-def test_n11_softmax_of_200_000_values() -> None:
+def test_softmax_of_200_000_values() -> None:
     # A thousand distinct values, so that the exact sum needs a thousand exponentials and not 200,000.
     row = np.random.default_rng(0).integers(-640, 320, 200_000) / 32
     values, place, count = np.unique(row, return_inverse=True, return_counts=True)
@@ -125,7 +125,7 @@ def test_n11_softmax_of_200_000_values() -> None:
 
 
 @given(st.lists(st.integers(-(2**20), 2**20), min_size=1, max_size=30), st.integers(-(2**30), 2**30))
-def test_n11_a_shift_changes_nothing(multiples: list[int], shift: int) -> None:
+def test_a_shift_changes_nothing(multiples: list[int], shift: int) -> None:
     row = np.array(multiples) / 1024  # with these every sum is exact, so equal means bitwise
     assert bits(softmax(row)) == bits(softmax(row + shift))
 
@@ -143,14 +143,14 @@ def test_n11_a_shift_changes_nothing(multiples: list[int], shift: int) -> None:
     ],
 )
 @pytest.mark.parametrize("chain", [Sampling(), Sampling(temperature=0, top_k=2)])
-def test_n11_rows_that_are_no_logits_are_refused_by_name(row: list[float], chain: Sampling) -> None:
+def test_rows_that_are_no_logits_are_refused_by_name(row: list[float], chain: Sampling) -> None:
     with pytest.raises(ManakoError) as caught:
         distribution(row, chain)
     assert (caught.value.code, caught.value.exit_code) == ("E-LOGITS-NOT-FINITE", 1)
 
 
 @pytest.mark.parametrize("logits", [[], 1.0, [[1.0, 2.0]]])
-def test_n11_anything_but_one_row_is_refused_by_name(logits: Any) -> None:
+def test_anything_but_one_row_is_refused_by_name(logits: Any) -> None:
     with pytest.raises(ManakoError) as caught:
         distribution(logits, Sampling())
     assert caught.value.code == "E-LOGITS-SHAPE"
@@ -180,20 +180,20 @@ ordinary_rows = st.lists(st.integers(-5000, 5000).map(lambda n: n / 100), min_si
 
 @settings(max_examples=300)
 @given(rows, temperatures, temperatures)
-def test_n12_one_is_the_identity_and_entropy_never_falls(row: Row, low: float, high: float) -> None:
+def test_one_is_the_identity_and_entropy_never_falls(row: Row, low: float, high: float) -> None:
     assert_n12(row, low, high)
 
 
 @settings(max_examples=100)
 @given(ordinary_rows)
-def test_n12_towards_zero_only_the_likeliest_stay(row: Row) -> None:
+def test_towards_zero_only_the_likeliest_stay(row: Row) -> None:
     assert_n12_limit(row)
 
 
 @pytest.mark.slow
 @settings(max_examples=10_000)
 @given(rows, temperatures, temperatures, ordinary_rows)
-def test_n12_ten_thousand_cases(row: Row, low: float, high: float, ordinary: Row) -> None:
+def test_ten_thousand_cases(row: Row, low: float, high: float, ordinary: Row) -> None:
     assert_n12(row, low, high)
     assert_n12_limit(ordinary)
 
@@ -277,7 +277,7 @@ def test_ids_without_a_logit_are_no_penalty_to_another(penalty: str) -> None:
 
 @settings(max_examples=100)
 @given(st.lists(st.floats(-20, 20), min_size=1, max_size=20), st.lists(st.integers(0, 19), max_size=40), st.data())
-def test_n13_presence_and_frequency_follow_the_formula_of_openai(
+def test_presence_and_frequency_follow_the_formula_of_openai(
     row: list[float], history: list[int], data: st.DataObject
 ) -> None:
     presence, frequency = data.draw(st.floats(-2, 2)), data.draw(st.floats(-2, 2))
@@ -381,7 +381,7 @@ def greedier(d: Distribution, u: np.ndarray) -> np.ndarray:
     return drawn_ids(Distribution(d.logits, d.row, d.p_model, p / p.sum(), d.cut_by, d.stages), u)
 
 
-def test_n14_draw_and_uniform_agree_with_their_vectorised_forms() -> None:
+def test_draw_and_uniform_agree_with_their_vectorised_forms() -> None:
     for seed, d in draw_settings(100):
         u = uniforms(seed, 40)
         assert [uniform(seed, step) for step in range(40)] == u.tolist()
@@ -391,27 +391,27 @@ def test_n14_draw_and_uniform_agree_with_their_vectorised_forms() -> None:
         assert [draw(d, x).token_id for x in u.tolist()] == drawn_ids(d, u).tolist()
 
 
-def test_n14_tokens_come_as_often_as_p_says() -> None:
+def test_tokens_come_as_often_as_p_says() -> None:
     assert judge_n14(50, 40_000, drawn_ids) == []
 
 
 @pytest.mark.parametrize("sampler", [hotter, greedier])
-def test_n14_negative_control_a_sampler_wrong_by_2_percent_is_noticed(sampler: Any) -> None:
+def test_negative_control_a_sampler_wrong_by_2_percent_is_noticed(sampler: Any) -> None:
     assert judge_n14(50, 100_000, sampler) != []
 
 
 @pytest.mark.slow
-def test_n14_two_hundred_settings_of_100_000_draws() -> None:
+def test_two_hundred_settings_of_100_000_draws() -> None:
     assert judge_n14(200, 100_000, drawn_ids) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", [hotter, greedier])
-def test_n14_negative_control_at_full_size(sampler: Any) -> None:
+def test_negative_control_at_full_size(sampler: Any) -> None:
     assert judge_n14(200, 100_000, sampler) != []
 
 
-def test_n14_the_two_statistics_themselves() -> None:
+def test_the_two_statistics_themselves() -> None:
     # Textbook values: chi-square 3.841 with 1 degree of freedom and 18.307 with 10 are exceeded by 5 %.
     assert abs(chi_square_p(np.array([500 + 30.99, 500 - 30.99]), np.array([0.5, 0.5])) - 0.05) < 1e-3
     eleven = np.full(11, 1 / 11)
@@ -436,20 +436,20 @@ def assert_n15(d: Distribution) -> None:
 
 @settings(max_examples=200)
 @given(coarse_rows | rows, chains)
-def test_n15_support_at_every_border(row: Row, chain: Sampling) -> None:
+def test_support_at_every_border(row: Row, chain: Sampling) -> None:
     assert_n15(distribution(row, chain))
 
 
 @pytest.mark.parametrize("t", [5e-324, 1e-40, 1e-3])
 @pytest.mark.parametrize("size", [3, 64, 65, 500])
-def test_n15_kept_tokens_whose_probability_underflows(t: float, size: int) -> None:
+def test_kept_tokens_whose_probability_underflows(t: float, size: int) -> None:
     d = distribution(-np.arange(size), Sampling(temperature=t))
     assert d.kept == size and d.p.tolist() == [1.0] + [0.0] * (size - 1)
     for u in (0.0, 0.5, LAST_U):
         assert draw(d, u).token_id == 0
 
 
-def test_n15_a_line_that_ends_below_one() -> None:
+def test_a_line_that_ends_below_one() -> None:
     below = []
     for seed in range(40):
         d = distribution(np.random.default_rng(seed).normal(0, 1, 300), Sampling())
@@ -462,7 +462,7 @@ def test_n15_a_line_that_ends_below_one() -> None:
     assert len(below) >= 5  # otherwise this test has shown nothing
 
 
-def test_n15_the_end_of_a_long_tail_that_underflows() -> None:
+def test_the_end_of_a_long_tail_that_underflows() -> None:
     # 100 tokens share the mass, 400 more are kept with p = 0; the line ends below 1 after the hundredth.
     row = np.concatenate([np.random.default_rng(3).normal(0, 1, 100), np.full(400, -1000.0)])
     d = distribution(row, Sampling())
@@ -472,14 +472,14 @@ def test_n15_the_end_of_a_long_tail_that_underflows() -> None:
 
 
 @pytest.mark.parametrize("u", [-5e-324, 1.0, np.nan, np.inf, -1.0, 2.0])
-def test_n15_u_outside_the_range_is_refused(u: float) -> None:
+def test_u_outside_the_range_is_refused(u: float) -> None:
     with pytest.raises(ManakoError) as caught:
         draw(distribution([0.0, 1.0], Sampling()), u)
     assert caught.value.code == "E-U-RANGE"
 
 
 @pytest.mark.slow
-def test_n15_no_token_of_probability_zero_in_a_hundred_million_draws() -> None:
+def test_no_token_of_probability_zero_in_a_hundred_million_draws() -> None:
     for seed, d in draw_settings(100):
         for part in range(10):
             ids = drawn_ids(d, uniforms(1000 * part + seed, 100_000))
@@ -543,7 +543,7 @@ def test_uniform_has_no_memory() -> None:
 # P1 to P11: settings
 
 
-def test_p01_temperature_zero_is_greedy() -> None:
+def test_temperature_zero_is_greedy() -> None:
     row = [1.0, 3.0, 0.0, 3.0]
     for zero in (0, 0.0, -0.0, Fraction(0)):
         chain = Sampling(temperature=zero)
@@ -593,12 +593,12 @@ def assert_usage_error(call: Callable[[], object], code: str, english: str, got:
     [(n, v) for n, own in REFUSED.items() for v in [*NUMBERS_REFUSED_EVERYWHERE, *own]],
     ids=lambda value: repr(value)[:24],
 )
-def test_p02_p06_p07_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
+def test_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
     assert_usage_error(lambda: Sampling(**{name: value}), f"E-{name.upper().replace('_', '-')}", RANGES[name], value)
 
 
 @pytest.mark.parametrize("t", [5e-324, 1e-40, 1e30, 1.7976931348623157e308])
-def test_p03_any_positive_temperature_is_computed(t: float) -> None:
+def test_any_positive_temperature_is_computed(t: float) -> None:
     d = distribution([3.0, 3.0, 1.0, -np.inf], Sampling(temperature=t))
     assert d.row[0] == d.row[1] and d.row[3] == -np.inf and np.isfinite(d.row[:3]).all() and d.kept == 3
     assert np.isfinite(d.p).all() and abs(d.p.sum() - 1) < 1e-12
@@ -609,20 +609,20 @@ def test_p03_any_positive_temperature_is_computed(t: float) -> None:
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, 2.0, True, "3", math.nan, -(10**30), [1]])
-def test_p04_top_k_out_of_range_is_refused(k: Any) -> None:
+def test_top_k_out_of_range_is_refused(k: Any) -> None:
     english = "top_k must be a whole number of at least 1"
     assert_usage_error(lambda: Sampling(top_k=k), "E-TOP-K", english, k)
 
 
 @pytest.mark.parametrize("k", [4, 5, 2**70])
-def test_p05_top_k_of_the_vocabulary_or_more_keeps_all(k: int) -> None:
+def test_top_k_of_the_vocabulary_or_more_keeps_all(k: int) -> None:
     row = [0.0, 1.0, 2.0, -1.0]
     d = distribution(row, Sampling(top_k=k))
     assert d.kept == 4 and bits(d.p) == bits(d.p_model)
     assert [(s.name, s.kept, s.removed_mass) for s in d.stages] == [("temperature", 4, 0), ("top_k", 4, 0)]
 
 
-def test_p06_top_p_at_its_ends() -> None:
+def test_top_p_at_its_ends() -> None:
     row = np.random.default_rng(0).normal(size=50)
     assert bits(distribution(row, Sampling(top_p=1)).row) == bits(row)
     for threshold in (1e-300, 5e-324):
@@ -644,7 +644,7 @@ NEUTRAL = {
 
 @settings(max_examples=200)
 @given(rows | coarse_rows, st.lists(st.integers(0, 60), max_size=20), st.sampled_from([*NEUTRAL, "all"]))
-def test_p07_neutral_values_change_nothing_bitwise(row: Row, history: list[int], name: str) -> None:
+def test_neutral_values_change_nothing_bitwise(row: Row, history: list[int], name: str) -> None:
     chain = Sampling(**NEUTRAL) if name == "all" else Sampling(**{name: NEUTRAL[name]})
     d = distribution(row, chain, history)
     assert bits(d.row) == bits(row) and bits(d.p) == bits(d.p_model)
@@ -667,11 +667,11 @@ def test_p07_neutral_values_change_nothing_bitwise(row: Row, history: list[int],
         ([], "top_p"),
     ],
 )
-def test_p08_an_order_that_is_not_each_stage_once_is_refused(order: Any) -> None:
+def test_an_order_that_is_not_each_stage_once_is_refused(order: Any) -> None:
     assert_usage_error(lambda: Sampling(order=order), "E-ORDER", ", ".join(STAGES), "")
 
 
-def test_p08_every_permutation_is_taken_and_kept() -> None:
+def test_every_permutation_is_taken_and_kept() -> None:
     chance = random.Random(8)
     for _ in range(300):
         order = chance.sample(STAGES, len(STAGES))
@@ -680,7 +680,7 @@ def test_p08_every_permutation_is_taken_and_kept() -> None:
         assert Sampling.from_dict(chain.to_dict()) == chain
 
 
-def test_p08_the_order_decides() -> None:
+def test_the_order_decides() -> None:
     row = np.log([0.5, 0.3, 0.2])
     usual = distribution(row, Sampling(temperature=2, top_p=0.6))
     other = ("top_p", *(name for name in STAGES if name != "top_p"))
@@ -692,7 +692,7 @@ def test_p08_the_order_decides() -> None:
 
 @settings(max_examples=150)
 @given(rows, chains, st.lists(st.integers(0, 30), max_size=10))
-def test_p08_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling, history: list[int]) -> None:
+def test_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling, history: list[int]) -> None:
     history = [i for i in history if i < len(row)]
     expected = row
     for name in chain.order:
@@ -704,12 +704,12 @@ def test_p08_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling
 
 
 @pytest.mark.parametrize("count", [-1, 1.5, True, "3", None, math.nan])
-def test_p10_a_number_of_tokens_that_is_none_is_refused(count: Any) -> None:
+def test_a_number_of_tokens_that_is_none_is_refused(count: Any) -> None:
     english = "whole number of at least 0"
     assert_usage_error(lambda: check_count(count), "E-MAX-NEW-TOKENS", english, count)
 
 
-def test_p10_a_record_that_cannot_fit_is_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_fit_is_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manako.engines.generation._available_memory", lambda: 2_000_000_000)
     with pytest.raises(ManakoError) as caught:
         golden_generation(max_new_tokens=10**9)
@@ -723,11 +723,11 @@ def test_p10_a_record_that_cannot_fit_is_refused_before_the_first_step(monkeypat
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, 1.0, "x", True, None, math.nan])
-def test_p11_a_seed_out_of_range_is_refused(seed: Any) -> None:
+def test_a_seed_out_of_range_is_refused(seed: Any) -> None:
     assert_usage_error(lambda: check_seed(seed), "E-SEED", "whole number from 0 to 2^64 - 1", seed)
 
 
-def test_p11_the_first_and_last_seed_work() -> None:
+def test_the_first_and_last_seed_work() -> None:
     for seed in (0, 2**64 - 1, np.uint64(2**64 - 1), np.int32(7)):
         assert type(check_seed(seed)) is int and 0 <= uniform(check_seed(seed), 0) < 1
 

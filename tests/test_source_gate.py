@@ -58,7 +58,7 @@ def dangers(source: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_t2_no_dangerous_call(file: str) -> None:
+def test_no_dangerous_call(file: str) -> None:
     assert list(dangers((SOURCE / file).read_text(encoding="utf-8"))) == []
 
 
@@ -90,7 +90,7 @@ def test_t2_no_dangerous_call(file: str) -> None:
     "tar.extractall('.')",
     "importlib.import_module('pickle')",
 ])  # fmt: skip
-def test_t2_negative_control_each_danger_is_seen(source: str) -> None:
+def test_negative_control_each_danger_is_seen(source: str) -> None:
     assert list(dangers(source))
 
 
@@ -103,7 +103,7 @@ def test_t2_negative_control_each_danger_is_seen(source: str) -> None:
     "from manako.formats.pickle_reader import read_pickle",
     "'eval(x)'",
 ])  # fmt: skip
-def test_t2_harmless_look_alikes_pass(source: str) -> None:
+def test_harmless_look_alikes_pass(source: str) -> None:
     assert list(dangers(source)) == []
 
 

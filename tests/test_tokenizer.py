@@ -73,7 +73,7 @@ def metaspace_bpe() -> Tokenizer:
 
 
 @pytest.mark.parametrize("make", [toy_tokenizer, byte_level_bpe, metaspace_bpe])
-def test_n19_random_texts_come_back_byte_for_byte(make: Any) -> None:
+def test_random_texts_come_back_byte_for_byte(make: Any) -> None:
     tokenizer = make()
     assert len(unicode_blocks()) > 1000
     for text in random_texts(2000):
@@ -85,7 +85,7 @@ def test_n19_random_texts_come_back_byte_for_byte(make: Any) -> None:
 
 
 @given(st.text())
-def test_n19_any_text_comes_back(text: str) -> None:
+def test_any_text_comes_back(text: str) -> None:
     tokenizer = toy_tokenizer()
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids).decode() == text
@@ -117,7 +117,7 @@ def test_a_token_that_only_looks_like_a_byte_is_text() -> None:
 
 
 @pytest.mark.parametrize("make", [toy_tokenizer, byte_level_bpe, metaspace_bpe])
-def test_n19_a_literal_special_token_stays_text(make: Any) -> None:
+def test_a_literal_special_token_stays_text(make: Any) -> None:
     tokenizer = make()
     for literal in ("<|endoftext|>", "<unk>", "a<|endoftext|>b", "<0xE3>"):
         ids = tokenizer.encode(literal)
@@ -172,27 +172,27 @@ def refused(tokenizer: Tokenizer, text: str) -> str:
     return caught.value.values["characters"]
 
 
-def test_p16_each_unknown_character_is_named_with_its_place() -> None:
+def test_each_unknown_character_is_named_with_its_place() -> None:
     tokenizer = from_characters("あい")
     assert refused(tokenizer, "あ龘い😀") == "龘 U+9F98 at 2, 😀 U+1F600 at 4"
     assert refused(tokenizer, "x" * 8).endswith("x U+0078 at 5 (+3)")
     assert tokenizer.encode("いあ") == [1, 0] and tokenizer.encode("") == []
 
 
-def test_p16_a_character_of_which_only_some_bytes_are_known_is_refused() -> None:
+def test_a_character_of_which_only_some_bytes_are_known_is_refused() -> None:
     """é is two bytes; with one of them in the vocabulary the other was dropped in silence."""
     rust = tokenizers.Tokenizer(models.BPE(vocab={"a": 0, "Ã": 1}, merges=[]))
     rust.pre_tokenizer, rust.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     assert refused(Tokenizer(rust.to_str()), "aé") == "é U+00E9 at 2"
 
 
-def test_p16_nothing_is_mapped_to_an_ordinary_token() -> None:
+def test_nothing_is_mapped_to_an_ordinary_token() -> None:
     spec = json.loads(from_characters("あい").source)
     spec["model"]["unk_token"] = "あ"
     assert refused(Tokenizer(json.dumps(spec)), "い龘") == "龘 U+9F98 at 2"
 
 
-def test_p16_a_special_unk_of_a_foreign_vocabulary_is_used_and_known() -> None:
+def test_a_special_unk_of_a_foreign_vocabulary_is_used_and_known() -> None:
     rust = tokenizers.Tokenizer(models.WordLevel({"<unk>": 0, "あ": 1}, unk_token="<unk>"))
     rust.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     rust.add_special_tokens(["<unk>"])
@@ -200,7 +200,7 @@ def test_p16_a_special_unk_of_a_foreign_vocabulary_is_used_and_known() -> None:
     assert tokenizer.encode("あ龘") == [1, 0] and tokenizer.unknown_id == 0 and 0 in tokenizer.special_ids
 
 
-def test_p16_a_unigram_vocabulary_without_unk_names_the_character() -> None:
+def test_a_unigram_vocabulary_without_unk_names_the_character() -> None:
     rust = tokenizers.Tokenizer(models.Unigram([("あ", -1.0), ("い", -2.0)], unk_id=None))
     tokenizer = Tokenizer(rust.to_str())
     assert tokenizer.encode("いあ") == [1, 0]
@@ -215,13 +215,13 @@ def test_a_normaliser_changes_bytes_and_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(("text", "index"), [("\ud800", "0"), ("あ\udfffい", "1"), ("ab\ud83d", "2")])
-def test_p17_lone_surrogates_are_refused_with_index_and_code(text: str, index: str) -> None:
+def test_lone_surrogates_are_refused_with_index_and_code(text: str, index: str) -> None:
     with pytest.raises(UsageError) as caught:
         toy_tokenizer().encode(text)
     assert caught.value.key == "prompt_surrogate" and caught.value.values["index"] == index
 
 
-def test_t10_a_million_letters_take_less_than_two_seconds() -> None:
+def test_a_million_letters_take_less_than_two_seconds() -> None:
     for tokenizer in (toy_tokenizer(), byte_level_bpe()):
         began = time.monotonic()
         assert len(tokenizer.encode("a" * 10**6)) > 1000
@@ -318,7 +318,7 @@ HOSTILE_FILES = {
 
 
 @pytest.mark.parametrize("name", HOSTILE_FILES)
-def test_t10_hostile_files_are_refused(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_hostile_files_are_refused(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(HOSTILE_FILES[name], encoding="utf-8")
     began = time.monotonic()
@@ -330,7 +330,7 @@ def test_t10_hostile_files_are_refused(name: str, tmp_path: Path, capfd: pytest.
     capfd.readouterr()  # the Rust library writes its panics to stderr
 
 
-def test_t10_sixty_doubling_merges_whose_entries_are_there_are_refused_by_length() -> None:
+def test_sixty_doubling_merges_whose_entries_are_there_are_refused_by_length() -> None:
     spec = json.loads(toy_tokenizer().source)
     for i in range(12):
         spec["model"]["vocab"]["a" * 2 ** (i + 1)] = N + i
@@ -339,13 +339,13 @@ def test_t10_sixty_doubling_merges_whose_entries_are_there_are_refused_by_length
         Tokenizer(json.dumps(spec))
 
 
-def test_t10_an_unknown_pattern_is_named() -> None:
+def test_an_unknown_pattern_is_named() -> None:
     with pytest.raises(LoadError) as caught:
         Tokenizer(HOSTILE_FILES["backtracking pattern"])
     assert "(a+)+$" in str(caught.value)
 
 
-def test_t10_known_patterns_open_and_stay_linear() -> None:
+def test_known_patterns_open_and_stay_linear() -> None:
     for pattern in KNOWN_PATTERNS:
         rust = tokenizers.Tokenizer.from_str(byte_level_bpe().source)
         split = pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
@@ -366,7 +366,7 @@ def test_t10_known_patterns_open_and_stay_linear() -> None:
             assert time.monotonic() - began < 10
 
 
-def test_t10_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
     """Each value of the file replaced by each kind of JSON value: an error of ours, or a tokenizer that works."""
     spec = json.loads(byte_level_bpe(300).source)
     spec["model"]["vocab"] = {k: v for k, v in spec["model"]["vocab"].items() if v < 260}
@@ -399,7 +399,7 @@ def test_t10_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.Capture
     capfd.readouterr()
 
 
-def test_f15_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_none(tmp_path: Path) -> None:
     cases: dict[str, str] = {"missing": "file_missing", "folder": "file_not_regular", "pipe": "file_not_regular"}
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -416,7 +416,7 @@ def test_f15_files_that_are_none(tmp_path: Path) -> None:
         assert caught.value.key == key, name
 
 
-def test_f13_truncated_anywhere_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_truncated_anywhere_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
     source = toy_tokenizer().source
     for n in range(0, len(source) - 1, 7):
         with pytest.raises(LoadError):
@@ -434,7 +434,7 @@ def test_character_vocabulary_has_start_bytes_then_characters_by_code_point() ->
     assert len(tokenizer.encode("い")) == 3 and len(tokenizer.encode("あ")) == 1
 
 
-def test_p25_a_corpus_of_nothing_or_one_character() -> None:
+def test_a_corpus_of_nothing_or_one_character() -> None:
     assert train_characters([], min_count=1).vocab_size == 257
     assert train_characters(["aaaa"], min_count=2).encode("aba") == [257, 1 + ord("b"), 257]
 
@@ -456,14 +456,14 @@ def trained(train: Any, vocab_size: int = 400) -> Tokenizer:
 
 
 @pytest.mark.parametrize("train", TRAINERS)
-def test_n19_bpe_brings_any_block_of_unicode_back(train: Any) -> None:
+def test_bpe_brings_any_block_of_unicode_back(train: Any) -> None:
     tokenizer = trained(train)
     for text in ["", "\uffff", "|<0xE3><|endoftext|>", "\r\n \t\u3000", *random_texts(2000, seed=2)]:
         assert tokenizer.decode(tokenizer.encode(text)).decode() == text
 
 
 @given(st.text(), st.sampled_from(TRAINERS))
-def test_n19_bpe_brings_any_text_back(text: str, train: Any) -> None:
+def test_bpe_brings_any_text_back(text: str, train: Any) -> None:
     tokenizer = trained(train)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids).decode() == text
@@ -472,7 +472,7 @@ def test_n19_bpe_brings_any_text_back(text: str, train: Any) -> None:
 
 
 @given(st.lists(st.text(alphabet="ab猫のー \n\uffff龘", min_size=1), min_size=1), st.sampled_from(TRAINERS))
-def test_n19_whatever_it_was_trained_on(documents: list[str], train: Any) -> None:
+def test_whatever_it_was_trained_on(documents: list[str], train: Any) -> None:
     try:
         tokenizer = train(documents, LEAST_BPE_VOCAB)
     except UsageError as error:
@@ -621,7 +621,7 @@ def test_from_characters_keeps_the_order_given() -> None:
     assert tokenizer.special_ids == frozenset() and tokenizer.unknown_id is None
 
 
-def test_t5_a_character_twice_is_refused() -> None:
+def test_a_character_twice_is_refused() -> None:
     with pytest.raises(LoadError):
         from_characters(["あ", "い", "あ"])
 

@@ -77,7 +77,7 @@ def each(sequences: list[str]) -> list[object]:
 
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
 @pytest.mark.parametrize("sequence", each(SEQUENCES))
-def test_t21_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> None:
+def test_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> None:
     path = tmp_path / "a.manako"
     record(path, sequence, split)
     for words in ((), ("--plain",), ("--lang", "ja"), ("--json",)):
@@ -95,7 +95,7 @@ def test_t21_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> N
 
 
 @pytest.mark.parametrize("sequence", each(SEQUENCES))
-def test_t21_as_prompt_stop_and_name(
+def test_as_prompt_stop_and_name(
     run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sequence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -131,7 +131,7 @@ def test_t21_as_prompt_stop_and_name(
         assert found.err.count("\n") == 1
 
 
-def test_t21_a_terminal_keeps_title_cursor_and_earlier_lines(run: Run, toy: str, tmp_path: Path) -> None:
+def test_a_terminal_keeps_title_cursor_and_earlier_lines(run: Run, toy: str, tmp_path: Path) -> None:
     screen = pyte.HistoryScreen(100, 30, history=100_000)
     stream = pyte.ByteStream(screen)
     stream.feed(b"EARLIER LINE\r\n")
@@ -147,7 +147,7 @@ def test_t21_a_terminal_keeps_title_cursor_and_earlier_lines(run: Run, toy: str,
     assert screen.mode == pyte.Screen(100, 30).mode
 
 
-def test_t21_complain_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_complain_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
     for sequence in SEQUENCES:
         assert complain(f"x {sequence} y", "E-X", 7) == 7
         check(text := capsys.readouterr().err)
@@ -155,7 +155,7 @@ def test_t21_complain_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a file name there is text")
-def test_f15_a_file_name_that_is_not_utf8(run: Run, tmp_path: Path, toy: str) -> None:
+def test_a_file_name_that_is_not_utf8(run: Run, tmp_path: Path, toy: str) -> None:
     name = bytes(tmp_path) + b"/\xff\x9b.manako"
     assert run("watch", "a", "-m", toy, "-n", "1", "--save", name).code == 0
     found = run("watch", "a", "-m", toy, "-n", "1", "--save", name)

@@ -27,7 +27,7 @@ def test_what_an_ablated_model_cannot_give(run: Run, tmp_path: Path) -> None:
     assert "cannot record contributions: " in found.out
 
 
-def test_t9_a_chat_template_is_text(run: Run, tmp_path: Path) -> None:
+def test_a_chat_template_is_text(run: Run, tmp_path: Path) -> None:
     write_toy_llama(tmp_path / "m")
     template = "{{ ''.__class__.__mro__ }}\x1b[2J{% for i in range(10**9) %}{% endfor %}"
     (tmp_path / "m" / "chat_template.jinja").write_text(template, encoding="utf-8")

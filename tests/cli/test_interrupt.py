@@ -79,13 +79,13 @@ def at_step(number: int) -> Callable[[str], bool]:
     return lambda text: f"--- Step {number} ---" in text
 
 
-def test_f28_ctrl_c_keeps_and_prints_what_there_is(endless: str, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_and_prints_what_there_is(endless: str, tmp_path: Path) -> None:
     check_interrupted(endless, tmp_path / "a.manako", at_step(3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [*range(1, 29), 100, 700])
-def test_f28_ctrl_c_at_thirty_moments(endless: str, tmp_path: Path, number: int) -> None:
+def test_ctrl_c_at_thirty_moments(endless: str, tmp_path: Path, number: int) -> None:
     moment = at_step((number + 1) // 2) if number < 29 else at_step(number)
     inside = number % 2 == 0  # in the middle of a step's lines as well
     check_interrupted(
@@ -93,7 +93,7 @@ def test_f28_ctrl_c_at_thirty_moments(endless: str, tmp_path: Path, number: int)
     )
 
 
-def test_f28_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
+def test_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     process = start("-m", endless, "--jsonl", "--save", str(path))
     before = read_until(process, lambda text: text.count("\n") == 4)
@@ -104,7 +104,7 @@ def test_f28_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
     assert [s["chosen"]["id"] for s in steps] == manako.open(path).columns.token_id.tolist()
 
 
-def test_f29_a_kill_leaves_no_file_and_whole_lines(endless: str, tmp_path: Path) -> None:
+def test_a_kill_leaves_no_file_and_whole_lines(endless: str, tmp_path: Path) -> None:
     process = start("-m", endless, "--jsonl", "--save", str(tmp_path / "a.manako"))
     before = read_until(process, lambda text: text.count("\n") == 4)
     process.kill()
@@ -130,7 +130,7 @@ def test_ctrl_c_while_waiting_for_a_prompt(endless: str) -> None:
     assert finish(process)[1] == "\nmanako: interrupted\n" and process.returncode == 130
 
 
-def test_p35_a_second_ctrl_c_ends_at_once(endless: str, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_ends_at_once(endless: str, tmp_path: Path) -> None:
     """Nobody reads its output, so it cannot finish the step in hand; the second one must get through nevertheless."""
     process = start("-m", endless, "--save", str(tmp_path / "a.manako"))
     assert process.stdout
@@ -164,7 +164,7 @@ def pending(descriptor: int) -> int:
     return count[0]
 
 
-def test_p35_stopped_and_continued(endless: str) -> None:
+def test_stopped_and_continued(endless: str) -> None:
     process = start("-m", endless, "-n", "40")
     before = read_until(process, at_step(2))
     process.send_signal(signal.SIGSTOP)

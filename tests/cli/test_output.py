@@ -80,7 +80,7 @@ def test_glyphs(view, env: dict[str, str], bar: str) -> None:  # noqa: ANN001
 
 
 @pytest.mark.parametrize("encoding", ["cp932", "ascii", "latin-1"])
-def test_f39_an_encoding_without_the_glyphs(run: Run, saved: Path, encoding: str) -> None:
+def test_an_encoding_without_the_glyphs(run: Run, saved: Path, encoding: str) -> None:
     for words in ((), ("--plain",), ("--json",), ("--lang", "ja")):
         found = run("view", saved, *words, encoding=encoding)
         assert (found.code, found.err) == (0, "")
@@ -89,7 +89,7 @@ def test_f39_an_encoding_without_the_glyphs(run: Run, saved: Path, encoding: str
     assert "#####" in out and (("私は" in out) if encoding == "cp932" else ("<U+79C1><U+306F>" in out))
 
 
-def test_f39_rows_line_up_where_characters_are_spelled_out(run: Run, saved: Path) -> None:
+def test_rows_line_up_where_characters_are_spelled_out(run: Run, saved: Path) -> None:
     rows = [line for line in run("view", saved, encoding="ascii").out.split("\n") if re.match(r"[> ] *\d+\. ", line)]
     assert rows and len({re.search(r"%|(?<= )-(?= )", row[20:]).start() for row in rows}) == 1  # type: ignore[union-attr]
 

@@ -86,7 +86,7 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
-def test_t13_t14_the_token_shows_once_and_only_loopback_is_open(saved: Path, tmp_path: Path) -> None:
+def test_the_token_shows_once_and_only_loopback_is_open(saved: Path, tmp_path: Path) -> None:
     with command(str(saved), "--port", "0", "--no-browser", "--debug") as found:
         process, host, port, token = found
         assert host == "127.0.0.1" and listening(process.pid) == {"0100007F"}
@@ -136,7 +136,7 @@ def test_a_signal_ends_it_cleanly_in_the_middle_of_a_generation(sent: signal.Sig
     assert list(tmp_path.iterdir()) == []
 
 
-def test_f37_the_default_port_or_the_next_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_port_or_the_next_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(serve, "PORT", port)
@@ -148,7 +148,7 @@ def test_f37_the_default_port_or_the_next_free_one(monkeypatch: pytest.MonkeyPat
         assert raised.value.code == "E-PORTS-TAKEN"
 
 
-def test_f37_a_named_port_that_is_taken_is_an_error(run: Run) -> None:
+def test_a_named_port_that_is_taken_is_an_error(run: Run) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         result = run("serve", "--port", port, "--no-browser", "--lang", "en")
@@ -158,7 +158,7 @@ def test_f37_a_named_port_that_is_taken_is_an_error(run: Run) -> None:
     )
 
 
-def test_f37_a_move_to_another_port_is_said() -> None:
+def test_a_move_to_another_port_is_said() -> None:
     """Whether 8765 is free here or not, the second of two servers has to move."""
     with command("--no-browser") as (_, _, first, _), command("--no-browser") as (process, _, second, token):
         assert second != first and second > serve.PORT
@@ -169,18 +169,18 @@ def test_f37_a_move_to_another_port_is_said() -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x", "1.5"])
-def test_f37_a_port_that_cannot_be(run: Run, port: str) -> None:
+def test_a_port_that_cannot_be(run: Run, port: str) -> None:
     result = run("serve", "--port", port, "--no-browser")
     assert result.code == 2 and "[E-PORT]" in result.err
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "x" * 300, ""])
-def test_f37_an_address_that_is_not_this_machines(run: Run, host: str) -> None:
+def test_an_address_that_is_not_this_machines(run: Run, host: str) -> None:
     result = run("serve", "--host", host, "--port", 0, "--no-browser")
     assert result.code == 1 and "[E-PORT-REFUSED]" in result.err and len(result.err.splitlines()) == 1
 
 
-def test_f37_a_port_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")  # tests may run as root, whom nothing refuses
 

@@ -85,7 +85,7 @@ def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_p
     ],
     ids=str,
 )
-def test_p31_bad_settings_leave_nothing(
+def test_bad_settings_leave_nothing(
     run: Run, text: Path, tmp_path: Path, words: list[str], code: int, key: str
 ) -> None:
     done = run("train", "--data", text, "--out", tmp_path / "m", *TINY, *words, "--lang", "en")
@@ -99,7 +99,7 @@ def test_p31_bad_settings_leave_nothing(
     [(b"", 3, "E-CORPUS-EMPTY-FILE"), (bytes(range(32)) * 9, 3, "E-CORPUS-BINARY"), (None, 3, "E-FILE-MISSING")],
     ids=["empty", "binary", "missing"],
 )
-def test_p23_bad_text_leaves_nothing(run: Run, tmp_path: Path, content: bytes | None, code: int, key: str) -> None:
+def test_bad_text_leaves_nothing(run: Run, tmp_path: Path, content: bytes | None, code: int, key: str) -> None:
     if content is not None:
         (tmp_path / "x.txt").write_bytes(content)
     done = run("train", "--data", tmp_path / "x.txt", "--out", tmp_path / "m", *SHORT)
@@ -162,7 +162,7 @@ def test_on_a_terminal_one_line_is_rewritten_and_gone_at_the_end(text: Path, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
-def test_f07_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
+def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
     settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25"]
     with start("train", "--data", text, "--out", tmp_path / "whole", *settings) as process:
         process.communicate(timeout=120)
@@ -187,7 +187,7 @@ def test_f07_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_
 
 
 @pytest.mark.slow
-def test_n20_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
     """The same command under torchrun: 7 sequences a step, so that the shares of the two are unequal."""
     settings: list[Any] = [*TINY[:-1], "7", "--steps", "50", "--eval-interval", "25", "--dtype", "float32"]
     words = ["train", "--data", str(text), *settings, "--lang", "en"]

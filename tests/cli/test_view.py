@@ -24,13 +24,13 @@ def test_one_step(run: Run, saved: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["0", "5", "-1", "99999999999999999999"])
-def test_p33_step_outside(run: Run, saved: Path, step: str) -> None:
+def test_step_outside(run: Run, saved: Path, step: str) -> None:
     found = run("view", saved, "--step", step)
     assert (found.code, found.out) == (2, "")
     assert found.err == f"manako: --step must lie between 1 and 4, got {step} [E-VIEW-STEP]\n"
 
 
-def test_p33_step_that_is_no_number(run: Run, saved: Path) -> None:
+def test_step_that_is_no_number(run: Run, saved: Path) -> None:
     assert (
         run("view", saved, "--step", "1.5").err
         == "manako: --step must be a whole number, got 1.5 [E-VIEW-STEP-NUMBER]\n"
@@ -38,7 +38,7 @@ def test_p33_step_that_is_no_number(run: Run, saved: Path) -> None:
     assert "write 2" in run("view", saved, "--step", "２").err
 
 
-def test_p33_a_record_of_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_record_of_nothing(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "empty.manako"
     golden_trace(0).save(path)
     found = run("view", path)
@@ -105,7 +105,7 @@ def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
-def test_n08_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Path, lang: str) -> None:
+def test_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Path, lang: str) -> None:
     trace, path = golden_inside(), tmp_path / "inside.manako"
     captured = dict(trace.columns.captured)
     captured["contribution"] = captured["contribution"].copy()
@@ -127,7 +127,7 @@ def test_n08_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path
     assert document.code == 1 and json.loads(document.out)["checks"][-1]["error"] is None
 
 
-def test_p32_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:
+def test_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:
     trace = golden_trace()
     drawn = trace.steps[4].chosen
     other = trace.steps[4].candidates[2 if drawn.rank == 1 else 0]  # as if luck had chosen another one
@@ -148,7 +148,7 @@ def test_p32_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["rank", "p", "p_model", "u"])
-def test_p32_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, name: str) -> None:
+def test_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, name: str) -> None:
     trace = golden_trace()
     column = getattr(trace.columns, name).copy()
     column[4] = column[4] % 12 + 1 if name == "rank" else column[4] * 0.999
@@ -161,7 +161,7 @@ def test_p32_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path
     )
 
 
-def test_p32_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:
+def test_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "part.manako"
     generation = large_generation()
     list(generation)

@@ -72,7 +72,7 @@ def test_prompt_from_standard_input(run: Run, toy: str, data: bytes, text: str) 
     assert document["prompt"]["text"] == text
 
 
-def test_p15_p17_odd_prompts_are_kept(run: Run, toy: str) -> None:
+def test_odd_prompts_are_kept(run: Run, toy: str) -> None:
     for prompt in ("龘😀€", "\ufeffa", "a\r\nb", "a\x00b", "\x1b[2J", " ", "\u3000"):
         found = run("watch", "-", "-m", toy, "-n", "1", "--json", stdin=prompt.encode())
         assert json.loads(found.out)["prompt"]["text"] == prompt
@@ -81,7 +81,7 @@ def test_p15_p17_odd_prompts_are_kept(run: Run, toy: str) -> None:
         assert shown.code == 0 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown.out)
 
 
-def test_p17_a_prompt_that_is_not_utf8(run: Run, toy: str, tmp_path: Path) -> None:
+def test_a_prompt_that_is_not_utf8(run: Run, toy: str, tmp_path: Path) -> None:
     found = run("watch", "-", "-m", toy, "--save", tmp_path / "x", stdin="猫".encode() + b"\xff")
     assert (found.code, found.out) == (2, "")
     assert found.err == "manako: the prompt is not UTF-8: byte 0xFF at offset 3; convert it first [E-PROMPT-NOT-UTF8]\n"
@@ -90,7 +90,7 @@ def test_p17_a_prompt_that_is_not_utf8(run: Run, toy: str, tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-def test_p14_empty_prompt_starts_a_document(run: Run, toy: str) -> None:
+def test_empty_prompt_starts_a_document(run: Run, toy: str) -> None:
     for words in ((), ("",)):
         found = run("watch", *words, "-m", toy, "-n", "1")
         assert found.code == 0 and "The prompt is empty: the model starts a document." in found.out
@@ -98,7 +98,7 @@ def test_p14_empty_prompt_starts_a_document(run: Run, toy: str) -> None:
     assert json.loads(found.out)["prompt"] == {"text": "", "ids": [0]}
 
 
-def test_p18_p19_a_long_prompt_is_announced_and_its_window_named(run: Run, toy: str) -> None:
+def test_a_long_prompt_is_announced_and_its_window_named(run: Run, toy: str) -> None:
     found = run("watch", "あ" * 20, "-m", toy, "-n", "3")
     assert found.err == "manako: the prompt has 20 tokens, the model sees the last 16\n"
     assert re.findall(r"The model sees it from token (\d+) on\.", found.out) == ["5", "6", "7"]
@@ -106,7 +106,7 @@ def test_p18_p19_a_long_prompt_is_announced_and_its_window_named(run: Run, toy: 
     assert within.err == "" and re.findall(r"from token (\d+) on\.", within.out) == ["2"]
 
 
-def test_p9_no_tokens_asked(run: Run, toy: str, tmp_path: Path) -> None:
+def test_no_tokens_asked(run: Run, toy: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     found = run("watch", "あ", "-m", toy, "-n", "0", "--save", path)
     assert found.code == 0 and "Nothing was generated." in found.out
@@ -124,7 +124,7 @@ def test_stop_text_ends_the_run(run: Run, toy: str) -> None:
 # Saving ------------------------------------------------------------------------------------------------------------
 
 
-def test_p20_a_file_is_only_replaced_with_force(run: Run, toy: str, tmp_path: Path) -> None:
+def test_a_file_is_only_replaced_with_force(run: Run, toy: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     path.write_bytes(b"mine")
     found = run("watch", "あ", "-m", toy, "-n", "1", "--save", path)
@@ -141,7 +141,7 @@ def test_p20_a_file_is_only_replaced_with_force(run: Run, toy: str, tmp_path: Pa
     ("target", "exit_code", "code"),
     [("", 2, "TARGET-IS-FOLDER"), ("no/x.manako", 1, "TARGET-FOLDER-MISSING")],
 )
-def test_p20_bad_targets_are_found_before_the_model_is_loaded(
+def test_bad_targets_are_found_before_the_model_is_loaded(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, exit_code: int, code: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -150,7 +150,7 @@ def test_p20_bad_targets_are_found_before_the_model_is_loaded(
     assert found.err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_f31_a_disk_that_fills_up_later(run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_later(run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: bytes) -> None:
         raise ManakoError("disk_full", file=path, need="1.0 MB", free="0.0 MB")
 
@@ -162,7 +162,7 @@ def test_f31_a_disk_that_fills_up_later(run: Run, toy: str, tmp_path: Path, monk
     assert second.endswith("make room or choose another place [E-DISK-FULL]")
 
 
-def test_f31_a_disk_that_is_full_from_the_start(
+def test_a_disk_that_is_full_from_the_start(
     run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -172,7 +172,7 @@ def test_f31_a_disk_that_is_full_from_the_start(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_f16_weights_that_overflow_keep_what_was_made(
+def test_weights_that_overflow_keep_what_was_made(
     run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from manako.engines.generation import Generation
@@ -208,7 +208,7 @@ def test_notices_of_a_folder_stand_on_stderr(run: Run, toy: str, tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of Unix")
-def test_f38_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
+def test_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
@@ -234,7 +234,7 @@ def test_f38_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_f38_a_working_folder_that_is_gone(toy: str, tmp_path: Path) -> None:
+def test_a_working_folder_that_is_gone(toy: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     line = 'rmdir "$PWD"; exec "$@"'
@@ -247,7 +247,7 @@ def test_f38_a_working_folder_that_is_gone(toy: str, tmp_path: Path) -> None:
         assert code == 0 or "x.manako cannot be written" in found.stderr
 
 
-def test_f39_a_reader_that_leaves_ends_it_quietly_and_the_record_is_kept(toy: str, tmp_path: Path) -> None:
+def test_a_reader_that_leaves_ends_it_quietly_and_the_record_is_kept(toy: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     process = subprocess.Popen(
         [*MANAKO, "watch", "あ", "-m", toy, "-n", "3000", "--seed", "1", "--save", str(path)],
@@ -269,7 +269,7 @@ def test_f39_a_reader_that_leaves_ends_it_quietly_and_the_record_is_kept(toy: st
 @pytest.mark.parametrize(
     "words", [["--help"], ["watch", "あ", "-m", "TOY", "-n", "1"], ["watch", "あ", "-m", "TOY", "-n", "1", "--json"]]
 )
-def test_f39_stdout_closed_or_full(toy: str, words: list[str]) -> None:
+def test_stdout_closed_or_full(toy: str, words: list[str]) -> None:
     words = [w.replace("TOY", toy) for w in words]
     closed = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *MANAKO, *words],

@@ -79,7 +79,7 @@ def test_editions_and_parts_stand_on_one_side(tmp_path: Path) -> None:
     assert corpus.header.statistics["works"] == 40 and corpus.header.statistics["near_duplicates"] == 80
 
 
-def test_p25_the_end_of_the_longest_is_held_out_when_a_side_would_be_empty(tmp_path: Path) -> None:
+def test_the_end_of_the_longest_is_held_out_when_a_side_would_be_empty(tmp_path: Path) -> None:
     text, said = "私は猫である。" * 100, Said()
     corpus = build_toy(tmp_path / "c", documents=[Document("a.txt", text)], report=said)
     assert by_side(corpus) == {"train": ["a.txt"], "validation": ["a.txt [end]"]} and "corpus.cut" in said.keys
@@ -91,7 +91,7 @@ def test_p25_the_end_of_the_longest_is_held_out_when_a_side_would_be_empty(tmp_p
     assert one.header.statistics["validation"]["characters"] == 70  # but never less than a tenth
 
 
-def test_p25_a_copy_of_the_cut_document_does_not_leak_its_end(tmp_path: Path) -> None:
+def test_a_copy_of_the_cut_document_does_not_leak_its_end(tmp_path: Path) -> None:
     text = "".join(d.text for d in toy_documents(30))
     said = Said()
     corpus = build_toy(tmp_path / "c", documents=[Document("a", text), Document("copy", text)], report=said)
@@ -101,7 +101,7 @@ def test_p25_a_copy_of_the_cut_document_does_not_leak_its_end(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("text", ["あ", "あい"])
-def test_p24_texts_of_a_character_or_two(tmp_path: Path, text: str) -> None:
+def test_texts_of_a_character_or_two(tmp_path: Path, text: str) -> None:
     said = Said()
     corpus = build_toy(tmp_path / "c", documents=[Document("a", text)], report=said)
     if len(text) == 1:
@@ -191,7 +191,7 @@ def nothing_left(folder: Path) -> bool:
     return list(folder.iterdir()) == []
 
 
-def test_p23_no_documents(tmp_path: Path) -> None:
+def test_no_documents(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         build([], tmp_path / "c", toy_vocabulary)
     assert caught.value.key == "corpus_no_documents" and nothing_left(tmp_path)
@@ -259,7 +259,7 @@ def test_a_path_through_a_file_or_with_a_nul(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename", "mkdir"])
-def test_f06_each_failing_call_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_each_failing_call_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -270,7 +270,7 @@ def test_f06_each_failing_call_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     assert nothing_left(tmp_path)
 
 
-def test_f05_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = files.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(ManakoError) as caught:
@@ -279,7 +279,7 @@ def test_f05_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch
     assert nothing_left(tmp_path)
 
 
-def test_f05_the_spool_fills_the_disk(tmp_path: Path) -> None:
+def test_the_spool_fills_the_disk(tmp_path: Path) -> None:
     """A limit on the size of files fails like a full disk: the texts' temporary file meets it first."""
     program = """
 import resource, signal, sys
@@ -304,7 +304,7 @@ except ManakoError as error:
 
 
 @pytest.mark.slow
-def test_p29_a_line_of_100_mb_is_packed_in_bounded_memory(tmp_path: Path) -> None:
+def test_a_line_of_100_mb_is_packed_in_bounded_memory(tmp_path: Path) -> None:
     codes = np.random.default_rng(0).integers(0x4E00, 0x9FFF, 34_952_500, dtype=np.uint32)
     (tmp_path / "line.txt").write_bytes(codes.tobytes().decode("utf-32-le").encode())
     program = """

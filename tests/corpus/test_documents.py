@@ -31,7 +31,7 @@ PNG = bytes.fromhex(
 # --- files, folders, archives -----------------------------------------------------------------------------------------
 
 
-def test_p23_missing_empty_and_odd_files(tmp_path: Path) -> None:
+def test_missing_empty_and_odd_files(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     (tmp_path / "blank.txt").write_text(" \n\u3000\n")
     os.mkfifo(tmp_path / "pipe")
@@ -69,7 +69,7 @@ def test_a_single_file_of_any_name_is_text(tmp_path: Path) -> None:
     assert [d.text for d in documents(tmp_path / "data")] == [JAPANESE]
 
 
-def test_p28_one_bad_file_in_a_folder_is_named(tmp_path: Path) -> None:
+def test_one_bad_file_in_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(JAPANESE, encoding="utf-8")
     (tmp_path / "b.txt").write_text(JAPANESE, encoding="cp932")
     (tmp_path / "c.txt").write_text(JAPANESE, encoding="utf-16")
@@ -192,7 +192,7 @@ def test_works_that_were_joined_into_one_file_are_parted(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "cp932", "euc_jp"])
-def test_p29_a_large_file_is_read_in_pieces_cut_behind_lines(
+def test_a_large_file_is_read_in_pieces_cut_behind_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     for name, value in (("LARGE", 1000), ("PIECE", 200), ("_CHUNK", 64)):
@@ -206,7 +206,7 @@ def test_p29_a_large_file_is_read_in_pieces_cut_behind_lines(
     assert [Path(d.name).name for d in found] == [f"a.txt [{n}]" for n in range(1, len(found) + 1)]
 
 
-def test_p29_a_line_without_end_is_cut_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_end_is_cut_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("LARGE", 1000), ("PIECE", 200), ("_CHUNK", 64)):
         monkeypatch.setattr(module, name, value)
     (tmp_path / "a.txt").write_text("あ" * 1234, encoding="utf-8")
@@ -270,7 +270,7 @@ def test_a_zip_is_read_and_damage_is_a_load_error(tmp_path: Path) -> None:
             assert error.exit_code == 3 and "works.zip" in str(error)
 
 
-def test_t3_archives_that_would_fill_a_disk_are_refused_before_they_are_read(tmp_path: Path) -> None:
+def test_archives_that_would_fill_a_disk_are_refused_before_they_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as stream:
         with stream.open("a.txt", "w") as member:
             for _ in range(300):
@@ -326,13 +326,13 @@ def test_json_lines(tmp_path: Path) -> None:
     (b"\n\n", "corpus_empty_file", "a.jsonl"),
     (b"", "corpus_empty_file", "a.jsonl"),
 ])  # fmt: skip
-def test_p28_json_lines_are_read_strictly(tmp_path: Path, data: bytes, key: str, place: str) -> None:
+def test_json_lines_are_read_strictly(tmp_path: Path, data: bytes, key: str, place: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(data)
     found, message = key_of(tmp_path / "a.jsonl")
     assert found == key and place in message
 
 
-def test_p29_a_line_of_json_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_of_json_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "LONGEST_LINE", 100)
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "a"}, {"text": "b" * 100}))
     assert key_of(tmp_path / "a.jsonl")[0] == "corpus_line_too_long"

@@ -25,13 +25,13 @@ def refused(data: bytes, key: str) -> LoadError:
     return caught.value
 
 
-def test_p29_utf8_with_and_without_bom() -> None:
+def test_utf8_with_and_without_bom() -> None:
     assert decode("x", JAPANESE.encode()) == decode("x", b"\xef\xbb\xbf" + JAPANESE.encode()) == JAPANESE
     assert decode("x", "a\ufeffb".encode()) == "a\ufeffb"  # only the one at the start is a mark
 
 
 @given(st.text())
-def test_p29_any_text_in_utf8_comes_back_with_its_newlines_made_one(text: str) -> None:
+def test_any_text_in_utf8_comes_back_with_its_newlines_made_one(text: str) -> None:
     try:
         found = decode("x", text.encode())
     except LoadError as error:
@@ -40,13 +40,13 @@ def test_p29_any_text_in_utf8_comes_back_with_its_newlines_made_one(text: str) -
         assert found == text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def test_p29_newlines_become_one_kind_and_odd_characters_stay() -> None:
+def test_newlines_become_one_kind_and_odd_characters_stay() -> None:
     assert decode("x", b"a\r\nb\rc\nd\r\r\ne") == "a\nb\nc\nd\n\ne"
     kept = "一\0二\f三\u2028四\u2029五\u0085六\v七\x1b[0m八\u3000九\ue000\ufffd"
     assert decode("x", kept.encode()) == kept
 
 
-def test_p26_cp932_is_recognised() -> None:
+def test_cp932_is_recognised() -> None:
     for text in (JAPANESE, "「あ」", "あ", "ソ表能　①Ⅱ㈱髙﨑～－∥￢", "ｶﾅ" + JAPANESE, "\ta,b;\n" * 50 + "です。\n"):
         assert decode("x", text.encode("cp932")) == text
     assert decode("x", JAPANESE.replace("\n", "\r\n").encode("cp932")) == JAPANESE
@@ -68,7 +68,7 @@ def test_p26_cp932_is_recognised() -> None:
     ("koi8-r", "Это русский текст для проверки"),
     ("cp1251", "Это русский текст для проверки"),
 ])  # fmt: skip
-def test_p26_p27_other_encodings_are_refused_with_byte_and_offset(encoding: str, text: str) -> None:
+def test_other_encodings_are_refused_with_byte_and_offset(encoding: str, text: str) -> None:
     data = text.encode(encoding)
     with pytest.raises(LoadError) as caught:
         decode("名前.txt", data)
@@ -83,15 +83,15 @@ def test_p26_p27_other_encodings_are_refused_with_byte_and_offset(encoding: str,
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", [JAPANESE, "plain English text\n" * 3, "hello", "猫である。\n" * 4 + "abc\n"])
-def test_p27_utf16_with_and_without_bom_is_named(encoding: str, text: str) -> None:
+def test_utf16_with_and_without_bom_is_named(encoding: str, text: str) -> None:
     refused(text.encode(encoding), "corpus_utf16")
 
 
-def test_p27_iso2022_jp_is_named() -> None:
+def test_iso2022_jp_is_named() -> None:
     refused(JAPANESE.encode("iso2022_jp"), "corpus_iso2022")
 
 
-def test_p28_an_invalid_byte_in_the_middle_has_its_offset() -> None:
+def test_an_invalid_byte_in_the_middle_has_its_offset() -> None:
     data = JAPANESE.encode()
     for place in (0, 17, len(data) // 2, len(data) - 1):
         broken = data[:place] + b"\xff" + data[place + 1 :]
@@ -101,7 +101,7 @@ def test_p28_an_invalid_byte_in_the_middle_has_its_offset() -> None:
     assert error.values == {"file": "名前.txt", "byte": "0xFF", "offset": "6"}  # counted in the file, mark included
 
 
-def test_p28_text_cut_inside_a_character_is_never_read_as_cp932() -> None:
+def test_text_cut_inside_a_character_is_never_read_as_cp932() -> None:
     """UTF-8 Japanese often decodes as CP932: "縺ゅ＞" for "あい"."""
     rng = random.Random(0)
     for _ in range(500):
@@ -114,7 +114,7 @@ def test_p28_text_cut_inside_a_character_is_never_read_as_cp932() -> None:
             refused(cut, "corpus_encoding")
 
 
-def test_p26_negative_control_such_bytes_do_decode_as_cp932() -> None:
+def test_negative_control_such_bytes_do_decode_as_cp932() -> None:
     """Why it is not enough that CP932 accepts the bytes."""
     taken = 0
     for n in range(1, len(JAPANESE)):
@@ -132,7 +132,7 @@ def test_p26_negative_control_such_bytes_do_decode_as_cp932() -> None:
     assert taken > 50
 
 
-def test_p28_replacement_characters_of_the_text_itself_stay() -> None:
+def test_replacement_characters_of_the_text_itself_stay() -> None:
     assert decode("x", "a\ufffdb".encode()) == "a\ufffdb"
 
 
@@ -150,12 +150,12 @@ PNG = bytes.fromhex(
     lzma.compress(JAPANESE.encode() * 20),
     bytes(range(256)) * 4,
 ], ids=["PNG", "NULs", "some NULs", "ELF", "xz", "all bytes"])  # fmt: skip
-def test_p23_binary_is_refused_as_binary(data: bytes) -> None:
+def test_binary_is_refused_as_binary(data: bytes) -> None:
     error = refused(data, "corpus_binary")
     assert error.values["size"] == str(len(data))
 
 
-def test_p23_random_bytes_are_never_text() -> None:
+def test_random_bytes_are_never_text() -> None:
     rng, accepted = random.Random(1), 0
     for n in range(2000):
         try:
@@ -176,13 +176,13 @@ def test_real_text_is_not_binary() -> None:
 # --- EUC-JP, forced encodings, pieces -------------------------------------------------------------------------------
 
 
-def test_p26_euc_jp_is_recognised() -> None:
+def test_euc_jp_is_recognised() -> None:
     for text in (JAPANESE, "あ", "カタカナ", "\ta,b;\n" * 50 + "です。\n", JAPANESE + "丂丄"):  # the last: JIS X 0212
         decoder = Decoder("x", text.encode("euc_jp"), True)
         assert decoder.encoding == "euc_jp" and decoder.feed(text.encode("euc_jp"), True) == text
 
 
-def test_p26_every_start_of_a_japanese_text_is_read_right_or_refused() -> None:
+def test_every_start_of_a_japanese_text_is_read_right_or_refused() -> None:
     for encoding in ("cp932", "euc_jp", "utf-8"):
         data = JAPANESE.encode(encoding)
         for n in range(1, len(data)):
@@ -193,7 +193,7 @@ def test_p26_every_start_of_a_japanese_text_is_read_right_or_refused() -> None:
             assert found == data[:n].decode(encoding)
 
 
-def test_p26_the_encoding_can_be_forced() -> None:
+def test_the_encoding_can_be_forced() -> None:
     for text, encoding in (("日本語", "cp932"), ("日本語", "euc_jp"), ("café", "latin-1"), (JAPANESE, "utf-16")):
         assert decode("x", text.encode(encoding), known_encoding(encoding)) == text
     with pytest.raises(LoadError) as caught:
@@ -212,7 +212,7 @@ def test_an_unknown_encoding_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "euc_jp"])
-def test_p29_a_file_in_pieces_of_any_size_gives_the_same_text(encoding: str) -> None:
+def test_a_file_in_pieces_of_any_size_gives_the_same_text(encoding: str) -> None:
     text = (JAPANESE + "a\r\nb\r") * 3
     data = text.encode(encoding)
     for size in (1, 2, 3, 7, 64):
@@ -222,7 +222,7 @@ def test_p29_a_file_in_pieces_of_any_size_gives_the_same_text(encoding: str) -> 
         assert decoder.encoding == encoding and decoder.crlf
 
 
-def test_p28_the_offset_is_right_in_a_later_piece() -> None:
+def test_the_offset_is_right_in_a_later_piece() -> None:
     for encoding in ("utf-8", "cp932", "euc_jp"):
         good = JAPANESE.encode(encoding)
         data = good + b"\xff" + good

@@ -102,7 +102,7 @@ def refused(folder: Path) -> LoadError:
     return caught.value
 
 
-def test_f13_every_file_is_missed_and_no_truncation_passes(corpus: PackedCorpus) -> None:
+def test_every_file_is_missed_and_no_truncation_passes(corpus: PackedCorpus) -> None:
     for path in files(corpus.folder):
         data = path.read_bytes()
         path.unlink()
@@ -118,7 +118,7 @@ def test_f13_every_file_is_missed_and_no_truncation_passes(corpus: PackedCorpus)
     open_packed(corpus.folder).verify()
 
 
-def test_f14_every_flipped_bit_is_noticed(corpus: PackedCorpus) -> None:
+def test_every_flipped_bit_is_noticed(corpus: PackedCorpus) -> None:
     rng = random.Random(0)
     for path in files(corpus.folder):
         data = path.read_bytes()
@@ -172,7 +172,7 @@ def test_a_shard_that_shrinks_while_it_is_used_is_an_error_of_ours(corpus: Packe
     assert caught.value.key == "corpus_shard_damaged" and path.name in str(caught.value)
 
 
-def test_f15_what_is_no_folder(tmp_path: Path) -> None:
+def test_what_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, key in (("file", "not_a_folder"), ("none", "folder_missing"), (".", "file_missing")):
         with pytest.raises(LoadError) as caught:

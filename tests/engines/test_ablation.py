@@ -80,7 +80,7 @@ def switched_off(engine: NumpyGPT2, text: str, prompt: Sequence[int]) -> Change:
 
 @pytest.mark.parametrize("mean", ["", "=zero", "=mean"])
 @pytest.mark.parametrize("part", PARTS)
-def test_n9_an_ablation_is_the_part_changed_on_its_way(
+def test_an_ablation_is_the_part_changed_on_its_way(
     model: Model, ids: list[int], part: str, mean: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = with_linear(monkeypatch, model.engine, ids, switched_off(model.engine, part + mean, ids[:6]))
@@ -91,7 +91,7 @@ def test_n9_an_ablation_is_the_part_changed_on_its_way(
 
 
 @pytest.mark.parametrize("part", PARTS[: LAYERS * HEADS])
-def test_n9_a_head_is_off_when_its_rows_of_c_proj_are_zero(model: Model, ids: list[int], part: str) -> None:
+def test_a_head_is_off_when_its_rows_of_c_proj_are_zero(model: Model, ids: list[int], part: str) -> None:
     i, h = map(int, part.removeprefix("head:").split("."))
     weights = {n: t.copy() for n, t in model.engine.weights.items()}
     weights[f"h.{i}.attn.c_proj.weight"][h * 5 : (h + 1) * 5] = 0
@@ -100,7 +100,7 @@ def test_n9_a_head_is_off_when_its_rows_of_c_proj_are_zero(model: Model, ids: li
 
 
 @pytest.mark.parametrize("i", range(LAYERS))
-def test_n9_a_layer_is_off_when_its_block_is_skipped(model: Model, ids: list[int], i: int) -> None:
+def test_a_layer_is_off_when_its_block_is_skipped(model: Model, ids: list[int], i: int) -> None:
     engine, keep = ablated(model.engine, [Ablation("layer", i, None, False)], ids), Activations()
     found = rows(engine, ids, keep)
     stream = keep.residual()
@@ -114,7 +114,7 @@ def test_n9_a_layer_is_off_when_its_block_is_skipped(model: Model, ids: list[int
     assert found.tobytes() == model.engine.unembed(x).tobytes()
 
 
-def test_n9_a_part_patched_with_itself_changes_no_bit(model: Model, ids: list[int]) -> None:
+def test_a_part_patched_with_itself_changes_no_bit(model: Model, ids: list[int]) -> None:
     engine, expected = model.engine, rows(model.engine, ids)
     for i in range(LAYERS):
         bias = engine.output_bias(i)
@@ -127,7 +127,7 @@ def test_n9_a_part_patched_with_itself_changes_no_bit(model: Model, ids: list[in
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_n9_of_one_token_the_mean_is_the_value_itself(model: Model, ids: list[int], part: str) -> None:
+def test_of_one_token_the_mean_is_the_value_itself(model: Model, ids: list[int], part: str) -> None:
     for dtype, limit in (("float32", 5e-6), ("float64", 1e-12)):  # summed in another order
         engine = NumpyGPT2(model.config, {n: t.astype(dtype) for n, t in model.engine.weights.items()})
         found = rows(ablated(engine, [Ablation.parse(part + "=mean")], ids[:1]), ids[:1])
@@ -139,7 +139,7 @@ def test_n9_of_one_token_the_mean_is_the_value_itself(model: Model, ids: list[in
     [("head:0.1", "mlp:1"), ("head:0.0=mean", "head:0.2", "layer:2"), tuple(PARTS[:9]), ("mlp:0=mean", "mlp:2")],
     ids=str,
 )
-def test_n9_several_together_in_any_order(
+def test_several_together_in_any_order(
     model: Model, ids: list[int], parts: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = [switched_off(model.engine, part, ids) for part in parts]  # every mean is taken of the whole model

@@ -94,7 +94,7 @@ def softmax_of_products(model: NumpyGPT2, i: int, resid_pre: np.ndarray) -> np.n
 
 
 @pytest.mark.parametrize("changes", [*[s for s in SWITCHES if s.get("attention", True)], *SHAPES[1:3]], ids=str)
-def test_n7_attention_is_the_softmax_of_queries_and_keys(changes: dict[str, Any]) -> None:
+def test_attention_is_the_softmax_of_queries_and_keys(changes: dict[str, Any]) -> None:
     model = engine(**changes)
     _, keep = seen(model, some_ids(16))
     stream = keep.residual()
@@ -106,7 +106,7 @@ def test_n7_attention_is_the_softmax_of_queries_and_keys(changes: dict[str, Any]
 
 @settings(max_examples=60)
 @given(st.integers(0, 70), st.integers(1, 2 * QUERY_BLOCK + 5), st.booleans(), st.booleans())
-def test_n6_n7_rows_do_not_depend_on_what_is_cached_or_returned(
+def test_rows_do_not_depend_on_what_is_cached_or_returned(
     cached: int, given_: int, last_only: bool, last_attention: bool
 ) -> None:
     model = engine(block_size=2 * QUERY_BLOCK + 80)
@@ -250,7 +250,7 @@ def parts_by_hand(model: NumpyGPT2, keep: Activations) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("changes", [*SHAPES, {"attention": False}], ids=str)
-def test_n8_a_contribution_is_what_the_logit_loses_without_the_part(changes: dict[str, Any]) -> None:
+def test_a_contribution_is_what_the_logit_loses_without_the_part(changes: dict[str, Any]) -> None:
     """At the one scale of the final norm a logit is linear in the stream: take a part out and see what is missing."""
     model = toy_model(start_id=None, **changes)
     trace = model.trace("私は猫", max_new_tokens=6, seed=1, capture=("contributions",))
@@ -277,7 +277,7 @@ def test_n8_a_contribution_is_what_the_logit_loses_without_the_part(changes: dic
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_p22_an_ablated_model_gives_what_it_has_and_names_what_it_lacks(switches: dict[str, Any]) -> None:
+def test_an_ablated_model_gives_what_it_has_and_names_what_it_lacks(switches: dict[str, Any]) -> None:
     model = toy_model(start_id=None, **switches)
     lacks = {"attention"} if not switches.get("attention", True) else set()
     if not switches.get("residual", True) or switches.get("norm") == "post":
@@ -344,13 +344,13 @@ def check_seed(model: Model, seed: int) -> None:
         assert getattr(plain.columns, name).tobytes() == getattr(watched.columns, name).tobytes(), name
 
 
-def test_n17_the_same_bits_with_and_without_capture(model: Model) -> None:
+def test_the_same_bits_with_and_without_capture(model: Model) -> None:
     for seed in range(40):
         check_seed(model, seed)
 
 
 @pytest.mark.slow
-def test_n17_a_thousand_runs_with_and_without_capture(model: Model) -> None:
+def test_a_thousand_runs_with_and_without_capture(model: Model) -> None:
     for seed in range(40, 1040):
         check_seed(model, seed)
 
@@ -388,7 +388,7 @@ PLACES: list[tuple[Any, str, int]] = [  # where Ctrl-C comes, at which call afte
 
 @pytest.mark.parametrize(("owner", "name", "call"), PLACES, ids=lambda v: v if isinstance(v, str) else "")
 @pytest.mark.parametrize(("steps", "looked"), [(0, True), (0, False), (1, True), (1, False), (6, True)])
-def test_f28_ctrl_c_while_a_step_is_captured(
+def test_ctrl_c_while_a_step_is_captured(
     model: Model,
     monkeypatch: pytest.MonkeyPatch,
     owner: Any,
@@ -502,7 +502,7 @@ def test_of_a_long_prompt_only_the_deciding_row_is_kept_and_computed(
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_f16_the_steps_before_an_overflow_keep_what_was_captured(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_steps_before_an_overflow_keep_what_was_captured(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     run = model.generate("私は", max_new_tokens=20, seed=0, capture=CAPTURES)
     for _ in range(4):
         run.advance()
@@ -518,7 +518,7 @@ def test_f16_the_steps_before_an_overflow_keep_what_was_captured(model: Model, m
 
 
 @pytest.mark.parametrize("factor", [1e38, 1e19, 1e10])
-def test_f16_no_warning_and_no_unreadable_record_from_absurd_weights(factor: float, tmp_path: Path) -> None:
+def test_no_warning_and_no_unreadable_record_from_absurd_weights(factor: float, tmp_path: Path) -> None:
     """Warnings are errors here. What comes out is a record that opens, its self-checks red or not, or a clear error."""
     checkpoint = toy_checkpoint(start_id=None)
     model = Model("toy", checkpoint)
@@ -587,7 +587,7 @@ BROKEN: list[tuple[str, Any, str, Any, str]] = [  # what breaks, in what, under 
 
 
 @pytest.mark.parametrize(("owner", "name", "broken", "check"), [b[1:] for b in BROKEN], ids=[b[0] for b in BROKEN])
-def test_n8_negative_controls_a_broken_part_turns_its_check_red(
+def test_negative_controls_a_broken_part_turns_its_check_red(
     model: Model, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, broken: Any, check: str
 ) -> None:
     settings: dict[str, Any] = {"max_new_tokens": 5, "seed": 1, "capture": CAPTURES}

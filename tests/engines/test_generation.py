@@ -188,7 +188,7 @@ def test_shown_is_used_every_step_is_the_draw_of_its_row(model: Model) -> None:
     assert manako.verify(trace).rederived == 60
 
 
-def test_n17_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) -> None:
+def test_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_new_tokens": 20, "temperature": 1.1}
     for seed in range(40):
         plain = model.trace("猫は", seed=seed, **settings)
@@ -207,7 +207,7 @@ def test_n17_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path
             assert other.columns.token_id.tolist() == expected
 
 
-def test_n17_a_larger_limit_changes_no_earlier_token(model: Model) -> None:
+def test_a_larger_limit_changes_no_earlier_token(model: Model) -> None:
     long = model.trace("猫", max_new_tokens=300, seed=1).columns.token_id  # more than one growth of the columns
     for n in (1, 255, 256, 257):
         assert model.trace("猫", max_new_tokens=n, seed=1).columns.token_id.tolist() == long[:n].tolist()
@@ -232,7 +232,7 @@ def test_a_vocabulary_above_the_limit_keeps_the_first_256(tmp_path: Path) -> Non
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-def test_f16_weights_that_overflow_in_a_run_name_step_and_layer() -> None:
+def test_weights_that_overflow_in_a_run_name_step_and_layer() -> None:
     checkpoint = toy_checkpoint()
     tensors = {n: t.copy() for n, t in checkpoint.tensors.items()}
     tensors["h.1.mlp.c_proj.weight"][:] = 3e38  # finite in the file, inf in the run
@@ -247,7 +247,7 @@ def test_f16_weights_that_overflow_in_a_run_name_step_and_layer() -> None:
     assert len(run.trace()) == 0
 
 
-def test_f16_the_steps_before_an_overflow_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_steps_before_an_overflow_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model(start_id=None)
     run = model.generate("私は", max_new_tokens=20, seed=0)
     for _ in range(4):

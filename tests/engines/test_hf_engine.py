@@ -230,7 +230,7 @@ def test_a_bad_reference_names_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     assert caught.value.code == code
 
 
-def test_f46_without_the_extra_the_message_has_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_has_the_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(hf_folder, "find_spec", lambda name: None if name == "transformers" else object())
         with pytest.raises(MissingExtraError) as caught:
@@ -241,7 +241,7 @@ def test_f46_without_the_extra_the_message_has_the_install_line(monkeypatch: pyt
         load_hf("hf:org/name")
 
 
-def test_f46_a_device_that_does_not_work_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_does_not_work_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
     def broken(self: Any, *args: Any) -> None:
@@ -262,7 +262,7 @@ def test_importing_the_loader_imports_neither_library() -> None:
 # --- what is noticed --------------------------------------------------------------------------------------------------
 
 
-def test_t8_keys_that_steer_a_loader_are_dropped_and_named(folder: Path) -> None:
+def test_keys_that_steer_a_loader_are_dropped_and_named(folder: Path) -> None:
     auto_map = {"AutoConfig": "configuration_x.X", "AutoModelForCausalLM": "modeling_x.X"}
     steering = {"auto_map": auto_map, "trust_remote_code": True, "attn_implementation": "org/kernel"}
     steering |= {"_attn_implementation_internal": "org/kernel", "_name_or_path": "org/other"}
@@ -280,7 +280,7 @@ def load_expected(ids: list[int]) -> np.ndarray:
     return toy_lm("gpt2")(torch.tensor([ids])).logits[0, -1:].numpy()
 
 
-def test_t9_a_chat_template_and_the_authors_settings_are_text(folder: Path) -> None:
+def test_a_chat_template_and_the_authors_settings_are_text(folder: Path) -> None:
     template = "{{ ''.__class__.__mro__ }}{% for i in range(10**9) %}{% endfor %}"
     edit(folder / "tokenizer_config.json", chat_template=template)
     edit(folder / "generation_config.json", eos_token_id=[3, 5, 10**9, "7"], top_k=20, temperature=0.1, do_sample=True)
@@ -386,7 +386,7 @@ def fresh(ref: str, home: Path, **more: str) -> list[Any]:
 
 
 @pytest.mark.slow  # three times two libraries that take seconds to import
-def test_t8_a_model_in_the_cache_opens_without_a_connection(folder: Path, tmp_path: Path) -> None:
+def test_a_model_in_the_cache_opens_without_a_connection(folder: Path, tmp_path: Path) -> None:
     edit(folder / "config.json", auto_map={"AutoModelForCausalLM": "modeling_x.X"})
     edit(folder / "tokenizer_config.json", chat_template="{% for i in range(10**9) %}{% endfor %}")
     hub_cache(tmp_path / "home", "org/name", folder)
@@ -419,7 +419,7 @@ def test_offline_a_model_that_is_not_whole_says_so(folder: Path, home: Path) -> 
     assert caught.value.key == "hf_not_cached" and "hf:org/name" in str(caught.value)
 
 
-def test_t8_a_snapshot_that_links_out_of_its_entry_is_refused(folder: Path, home: Path) -> None:
+def test_a_snapshot_that_links_out_of_its_entry_is_refused(folder: Path, home: Path) -> None:
     snapshot = hub_cache(home, "org/name", folder)
     (snapshot / "config.json").unlink()
     (snapshot / "config.json").symlink_to(folder / "config.json")
@@ -511,7 +511,7 @@ def test_too_little_memory_is_a_message(engine: HfEngine, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "rwkv"])
-def test_f16_the_first_bad_layer_is_the_one_with_the_bad_weight(tmp_path: Path, family: str) -> None:
+def test_the_first_bad_layer_is_the_one_with_the_bad_weight(tmp_path: Path, family: str) -> None:
     opened = load_hf(f"hf:{write_lm(tmp_path / 'm', family)}")
     assert opened.first_bad_layer(IDS) == 3  # nothing is wrong: what is left is the head
     for block, layer in ((1, 2), (0, 1)):

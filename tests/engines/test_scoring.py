@@ -30,7 +30,7 @@ class Windows:
 
 @settings(max_examples=300)
 @given(st.integers(2, 200), st.integers(1, 70))
-def test_n5_every_token_is_scored_once_with_half_a_context_before_it(length: int, context: int) -> None:
+def test_every_token_is_scored_once_with_half_a_context_before_it(length: int, context: int) -> None:
     text = list(range(length))
     scored = []
     for part in scored_rows(Windows(context), text):
@@ -44,14 +44,14 @@ def test_n5_every_token_is_scored_once_with_half_a_context_before_it(length: int
 
 
 @pytest.mark.parametrize("context", [1, 2, 3, 4, 16, 64])
-def test_n5_the_smallest_texts(context: int) -> None:
+def test_the_smallest_texts(context: int) -> None:
     for length in (0, 1):
         assert list(scored_rows(Windows(context), list(range(length)))) == []
     for length in range(2, 3 * context + 3):
         assert sum(len(p.targets) for p in scored_rows(Windows(context), list(range(length)))) == length - 1
 
 
-def test_n5_windows_are_no_more_than_needed() -> None:
+def test_windows_are_no_more_than_needed() -> None:
     parts = list(scored_rows(Windows(64), list(range(1000))))
     assert len(parts) <= 1 + math.ceil((1000 - 65) / 32)
 
@@ -70,7 +70,7 @@ def brute_force(model: Model, ids: Sequence[int]) -> list[float]:
 
 
 @pytest.mark.parametrize("context", [1, 2, 5, 16])
-def test_n5_evaluate_equals_brute_force(context: int) -> None:
+def test_evaluate_equals_brute_force(context: int) -> None:
     model = toy_model(block_size=context)
     text = "私は猫。犬かも、いいえ龘😀\n" * 4
     ids = [0, *model.tokenizer.encode(text)]
@@ -83,7 +83,7 @@ def test_n5_evaluate_equals_brute_force(context: int) -> None:
     assert result.bits_per_byte == pytest.approx(math.fsum(nats) / math.log(2) / len(text.encode()), rel=1e-6)
 
 
-def test_n5_without_a_start_token_the_first_token_is_context_alone() -> None:
+def test_without_a_start_token_the_first_token_is_context_alone() -> None:
     tokenizer = from_characters("あいう。")
     model = toy_model(tokenizer)
     text = "いあう。あ" * 5
@@ -98,7 +98,7 @@ def test_n5_without_a_start_token_the_first_token_is_context_alone() -> None:
 
 
 @pytest.mark.parametrize("start", [True, False])
-def test_n5_the_record_of_a_score_holds_the_row_rank_and_surprisal_of_each_token(start: bool) -> None:
+def test_the_record_of_a_score_holds_the_row_rank_and_surprisal_of_each_token(start: bool) -> None:
     tokenizer = None if start else from_characters("あいう。")
     model = toy_model(tokenizer)
     text = "いあう。あ" * 6  # longer than the context of 16
@@ -121,14 +121,14 @@ def test_n5_the_record_of_a_score_holds_the_row_rank_and_surprisal_of_each_token
     assert trace.header.sampling == Sampling()
 
 
-def test_n5_evaluate_and_the_record_agree() -> None:
+def test_evaluate_and_the_record_agree() -> None:
     model, text = toy_model(), "私は猫。犬かも、いいえ" * 5
     bits = sum(step.surprisal for step in model.score(text))
     assert model.evaluate(text).bits_per_character == pytest.approx(bits / len(text), rel=1e-9)
 
 
 @pytest.mark.parametrize("text", ["", "あ"])
-def test_p14_nothing_to_score_says_so(text: str) -> None:
+def test_nothing_to_score_says_so(text: str) -> None:
     model = toy_model(from_characters("あいう。"))
     for call in (model.score, model.evaluate):
         with pytest.raises(UsageError) as caught:
@@ -136,14 +136,14 @@ def test_p14_nothing_to_score_says_so(text: str) -> None:
         assert caught.value.key == "score_too_short" and caught.value.exit_code == 2
 
 
-def test_n5_one_token_is_enough_with_a_start_token() -> None:
+def test_one_token_is_enough_with_a_start_token() -> None:
     model = toy_model()
     assert len(model.score("あ")) == 1 and model.evaluate("あ").characters == 1
     with pytest.raises(UsageError):
         model.score("")
 
 
-def test_n5_a_token_that_the_tokenizer_put_in_front_counts_no_character() -> None:
+def test_a_token_that_the_tokenizer_put_in_front_counts_no_character() -> None:
     """A Metaspace tokenizer writes " a" for "a": one token stands before all characters, and none is skipped."""
     import json
 
@@ -163,7 +163,7 @@ def test_surprisals_of_huge_and_cut_logits() -> None:
     assert surprisals(rows, np.array([1, 0])).tolist() == [2000.0, 0.0]
 
 
-def test_n5_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
+def test_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
     class Sure:
         context = 4
 

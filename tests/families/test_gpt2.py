@@ -39,7 +39,7 @@ def whole(model: NumpyGPT2, ids: Sequence[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_n6_token_by_token_equals_whole(switches: dict[str, object]) -> None:
+def test_token_by_token_equals_whole(switches: dict[str, object]) -> None:
     model = engine(**switches)
     ids = ids_for(model.config, model.config.block_size)
     expected, cache = whole(model, ids), model.new_cache()  # [T, V]
@@ -51,7 +51,7 @@ def test_n6_token_by_token_equals_whole(switches: dict[str, object]) -> None:
 
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=6), st.booleans(), st.integers(0, 7))
-def test_n6_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last_only: bool, kind: int) -> None:
+def test_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last_only: bool, kind: int) -> None:
     model = engine(**SWITCHES[kind])
     ids = ids_for(model.config, model.config.block_size)
     expected, cache, done = whole(model, ids), model.new_cache(), 0
@@ -66,7 +66,7 @@ def test_n6_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last
 
 
 @pytest.mark.parametrize("cached", [0, 1, QUERY_BLOCK - 1, QUERY_BLOCK, QUERY_BLOCK + 3])
-def test_n6_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
+def test_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
     model = engine(block_size=2 * QUERY_BLOCK + 9)
     ids = ids_for(model.config, model.config.block_size)
     lengths = (5, QUERY_BLOCK, QUERY_BLOCK + 1, 2 * QUERY_BLOCK - 3, 2 * QUERY_BLOCK + 9)
@@ -79,7 +79,7 @@ def test_n6_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
             assert worst_of_row(rows[n - cached - 1], row) <= 1e-5
 
 
-def test_n6_a_later_token_changes_no_earlier_row() -> None:
+def test_a_later_token_changes_no_earlier_row() -> None:
     model = engine()
     ids = ids_for(model.config, 12)
     other = [*ids[:8], *ids_for(model.config, 4, seed=9)]
@@ -131,7 +131,7 @@ def test_erf_float32_keeps_the_bound_its_docstring_states() -> None:
     ("h.1.mlp.c_proj.weight", 2),
     ("ln_f.weight", 3),
 ])  # fmt: skip
-def test_f16_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int) -> None:
+def test_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int) -> None:
     config = toy_config()
     weights = toy_weights(config)
     weights[tensor] = weights[tensor] * np.float32(np.nan)

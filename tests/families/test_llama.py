@@ -37,7 +37,7 @@ def whole(model: NumpyLlama, ids: Sequence[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_n6_token_by_token_equals_whole(kind: dict[str, object]) -> None:
+def test_token_by_token_equals_whole(kind: dict[str, object]) -> None:
     model = engine(**kind)
     ids = ids_for(model.config, model.config.block_size)
     expected, cache = whole(model, ids), model.new_cache()  # [T, V]
@@ -49,7 +49,7 @@ def test_n6_token_by_token_equals_whole(kind: dict[str, object]) -> None:
 
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=6), st.booleans(), st.integers(0, 4))
-def test_n6_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last_only: bool, kind: int) -> None:
+def test_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last_only: bool, kind: int) -> None:
     model = engine(**KINDS[kind])
     ids = ids_for(model.config, model.config.block_size)
     expected, cache, done = whole(model, ids), model.new_cache(), 0
@@ -64,7 +64,7 @@ def test_n6_any_division_into_pieces_gives_the_same_rows(pieces: list[int], last
 
 
 @pytest.mark.parametrize("cached", [0, 1, QUERY_BLOCK - 1, QUERY_BLOCK, QUERY_BLOCK + 3])
-def test_n6_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
+def test_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
     model = engine(block_size=2 * QUERY_BLOCK + 9)
     ids = ids_for(model.config, model.config.block_size)
     lengths = (5, QUERY_BLOCK, QUERY_BLOCK + 1, 2 * QUERY_BLOCK - 3, 2 * QUERY_BLOCK + 9)
@@ -77,7 +77,7 @@ def test_n6_a_text_longer_than_a_block_of_attention_rows(cached: int) -> None:
             assert worst_of_row(rows[n - cached - 1], row) <= 1e-5
 
 
-def test_n6_a_later_token_changes_no_earlier_row() -> None:
+def test_a_later_token_changes_no_earlier_row() -> None:
     model = engine()
     ids = ids_for(model.config, 12)
     other = [*ids[:8], *ids_for(model.config, 4, seed=9)]
@@ -85,7 +85,7 @@ def test_n6_a_later_token_changes_no_earlier_row() -> None:
     assert not np.allclose(whole(model, ids)[8:], whole(model, other)[8:])
 
 
-def test_n6_a_cache_that_has_grown_holds_the_same_keys() -> None:
+def test_a_cache_that_has_grown_holds_the_same_keys() -> None:
     model = engine(n_layer=1, block_size=1500)
     ids, cache = ids_for(model.config, 1500), model.new_cache()
     rooms = {cache.k.shape[2]}
@@ -132,7 +132,7 @@ def kept(model: NumpyLlama, ids: Sequence[int], cached: int = 0, last_only: bool
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize(("length", "cached"), [(16, 0), (16, 5), (6, 5), (1, 0)])
 @pytest.mark.parametrize("last_only", [True, False])
-def test_n7_attention_rows(kind: dict[str, object], length: int, cached: int, last_only: bool) -> None:
+def test_attention_rows(kind: dict[str, object], length: int, cached: int, last_only: bool) -> None:
     model = engine(**kind)
     c, ids, T = model.config, ids_for(model.config, length), length - cached
     keep = kept(model, ids, cached, last_only, attention=True)
@@ -148,7 +148,7 @@ def test_n7_attention_rows(kind: dict[str, object], length: int, cached: int, la
 
 
 @pytest.mark.parametrize("length", [3, QUERY_BLOCK, 2 * QUERY_BLOCK + 5])
-def test_n7_attention_rows_recomputed_from_q_and_k(length: int) -> None:
+def test_attention_rows_recomputed_from_q_and_k(length: int) -> None:
     """One head after another, with complex numbers for the turning: nothing of the engine's code."""
     model = engine(dtype="float64", block_size=200, n_kv_head=2, attention_bias=True)
     c, ids = model.config, ids_for(model.config, length)
@@ -173,7 +173,7 @@ def test_n7_attention_rows_recomputed_from_q_and_k(length: int) -> None:
         assert np.abs(keep.pattern[0][h] - weight / weight.sum(axis=1, keepdims=True)).max() <= 1e-12
 
 
-def test_n7_negative_control_attention_is_far_from_uniform() -> None:
+def test_negative_control_attention_is_far_from_uniform() -> None:
     pattern = kept(engine(), ids_for(toy_llama_config(), 16), attention=True).pattern
     assert all(np.abs(p[:, -1] - 1 / 16).max() > 0.1 for p in pattern)
 
@@ -198,9 +198,7 @@ def test_what_is_kept_changes_no_bit(kind: dict[str, object], wanted: dict[str, 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("last_only", [True, False])
-def test_n8_the_parts_sum_to_the_stream_and_the_last_row_to_the_logits(
-    kind: dict[str, object], last_only: bool
-) -> None:
+def test_the_parts_sum_to_the_stream_and_the_last_row_to_the_logits(kind: dict[str, object], last_only: bool) -> None:
     model = engine(dtype="float64", **kind)
     ids, keep = ids_for(model.config, 11), Activations()
     logits = model.forward(ids, model.new_cache(), last_only, keep)
@@ -281,7 +279,7 @@ def test_large_numbers_in_the_gate_overflow_to_nothing() -> None:
     ("layers.1.mlp.down_proj.weight", 2),
     ("norm.weight", 3),
 ])  # fmt: skip
-def test_f16_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int) -> None:
+def test_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int) -> None:
     config = toy_llama_config()
     weights = toy_llama_weights(config)
     weights[tensor] = weights[tensor] * np.float32(np.nan)

@@ -188,7 +188,7 @@ def packed_blocks(kind: int, numbers: int, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("kind", QUANTISATIONS, ids=lambda kind: QUANTISATIONS[kind].name)
-def test_n3_each_quantisation_bit_for_bit(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_quantisation_bit_for_bit(tmp_path: Path, kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_file, "NUMBERS_AT_A_TIME", 1024 + 256)  # several parts, and a shorter last one
     config = toy_llama(n_embd=256, head_size=64, n_head=4, n_kv_head=2, n_mlp=512)
     rng = np.random.default_rng(kind)
@@ -288,12 +288,12 @@ LIES: dict[str, tuple[str, bytes]] = {  # name: (error key, file)
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_t7_each_lie_is_refused(tmp_path: Path, name: str) -> None:
+def test_each_lie_is_refused(tmp_path: Path, name: str) -> None:
     key, data = LIES[name]
     assert refusal(tmp_path / "m.gguf", data).key == key
 
 
-def test_t7_refusals_cost_no_time_and_no_memory(tmp_path: Path) -> None:
+def test_refusals_cost_no_time_and_no_memory(tmp_path: Path) -> None:
     """Under 100 ms of work and 150 MB, the library that unpacks weights included; measured in a process of its own."""
     for number, (_, data) in enumerate(LIES.values()):
         (tmp_path / f"{number}.gguf").write_bytes(data)
@@ -338,7 +338,7 @@ def test_a_vocabulary_of_250000_tokens_and_500000_merges_is_no_effort(tmp_path: 
 
 
 @pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
-def test_f13_cut_at_every_byte(tmp_path: Path, step: int) -> None:
+def test_cut_at_every_byte(tmp_path: Path, step: int) -> None:
     _, _, data = toy_file()
     assert len(data) < 8192
     for length in range(0, len(data), step):
@@ -346,7 +346,7 @@ def test_f13_cut_at_every_byte(tmp_path: Path, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_f14_each_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
+def test_each_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
     """A flip is refused by name, or what opens is a model of the same shape: nothing crashes, hangs or misplaces."""
     config, weights, data = toy_file()
     names, outcomes = weights.keys(), {"refused": 0, "opened": 0}
@@ -369,7 +369,7 @@ def test_f14_each_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "socket", "device", "dangling", "sparse", "denied"])
-def test_f15_what_is_no_file_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.gguf"
     expected = "file_not_regular"
     if kind in ("missing", "dangling"):
@@ -487,14 +487,14 @@ CONTRADICTIONS: dict[str, tuple[str, bytes, str]] = {  # name: (error key, file,
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_f17_each_contradiction_is_named(tmp_path: Path, name: str) -> None:
+def test_each_contradiction_is_named(tmp_path: Path, name: str) -> None:
     key, data, named = CONTRADICTIONS[name]
     error = refusal(tmp_path / "m.gguf", data)
     assert error.key == key and named in str(error)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_f16_numbers_that_are_not_finite_are_named(tmp_path: Path, bad: float) -> None:
+def test_numbers_that_are_not_finite_are_named(tmp_path: Path, bad: float) -> None:
     config, weights, _ = toy_file()
     weights["layers.0.mlp.up_proj.weight"][2, 1] = bad
     data = gguf_bytes(llama_metadata(config) | spm_metadata(), float_tensors(config, weights))
@@ -503,7 +503,7 @@ def test_f16_numbers_that_are_not_finite_are_named(tmp_path: Path, bad: float) -
     assert (error.values["count"], error.values["index"]) == ("1", "(2, 1)")
 
 
-def test_f16_a_scale_that_is_not_finite_is_named_without_a_warning(tmp_path: Path) -> None:
+def test_a_scale_that_is_not_finite_is_named_without_a_warning(tmp_path: Path) -> None:
     config = toy_llama(n_embd=32, n_mlp=32)
     tensors = float_tensors(config, toy_llama_weights(config))
     nan = np.full(1, np.nan, np.float16).tobytes() + bytes(32)
@@ -580,7 +580,7 @@ def test_a_sliding_window_is_the_context_and_said(tmp_path: Path) -> None:
     assert model.config.block_size == 16 and "notice.gguf_window" not in dict(model.notices)
 
 
-def test_t9_a_chat_template_is_text_and_is_never_run(tmp_path: Path) -> None:
+def test_a_chat_template_is_text_and_is_never_run(tmp_path: Path) -> None:
     template = "{{ ''.__class__.__mro__ }}{% for i in range(10**12) %}x{% endfor %}"
     (tmp_path / "m.gguf").write_bytes(changed({"tokenizer.chat_template": template}))
     code = """

@@ -257,7 +257,7 @@ def test_what_the_library_or_the_table_refuses_names_the_file(metadata: Metadata
     ["a" * n for n in range(1, 2000)],  # a piece of 2,000 letters
     [f"{i:08}" * 32 for i in range(10_000)],  # 2.5 million characters of them
 ])  # fmt: skip
-def test_t10_pieces_that_would_take_long_are_refused(tokens: list[str]) -> None:
+def test_pieces_that_would_take_long_are_refused(tokens: list[str]) -> None:
     made = ggml(model="llama", tokens=tokens, scores=[0.0] * len(tokens), token_type=[1] * len(tokens))
     with pytest.raises(LoadError, match="tokens"):
         tokenizer_json(FILE, made)

@@ -187,7 +187,7 @@ def refused(path: Path) -> LoadError:
 
 
 @needs_fixture
-def test_n04_fixture_logits_reproduce() -> None:
+def test_fixture_logits_reproduce() -> None:
     checkpoint = read_legacy(FIXTURE)
     stored = np.load(FIXTURE.with_name("legacy_gpt2mini_char_logits.npz"))
     assert checkpoint.tokenizer.encode("吾輩は猫である。") == stored["ids"].tolist()
@@ -206,7 +206,7 @@ def greedy(forward: Callable[[list[int]], Any], ids: list[int], block_size: int)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_n04_every_ablation_computes_the_same(residual: bool, attention: bool, norm: str, tmp_path: Path) -> None:
+def test_every_ablation_computes_the_same(residual: bool, attention: bool, norm: str, tmp_path: Path) -> None:
     old = GPTConfig(disable_residual=not residual, disable_attention=not attention, ln_style=norm)
     contents = old_contents(old)
     reference = OldGPT(old)
@@ -400,7 +400,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", LIES)
-def test_t05_a_checkpoint_that_lies_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_checkpoint_that_lies_is_refused(kind: str, tmp_path: Path) -> None:
     contents = old_contents()
     change, said = LIES[kind]
     change(contents)
@@ -424,7 +424,7 @@ BPE_LIES: dict[str, tuple[Callable[[BPETokenizer], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", BPE_LIES)
-def test_t05_a_bpe_vocabulary_that_lies_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_bpe_vocabulary_that_lies_is_refused(kind: str, tmp_path: Path) -> None:
     tokenizer = BPETokenizer({(97, 97): 256, (256, 97): 257, (97, 256): 258})
     change, said = BPE_LIES[kind]
     change(tokenizer)
@@ -790,7 +790,7 @@ def test_the_audit_sees_what_a_real_unpickler_does(audit: Callable[[], Any]) -> 
     assert events == [("open", (os.devnull,))]
 
 
-def test_t01_the_assembler_writes_files_that_load(tmp_path: Path, audit: Callable[[], Any]) -> None:
+def test_the_assembler_writes_files_that_load(tmp_path: Path, audit: Callable[[], Any]) -> None:
     path = tmp_path / "good.pt"
     path.write_bytes(zipped(good_pickle()))
     first = content(read_legacy(path))
@@ -809,7 +809,7 @@ def test_t01_the_assembler_writes_files_that_load(tmp_path: Path, audit: Callabl
     assert events == [("open", (str(path),))]
 
 
-def test_t01_hostile_pickles_are_refused_and_nothing_happens(tmp_path: Path, audit: Callable[[], Any]) -> None:
+def test_hostile_pickles_are_refused_and_nothing_happens(tmp_path: Path, audit: Callable[[], Any]) -> None:
     path = tmp_path / "hostile.pt"
     path.write_bytes(zipped(b""))
     refused(path)  # warm: the catalogs are read once
@@ -832,7 +832,7 @@ def test_t01_hostile_pickles_are_refused_and_nothing_happens(tmp_path: Path, aud
     assert not Path("/tmp/manako_was_here").exists()
 
 
-def test_t01_the_message_names_the_global(tmp_path: Path) -> None:
+def test_the_message_names_the_global(tmp_path: Path) -> None:
     path = tmp_path / "hostile.pt"
     path.write_bytes(zipped(HOSTILE["os.system as a tensor, way 0"]))
     assert "refers to os.system" in str(refused(path))
@@ -955,7 +955,7 @@ def legacy(zipped_format: bool) -> bytes:
     return stream.getvalue()
 
 
-def test_t03_zips_that_lie_are_refused(tmp_path: Path, audit: Callable[[], Any]) -> None:
+def test_zips_that_lie_are_refused(tmp_path: Path, audit: Callable[[], Any]) -> None:
     path = tmp_path / "hostile.pt"
     loaded: list[str] = []
     for case, data in broken_zips().items():
@@ -997,7 +997,7 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
-def test_t03_a_refusal_is_quick_and_small(tmp_path: Path) -> None:
+def test_a_refusal_is_quick_and_small(tmp_path: Path) -> None:
     two = b"\x80\x02"
     files = {
         "million members": crowd(1_000_000),
@@ -1033,14 +1033,14 @@ def truncations(path: Path, original: bytes, places: list[int]) -> None:
         refused(path)
 
 
-def test_f13_a_truncated_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     original = save(tmp_path / "old.pt", old_contents()).read_bytes()
     truncations(tmp_path / "cut.pt", original, [*range(0, len(original), len(original) // 200), len(original) - 1])
 
 
 @needs_fixture
 @pytest.mark.slow
-def test_f13_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
     small = zipped(good_pickle())
     assert len(small) < 8_192
     truncations(tmp_path / "cut.pt", small, list(range(len(small))))
@@ -1082,7 +1082,7 @@ def stratified(data: bytes, count: int, draw: random.Random) -> list[int]:
     return [draw.choice(layers[n % len(layers)]) for n in range(count)]
 
 
-def test_t04_no_flipped_bit_is_silent(tmp_path: Path) -> None:
+def test_no_flipped_bit_is_silent(tmp_path: Path) -> None:
     draw = random.Random(4)
     path = save(tmp_path / "old.pt", old_contents())
     original = path.read_bytes()
@@ -1090,7 +1090,7 @@ def test_t04_no_flipped_bit_is_silent(tmp_path: Path) -> None:
     assert silent == 0
 
 
-def test_t04_without_checksums_flips_are_silent(tmp_path: Path) -> None:
+def test_without_checksums_flips_are_silent(tmp_path: Path) -> None:
     """Negative control: the count above finds what only the CRC can find. No flip does worse than a wrong number."""
     draw = random.Random(4)
     path = without_crc(tmp_path / "old.pt", old_contents())
@@ -1101,7 +1101,7 @@ def test_t04_without_checksums_flips_are_silent(tmp_path: Path) -> None:
 
 @needs_fixture
 @pytest.mark.slow
-def test_t04_no_flipped_bit_is_silent_in_the_real_file(tmp_path: Path) -> None:
+def test_no_flipped_bit_is_silent_in_the_real_file(tmp_path: Path) -> None:
     draw = random.Random(5)
     original = FIXTURE.read_bytes()
     counts = flips(tmp_path / "old.pt", original, stratified(original, 2_000, draw), draw)
@@ -1111,7 +1111,7 @@ def test_t04_no_flipped_bit_is_silent_in_the_real_file(tmp_path: Path) -> None:
 # ---- F15: what is no file
 
 
-def test_f15_only_regular_files_are_opened(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "empty").touch()
     (tmp_path / "folder").mkdir()

@@ -116,13 +116,13 @@ def test_fingerprint_follows_the_weights_and_not_the_prefix(tmp_path: Path) -> N
     {"bos_token_id": None},
     {"unknown_key": 1},
 ], ids=str)  # fmt: skip
-def test_t5_config_edited_after_saving_is_noticed(folder: Path, change: dict[str, Any]) -> None:
+def test_config_edited_after_saving_is_noticed(folder: Path, change: dict[str, Any]) -> None:
     edit(folder / "config.json", **change)
     error = refused(folder, "digest_mismatch")
     assert error.values["part"] == "config.json" and str(folder / WEIGHTS) in str(error)
 
 
-def test_t5_tokenizer_edited_after_saving_is_noticed(folder: Path) -> None:
+def test_tokenizer_edited_after_saving_is_noticed(folder: Path) -> None:
     path = folder / "tokenizer.json"
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace('"あ": ', '"ゐ": '), encoding="utf-8")
@@ -175,14 +175,14 @@ def test_t5_tokenizer_edited_after_saving_is_noticed(folder: Path) -> None:
     ({"model_type": "manako_gpt2_ablated", "residual": 0}, "config_unsupported"),
     ({"model_type": "manako_gpt2_ablated", "attention": False}, "tensor_extra"),
 ], ids=str)  # fmt: skip
-def test_t5_a_config_that_cannot_be(folder: Path, change: dict[str, Any], key: str) -> None:
+def test_a_config_that_cannot_be(folder: Path, change: dict[str, Any], key: str) -> None:
     rewrite(folder, lambda tensors: None)  # no digests: the contradiction itself must be seen
     edit(folder / "config.json", **change)
     refused(folder, key)
 
 
 @pytest.mark.parametrize("name", ["n_layer", "n_head", "n_embd", "vocab_size", "n_positions", "model_type"])
-def test_t5_a_config_without_its_shape(folder: Path, name: str) -> None:
+def test_a_config_without_its_shape(folder: Path, name: str) -> None:
     rewrite(folder, lambda tensors: None)
     raw = json.loads((folder / "config.json").read_text())
     del raw[name]
@@ -191,7 +191,7 @@ def test_t5_a_config_without_its_shape(folder: Path, name: str) -> None:
     assert name in str(error)
 
 
-def test_t5_shape_errors_name_file_tensor_and_both_values(folder: Path) -> None:
+def test_shape_errors_name_file_tensor_and_both_values(folder: Path) -> None:
     rewrite(folder, lambda t: t.__setitem__("transformer.wpe.weight", t["transformer.wpe.weight"][:9]))
     error = refused(folder, "tensor_shape")
     assert error.values == {
@@ -204,7 +204,7 @@ def test_t5_shape_errors_name_file_tensor_and_both_values(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "count"), [(np.nan, 1), (np.inf, 2), (-np.inf, 3)])
-def test_t5_f16_numbers_that_are_not_finite(folder: Path, value: float, count: int) -> None:
+def test_numbers_that_are_not_finite(folder: Path, value: float, count: int) -> None:
     def poison(tensors: dict[str, np.ndarray]) -> None:
         tensors["transformer.h.1.attn.c_attn.weight"][3, 5 : 5 + count] = value
 
@@ -214,21 +214,21 @@ def test_t5_f16_numbers_that_are_not_finite(folder: Path, value: float, count: i
     assert (error.values["count"], error.values["index"]) == (str(count), "(3, 5)")
 
 
-def test_t5_tied_weights_that_differ(folder: Path) -> None:
+def test_tied_weights_that_differ(folder: Path) -> None:
     rewrite(folder, lambda t: t.__setitem__("lm_head.weight", t["transformer.wte.weight"].copy()))
     read_checkpoint(folder)  # stored twice, alike: some writers do so
     rewrite(folder, lambda t: t["lm_head.weight"].__setitem__((3, 4), 0.5))
     refused(folder, "tensor_untied")
 
 
-def test_t5_extra_missing_and_doubled_tensors(folder: Path) -> None:
+def test_extra_missing_and_doubled_tensors(folder: Path) -> None:
     rewrite(folder, lambda t: t.__setitem__("transformer.h.2.ln_1.weight", np.ones(12, np.float32)))
     assert refused(folder, "tensor_extra").values["tensor"] == "h.2.ln_1.weight"
     rewrite(folder, lambda t: (t.pop("transformer.h.2.ln_1.weight"), t.pop("transformer.h.0.mlp.c_fc.bias")))
     assert refused(folder, "tensor_missing").values["tensor"] == "h.0.mlp.c_fc.bias"
 
 
-def test_t5_one_tensor_under_both_names_is_refused(folder: Path) -> None:
+def test_one_tensor_under_both_names_is_refused(folder: Path) -> None:
     """With and without "transformer." it is one tensor to us: which of the two would hold?"""
     rewrite(folder, lambda t: t.__setitem__("ln_f.bias", t["transformer.ln_f.bias"] + 1))
     refused(folder)
@@ -238,7 +238,7 @@ MASK = np.tril(np.ones((1, 1, 16, 16), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "bool", "float32", "float16"])
-def test_t5_a_causal_mask_in_the_file_is_accepted(folder: Path, dtype: str) -> None:
+def test_a_causal_mask_in_the_file_is_accepted(folder: Path, dtype: str) -> None:
     before = read_checkpoint(folder)
 
     def add(tensors: dict[str, np.ndarray]) -> None:
@@ -263,19 +263,19 @@ def test_t5_a_causal_mask_in_the_file_is_accepted(folder: Path, dtype: str) -> N
     np.ones((), np.uint8),
     np.ones((16, 0), np.uint8),
 ], ids=["ones", "zeros", "shifted", "strict", "upper", "oblong", "two", "a row", "a number", "nothing"])  # fmt: skip
-def test_t5_a_mask_that_is_not_causal(folder: Path, mask: np.ndarray) -> None:
+def test_a_mask_that_is_not_causal(folder: Path, mask: np.ndarray) -> None:
     rewrite(folder, lambda t: t.__setitem__("transformer.h.1.attn.bias", mask))
     assert refused(folder, "tensor_mask").values["tensor"].endswith("h.1.attn.bias")
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int32", "int8", "bool"])
-def test_t5_weights_of_another_type(folder: Path, dtype: str) -> None:
+def test_weights_of_another_type(folder: Path, dtype: str) -> None:
     rewrite(folder, lambda t: t.__setitem__("transformer.ln_f.bias", t["transformer.ln_f.bias"].astype(dtype)))
     error = refused(folder, "tensor_dtype")
     assert error.values["tensor"] == "transformer.ln_f.bias"
 
 
-def test_f17_transposed_weights_are_refused_by_shape(folder: Path) -> None:
+def test_transposed_weights_are_refused_by_shape(folder: Path) -> None:
     rewrite(
         folder, lambda t: t.update({"transformer.h.0.mlp.c_fc.weight": t["transformer.h.0.mlp.c_fc.weight"].T.copy()})
     )
@@ -283,14 +283,14 @@ def test_f17_transposed_weights_are_refused_by_shape(folder: Path) -> None:
     assert (error.values["found"], error.values["expected"]) == ("[48, 12]", "[12, 48]")
 
 
-def test_f17_a_tokenizer_larger_than_the_model(tmp_path: Path) -> None:
+def test_a_tokenizer_larger_than_the_model(tmp_path: Path) -> None:
     made = toy_checkpoint(from_characters("あいう"))
     write_checkpoint(tmp_path / "m", made.config, made.tensors, from_characters("あいうえ"))
     error = refused(tmp_path / "m", "vocab_mismatch")
     assert (error.values["tokens"], error.values["rows"]) == ("4", "3")
 
 
-def test_t5_an_ablated_model_is_never_taken_for_a_plain_one(tmp_path: Path) -> None:
+def test_an_ablated_model_is_never_taken_for_a_plain_one(tmp_path: Path) -> None:
     read = write_toy(tmp_path / "m", residual=False)
     assert json.loads((tmp_path / "m" / "config.json").read_text())["model_type"] == "manako_gpt2_ablated"
     assert read.config.switches == ("no_residual",)
@@ -318,7 +318,7 @@ def stratified(data: bytes, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(2_000, marks=pytest.mark.slow)])
-def test_t4_a_flipped_bit_in_the_weights_is_never_silent(folder: Path, count: int) -> None:
+def test_a_flipped_bit_in_the_weights_is_never_silent(folder: Path, count: int) -> None:
     path, before = folder / WEIGHTS, read_checkpoint(folder)
     data = path.read_bytes()
     rng, errors, tolerated = random.Random(1), 0, 0
@@ -337,7 +337,7 @@ def test_t4_a_flipped_bit_in_the_weights_is_never_silent(folder: Path, count: in
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
-def test_t4_a_flipped_bit_in_the_companions_is_always_reported(folder: Path, name: str) -> None:
+def test_a_flipped_bit_in_the_companions_is_always_reported(folder: Path, name: str) -> None:
     path = folder / name
     data = path.read_bytes()
     for place in range(0, len(data), max(1, len(data) // 150)):
@@ -347,7 +347,7 @@ def test_t4_a_flipped_bit_in_the_companions_is_always_reported(folder: Path, nam
         refused(folder)
 
 
-def test_t4_negative_control_without_digests_flips_go_unseen(folder: Path) -> None:
+def test_negative_control_without_digests_flips_go_unseen(folder: Path) -> None:
     """The test above sees what the digests see: without them, the same flips load as another model."""
     before = read_checkpoint(folder)
     rewrite(folder, lambda tensors: None)
@@ -359,7 +359,7 @@ def test_t4_negative_control_without_digests_flips_go_unseen(folder: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", WEIGHTS])
-def test_f13_truncated_files_are_refused(folder: Path, name: str) -> None:
+def test_truncated_files_are_refused(folder: Path, name: str) -> None:
     data = (folder / name).read_bytes()
     for n in sorted({*range(0, min(len(data), 64)), *range(0, len(data), max(1, len(data) // 100)), len(data) - 1}):
         (folder / name).write_bytes(data[:n])
@@ -476,7 +476,7 @@ def t6(folder: Path, with_digests: bool, examples: int) -> None:
 
 @pytest.mark.parametrize("with_digests", [True, False])
 @pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_t6_mutated_headers_open_as_the_reference_does_or_not_at_all(
+def test_mutated_headers_open_as_the_reference_does_or_not_at_all(
     tmp_path: Path, with_digests: bool, examples: int
 ) -> None:
     write_toy(tmp_path / "m", n_layer=1, n_embd=4, block_size=4)
@@ -513,11 +513,11 @@ def one_tensor(**changes: Any) -> str:
     '{"__metadata__": {"manako.sha256": "[1]"}}',
     '{"__metadata__": {"manako.sha256": "{\\"a\\": 1, \\"a\\": 2}"}}',
 ], ids=lambda h: h[:60])  # fmt: skip
-def test_t6_headers_that_lie(folder: Path, header: str) -> None:
+def test_headers_that_lie(folder: Path, header: str) -> None:
     assert not check_header(folder, join(header.encode(), b"\0\0\0\0" if '"x"' in header else b""))
 
 
-def test_t6_a_tensor_named_twice_is_refused_though_the_library_takes_the_last(folder: Path) -> None:
+def test_a_tensor_named_twice_is_refused_though_the_library_takes_the_last(folder: Path) -> None:
     data = (folder / WEIGHTS).read_bytes()
     header, body = split(data)
     first = json.dumps({"transformer.ln_f.bias": header["transformer.ln_f.weight"]})
@@ -526,14 +526,14 @@ def test_t6_a_tensor_named_twice_is_refused_though_the_library_takes_the_last(fo
     assert not check_header(folder, join(doubled.encode(), body))
 
 
-def test_t6_digests_of_strange_shapes(folder: Path) -> None:
+def test_digests_of_strange_shapes(folder: Path) -> None:
     header, body = split((folder / WEIGHTS).read_bytes())
     for digests in ("{}", "[]", "null", '"x"', '{"config.json": 5}', "{", "\\"):
         header["__metadata__"]["manako.sha256"] = digests
         assert not check_header(folder, join(json.dumps(header).encode(), body))
 
 
-def test_f15_a_weights_file_of_absurd_size_is_refused_before_it_is_read(folder: Path) -> None:
+def test_a_weights_file_of_absurd_size_is_refused_before_it_is_read(folder: Path) -> None:
     with (folder / WEIGHTS).open("r+b") as stream:
         stream.truncate(2**36)  # sparse: takes no room
     began = time.monotonic()
@@ -541,7 +541,7 @@ def test_f15_a_weights_file_of_absurd_size_is_refused_before_it_is_read(folder: 
     assert time.monotonic() - began < 5
 
 
-def test_f15_a_config_of_absurd_size(folder: Path) -> None:
+def test_a_config_of_absurd_size(folder: Path) -> None:
     (folder / "config.json").write_bytes(b" " * (2**20 + 1))
     refused(folder, "file_too_large")
 
@@ -588,7 +588,7 @@ def audited(good: Path, hostile: list[Path]) -> list[tuple[str, list[Any]]]:
     return json.loads(done.stdout)
 
 
-def test_t8_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> None:
+def test_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> None:
     write_toy(tmp_path / "good")
     evil = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
     steering = {
@@ -639,7 +639,7 @@ def test_t8_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> N
     assert all(key in str(names) for key in steering)
 
 
-def test_t8_negative_control_the_hook_sees_an_open_outside(tmp_path: Path) -> None:
+def test_negative_control_the_hook_sees_an_open_outside(tmp_path: Path) -> None:
     write_toy(tmp_path / "good")
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / WEIGHTS).write_bytes(b"x")
@@ -655,7 +655,7 @@ def test_t8_negative_control_the_hook_sees_an_open_outside(tmp_path: Path) -> No
     assert {"open", "import"} <= {event for event, _ in events}
 
 
-def test_t8_a_snapshot_of_a_hugging_face_cache_opens(tmp_path: Path) -> None:
+def test_a_snapshot_of_a_hugging_face_cache_opens(tmp_path: Path) -> None:
     """Its files are links to blobs of the same model; a link to another model's blobs is refused."""
     cache, snapshot = tmp_path / "models--a--b", tmp_path / "models--a--b" / "snapshots" / "0123"
     write_toy(tmp_path / "m")
@@ -676,7 +676,7 @@ def test_t8_a_snapshot_of_a_hugging_face_cache_opens(tmp_path: Path) -> None:
 # --- P21, F15: references to what is no model -------------------------------------------------------------------------
 
 
-def test_p21_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     assert "nowhere" in str(refused(tmp_path / "nowhere", "folder_missing"))
     refused(folder / "config.json", "not_a_folder")
     refused(Path("x" * 5000), "file_unreadable")
@@ -697,7 +697,7 @@ def test_p21_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "anything.pt"])
-def test_p21_pickles_only_names_the_import_command(tmp_path: Path, name: str) -> None:
+def test_pickles_only_names_the_import_command(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04.")
     error = refused(tmp_path, "folder_only_pickles")
     assert "manako import" in str(error) and "model.safetensors" in str(error)

@@ -236,7 +236,7 @@ def test_what_stands_beside_the_model_is_checked_as_well(folder: Path, tmp_path:
     (lambda t: t["model.norm.weight"].__setitem__(7, np.nan), "tensor_not_finite", "model.norm.weight"),
     (lambda t: t["model.embed_tokens.weight"].__setitem__((3, 4), -np.inf), "tensor_not_finite", "embed_tokens"),
 ], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
-def test_f16_f17_weights_that_do_not_fit(folder: Path, change: Any, key: str, tensor: str, sharded: bool) -> None:
+def test_weights_that_do_not_fit(folder: Path, change: Any, key: str, tensor: str, sharded: bool) -> None:
     tensors = stored(folder)
     change(tensors)
     safetensors.numpy.save_file(tensors, folder / WEIGHTS)
@@ -271,12 +271,12 @@ def test_another_architecture_is_refused_by_name(folder: Path, model_type: Any) 
     assert str(model_type) in str(error) and "hf:" in str(error)
 
 
-def test_f17_a_family_with_other_biases_is_noticed(folder: Path) -> None:
+def test_a_family_with_other_biases_is_noticed(folder: Path) -> None:
     edit(folder / "config.json", model_type="qwen2")
     refused(folder, "tensor_missing")
 
 
-def test_f17_a_tokenizer_that_does_not_fit(folder: Path) -> None:
+def test_a_tokenizer_that_does_not_fit(folder: Path) -> None:
     edit(folder / "config.json", vocab_size=200)
     assert refused(folder, "vocab_mismatch").values["rows"] == "200"
     edit(folder / "config.json", vocab_size=300)
@@ -291,7 +291,7 @@ def test_remote_code_is_named_and_not_run(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model-00001-of-00002.bin", "consolidated.00.pth", "model.pt"])
-def test_p21_a_folder_of_pickles(folder: Path, name: str) -> None:
+def test_a_folder_of_pickles(folder: Path, name: str) -> None:
     (folder / WEIGHTS).rename(folder / name)
     (folder / "pytorch_model.bin.index.json").write_text("{}")
     assert name in str(refused(folder, "folder_only_pickles"))
@@ -314,14 +314,14 @@ def test_p21_a_folder_of_pickles(folder: Path, name: str) -> None:
     5,
     ["model.safetensors"],
 ], ids=repr)  # fmt: skip
-def test_t8_an_index_that_leads_elsewhere(folder: Path, name: Any) -> None:
+def test_an_index_that_leads_elsewhere(folder: Path, name: Any) -> None:
     (folder.parent / "model.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
     (folder / WEIGHTS).unlink()
     write_index(folder, {"model.norm.weight": name})
     refused(folder, "shard_index")
 
 
-def test_t8_a_shard_that_is_a_link_outside(folder: Path, tmp_path: Path) -> None:
+def test_a_shard_that_is_a_link_outside(folder: Path, tmp_path: Path) -> None:
     placed = shard(folder)
     name = placed["lm_head.weight"]
     (folder / name).rename(tmp_path / "outside.safetensors")
@@ -336,7 +336,7 @@ def test_t8_a_shard_that_is_a_link_outside(folder: Path, tmp_path: Path) -> None
     assert INDEX in str(refused(folder, "link_outside"))
 
 
-def test_t8_a_million_shards_are_refused_in_no_time(folder: Path) -> None:
+def test_a_million_shards_are_refused_in_no_time(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     entries = ",".join(f'"t{i}":"{i}.safetensors"' for i in range(10**6))
     (folder / INDEX).write_text('{"weight_map":{' + entries + "}}")
@@ -381,7 +381,7 @@ def test_a_tensor_in_two_files(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 7, 50, -1])
-def test_f13_a_shard_cut_short(folder: Path, size: int) -> None:
+def test_a_shard_cut_short(folder: Path, size: int) -> None:
     name = sorted(set(shard(folder).values()))[1]
     (folder / name).write_bytes((folder / name).read_bytes()[:size])
     with pytest.raises(LoadError) as caught:
@@ -392,14 +392,14 @@ def test_f13_a_shard_cut_short(folder: Path, size: int) -> None:
 # --- F15: bounded memory ----------------------------------------------------------------------------------------------
 
 
-def test_f15_a_shape_larger_than_the_machine_is_refused_before_anything_is_read(folder: Path) -> None:
+def test_a_shape_larger_than_the_machine_is_refused_before_anything_is_read(folder: Path) -> None:
     edit(folder / "config.json", hidden_size=65_536, intermediate_size=1_000_000, num_hidden_layers=1000, head_dim=64)
     began = time.monotonic()
     error = refused(folder, "model_too_large")
     assert time.monotonic() - began < 5 and "GB" in error.values["need"]
 
 
-def test_f15_nothing_is_read_before_every_shape_is_known_to_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_read_before_every_shape_is_known_to_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def read(self: Any) -> Any:
         raise AssertionError("a tensor was read")
 
@@ -408,7 +408,7 @@ def test_f15_nothing_is_read_before_every_shape_is_known_to_fit(folder: Path, mo
     refused(folder, "tensor_shape")
 
 
-def test_f15_one_tensor_at_a_time_is_held_twice(tmp_path: Path) -> None:
+def test_one_tensor_at_a_time_is_held_twice(tmp_path: Path) -> None:
     """A half-precision file of 5.2 MB becomes 10.5 MB; the peak beside that is that of one tensor."""
     config = toy_llama_config(n_layer=20, n_embd=128, n_mlp=256, head_size=32, tie_word_embeddings=True)
     (tmp_path / "config.json").write_text(json.dumps(config_json(config)))
@@ -425,7 +425,7 @@ def test_f15_one_tensor_at_a_time_is_held_twice(tmp_path: Path) -> None:
     assert sum(t.nbytes for t in read.tensors.values()) == size > 10e6 and peak < 1.15 * size
 
 
-def test_f15_a_folder_of_absurd_size(folder: Path) -> None:
+def test_a_folder_of_absurd_size(folder: Path) -> None:
     name = sorted(set(shard(folder).values()))[0]
     with (folder / name).open("r+b") as stream:
         stream.truncate(2**36)  # sparse: takes no room

@@ -79,7 +79,7 @@ def test_thinning_keeps_the_newest_the_best_and_two_states(tmp_path: Path) -> No
     assert run_folder.steps(run) == [10, 40]
 
 
-def test_f12_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
+def test_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     with run_folder.locked(tmp_path):
         with pytest.raises(ManakoError) as caught, run_folder.locked(tmp_path):
             pass
@@ -136,7 +136,7 @@ def saved(run: Path, *inject: str) -> tuple[subprocess.CompletedProcess[str], li
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["signal=KILL", "error=ENOSPC"])
-def test_f02_f05_a_whole_checkpoint_is_left_at_every_call_of_one_save(tmp_path: Path, what: str) -> None:
+def test_a_whole_checkpoint_is_left_at_every_call_of_one_save(tmp_path: Path, what: str) -> None:
     if not shutil.which("strace"):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("strace is missing")
     run = tmp_path / "run"

@@ -66,7 +66,7 @@ def test_without_the_token_the_page_shows_the_reason_and_no_data(browser: Browse
     page.close()
 
 
-def test_t11_another_site_reaches_nothing_even_with_the_token(browser: Browser, site: Serving, elsewhere: str) -> None:
+def test_another_site_reaches_nothing_even_with_the_token(browser: Browser, site: Serving, elsewhere: str) -> None:
     page = browser.new_page()
     page.goto(elsewhere)
     ask = """async ([url, settings]) => {
@@ -82,7 +82,7 @@ def test_t11_another_site_reaches_nothing_even_with_the_token(browser: Browser, 
     page.close()
 
 
-def test_t12_a_rebound_name_gets_403(browser: Browser, site: Serving) -> None:
+def test_a_rebound_name_gets_403(browser: Browser, site: Serving) -> None:
     rebound = browser.browser_type.launch(
         executable_path=shutil.which("chromium"),
         args=["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"],

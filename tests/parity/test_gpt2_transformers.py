@@ -111,21 +111,21 @@ def case_id(case: tuple[Any, ...]) -> str:
     return "-".join(map(str, case))
 
 
-def test_n1_there_are_forty_configurations() -> None:
+def test_there_are_forty_configurations() -> None:
     assert len(set(CASES)) == len(CASES) >= 40
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_n1_float32(case: tuple[Any, ...]) -> None:
+def test_float32(case: tuple[Any, ...]) -> None:
     assert worst_of(case, "float32") <= 1e-5
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
-def test_n1_float64(case: tuple[Any, ...]) -> None:
+def test_float64(case: tuple[Any, ...]) -> None:
     assert worst_of(case, "float64") <= 1e-12
 
 
-def test_n1_negative_control_a_swapped_activation_is_seen() -> None:
+def test_negative_control_a_swapped_activation_is_seen() -> None:
     """The smallest real mistake here: the two forms of GELU differ by 5e-4 at most."""
     config = config_of(CASES[6])
     weights = toy_weights(config)
@@ -144,7 +144,7 @@ def test_n1_negative_control_a_swapped_activation_is_seen() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES[::4], ids=case_id)
-def test_n7_n8_attention_stream_and_lens(case: tuple[Any, ...], dtype: str) -> None:
+def test_attention_stream_and_lens(case: tuple[Any, ...], dtype: str) -> None:
     """transformers' attentions and hidden_states; the lens is its own ln_f and lm_head over its own hidden states."""
     config, limit = config_of(case), {"float32": (1e-6, 1e-5), "float64": (1e-12, 1e-12)}[dtype]
     weights = toy_weights(config, seed=5, dtype=dtype)
@@ -182,7 +182,7 @@ def test_n7_n8_attention_stream_and_lens(case: tuple[Any, ...], dtype: str) -> N
 @pytest.mark.parametrize(
     "changes", [{}, {"tie_word_embeddings": False}, {"n_inner": 30, "activation_function": "gelu"}], ids=str
 )
-def test_n1_a_folder_of_ours_opens_with_transformers(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_folder_of_ours_opens_with_transformers(tmp_path: Path, changes: dict[str, Any]) -> None:
     folder, config = tmp_path / "m", toy_config(**changes)
     weights = toy_weights(config)
     # Byte tokens unlikely: transformers writes U+FFFD for every byte of a run that is no UTF-8, ASCII included.
@@ -207,7 +207,7 @@ def test_n1_a_folder_of_ours_opens_with_transformers(tmp_path: Path, changes: di
 
 
 @torch.no_grad()
-def test_n1_a_folder_of_ours_without_start_token_opens_with_transformers(tmp_path: Path) -> None:
+def test_a_folder_of_ours_without_start_token_opens_with_transformers(tmp_path: Path) -> None:
     folder = tmp_path / "m"
     write_toy(folder, from_characters("あいう。"))
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -217,7 +217,7 @@ def test_n1_a_folder_of_ours_without_start_token_opens_with_transformers(tmp_pat
 
 
 @pytest.mark.parametrize("switch", [{"residual": False}, {"norm": "post"}, {"attention": False}], ids=str)
-def test_t5_an_ablated_folder_is_refused_by_transformers(tmp_path: Path, switch: dict[str, Any]) -> None:
+def test_an_ablated_folder_is_refused_by_transformers(tmp_path: Path, switch: dict[str, Any]) -> None:
     write_toy(tmp_path / "m", **switch)
     with pytest.raises(ValueError, match="manako_gpt2_ablated"):
         transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
@@ -241,7 +241,7 @@ def their_folder(
 @torch.no_grad()
 @pytest.mark.parametrize("prefix", [True, False], ids=["GPT2LMHeadModel", "GPT2Model"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_n1_a_folder_of_theirs_opens_with_manako(tmp_path: Path, dtype: torch.dtype, prefix: bool) -> None:
+def test_a_folder_of_theirs_opens_with_manako(tmp_path: Path, dtype: torch.dtype, prefix: bool) -> None:
     theirs = their_folder(tmp_path / "m", dtype, prefix=prefix)
     ours = load(tmp_path / "m")
     assert [key for key, _ in ours.notices] == ["notice.unverifiable"]
@@ -252,7 +252,7 @@ def test_n1_a_folder_of_theirs_opens_with_manako(tmp_path: Path, dtype: torch.dt
 
 
 @torch.no_grad()
-def test_n1_an_untied_folder_of_theirs(tmp_path: Path) -> None:
+def test_an_untied_folder_of_theirs(tmp_path: Path) -> None:
     theirs = their_folder(tmp_path / "m", torch.float32, tied=False)
     ours = load(tmp_path / "m")
     assert not ours.config.tie_word_embeddings
@@ -260,7 +260,7 @@ def test_n1_an_untied_folder_of_theirs(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_n1_a_small_folder_with_the_default_start_token_of_transformers(tmp_path: Path) -> None:
+def test_a_small_folder_with_the_default_start_token_of_transformers(tmp_path: Path) -> None:
     """GPT2Config writes bos_token_id 50256 on its own accord, far outside a small vocabulary."""
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=300))
     with pytest.MonkeyPatch.context() as patch:
@@ -274,7 +274,7 @@ def test_n1_a_small_folder_with_the_default_start_token_of_transformers(tmp_path
     assert close(ours.rows([5, 6]), theirs.eval()(torch.tensor([[5, 6]])).logits[0].numpy(), 1e-5)
 
 
-def test_f17_square_weights_keep_their_orientation(tmp_path: Path) -> None:
+def test_square_weights_keep_their_orientation(tmp_path: Path) -> None:
     """c_proj of the attention is square: a transposed one has the right shape, and only parity can tell."""
     config = toy_config()
     weights = toy_weights(config)

@@ -120,7 +120,7 @@ def ids_for(length: int) -> np.ndarray:
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
-def test_n2_n7_float32(tmp_path: Path, case: str) -> None:
+def test_float32(tmp_path: Path, case: str) -> None:
     """Logits and attention of every head, up to the whole context."""
     theirs = reference(case)
     read = read_checkpoint(saved(theirs, tmp_path / "m"))
@@ -152,7 +152,7 @@ class Exact(torch.nn.Module):
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", CASES)
-def test_n2_float64(tmp_path: Path, case: str) -> None:
+def test_float64(tmp_path: Path, case: str) -> None:
     theirs = reference(case)
     read = read_checkpoint(saved(theirs, tmp_path / "m"))
     ours = NumpyLlama(read.config, {n: t.astype(np.float64) for n, t in read.tensors.items()})
@@ -210,7 +210,7 @@ REAL: dict[str, tuple[dict[str, Any], int, int]] = {  # rope_parameters, head_di
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", REAL)
-def test_n2_rotation_at_real_sizes_up_to_the_last_position(name: str) -> None:
+def test_rotation_at_real_sizes_up_to_the_last_position(name: str) -> None:
     """Rounded as theirs at each step: a frequency off by one float32 step moves the last angle by up to 0.008."""
     parameters, size, context = REAL[name]
     config = transformers.LlamaConfig(
@@ -237,12 +237,12 @@ def test_n2_rotation_at_real_sizes_up_to_the_last_position(name: str) -> None:
         assert np.abs(ours_sin[0, 0] - sin[0, i, : size // 2].numpy()).max() <= limit
 
 
-def test_n2_every_kind_that_transformers_knows_is_run_or_refused_by_name() -> None:
+def test_every_kind_that_transformers_knows_is_run_or_refused_by_name() -> None:
     assert set(ROPE_INIT_FUNCTIONS) - {"linear", "dynamic", "llama3", "yarn"} == {"longrope", "proportional"}
 
 
 @torch.no_grad()
-def test_n2_negative_control_another_kind_of_scaling_is_seen(tmp_path: Path) -> None:
+def test_negative_control_another_kind_of_scaling_is_seen(tmp_path: Path) -> None:
     theirs = reference("llama-llama3")
     folder = saved(theirs, tmp_path / "m")
     raw = json.loads((folder / "config.json").read_text())
@@ -260,7 +260,7 @@ def test_n2_negative_control_another_kind_of_scaling_is_seen(tmp_path: Path) -> 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", ["llama-untied", "qwen2", "mistral"])
-def test_n2_half_precision_files_are_widened(tmp_path: Path, dtype: torch.dtype, case: str) -> None:
+def test_half_precision_files_are_widened(tmp_path: Path, dtype: torch.dtype, case: str) -> None:
     folder = saved(reference(case).to(dtype), tmp_path / "m")
     theirs, read = CLASSES[CASES[case][0]][1].from_pretrained(folder, dtype=torch.float32), read_checkpoint(folder)
     assert read.stored_dtype == str(dtype).removeprefix("torch.")
@@ -271,7 +271,7 @@ def test_n2_half_precision_files_are_widened(tmp_path: Path, dtype: torch.dtype,
 
 @torch.no_grad()
 @pytest.mark.parametrize("case", ["llama-untied", "qwen2", "mistral"])
-def test_n2_a_sharded_folder_is_the_same_model(tmp_path: Path, case: str) -> None:
+def test_a_sharded_folder_is_the_same_model(tmp_path: Path, case: str) -> None:
     theirs = reference(case)
     whole = read_checkpoint(saved(theirs, tmp_path / "whole"))
     folder = saved(theirs, tmp_path / "shards", max_shard_size="20KB")
@@ -283,7 +283,7 @@ def test_n2_a_sharded_folder_is_the_same_model(tmp_path: Path, case: str) -> Non
 
 
 @torch.no_grad()
-def test_n2_a_folder_of_the_bare_model_opens_where_the_head_is_tied(tmp_path: Path) -> None:
+def test_a_folder_of_the_bare_model_opens_where_the_head_is_tied(tmp_path: Path) -> None:
     theirs = reference("qwen2")
     read = read_checkpoint(saved(theirs.model, tmp_path / "m"))
     ours, ids = NumpyLlama(read.config, read.tensors), ids_for(9)
@@ -292,7 +292,7 @@ def test_n2_a_folder_of_the_bare_model_opens_where_the_head_is_tied(tmp_path: Pa
 
 
 @torch.no_grad()
-def test_n2_beyond_its_window_mistral_is_another_function(tmp_path: Path) -> None:
+def test_beyond_its_window_mistral_is_another_function(tmp_path: Path) -> None:
     """Why the context ends at the window: from there on our full attention would not be theirs."""
     theirs = reference("mistral-window")
     read = read_checkpoint(saved(theirs, tmp_path / "m"))
@@ -304,7 +304,7 @@ def test_n2_beyond_its_window_mistral_is_another_function(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("case", ["llama-llama3", "llama-yarn", "llama-linear", "llama-default", "qwen2-yarn"])
-def test_n2_the_older_spelling_of_the_same_configuration(tmp_path: Path, case: str) -> None:
+def test_the_older_spelling_of_the_same_configuration(tmp_path: Path, case: str) -> None:
     """rope_theta and rope_scaling instead of rope_parameters, as files before transformers 5 have it."""
     folder = saved(reference(case), tmp_path / "m")
     new = read_checkpoint(folder).config

@@ -71,7 +71,7 @@ def compare(rows: np.ndarray, chain: Sampling, theirs: Any, history: np.ndarray)
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_n13_each_stage_on_1_200_rows(name: str) -> None:
+def test_each_stage_on_1_200_rows(name: str) -> None:
     rng = np.random.default_rng(STAGES.index(name))
     for _ in range(40):
         rows, setting = rows_of(rng, 30), setting_of(name, rng)
@@ -85,7 +85,7 @@ def default_chain(rng: np.random.Generator) -> dict[str, Any]:
     return {"temperature": values["temperature"]} | used
 
 
-def test_n13_the_default_chain_on_2_800_rows() -> None:
+def test_the_default_chain_on_2_800_rows() -> None:
     rng = np.random.default_rng(13)
     for _ in range(140):
         rows, values = rows_of(rng, 20), default_chain(rng)
@@ -93,7 +93,7 @@ def test_n13_the_default_chain_on_2_800_rows() -> None:
         compare(rows, Sampling(**values), theirs, rng.integers(0, rows.shape[1], size=(20, 8)))
 
 
-def test_n13_our_default_order_is_the_one_that_transformers_builds() -> None:
+def test_our_default_order_is_the_one_that_transformers_builds() -> None:
     values: dict[str, Any] = {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.95}
     config = GenerationConfig(do_sample=True, repetition_penalty=1.1, **values)
     config._eos_token_tensor = None  # pyright: ignore[reportAttributeAccessIssue]  set by generate() itself
@@ -104,7 +104,7 @@ def test_n13_our_default_order_is_the_one_that_transformers_builds() -> None:
     compare(rows, Sampling(repetition_penalty=1.1, **values), built, np.full((200, 3), 7))
 
 
-def test_n13_greedy_is_the_arg_max() -> None:
+def test_greedy_is_the_arg_max() -> None:
     rows = np.random.default_rng(6).normal(0, 1, size=(200, 50))
     best = torch.from_numpy(rows).argmax(dim=-1).tolist()
     assert [int(distribution(row, Sampling(temperature=0)).p.argmax()) for row in rows] == best
@@ -133,7 +133,7 @@ def kept_there(row: list[float], stage: Any) -> list[int]:
         ([0.0, 0.0, 5.0, 5.0], {"typical_p": 0.3}, [2, 3]),
     ],
 )
-def test_n13_all_tokens_tied_with_the_last_one_stay(
+def test_all_tokens_tied_with_the_last_one_stay(
     row: list[float], settings: dict[str, Any], expected: list[int]
 ) -> None:
     ((name, value),) = settings.items()
@@ -149,13 +149,13 @@ def test_n13_all_tokens_tied_with_the_last_one_stay(
         ([0.0, 1.0, 0.0, 1.0, 0.0], 0.7, [0, 1, 3]),
     ],
 )
-def test_n13_top_p_goes_by_id_among_ties(row: list[float], threshold: float, expected: list[int]) -> None:
+def test_top_p_goes_by_id_among_ties(row: list[float], threshold: float, expected: list[int]) -> None:
     assert kept(row, top_p=threshold) == expected
     there = kept_there(row, TopPLogitsWarper(threshold))
     assert sorted(row[i] for i in there) == sorted(row[i] for i in expected)  # as many, and of the same logits
 
 
-def test_n13_coarse_rows_full_of_ties() -> None:
+def test_coarse_rows_full_of_ties() -> None:
     rng = np.random.default_rng(9)
     for _ in range(300):
         row = rng.integers(-3, 4, size=40).astype(float).tolist()

@@ -63,7 +63,7 @@ MADE = [character_tokenizer, character_bpe_tokenizer, byte_bpe_tokenizer]  # wha
 
 @pytest.mark.parametrize("make", [*MADE, byte_level_tokenizer, merged_tokenizer])
 @pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_n19_same_ids_and_the_text_comes_back(tmp_path: Path, make: Any, count: int) -> None:
+def test_same_ids_and_the_text_comes_back(tmp_path: Path, make: Any, count: int) -> None:
     write_toy(tmp_path / "m", ours := make(), n_layer=1, n_embd=4, n_head=1)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")
     texts = list(random_texts(count, seed=count))
@@ -78,7 +78,7 @@ def test_n19_same_ids_and_the_text_comes_back(tmp_path: Path, make: Any, count: 
 
 
 @pytest.mark.parametrize("make", [*MADE, byte_level_tokenizer])
-def test_n19_a_literal_special_token_is_text_with_us(tmp_path: Path, make: Any) -> None:
+def test_a_literal_special_token_is_text_with_us(tmp_path: Path, make: Any) -> None:
     write_toy(tmp_path / "m", ours := make(), n_layer=1, n_embd=4, n_head=1)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")
     literal = "a<|endoftext|>b"

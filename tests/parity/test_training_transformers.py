@@ -13,7 +13,7 @@ from manako.training.model import GPT
 STEPS = 100
 
 
-def test_n22_the_first_100_losses_are_those_of_transformers(tmp_path: Path) -> None:
+def test_the_first_100_losses_are_those_of_transformers(tmp_path: Path) -> None:
     """Within 1e-4: a step multiplies differences of rounding; dropout off, as ours has none."""
     torch.set_num_threads(1)
     config = toy_config()

@@ -38,7 +38,7 @@ def state(site: Serving) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_f33_who_leaves_stops_the_generation(times: int, reset: bool) -> None:
+def test_who_leaves_stops_the_generation(times: int, reset: bool) -> None:
     session = Gated()
     with serving(session.generate) as site:
         before = None
@@ -62,7 +62,7 @@ def test_f33_who_leaves_stops_the_generation(times: int, reset: bool) -> None:
         until(lambda: all(now <= then for now, then in zip(state(site), before, strict=True)), 5)
 
 
-def test_f33_who_leaves_before_their_turn_gives_it_up() -> None:
+def test_who_leaves_before_their_turn_gives_it_up() -> None:
     session = Gated()
     with serving(session.generate) as site:
         first = [site.generate() for _ in range(RUNNING)]
@@ -83,7 +83,7 @@ def test_f33_who_leaves_before_their_turn_gives_it_up() -> None:
 
 
 @pytest.mark.slow
-def test_f33_two_hundred_who_leave_in_the_middle_leave_nothing_behind() -> None:
+def test_two_hundred_who_leave_in_the_middle_leave_nothing_behind() -> None:
     model = toy_model()
     with serving(model) as site:
         site.runs.add("toy", to_bytes(model.trace("私は", max_new_tokens=5, seed=1)))
@@ -120,7 +120,7 @@ def test_f33_two_hundred_who_leave_in_the_middle_leave_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("clients", [30, pytest.param(200, marks=pytest.mark.slow)])
-def test_f34_all_readers_of_one_generation_get_the_same_whole_sequence(clients: int) -> None:
+def test_all_readers_of_one_generation_get_the_same_whole_sequence(clients: int) -> None:
     session = Gated()
     with serving(session.generate) as site:
         responses = [site.generate(max_new_tokens=50)]
@@ -141,7 +141,7 @@ def test_f34_all_readers_of_one_generation_get_the_same_whole_sequence(clients: 
 
 
 @pytest.mark.slow
-def test_f34_two_hundred_generations_wait_for_their_turn() -> None:
+def test_two_hundred_generations_wait_for_their_turn() -> None:
     with serving(free) as site:
         responses: list[http.client.HTTPResponse | None] = [None] * 200
 
@@ -176,7 +176,7 @@ def stopped(site: Serving, path: str = "", body: bytes = b"") -> socket.socket:
 
 
 @pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_f35_readers_that_stop_hold_up_nobody_and_are_dropped(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def test_readers_that_stop_hold_up_nobody_and_are_dropped(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.5)
     session = Gated()
     with serving(session.generate) as site:
@@ -204,7 +204,7 @@ def test_f35_readers_that_stop_hold_up_nobody_and_are_dropped(monkeypatch: pytes
         until(lambda: not site.server.server_state.connections)
 
 
-def test_f35_a_run_waits_for_its_only_reader_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_waits_for_its_only_reader_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.5)
     with serving(free) as site:
         client = stopped(site, body=json.dumps({"prompt": "a", "settings": {"max_new_tokens": 2000}}).encode())
@@ -230,7 +230,7 @@ def test_f35_a_run_waits_for_its_only_reader_and_then_stops(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("waiting", "asked"), [(3, 20), pytest.param(WAITING, 1000, marks=pytest.mark.slow)])
-def test_f41_beyond_those_that_wait_comes_429(monkeypatch: pytest.MonkeyPatch, waiting: int, asked: int) -> None:
+def test_beyond_those_that_wait_comes_429(monkeypatch: pytest.MonkeyPatch, waiting: int, asked: int) -> None:
     monkeypatch.setattr(generations, "WAITING", waiting)
     session = Gated()
     with serving(session.generate) as site:

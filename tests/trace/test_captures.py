@@ -93,7 +93,7 @@ def test_steps_count_from_either_end_and_end_there() -> None:
         (0, (2**30, 2**30, 0), 16, [0], "as many"),  # 2^64 numbers
     ],
 )
-def test_t26_columns_that_do_not_fit(
+def test_columns_that_do_not_fit(
     flat: int, shape: tuple[int, int, int], prompt_length: int, window: list[int], word: str
 ) -> None:
     with pytest.raises(ValueError, match=word):

@@ -240,7 +240,7 @@ def test_golden_is_what_a_generation_records() -> None:
 
 
 @records
-def test_n17_round_trip_keeps_every_field_and_every_byte(make: Callable[[], Trace], tmp_path: Path) -> None:
+def test_round_trip_keeps_every_field_and_every_byte(make: Callable[[], Trace], tmp_path: Path) -> None:
     trace = make()
     data = to_bytes(trace)
     assert data == to_bytes(make())
@@ -260,7 +260,7 @@ def test_the_format_is_the_one_described(make: Callable[[], Trace], tmp_path: Pa
     assert_same(opened(tmp_path, put_together(meta, arrays)), make())
 
 
-def test_n17_the_bytes_do_not_depend_on_the_hash_seed() -> None:
+def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import golden, hashlib; from manako.trace.file import to_bytes\n"
     )
@@ -273,7 +273,7 @@ def test_n17_the_bytes_do_not_depend_on_the_hash_seed() -> None:
         assert run.stdout.strip() == expected, run.stderr
 
 
-def test_p09_a_record_without_steps_opens(tmp_path: Path) -> None:
+def test_a_record_without_steps_opens(tmp_path: Path) -> None:
     for generation in (golden_generation(max_new_tokens=0), large_generation(steps=1, max_new_tokens=0)):
         assert not generation.advance()
         trace = opened(tmp_path, to_bytes(generation.trace()))
@@ -281,7 +281,7 @@ def test_p09_a_record_without_steps_opens(tmp_path: Path) -> None:
         assert verify(trace).failure is None and verify(trace).rederived == 0
 
 
-def test_f28_an_interrupted_run_is_a_whole_record(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_a_whole_record(tmp_path: Path) -> None:
     generation = golden_generation()
     for _ in range(5):
         assert generation.advance()
@@ -393,7 +393,7 @@ def test_the_interval_holds_u_at_its_very_border() -> None:
         )
 
 
-def test_p33_steps_are_a_sequence(golden_trace: Trace) -> None:
+def test_steps_are_a_sequence(golden_trace: Trace) -> None:
     steps = golden_trace.steps
     assert [s.index for s in steps[2:5]] == [2, 3, 4] and steps[-1].index == 11 and len(steps[::4]) == 3
     for index in (12, -13):
@@ -559,7 +559,7 @@ def test_the_last_token_of_a_line_that_ends_below_u_is_verified() -> None:
 
 
 @records
-def test_p32_n16_a_good_record_is_verified(make: Callable[[], Trace], tmp_path: Path) -> None:
+def test_a_good_record_is_verified(make: Callable[[], Trace], tmp_path: Path) -> None:
     trace = make()
     for one in (trace, opened(tmp_path, to_bytes(trace))):
         found = verify(one)
@@ -613,7 +613,7 @@ def tampered() -> dict[str, tuple[int, Trace]]:
 
 
 @pytest.mark.parametrize("name", tampered())
-def test_p32_a_record_changed_by_an_author_with_right_digests_fails(name: str, tmp_path: Path) -> None:
+def test_a_record_changed_by_an_author_with_right_digests_fails(name: str, tmp_path: Path) -> None:
     step, trace = tampered()[name]
     trace = opened(tmp_path, to_bytes(trace))
     found = verify(trace)
@@ -673,7 +673,7 @@ def tampered_inside() -> dict[str, tuple[str, Trace]]:
 
 
 @pytest.mark.parametrize("name", tampered_inside())
-def test_n08_p32_a_captured_number_changed_with_right_digests_is_found(name: str, tmp_path: Path) -> None:
+def test_a_captured_number_changed_with_right_digests_is_found(name: str, tmp_path: Path) -> None:
     check, trace = tampered_inside()[name]
     trace = opened(tmp_path, to_bytes(trace))
     found = verify(trace)
@@ -681,7 +681,7 @@ def test_n08_p32_a_captured_number_changed_with_right_digests_is_found(name: str
     assert check in {c.name for c in found.checks if not c.ok} and not found.ok
 
 
-def test_n08_what_verify_says_of_a_good_record() -> None:
+def test_what_verify_says_of_a_good_record() -> None:
     names = ["attention_rows_sum_to_1", "lens_last_equals_logits", "lens_lists_fit", "contributions_sum_to_logit"]
     for make in (RECORDS["inside"], RECORDS["inside, a prompt and a moving window"], RECORDS["large inside"]):
         found = verify(make())
@@ -691,7 +691,7 @@ def test_n08_what_verify_says_of_a_good_record() -> None:
 
 
 @pytest.mark.parametrize("column", ["attention", "lens_logit", "lens_logsumexp", "lens_tracked_logit", "contribution"])
-def test_n08_nan_is_no_small_error(column: str) -> None:
+def test_nan_is_no_small_error(column: str) -> None:
     trace = golden_inside()
     values = trace.columns.captured[column].copy()
     values[(3, *[-1] * (values.ndim - 1))] = NAN
@@ -699,14 +699,14 @@ def test_n08_nan_is_no_small_error(column: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["p", "p_model"])
-def test_p32_nan_is_no_small_error(column: str) -> None:
+def test_nan_in_a_self_check_is_no_small_error(column: str) -> None:
     trace = golden_trace()
     values = with_value(getattr(trace.columns, column), 4, np.nan)
     found = verify(changed(trace, **{column: values}))
     assert found.failure is not None and found.failure[0] == 4
 
 
-def test_p32_what_a_part_cannot_show_is_counted_as_such() -> None:
+def test_what_a_part_cannot_show_is_counted_as_such() -> None:
     trace = large_trace()
     step = int(np.flatnonzero(trace.columns.rank > PART)[0])
     # Another token from outside the part, whose logit is on nobody's record: not noticed, and not called verified.
@@ -758,19 +758,19 @@ def judge_flips(data: bytes, count: int, path: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
-def test_t04_f14_f30_a_flipped_bit_is_never_silent(name: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_is_never_silent(name: str, tmp_path: Path) -> None:
     seen = judge_flips(to_bytes(RECORDS[name]()), 300, tmp_path / "run.manako")
     assert seen["refused"] >= 290
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["golden", "score", "no steps", "large", "inside"])
-def test_t04_f30_two_thousand_flips(name: str, tmp_path: Path) -> None:
+def test_two_thousand_flips(name: str, tmp_path: Path) -> None:
     seen = judge_flips(to_bytes(RECORDS[name]()), 2000, tmp_path / "run.manako")
     assert seen["refused"] >= 1900
 
 
-def test_t04_negative_control_a_reader_without_digests_would_be_noticed(
+def test_negative_control_a_reader_without_digests_would_be_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("manako.trace.file._check_digests", lambda *parts: None)
@@ -779,7 +779,7 @@ def test_t04_negative_control_a_reader_without_digests_would_be_noticed(
 
 
 @records
-def test_f30_the_damaged_column_is_named(make: Callable[[], Trace], tmp_path: Path) -> None:
+def test_the_damaged_column_is_named(make: Callable[[], Trace], tmp_path: Path) -> None:
     data = to_bytes(make())
     length = int.from_bytes(data[:8], "little")
     for name, column in json.loads(data[8 : 8 + length]).items():
@@ -792,7 +792,7 @@ def test_f30_the_damaged_column_is_named(make: Callable[[], Trace], tmp_path: Pa
 
 
 @pytest.mark.parametrize("make", [lambda: golden_trace(1), lambda: golden_trace(0)], ids=["one step", "no steps"])
-def test_f13_truncated_at_every_byte(make: Callable[[], Trace], tmp_path: Path) -> None:
+def test_truncated_at_every_byte(make: Callable[[], Trace], tmp_path: Path) -> None:
     data = to_bytes(make())
     assert len(data) <= 8192
     path = tmp_path / "run.manako"
@@ -804,7 +804,7 @@ def test_f13_truncated_at_every_byte(make: Callable[[], Trace], tmp_path: Path) 
         assert caught.value.code == "E-TRACE-DAMAGED"
 
 
-def test_f13_something_behind_the_end(tmp_path: Path) -> None:
+def test_something_behind_the_end(tmp_path: Path) -> None:
     for more in (b"\0", b"{}", bytes(1000)):
         assert refused(tmp_path, to_bytes(golden_trace()) + more).code == "E-TRACE-DAMAGED"
 
@@ -835,11 +835,11 @@ def test_f13_something_behind_the_end(tmp_path: Path) -> None:
     ],
     ids=lambda data: repr(data[:16]),
 )
-def test_f15_t06_what_is_no_safetensors_file(tmp_path: Path, data: bytes) -> None:
+def test_what_is_no_safetensors_file(tmp_path: Path, data: bytes) -> None:
     assert refused(tmp_path, data).code in ("E-TRACE-DAMAGED", "E-JSON-INVALID", "E-NOT-A-TRACE")
 
 
-def test_f15_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
+def test_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "run.manako"
     with path.open("wb") as stream:
         stream.truncate(2**40)
@@ -848,7 +848,7 @@ def test_f15_a_sparse_file_of_a_terabyte_is_refused_unread(tmp_path: Path) -> No
     assert caught.value.code == "E-NOT-A-TRACE"
 
 
-def test_f15_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
+def test_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to("nowhere")
     expected = {"nowhere": "E-FILE-MISSING", "dangling": "E-FILE-MISSING", "pipe": "E-FILE-NOT-REGULAR"}
@@ -858,7 +858,7 @@ def test_f15_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
         assert caught.value.code == code
 
 
-def test_t26_a_safetensors_file_of_somebody_else(tmp_path: Path) -> None:
+def test_a_safetensors_file_of_somebody_else(tmp_path: Path) -> None:
     weights = {"wte.weight": np.zeros((2, 2), dtype=np.float32)}
     for metadata in (None, {}, {"format": "pt"}, {"manako.sha256": "{}"}):
         assert refused(tmp_path, safetensors.numpy.save(weights, metadata)).code == "E-NOT-A-TRACE"
@@ -895,7 +895,7 @@ def outer_header(header: str, data: bytes = b"") -> bytes:
     ],
     ids=lambda header: header[:60],
 )
-def test_t06_hostile_headers_of_the_file(tmp_path: Path, header: str) -> None:
+def test_hostile_headers_of_the_file(tmp_path: Path, header: str) -> None:
     meta, _ = take_apart(to_bytes(golden_trace(0)))
     text = json.dumps(json.dumps(meta))
     for whole in (header, header[:-1] + f',"__metadata__":{{"manako.trace":{text}}}' + "}"):
@@ -910,7 +910,7 @@ def good_parts(steps: int = 3) -> tuple[Meta, Arrays]:
     return take_apart(to_bytes(golden_trace(steps)))
 
 
-def test_t26_a_newer_schema_says_so(tmp_path: Path) -> None:
+def test_a_newer_schema_says_so(tmp_path: Path) -> None:
     meta, arrays = good_parts()
     for schema in ("manako.trace/4", "manako.trace/10", "manako.trace/0"):
         newer = meta | {"schema": schema, "novelty": {"a": 1}}
@@ -923,7 +923,7 @@ def test_t26_a_newer_schema_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
-def test_t26_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> None:
+def test_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for column in arrays:
         less = {n: a for n, a in arrays.items() if n != column}
@@ -935,7 +935,7 @@ def test_t26_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
-def test_t26_wrong_dtypes_and_shapes(name: str, tmp_path: Path) -> None:
+def test_wrong_dtypes_and_shapes(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for column, array in arrays.items():
         for dtype in ("float64", "float32", "int32", "int8", "uint8", "float16", "int64", "bool"):
@@ -997,7 +997,7 @@ BAD_VALUES: list[tuple[str, str, list[Any]]] = [  # record, column, values that 
 
 
 @pytest.mark.parametrize(("name", "column", "values"), BAD_VALUES, ids=lambda v: v if isinstance(v, str) else "")
-def test_t26_numbers_that_cannot_be(name: str, column: str, values: list[Any], tmp_path: Path) -> None:
+def test_numbers_that_cannot_be(name: str, column: str, values: list[Any], tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for value in values:
         wrong = with_value(arrays[column], (0,) * arrays[column].ndim, value)
@@ -1006,7 +1006,7 @@ def test_t26_numbers_that_cannot_be(name: str, column: str, values: list[Any], t
         assert error.code == "E-TRACE-DAMAGED" and any(name in error.values["part"] for name in names), value
 
 
-def test_t26_rows_and_tables_that_cannot_be(tmp_path: Path) -> None:
+def test_rows_and_tables_that_cannot_be(tmp_path: Path) -> None:
     meta, arrays = good_parts()
     empty_row = with_value(arrays["logits"], (1,), -INF)
     assert "logits" in refused(tmp_path, put_together(meta, arrays | {"logits": empty_row})).values["part"]
@@ -1051,7 +1051,7 @@ BAD_FIELDS: list[tuple[str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "values"), BAD_FIELDS, ids=lambda v: v if isinstance(v, str) else "")
-def test_t26_fields_of_a_wrong_type_or_range(field: str, values: list[Any], tmp_path: Path) -> None:
+def test_fields_of_a_wrong_type_or_range(field: str, values: list[Any], tmp_path: Path) -> None:
     meta, arrays = good_parts()
     for value in values:
         if field.endswith("sha256"):  # the only two that signing would put right again
@@ -1062,7 +1062,7 @@ def test_t26_fields_of_a_wrong_type_or_range(field: str, values: list[Any], tmp_
 
 
 @pytest.mark.parametrize("field", [f.name for f in fields(type(golden.MODEL))])
-def test_t26_fields_of_the_model(field: str, tmp_path: Path) -> None:
+def test_fields_of_the_model(field: str, tmp_path: Path) -> None:
     meta, arrays = good_parts()
     for value in (1, 1.5, True, [1], {"a": 1}, ["a", None], {"a": ["b"]}, -1):
         if (field, type(value)) == ("config", dict) or (field, value) == ("threads", 1):
@@ -1074,7 +1074,7 @@ def test_t26_fields_of_the_model(field: str, tmp_path: Path) -> None:
     assert refused(tmp_path, put_together(meta | {"model": meta["model"] | {"x": 1}}, arrays)).exit_code == 3
 
 
-def test_t26_missing_and_unknown_fields(tmp_path: Path) -> None:
+def test_missing_and_unknown_fields(tmp_path: Path) -> None:
     meta, arrays = good_parts()
     for field in [f for f in meta if f not in ("sha256", "columns_sha256", "schema")]:
         less = {n: v for n, v in meta.items() if n != field}
@@ -1082,7 +1082,7 @@ def test_t26_missing_and_unknown_fields(tmp_path: Path) -> None:
     assert "novelty" in refused(tmp_path, put_together(meta | {"novelty": 1}, arrays)).values["part"]
 
 
-def test_t26_json_that_is_not_strict(tmp_path: Path) -> None:
+def test_json_that_is_not_strict(tmp_path: Path) -> None:
     meta, arrays = good_parts()
     text = json.dumps(sign(meta, arrays))
     nested = "[" * 5000 + "]" * 5000
@@ -1112,14 +1112,14 @@ INSIDE_FIELDS: list[tuple[str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "values"), INSIDE_FIELDS, ids=lambda v: v if isinstance(v, str) else "")
-def test_t26_fields_that_do_not_fit_the_captured_columns(field: str, values: list[Any], tmp_path: Path) -> None:
+def test_fields_that_do_not_fit_the_captured_columns(field: str, values: list[Any], tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
     for value in values:
         assert refused(tmp_path, put_together(meta | {field: value}, arrays)).code == "E-TRACE-DAMAGED", value
 
 
 @pytest.mark.parametrize("column", [c for capture in CAPTURE_COLUMNS.values() for c in capture])
-def test_t26_captured_columns_of_no_width(column: str, tmp_path: Path) -> None:
+def test_captured_columns_of_no_width(column: str, tmp_path: Path) -> None:
     """Arrays that a view would index and find empty; their lengths agree with each other where they can."""
     meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
     for axis in range(1, arrays[column].ndim):
@@ -1130,13 +1130,13 @@ def test_t26_captured_columns_of_no_width(column: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["contribution_id", "lens_tracked_id"])
-def test_t26_the_chosen_token_stands_first(column: str, tmp_path: Path) -> None:
+def test_the_chosen_token_stands_first(column: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS["inside"]()))
     other = with_value(arrays[column], (3, 0), 11 - arrays["token_id"][3])
     assert column in refused(tmp_path, put_together(meta, arrays | {column: other})).values["part"]
 
 
-def test_t26_a_shape_of_attention_whose_product_wraps_around(tmp_path: Path) -> None:
+def test_a_shape_of_attention_whose_product_wraps_around(tmp_path: Path) -> None:
     """2^30 layers of 2^30 heads over 16 keys are 2^64 numbers, which 64 bits count as none."""
     meta, arrays = take_apart(to_bytes(golden_inside(1, ("attention",), (9,) * 16)))
     for shape in ([2**30, 2**30, 0], [2**30, 2**29, 15], [2**31 - 1, 2**31 - 1, 0]):
@@ -1164,7 +1164,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
         ("trace-2-inside", golden_inside),
     ],
 )
-def test_t26_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
+def test_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
     """Written by the version of that schema: the same record, field by field."""
     path = FIXTURES / f"{name}.manako"
     assert take_apart(path.read_bytes())[0]["schema"] == f"manako.trace/{name[6]}"
@@ -1174,7 +1174,7 @@ def test_t26_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callab
     assert look_at_everything(trace) == look_at_everything(make()) and verify(trace).ok
 
 
-def test_t26_a_record_of_a_model_by_the_schema_before_opens() -> None:
+def test_a_record_of_a_model_by_the_schema_before_opens() -> None:
     trace = open_trace(FIXTURES / "trace-2.manako")
     assert (trace.text, len(trace), trace.header.ablate) == ("私は、自分", 3, ())
     assert trace.header.capture == ("attention", "lens", "contributions") and look_inside(trace)
@@ -1191,14 +1191,14 @@ def test_t26_a_record_of_a_model_by_the_schema_before_opens() -> None:
         ("trace-2", "rounded", {}),
     ],
 )
-def test_t26_an_old_schema_with_new_fields_is_of_no_version(name: str, field: str, value: Any, tmp_path: Path) -> None:
+def test_an_old_schema_with_new_fields_is_of_no_version(name: str, field: str, value: Any, tmp_path: Path) -> None:
     meta, arrays = take_apart((FIXTURES / f"{name}.manako").read_bytes())
     assert len(opened(tmp_path, put_together(meta, arrays))) == len(arrays["u"])
     assert field in refused(tmp_path, put_together(meta | {field: value}, arrays)).values["part"]
     assert refused(tmp_path, put_together(meta | {"schema": SCHEMA}, arrays)).code == "E-TRACE-DAMAGED"
 
 
-def test_t26_an_old_schema_with_new_columns_is_of_no_version(tmp_path: Path) -> None:
+def test_an_old_schema_with_new_columns_is_of_no_version(tmp_path: Path) -> None:
     meta, arrays = take_apart((FIXTURES / "trace-1.manako").read_bytes())
     lens = {n: a for n, a in columns_of(golden_inside(12, ("lens",))).items() if n.startswith("lens")}
     for wrong in ({}, {"capture": ["lens"]}):
@@ -1217,7 +1217,7 @@ def test_a_record_that_goes_on_draws_with_the_luck_of_its_place() -> None:
         assert verify(replace(trace, header=header)).failure == (0, int(trace.columns.token_id[0]), -1)
 
 
-def test_t26_no_more_steps_before_than_tokens_and_none_before_a_score(tmp_path: Path) -> None:
+def test_no_more_steps_before_than_tokens_and_none_before_a_score(tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(golden_inside(2, (), (9, 2, 3))))
     for steps in range(4):
         assert opened(tmp_path, put_together(meta | {"first_step": steps}, arrays)).header.first_step == steps
@@ -1226,7 +1226,7 @@ def test_t26_no_more_steps_before_than_tokens_and_none_before_a_score(tmp_path: 
     assert "first_step" in refused(tmp_path, put_together(meta | {"first_step": 1}, arrays)).values["part"]
 
 
-def test_n08_rounded_attention_is_checked_within_what_the_export_says(tmp_path: Path) -> None:
+def test_rounded_attention_is_checked_within_what_the_export_says(tmp_path: Path) -> None:
     """Weights that float32 holds whole, rounded to three digits: the worst of them is off by a quarter of itself."""
     good = golden_inside(4, ("attention",))
     off = with_value(good.columns.captured["attention"], 5, good.columns.captured["attention"][5] * 1.004)
@@ -1256,7 +1256,7 @@ def test_a_partial_record_may_keep_fewer_candidates(tmp_path: Path) -> None:
             assert ours.count == other.count and abs(ours.p - other.p) + abs(ours.p_model - other.p_model) < 1e-12
 
 
-def test_t26_more_candidates_than_a_record_keeps(tmp_path: Path) -> None:
+def test_more_candidates_than_a_record_keeps(tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(large_trace(0)))
     wide = ("part_id", "part_logit", "part_p", "part_p_model", "part_cut_by")
     for count, fits in ((1, True), (PART, True), (PART + 1, False), (0, False)):
@@ -1266,7 +1266,7 @@ def test_t26_more_candidates_than_a_record_keeps(tmp_path: Path) -> None:
     assert "part_p" in refused(tmp_path, put_together(meta, one_off)).values["part"]
 
 
-def test_n08_of_few_candidates_what_else_was_taken_apart_lies_below_them() -> None:
+def test_of_few_candidates_what_else_was_taken_apart_lies_below_them() -> None:
     """With 3 candidates on record 8 of the 11 tokens that were taken apart are not: their sums are bounded."""
     trace = with_candidates(large_inside(), 3)
     values, part = trace.columns.captured["contribution"], trace.columns.part or {}
@@ -1347,9 +1347,7 @@ HEADERS: Mapping[str, tuple[Meta, Arrays]] = {
 
 @settings(max_examples=250)
 @given(st.sampled_from(sorted(HEADERS)), st.data())
-def test_t26_any_header_opens_whole_or_not_at_all(
-    tmp_path_factory: pytest.TempPathFactory, name: str, data: Any
-) -> None:
+def test_any_header_opens_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
     meta, arrays = HEADERS[name]
     assert_opens_whole_or_not_at_all(put_together(mutate(meta, data), arrays), scratch(tmp_path_factory))
 
@@ -1357,7 +1355,7 @@ def test_t26_any_header_opens_whole_or_not_at_all(
 @pytest.mark.slow
 @settings(max_examples=20_000)
 @given(st.sampled_from(sorted(HEADERS)), st.data())
-def test_t26_twenty_thousand_headers(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
+def test_twenty_thousand_headers(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
     meta, arrays = HEADERS[name]
     assert_opens_whole_or_not_at_all(put_together(mutate(meta, data), arrays), scratch(tmp_path_factory))
 
@@ -1372,9 +1370,7 @@ SMALL_LARGE = take_apart(to_bytes(large_inside(16_400, 2, CAPTURES)))
 
 @settings(max_examples=200)
 @given(st.sampled_from([*sorted(HEADERS), "large"]), st.data())
-def test_t26_any_columns_open_whole_or_not_at_all(
-    tmp_path_factory: pytest.TempPathFactory, name: str, data: Any
-) -> None:
+def test_any_columns_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
     meta, arrays = SMALL_LARGE if name == "large" else HEADERS[name]
     column = data.draw(st.sampled_from(sorted(arrays)))
     array = arrays[column].copy()
@@ -1395,7 +1391,7 @@ def test_t26_any_columns_open_whole_or_not_at_all(
 
 @settings(max_examples=120)
 @given(st.data())
-def test_t06_any_bytes_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+def test_any_bytes_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     good = bytearray(to_bytes(golden_trace(1)))
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(good) - 1))

@@ -28,14 +28,14 @@ from manako.training.config import TrainingConfig, read_toml, to_toml, training_
     {"max_minutes": 0},
     {"max_minutes": "5"},
 ], ids=str)  # fmt: skip
-def test_p31_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
+def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         TrainingConfig(**settings)
     assert caught.value.key == "training_range" and caught.value.values["name"] in settings
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "flat"}, {"dtype": "float16"}], ids=str)
-def test_p31_choices_are_listed(settings: dict[str, Any]) -> None:
+def test_choices_are_listed(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
         TrainingConfig(**settings)
     assert caught.value.key == "cli_choice" and caught.value.values["name"] in settings

@@ -45,7 +45,7 @@ def go_on_in_a_child(run: Path, corpus: PackedCorpus, seconds: float) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_f01_killed_at_50_moments_it_always_resumes_and_ends_the_same(tmp_path: Path) -> None:
+def test_killed_at_50_moments_it_always_resumes_and_ends_the_same(tmp_path: Path) -> None:
     corpus, chance = corpus_of(tmp_path / "corpus"), random.Random(0)
     began = time.monotonic()
     train(tmp_path / "whole", corpus, **SETTINGS)

@@ -82,7 +82,7 @@ def test_watching_a_run_changes_no_weight(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_f08_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: str) -> None:
+def test_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: str) -> None:
     """37 + 63 steps, with warm-up, clipping and evaluations in between; the text is gone through several times."""
     settings: dict[str, Any] = {"steps": 100, "eval_interval": 25, "optimizer": optimizer, "micro_batch": 3}
     train(tmp_path / "whole", **settings)
@@ -112,7 +112,7 @@ def stop_after(made: Any, step: int, number: int = signal.SIGINT) -> None:
     made.update = counted
 
 
-def test_f07_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"))
     made.plan()
     made.save()
@@ -158,7 +158,7 @@ def test_best_follows_the_validation_loss_and_keep_thins(tmp_path: Path) -> None
     assert with_state == [50, 60]
 
 
-def test_p24_a_text_shorter_than_a_block_says_what_is_needed(tmp_path: Path) -> None:
+def test_a_text_shorter_than_a_block_says_what_is_needed(tmp_path: Path) -> None:
     """A document of n characters is n + 2 tokens, with the start before and after it."""
     for characters, fits in ((14, False), (15, True)):
         corpus = corpus_of(tmp_path / f"c{characters}", "あ" * characters, validation=0.0)
@@ -172,20 +172,20 @@ def test_p24_a_text_shorter_than_a_block_says_what_is_needed(tmp_path: Path) -> 
         assert caught.value.values == {"need": "17", "got": "16", "block_size": "16"}
 
 
-def test_p25_no_validation_text_is_said_and_never_nan(tmp_path: Path) -> None:
+def test_no_validation_text_is_said_and_never_nan(tmp_path: Path) -> None:
     lines = train(tmp_path / "m", corpus_of(tmp_path / "c", TEXT, validation=0.0), steps=4, eval_interval=2)
     assert all("validation_loss" not in m for m in metrics(tmp_path / "m")) and "too little text" in " ".join(lines)
     assert "NaN" not in (tmp_path / "m" / "metrics.jsonl").read_text() and not (tmp_path / "m" / "best").exists()
     assert manako.load(tmp_path / "m").trace("私", max_new_tokens=1)
 
 
-def test_p25_one_repeated_character_trains_to_a_loss_near_zero(tmp_path: Path) -> None:
+def test_one_repeated_character_trains_to_a_loss_near_zero(tmp_path: Path) -> None:
     train(tmp_path / "m", corpus_of(tmp_path / "c", "あ" * 4000), steps=60)
     last = metrics(tmp_path / "m")[-1]
     assert math.isfinite(last["loss"]) and 0 <= last["loss"] < 0.2
 
 
-def test_n21_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
+def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     text = "私は猫である。名前はまだ無い。ど"
     train(tmp_path / "m", corpus_of(tmp_path / "c", text, validation=0.0), steps=150, batch_size=1)
     assert metrics(tmp_path / "m")[-1]["loss"] < 0.01
@@ -209,7 +209,7 @@ def test_micro_batches_change_rounding_alone(tmp_path: Path) -> None:
 # --- what does not fit, on resume -------------------------------------------------------------------------------------
 
 
-def test_p30_another_corpus_is_refused_and_the_run_is_untouched(tmp_path: Path) -> None:
+def test_another_corpus_is_refused_and_the_run_is_untouched(tmp_path: Path) -> None:
     train(tmp_path / "m", steps=4, eval_interval=2)
     before = sorted(p.name for p in tmp_path.rglob("*"))
     other = corpus_of(tmp_path / "other", TEXT + "また。")

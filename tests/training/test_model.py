@@ -35,7 +35,7 @@ def rows_of(model: GPT, ids: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu", "relu"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
-def test_n10_numpy_and_torch_agree(switches: dict[str, Any], tied: bool, activation: str) -> None:
+def test_numpy_and_torch_agree(switches: dict[str, Any], tied: bool, activation: str) -> None:
     config = toy_config(n_layer=3, n_embd=10, tie_word_embeddings=tied, activation_function=activation, **switches)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, config.block_size)
     for dtype, limit in (("float32", 1e-5), ("float64", 1e-12)):
@@ -48,7 +48,7 @@ def test_n10_numpy_and_torch_agree(switches: dict[str, Any], tied: bool, activat
             assert difference(ours, expected[:length]) <= limit
 
 
-def test_n10_each_switch_matters_in_torch_too() -> None:
+def test_each_switch_matters_in_torch_too() -> None:
     ids = np.arange(12)
     rows = [rows_of(torch_model(toy_config(**switches))[0], ids)[-1] for switches in SWITCHES]
     for i, row in enumerate(rows):
@@ -56,7 +56,7 @@ def test_n10_each_switch_matters_in_torch_too() -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=lambda s: "-".join(map(str, s.values())))
-def test_n10_gradients_are_those_of_the_loss(switches: dict[str, Any]) -> None:
+def test_gradients_are_those_of_the_loss(switches: dict[str, Any]) -> None:
     config = toy_config(n_layer=1, n_embd=4, n_head=2, block_size=4, vocab_size=7, start_id=None, **switches)
     model, _ = torch_model(config, "float64")
     ids, targets = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 6]])

@@ -268,7 +268,7 @@ def test_no_width_is_a_crash() -> None:
             lines_of(found_at(index), look, part)
 
 
-def test_t21_nothing_but_text_leaves() -> None:
+def test_nothing_but_text_leaves() -> None:
     for index in range(12):
         for look in (EN, replace(EN, plain=True), Look("ja", 40, g.ASCII)):
             for part in ((), (0,), (1, 1)):

@@ -160,7 +160,7 @@ def test_no_width_is_a_crash() -> None:
         lines_of(comparison, Look("ja" if columns % 2 else "en", columns, plain=columns % 7 == 0))
 
 
-def test_t21_nothing_but_text_leaves() -> None:
+def test_nothing_but_text_leaves() -> None:
     for seed in range(10):
         for look in (EN, replace(EN, plain=True)):
             text = "\n".join(lines_of(runs(0.5, 1.5, seed=seed), look))

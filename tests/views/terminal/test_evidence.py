@@ -165,7 +165,7 @@ def test_no_width_is_a_crash(corpus: PackedCorpus) -> None:
             lines_of(each, Look("ja" if columns % 2 else "en", columns, plain=columns % 7 == 0))
 
 
-def test_t21_nothing_but_text_leaves(corpus: PackedCorpus) -> None:
+def test_nothing_but_text_leaves(corpus: PackedCorpus) -> None:
     for found in found_at(corpus, *range(12)):
         for look in (EN, replace(EN, plain=True), Look("ja", 40, g.ASCII)):
             text = "\n".join(lines_of(found, look))

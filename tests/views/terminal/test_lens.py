@@ -159,7 +159,7 @@ def test_no_width_is_a_crash() -> None:
         lines_of(trace, columns % 6, Look("ja" if columns % 3 else "en", columns, plain=columns % 7 == 0))
 
 
-def test_t21_nothing_but_text_leaves() -> None:
+def test_nothing_but_text_leaves() -> None:
     trace = golden_inside()
     for index in range(12):
         for look in (EN, replace(EN, plain=True), Look("ja", 40, g.ASCII)):

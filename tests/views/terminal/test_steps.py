@@ -166,7 +166,7 @@ def within_its_last_digit(shown: str, p: float) -> bool:
 
 
 @given(st.floats(0, 1))
-def test_n18_percent_is_right_to_its_last_digit(p: float) -> None:
+def test_percent_is_right_to_its_last_digit(p: float) -> None:
     assert within_its_last_digit(percent(p), p)
     assert len(percent(p)) <= 7
 
@@ -181,7 +181,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("sampling", SETTINGS, ids=str)
-def test_n18_shown_is_used(sampling: Sampling) -> None:
+def test_shown_is_used(sampling: Sampling) -> None:
     rng = np.random.default_rng(5)
     for case in range(20):
         size = int(rng.integers(1, 60))
@@ -213,7 +213,7 @@ def check_shown(step: Step, look: Look) -> None:
     assert f"entropy {step.entropy:.2f} bits" in text
 
 
-def test_n18_bars_are_the_numbers() -> None:
+def test_bars_are_the_numbers() -> None:
     trace = trace_of(np.random.default_rng(0).normal(0, 3, (20, 12)), Sampling(temperature=0.7, top_k=9))
     for step in trace:
         rows = table(step, replace(EN, top=12))
@@ -326,7 +326,7 @@ def test_parts_begin_in_the_context_of_a_score() -> None:
     assert characters(trace)[0] == "猫 2/3" and characters(trace)[1] == "猫 3/3"
 
 
-def test_t21_a_control_split_over_two_tokens_is_never_shown_raw() -> None:
+def test_a_control_split_over_two_tokens_is_never_shown_raw() -> None:
     for dangerous in ("\x9b", "\u202e"):
         data = dangerous.encode()
         rows = np.array([[0, 50.0, 0], [0, 0, 50.0]])
@@ -339,12 +339,12 @@ def test_t21_a_control_split_over_two_tokens_is_never_shown_raw() -> None:
 
 
 @pytest.mark.parametrize("look", [EN, JA, replace(JA, plain=True), replace(EN, glyphs=g.ASCII)], ids=str)
-def test_t21_nothing_but_text_leaves(golden_trace: Trace, look: Look) -> None:
+def test_nothing_but_text_leaves(golden_trace: Trace, look: Look) -> None:
     text = whole(golden_trace, look)
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]", text)
 
 
-def test_t21_the_header_of_a_stranger_is_text(golden_trace: Trace) -> None:
+def test_the_header_of_a_stranger_is_text(golden_trace: Trace) -> None:
     evil = "\x1b]0;owned\x07\u202e[red]"
     model = replace(golden_trace.header.model, ref=evil, switches=(evil,), config={"n_layer": evil, "n_head": None})
     checks = (SelfCheck(evil, math.inf, 1e-9), SelfCheck("probabilities_sum_to_1", 0.0, 1e-9))

@@ -73,7 +73,7 @@ def test_characters_stand_below_each_other_and_cuts_are_where_tokens_end() -> No
     assert rows == ["toy     猫|、|猫", "merged  猫 、|猫"]
 
 
-def test_n19_a_cut_character_shows_once_and_whole() -> None:
+def test_a_cut_character_shows_once_and_whole() -> None:
     rows = lines_of(two("あ龘あ"), EN)[1:3]
     assert rows == [
         "toy     あ          |龘‹E9|BE|98›|あ",
@@ -148,7 +148,7 @@ def test_no_width_is_a_crash() -> None:
 
 
 @given(st.text())
-def test_t21_nothing_but_text_leaves(text: str) -> None:
+def test_nothing_but_text_leaves(text: str) -> None:
     for look in (EN, replace(EN, plain=True)):
         shown = "\n".join(lines_of([*two(text), hostile_tokens()], look))
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]", shown)
@@ -169,7 +169,7 @@ def cells_of(line: str) -> list[str]:
     return [cell for ch in line for cell in (ch, "")[: cell_len(ch)]]
 
 
-def test_n19_every_character_of_every_block_is_there_whole() -> None:
+def test_every_character_of_every_block_is_there_whole() -> None:
     for text in random_texts(300, seed=8):
         wide = Look("en", 10_000)
         row = "".join(line[8:] for line in lines_of(two(text), wide) if line.startswith("merged  "))

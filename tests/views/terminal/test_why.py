@@ -179,7 +179,7 @@ def test_no_width_is_a_crash() -> None:
         lines_of(traces[columns % 2], columns % 6, look, None if columns % 5 else 1)
 
 
-def test_t21_nothing_but_text_leaves() -> None:
+def test_nothing_but_text_leaves() -> None:
     trace = golden_inside()
     odd = (
         "\x1b[2J",

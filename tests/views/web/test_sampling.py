@@ -63,7 +63,7 @@ def assert_agree(found: Any, d: Distribution, u: float) -> None:
     np.testing.assert_allclose([found["drawn"]["low"], found["drawn"]["high"]], [drawn.low, drawn.high], atol=1e-9)
 
 
-def test_n16_a_thousand_random_cases(ask: Ask) -> None:
+def test_a_thousand_random_cases(ask: Ask) -> None:
     rng = np.random.default_rng(16)
     cases = [random_case(rng) for _ in range(CASES)]
     stages = {name for _, s, _, _ in cases for name in s.active}
@@ -74,7 +74,7 @@ def test_n16_a_thousand_random_cases(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("settings", [None, Sampling(temperature=0), Sampling(temperature=1.7, top_p=0.9, min_p=0.05)])
-def test_n16_the_golden_record_under_its_settings_and_others(ask: Ask, settings: Sampling | None) -> None:
+def test_the_golden_record_under_its_settings_and_others(ask: Ask, settings: Sampling | None) -> None:
     trace = golden_trace()
     found = ask("derived", to_bytes(trace), settings and asdict(settings))
     for i, answer in enumerate(found):

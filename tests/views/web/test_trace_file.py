@@ -304,13 +304,13 @@ def changed_files(count: int, seed: int) -> dict[str, bytes]:
         return {f"{i} {CHANGES[i % 4].__name__}": CHANGES[i % 4](rng) for i in range(count)}
 
 
-def test_t26_n16_the_same_verdict_on_changed_files(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_changed_files(ask: Ask, tmp_path: Path) -> None:
     verdicts = assert_same_verdicts(ask, changed_files(400, 0), tmp_path)
     assert verdicts["opens"] > 20 and verdicts["trace_damaged"] > 200 and len(verdicts) >= 4
 
 
 @pytest.mark.slow
-def test_t26_n16_the_same_verdict_on_ten_thousand_changed_files(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_ten_thousand_changed_files(ask: Ask, tmp_path: Path) -> None:
     for seed in range(1, 11):
         assert_same_verdicts(ask, changed_files(1000, seed), tmp_path)
 
@@ -332,7 +332,7 @@ def with_odd_numbers(name: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "name", ["score", *(pytest.param(name, marks=pytest.mark.slow) for name in ("inside", "large"))]
 )
-def test_t26_the_same_verdict_on_every_odd_number(ask: Ask, tmp_path: Path, name: str) -> None:
+def test_the_same_verdict_on_every_odd_number(ask: Ask, tmp_path: Path, name: str) -> None:
     verdicts = assert_same_verdicts(ask, with_odd_numbers(name), tmp_path)
     assert verdicts["opens"] > 30 and verdicts["trace_damaged"] > 100
 
@@ -352,7 +352,7 @@ def with_odd_fields(name: str, values: list[Any]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", ["golden", pytest.param("inside", marks=pytest.mark.slow)])
-def test_t26_the_same_verdict_on_every_odd_field(ask: Ask, tmp_path: Path, name: str) -> None:
+def test_the_same_verdict_on_every_odd_field(ask: Ask, tmp_path: Path, name: str) -> None:
     few = [None, True, 0, -1, 2**64, 1.5, "a", ["a", "a"], {"a": 1}]
     verdicts = assert_same_verdicts(ask, with_odd_fields(name, few if name == "golden" else ODD_JSON), tmp_path)
     assert verdicts["opens"] > 30 and verdicts["trace_damaged"] > 300
@@ -453,7 +453,7 @@ def of_width(width: int) -> tuple[Meta, Arrays]:
     return meta, arrays | {name: np.zeros((0, width), arrays[name].dtype) for name in wide}
 
 
-def test_t26_the_same_verdict_on_what_does_not_fit_together(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_what_does_not_fit_together(ask: Ask, tmp_path: Path) -> None:
     verdicts = assert_same_verdicts(ask, misfits(), tmp_path)
     assert verdicts == {"trace_damaged": len(misfits()) - 5, "opens": 5}
 
@@ -527,14 +527,14 @@ def not_aligned(data: bytes) -> bytes:
     return (length + 1).to_bytes(8, "little") + data[8 : 8 + length] + b" " + data[8 + length :]
 
 
-def test_t26_the_same_verdict_on_hostile_files(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_hostile_files(ask: Ask, tmp_path: Path) -> None:
     files = hostile_files()
     assert len(assert_same_verdicts(ask, files, tmp_path)) == 5
     same = ("other spaces", "other escapes", "another order", "arrays not aligned")
     assert ask("verdicts", [files[name] for name in same]) == ["opens"] * 4
 
 
-def test_t26_truncated_at_every_byte(ask: Ask, tmp_path: Path) -> None:
+def test_truncated_at_every_byte(ask: Ask, tmp_path: Path) -> None:
     data = to_bytes(golden_trace(1))
     assert set(ask("verdicts", [data[:n] for n in range(len(data))])) == {"trace_damaged"}
     assert verdict(data[:100], tmp_path / "cut.manako") == "trace_damaged"
@@ -543,7 +543,7 @@ def test_t26_truncated_at_every_byte(ask: Ask, tmp_path: Path) -> None:
 # What is said of a file
 
 
-def test_f30_the_damaged_column_is_named(ask: Ask) -> None:
+def test_the_damaged_column_is_named(ask: Ask) -> None:
     for name in ("golden", "large", "inside"):
         meta, arrays = PARTS[name]
         files = [put_together(meta, arrays, {column: "0" * 64}) for column in arrays]

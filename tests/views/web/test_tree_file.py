@@ -140,7 +140,7 @@ def hostile_trees() -> dict[str, bytes]:
     }
 
 
-def test_t26_the_same_verdict_on_hostile_trees(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_hostile_trees(ask: Ask, tmp_path: Path) -> None:
     files = hostile_trees()
     expected = {name: verdict(data, tmp_path / "tree.manako") for name, data in files.items()}
     got = {n: e and e["key"] for n, e in zip(files, ask("recordErrors", list(files.values())), strict=True)}
@@ -150,7 +150,7 @@ def test_t26_the_same_verdict_on_hostile_trees(ask: Ask, tmp_path: Path) -> None
     assert set(expected.values()) == {None, "trace_newer", "trace_damaged", "json_invalid"}
 
 
-def test_t26_the_same_verdict_on_flipped_bits(ask: Ask, tmp_path: Path) -> None:
+def test_the_same_verdict_on_flipped_bits(ask: Ask, tmp_path: Path) -> None:
     data, chance = tree_bytes(toy_tree()), random.Random(7)
     head = 8 + int.from_bytes(data[:8], "little")
     files = []
