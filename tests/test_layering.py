@@ -134,6 +134,7 @@ def test_every_room_stands_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("module", modules())
+@pytest.mark.slow
 def test_imports_follow_the_table_of_rooms(module: str) -> None:
     assert violations(module, ast.parse(path_of(module).read_text(encoding="utf-8"))) == []
 
@@ -220,6 +221,7 @@ def test_negative_control_a_heavy_import_is_seen() -> None:
     assert "asyncio" in loaded_after("import manako, asyncio")
 
 
+@pytest.mark.slow
 def test_importing_every_light_module_changes_no_setting() -> None:
     """Importing does nothing: no environment, hooks, warnings filters, signal handlers or working folder changed."""
     names = [m for m in modules() if not m.startswith(("training", "__main__", "engines.hf_"))]

@@ -182,6 +182,7 @@ ordinary_rows = st.lists(st.integers(-5000, 5000).map(lambda n: n / 100), min_si
 
 @settings(max_examples=300)
 @given(rows, temperatures, temperatures)
+@pytest.mark.slow
 def test_one_is_the_identity_and_entropy_never_falls(row: Row, low: float, high: float) -> None:
     assert_n12(row, low, high)
 
@@ -205,6 +206,7 @@ def test_ten_thousand_cases(row: Row, low: float, high: float, ordinary: Row) ->
 
 @settings(max_examples=250)
 @given(coarse_rows | rows, chains, st.lists(st.integers(0, 250), max_size=12))
+@pytest.mark.slow
 def test_any_chain_says_of_every_token_what_became_of_it(row: Row, chain: Sampling, history: list[int]) -> None:
     given_row = row.copy()
     d = distribution(row, chain, history)
@@ -226,6 +228,7 @@ def test_any_chain_says_of_every_token_what_became_of_it(row: Row, chain: Sampli
 
 @settings(max_examples=200)
 @given(coarse_rows | rows, chains, st.integers(0, 250))
+@pytest.mark.slow
 def test_top_and_rank_are_one_order(row: Row, chain: Sampling, n: int) -> None:
     d = distribution(row, chain)
     everything = d.top(len(row)).tolist()
@@ -438,6 +441,7 @@ def assert_n15(d: Distribution) -> None:
 
 @settings(max_examples=200)
 @given(coarse_rows | rows, chains)
+@pytest.mark.slow
 def test_support_at_every_border(row: Row, chain: Sampling) -> None:
     assert_n15(distribution(row, chain))
 
@@ -595,6 +599,7 @@ def assert_usage_error(call: Callable[[], object], code: str, english: str, got:
     [(n, v) for n, own in REFUSED.items() for v in [*NUMBERS_REFUSED_EVERYWHERE, *own]],
     ids=lambda value: repr(value)[:24],
 )
+@pytest.mark.slow
 def test_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
     assert_usage_error(lambda: Sampling(**{name: value}), f"E-{name.upper().replace('_', '-')}", RANGES[name], value)
 
@@ -728,6 +733,7 @@ def test_the_order_decides() -> None:
 
 @settings(max_examples=150)
 @given(rows, chains, st.lists(st.integers(0, 30), max_size=10))
+@pytest.mark.slow
 def test_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling, history: list[int]) -> None:
     history = [i for i in history if i < len(row)]
     expected = row

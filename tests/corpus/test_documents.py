@@ -270,6 +270,7 @@ def test_a_zip_is_read_and_damage_is_a_load_error(tmp_path: Path) -> None:
             assert error.exit_code == 3 and "works.zip" in str(error)
 
 
+@pytest.mark.slow
 def test_archives_that_would_fill_a_disk_are_refused_before_they_are_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as stream:
         with stream.open("a.txt", "w") as member:

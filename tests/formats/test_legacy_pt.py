@@ -206,6 +206,7 @@ def greedy(forward: Callable[[list[int]], Any], ids: list[int], block_size: int)
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.slow
 def test_every_ablation_computes_the_same(residual: bool, attention: bool, norm: str, tmp_path: Path) -> None:
     old = GPTConfig(disable_residual=not residual, disable_attention=not attention, ln_style=norm)
     contents = old_contents(old)
@@ -809,6 +810,7 @@ def test_the_assembler_writes_files_that_load(tmp_path: Path, audit: Callable[[]
     assert events == [("open", (str(path),))]
 
 
+@pytest.mark.slow
 def test_hostile_pickles_are_refused_and_nothing_happens(tmp_path: Path, audit: Callable[[], Any]) -> None:
     path = tmp_path / "hostile.pt"
     path.write_bytes(zipped(b""))

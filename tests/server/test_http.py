@@ -481,6 +481,7 @@ def test_what_is_no_http_is_answered_and_closed(site: Serving, head: bytes) -> N
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /api/generate HTTP/1.1\r\nHost: HOST\r\nX: y"])
+@pytest.mark.slow
 def test_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, count: int, begun: bytes) -> None:
     monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.5)
     with serving(free) as site:
@@ -497,6 +498,7 @@ def test_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, cou
         until(lambda: not site.server.server_state.connections)
 
 
+@pytest.mark.slow
 def test_a_connection_that_asks_nothing_more_is_closed() -> None:
     with serving(free) as site:
         site.server.config.timeout_keep_alive = 1  # uvicorn's own timer, whole seconds
@@ -526,6 +528,7 @@ def test_who_closes_their_half_of_a_connection_has_left() -> None:
         assert session.made <= 2
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.2)
     with serving(free) as site:
