@@ -19,7 +19,7 @@ SOURCE = Path(manako.__file__).parent
 
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
-    ("errors",),
+    ("errors", "checks"),
     ("files", "sampling"),
     ("trace", "tokenizer", "corpus"),
     ("families",),

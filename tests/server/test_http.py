@@ -21,7 +21,7 @@ from toy_llama import write_toy_llama
 import manako
 from manako import messages
 from manako.model import load
-from manako.sampling import STAGES
+from manako.sampling import DEFAULT_ORDER
 from manako.server import http as server_module
 from manako.server.generations import TOP
 from manako.server.http import (
@@ -428,7 +428,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-VALUES = JSON | st.sampled_from([0, 1, 0.5, ["mlp:0"], ["lens"], ["あ"], list(STAGES)])
+VALUES = JSON | st.sampled_from([0, 1, 0.5, ["mlp:0"], ["lens"], ["あ"], list(DEFAULT_ORDER)])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
