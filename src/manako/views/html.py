@@ -31,6 +31,7 @@ _START = "page/main.js"
 _FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{([^}]*)\} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
+_IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
@@ -147,9 +148,15 @@ def _inlined(name: str, places: Mapping[str, str]) -> str:
         names = (found[1] or "").replace(" as ", ": ").strip()
         return f"const {{ {names} }} = {places[_resolved(name, found[2])]};\n" if names else ""
 
+    def table(found: re.Match[str]) -> str:
+        data = json.loads(_read(_resolved(name, found[2])))
+        for name in ("about", "axes"):  # for who reads the file itself
+            data.pop(name, None)
+        return f"const {found[1]} = {json_for_html(data)};\n"
+
     text = _COMMENT.sub("", _read(name))
     given = ", ".join(found[1] for found in _EXPORT.finditer(text))
-    text = _EXPORT.sub("", _IMPORT.sub(taken, text))
+    text = _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub(taken, text)))
     odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
     assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
     return f"\n// {name}\nconst {places[name]} = (() => {{\n{text}return {{ {given} }};\n}})();\n"

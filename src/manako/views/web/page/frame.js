@@ -5,7 +5,7 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Change, View} from "../elements/view.js" */
 /** @import {Drawing} from "../elements/drawing.js" */
-import { make } from "../elements/dom.js";
+import { make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { AttentionElement } from "../elements/attention.js";
 import { LensElement } from "../elements/lens.js";
@@ -48,7 +48,7 @@ export function frame(page) {
     const isEmpty = path.next(0, 1) === null;
     const toNumbers = () => document.querySelector(".numbers")?.scrollIntoView(); // where they lie far below
     const brief = make("button", { type: "button", class: "brief still", "data-place": "brief", click: toNumbers });
-    const how = make("p", { class: "soft" }, say(lang, isEmpty ? "view.nothing" : "page.keys"));
+    const how = soft(say(lang, isEmpty ? "view.nothing" : "page.keys"));
     const text = card(lang, "page.text", make("manako-ribbon"), !isEmpty && brief, how, make("manako-player"));
     const why = has("contributions") && card(lang, "page.why", make("manako-why"));
     const kept = [
@@ -77,11 +77,11 @@ function head({ lang, change, canWrite, hasTree }, { header, steps }) {
         "div",
         { class: "facts" },
         make("p", {}, say(lang, "page.about_page")),
-        make("p", { class: "soft" }, say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
+        soft(say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
         warn("view.switches", "switches", header.model.switches),
         warn("view.ablate", "parts", header.ablate),
         make("p", { class: "soft", "data-place": "settings" }),
-        !canWrite && !hasTree && make("p", { class: "soft" }, say(lang, `end.${header.end}`, { count: steps })),
+        !canWrite && !hasTree && soft(say(lang, `end.${header.end}`, { count: steps })),
         make("manako-checks"),
     );
     const choose = (/** @type {Lang} */ code) => {

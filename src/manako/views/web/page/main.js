@@ -64,11 +64,11 @@ async function startFromServer(app) {
         loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
     };
     await load(first); // what is shown at once, with all that stands before it; then the others
-    app.open({ branches: [...loaded.values()], current: first.id, meta: null }, server);
+    app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
     for (const each of listed) await load(each);
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);
-    if (!(await verifyRecord({ branches, current: first.id, meta: null }))) app.warnUnchecked();
+    if (!(await verifyRecord({ branches, current: first.id, proof: null }))) app.warnUnchecked();
     for (let known = ""; known !== "ready"; ) {
         const model = await server.model().catch(() => null); // what is read already stays, whatever becomes of the server
         const now = model === null ? "lost" : model.ready ? "ready" : "loading";

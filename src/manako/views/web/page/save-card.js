@@ -3,8 +3,9 @@
 /** @import {Server} from "./server.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
-import { make } from "../elements/dom.js";
+import { make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
+import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
 import { download, saveMenu } from "./save.js";
 import { writeTree } from "../trace/tree-file.js";
@@ -26,7 +27,7 @@ export function saveRows(look, tree, server) {
     const said = make("p", { role: "status", class: "soft" });
     const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
         download(name, blob);
-        said.textContent = say(lang, "page.saved", { name, size: (blob.size / 1e6).toFixed(1) });
+        said.textContent = say(lang, "page.saved", { name, size: fixed(blob.size / 1e6, 1) });
     };
     const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
     const page = async () => {
@@ -47,6 +48,6 @@ export function saveRows(look, tree, server) {
         { class: "pane" },
         make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
-        make("p", { class: "soft" }, say(lang, server ? "page.save_means_live" : "page.save_means")),
+        soft(say(lang, server ? "page.save_means_live" : "page.save_means")),
     );
 }
