@@ -27,8 +27,8 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.sampling import Sampling, check_seed
 from manako.tokenizer import Tokenizer
-from manako.trace.captures import CAPTURES
 from manako.trace.record import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
+from manako.trace.schema import CAPTURES
 
 DEMO = Path(__file__).parent / "models" / "demo"
 KINDS_TO_COME = ("openai:",)

@@ -21,10 +21,10 @@ from golden import golden_inside, golden_score, golden_trace, large_generation, 
 
 from manako.errors import LoadError
 from manako.sampling import Sampling
-from manako.trace.captures import CAPTURES
 from manako.trace.file import open as open_trace
 from manako.trace.file import to_bytes
 from manako.trace.record import OLDER_SCHEMAS, PART_COLUMNS, SCHEMA, SelfCheck, Trace
+from manako.trace.schema import CAPTURES
 
 Ask = Callable[..., Any]
 Meta = dict[str, Any]
