@@ -177,7 +177,8 @@ def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     found |= {
         f"/assets/{lang}.json": resources.files("manako.messages") / f"{lang}.json" for lang in messages.LANGUAGES
     }
-    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"  # there leads the path by which trace/schema.js imports it
+    # There leads the path by which the page's trace/schema.js imports it.
+    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
     found["/"] = WEB / "index.html"
     read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
     return read | {

@@ -14,14 +14,12 @@
  * @property {(p: number) => number} at more than 1 beyond the end
  * @property {[number, string][]} marks
  */
-import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
-import { ViewElement } from "./view.js";
+import { button, choices, columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { AXES, ViewElement } from "./view.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { byteText, tokenChip, tokenText } from "./token-chip.js";
 
-/** @type {Axis[]} */
-const AXIS_NAMES = ["linear", "log", "zoom"];
 const DECADES = 6; // of the axis "log", below 1
 
 export class CandidatesElement extends ViewElement {
@@ -93,20 +91,15 @@ export class CandidatesElement extends ViewElement {
     #force(view, row) {
         const about = say(view.lang, "page.force", { token: tokenText(view, row, view.shown.pending) });
         const click = () => this.act({ kind: "force", token: row.id });
-        return make("button", { type: "button", class: "force", "aria-label": about, title: about, click }, "\uff0b");
+        return button(click, "\uff0b", { class: "force", "aria-label": about, title: about });
     }
 
     /** @param {View} view */
     #axes({ lang, axis }) {
-        const choose = (/** @type {Axis} */ name) => {
-            this.change({ axis: name });
-            /** @type {HTMLElement | null} */ (this.querySelector(".choices [aria-pressed=true]"))?.focus();
-        };
-        const buttons = AXIS_NAMES.map((name) =>
-            make("button", { type: "button", "aria-pressed": String(name === axis), click: () => choose(name) }, say(lang, `page.axis_${name}`)),
-        );
-        const group = make("div", { class: "choices", role: "group", "aria-label": say(lang, "page.axis") }, ...buttons);
-        return make("div", { class: "row" }, make("span", { class: "soft" }, say(lang, "page.axis")), group);
+        const options = AXES.map((name) => /** @type {const} */ ([name, say(lang, `page.axis_${name}`)]));
+        const label = say(lang, "page.axis");
+        const buttons = choices(label, options, axis, (name) => this.change({ axis: name }));
+        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons);
     }
 
     /** What the bars mean, where there is more than one kind. @param {View} view @param {boolean} both */

@@ -37,6 +37,34 @@ export function scroller(label, inside) {
     return make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, inside);
 }
 
+/**
+ * @param {(event: Event) => void} click
+ * @param {Child} inside
+ * @param {Record<string, string | number | boolean | null>} [more] attributes
+ */
+export function button(click, inside, more = {}) {
+    return make("button", { type: "button", click, ...more }, inside);
+}
+
+/**
+ * Buttons of which one is pressed, since what it stands for is chosen. It keeps the focus though all are made anew.
+ * @template {string} T
+ * @param {string} label
+ * @param {readonly (readonly [value: T, name: string, lang?: string])[]} options
+ * @param {T} chosen
+ * @param {(value: T) => void} choose
+ */
+export function choices(label, options, chosen, choose) {
+    const buttons = options.map(([value, name, lang = null]) => {
+        const click = () => {
+            choose(value);
+            /** @type {HTMLElement | null} */ (document.querySelector(`[data-choice=${value}]`))?.focus();
+        };
+        return button(click, name, { lang, "data-choice": value, "aria-pressed": String(value === chosen) });
+    });
+    return make("div", { class: "choices", role: "group", "aria-label": label }, ...buttons);
+}
+
 /** A note in small letters. @param {...Child} inside */
 export function soft(...inside) {
     return make("p", { class: "soft" }, ...inside);

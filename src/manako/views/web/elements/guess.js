@@ -5,7 +5,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make, soft } from "./dom.js";
+import { button, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { guessBits } from "../analysis/guess-score.js";
 import { say } from "../text/messages.js";
@@ -92,7 +92,7 @@ export class GuessElement extends ViewElement {
     #next({ lang, path, place }) {
         const next = path.drawn(place + 1);
         if (next === null) return make("p", {}, say(lang, "page.guess_end"));
-        return make("div", { class: "row" }, make("button", { type: "button", click: () => this.#ask(next) }, say(lang, "page.guess_next")));
+        return make("div", { class: "row" }, button(() => this.#ask(next), say(lang, "page.guess_next")));
     }
 
     /** @param {number} place */

@@ -6,7 +6,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make, soft } from "./dom.js";
+import { button, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { small } from "../text/numbers.js";
@@ -59,7 +59,7 @@ export class WhatIfElement extends ViewElement {
                 make("div", { class: "wider" }, slider),
                 ...SETTINGS.map(number),
             ),
-            make("div", { class: "row" }, make("button", { type: "button", click: () => this.#reset() }, say(lang, "page.reset"))),
+            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset"))),
             make("p", { role: "status" }),
         );
         if (can.size < SETTINGS.length) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));

@@ -8,7 +8,7 @@
 /** @import {Branch} from "../trace/tree.js" */
 /** @import {ServedTrace} from "./server.js" */
 import { AppElement } from "./app.js";
-import { say, setCatalogs } from "../text/messages.js";
+import { LANGUAGES, pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
@@ -23,11 +23,6 @@ import "../elements/why.js";
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
 
-/** @returns {"en" | "ja"} */
-function pageLanguage() {
-    return document.documentElement.lang === "ja" ? "ja" : "en";
-}
-
 /** @param {AppElement} app */
 async function startFromFile(app) {
     const text = (/** @type {string} */ id) => document.getElementById(id)?.textContent ?? "";
@@ -41,7 +36,7 @@ async function startFromFile(app) {
 /** @param {AppElement} app */
 async function startFromServer(app) {
     document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
-    const [en, ja] = await Promise.all(["en", "ja"].map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
+    const [en, ja] = await Promise.all(LANGUAGES.map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
     setCatalogs({ en, ja });
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");

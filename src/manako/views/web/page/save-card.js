@@ -3,7 +3,7 @@
 /** @import {Server} from "./server.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
-import { make, soft } from "../elements/dom.js";
+import { button, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
@@ -35,9 +35,9 @@ export function saveRows(look, tree, server) {
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
         keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
     };
-    const button = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
+    const saver = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
         const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
-        return make("button", { type: "button", click }, say(lang, key));
+        return button(click, say(lang, key));
     };
     const places = () => {
         const { path } = look();
@@ -46,7 +46,7 @@ export function saveRows(look, tree, server) {
     return make(
         "div",
         { class: "pane" },
-        make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        make("div", { class: "row" }, saver("page.save_record", record), server && saver("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
         soft(say(lang, server ? "page.save_means_live" : "page.save_means")),
     );

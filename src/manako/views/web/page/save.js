@@ -9,7 +9,7 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 /** @import {Drawing, Look} from "../elements/drawing.js" */
-import { make } from "../elements/dom.js";
+import { button, make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
@@ -209,7 +209,7 @@ function saveButtons(lang, name, kinds) {
             if (made) download(`manako-${name}.${kind}`, made);
         };
         const about = say(lang, `page.save_${kind}`);
-        return make("button", { type: "button", "aria-label": about, title: about, click }, kind.toUpperCase());
+        return button(click, kind.toUpperCase(), { "aria-label": about, title: about });
     });
     return make("div", { class: "row save" }, ...buttons);
 }

@@ -1,7 +1,7 @@
 /** The header of a trace or a tree: a JSON text among the metadata of the file, and which version of the format it is. */
 
 /** @import {Format} from "./schema.js" */
-import { TraceError, damaged, isMap } from "./safetensors.js";
+import { TraceError, damaged } from "./safetensors.js";
 import { StrictJsonError, parseJson } from "./strict-json.js";
 
 /**
@@ -35,7 +35,7 @@ export function readFileHeader({ name, version: newest, digest }, metadata) {
 function readObject(text) {
     try {
         const meta = parseJson(text);
-        if (isMap(meta)) return meta;
+        if (meta instanceof Map) return meta;
     } catch (error) {
         if (!(error instanceof SyntaxError || error instanceof StrictJsonError)) throw error;
         throw new TraceError("json_invalid", { reason: error.message });

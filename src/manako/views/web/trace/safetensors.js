@@ -66,19 +66,11 @@ export function readSafetensors(bytes) {
     if (size > LARGEST_HEADER) throw damaged("header");
     const outer = readOuter(new Uint8Array(bytes, 8, size));
     const metadata = outer.get("__metadata__") ?? new Map();
-    if (!isMap(metadata) || ![...metadata.values()].every((value) => typeof value === "string")) {
+    if (!(metadata instanceof Map) || ![...metadata.values()].every((value) => typeof value === "string")) {
         throw damaged("__metadata__");
     }
     outer.delete("__metadata__");
     return { columns: readColumns(bytes, 8 + size, outer), metadata };
-}
-
-/**
- * @param {unknown} json
- * @returns {json is Map<string, any>}
- */
-export function isMap(json) {
-    return json instanceof Map;
 }
 
 /**
@@ -96,7 +88,7 @@ function decodeStrictly(bytes) {
 function readOuter(bytes) {
     try {
         const outer = parseJson(decodeStrictly(bytes));
-        if (isMap(outer)) return outer;
+        if (outer instanceof Map) return outer;
     } catch (error) {
         // The library takes the last of two tensors of one name; it is Python's JSON that refuses them.
         const isStrict = error instanceof StrictJsonError;
@@ -138,7 +130,7 @@ function readColumns(bytes, first, tensors) {
  * @param {unknown} info
  */
 function describeTensor(name, info) {
-    if (!isMap(info)) throw damaged(name);
+    if (!(info instanceof Map)) throw damaged(name);
     const dtype = info.get("dtype");
     const known = COLUMN_TYPES.get(dtype) ?? { dtype, View: Uint8Array };
     const other = Object.keys(OTHER_TYPES).find((bits) => OTHER_TYPES[Number(bits)].includes(dtype));

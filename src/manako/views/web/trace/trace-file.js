@@ -62,6 +62,30 @@ import { checkColumns, columnOf } from "./trace-columns.js";
  * @property {Float32Array} values [parts, tokens]
  */
 
+const PART = {
+    ids: "part_id",
+    logits: "part_logit",
+    p: "part_p",
+    pModel: "part_p_model",
+    cutBy: "part_cut_by",
+    logsumexp: "logsumexp",
+    restP: "rest_p",
+    restPModel: "rest_p_model",
+    restLogitMax: "rest_logit_max",
+    entropy: "entropy",
+    stageKept: "stage_kept",
+    stageRemovedMass: "stage_removed_mass",
+    chosenLogit: "chosen_logit",
+};
+const LENS = {
+    ids: "lens_id",
+    logits: "lens_logit",
+    logsumexp: "lens_logsumexp",
+    trackedIds: "lens_tracked_id",
+    trackedLogits: "lens_tracked_logit",
+    trackedRanks: "lens_tracked_rank",
+};
+
 /** A whole record, whose header and columns have been checked. */
 export class Trace {
     /**
@@ -108,7 +132,7 @@ export class Trace {
      * @returns {Float32Array | null}
      */
     logitsRow(step) {
-        return this.exact ? this.#row("logits", Float32Array, step) : null;
+        return this.exact ? this.#step({ row: "logits" }, step).row : null;
     }
 
     /**
@@ -116,24 +140,7 @@ export class Trace {
      * @returns {Part | null} null where whole rows are on record
      */
     part(step) {
-        if (this.exact) return null;
-        /** @param {string} name */
-        const number = (name) => columnOf(this.columns, name).data[step];
-        return {
-            ids: this.#row("part_id", Int32Array, step),
-            logits: this.#row("part_logit", Float32Array, step),
-            p: this.#row("part_p", Float64Array, step),
-            pModel: this.#row("part_p_model", Float64Array, step),
-            cutBy: this.#row("part_cut_by", Int8Array, step),
-            logsumexp: number("logsumexp"),
-            restP: number("rest_p"),
-            restPModel: number("rest_p_model"),
-            restLogitMax: number("rest_logit_max"),
-            entropy: number("entropy"),
-            stageKept: this.#row("stage_kept", Int32Array, step),
-            stageRemovedMass: this.#row("stage_removed_mass", Float64Array, step),
-            chosenLogit: number("chosen_logit"),
-        };
+        return this.exact ? null : this.#step(PART, step);
     }
 
     /**
@@ -209,16 +216,7 @@ export class Trace {
     lens(step) {
         if (!this.header.capture.includes("lens")) return null;
         const [, layers, top] = columnOf(this.columns, "lens_id").shape;
-        return {
-            layers,
-            top,
-            ids: this.#row("lens_id", Int32Array, step),
-            logits: this.#row("lens_logit", Float32Array, step),
-            logsumexp: this.#row("lens_logsumexp", Float64Array, step),
-            trackedIds: this.#row("lens_tracked_id", Int32Array, step),
-            trackedLogits: this.#row("lens_tracked_logit", Float32Array, step),
-            trackedRanks: this.#row("lens_tracked_rank", Int32Array, step),
-        };
+        return { layers, top, ...this.#step(LENS, step) };
     }
 
     /**
@@ -227,11 +225,7 @@ export class Trace {
      */
     contributions(step) {
         if (!this.header.capture.includes("contributions")) return null;
-        return {
-            ids: this.#row("contribution_id", Int32Array, step),
-            parts: this.header.parts,
-            values: this.#row("contribution", Float32Array, step),
-        };
+        return { parts: this.header.parts, ...this.#step({ ids: "contribution_id", values: "contribution" }, step) };
     }
 
     /** L, H, and how many rows of the prompt stand in front of step 0's. */
@@ -298,17 +292,18 @@ export class Trace {
     }
 
     /**
-     * What a column has of one step.
-     * @template {Column["data"]} T
-     * @param {string} name
-     * @param {new (length: number) => T} Type
+     * What some columns have of one step: a row of numbers, or the only one.
+     * @param {Record<string, string>} names by what they are called here
      * @param {number} step
-     * @returns {T}
+     * @returns {any}
      */
-    #row(name, Type, step) {
-        const data = this.#column(name, Type);
-        const width = data.length / this.steps;
-        return /** @type {T} */ (data.subarray(step * width, (step + 1) * width));
+    #step(names, step) {
+        const found = Object.entries(names).map(([ours, name]) => {
+            const { data, shape } = columnOf(this.columns, name);
+            const width = data.length / this.steps;
+            return [ours, shape.length === 1 ? data[step] : data.subarray(step * width, (step + 1) * width)];
+        });
+        return Object.fromEntries(found);
     }
 }
 
