@@ -27,6 +27,7 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.sampling import Sampling, check_seed
 from manako.tokenizer import Tokenizer
+from manako.trace.captures import Attention
 from manako.trace.record import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
@@ -297,7 +298,7 @@ class Model:
     def _info(self, wanted: Sequence[str]) -> ModelInfo:
         """What ran: `transformers` computes attention in another way, with other last digits, where rows are wanted."""
         usual = getattr(self.engine, "attention_implementation", None)
-        way = "eager" if "attention" in wanted else usual
+        way = "eager" if Attention.name in wanted else usual
         return self.info if usual is None else replace(self.info, engine=f"{self.engine.name} {way}")
 
     def _in_front(self, ids: list[int]) -> list[int]:

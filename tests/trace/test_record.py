@@ -39,7 +39,7 @@ from hypothesis import strategies as st
 import manako
 from manako.analysis.compact import compact
 from manako.analysis.verification import verify
-from manako.errors import CapabilityError, LoadError, ManakoError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.file import open as open_trace
 from manako.trace.file import to_bytes
@@ -1151,6 +1151,22 @@ def test_what_is_not_on_record_says_so() -> None:
         with pytest.raises(CapabilityError) as caught:
             getattr(trace, name)
         assert caught.value.exit_code == 4 and name in str(caught.value) and "lens" in str(caught.value)
+
+
+def test_a_step_answers_what_is_asked_of_it(tmp_path: Path) -> None:
+    trace = opened(tmp_path, to_bytes(golden_inside()))
+    step = trace.steps[3]
+    assert np.array_equal(step.attention().per_head, trace.attention[3]) and step.attention().step.index == 3
+    assert [row[0].id for row in step.lens().first] == trace.lens.id[3, :, 0].tolist()
+    first, second = (c for c in step.candidates[:3] if c.id != step.token_id)
+    alone, over = step.why(), step.why(f"id:{first.id}", rather_than=f"id:{second.id}")
+    assert alone.token == step.chosen and over.token == first
+    assert abs(sum(part.value for part in over.parts) - (first.logit - second.logit)) < 1e-4
+    with pytest.raises(UsageError, match="no such token"):
+        step.why("no such token")
+    for ask in (golden_trace(1).steps[0].attention, golden_trace(1).steps[0].lens, golden_trace(1).steps[0].why):
+        with pytest.raises(CapabilityError):
+            ask()
 
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

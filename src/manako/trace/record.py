@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,11 @@ import numpy.typing as npt
 from manako.errors import CapabilityError, ManakoError
 from manako.sampling import Distribution, Sampling, StageResult, distribution
 from manako.trace.captures import CLASSES, Attention, Capture, Contributions, Lens, Residual
+
+if TYPE_CHECKING:
+    from manako.analysis.attention import StepAttention
+    from manako.analysis.contributions import Why
+    from manako.analysis.lens import LensStep
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
@@ -229,6 +234,57 @@ class Step:
     vocabulary: Vocabulary
     listed: Listed
     chosen: Candidate
+    trace: "Trace" = field(repr=False, compare=False)
+    """The record that it is a step of."""
+
+    def attention(self) -> "StepAttention":
+        """Where the model looked: every head's weights over the tokens in view, and attention rollout.
+
+        per_head: [n_layer, n_head, K], each row sums to 1; `keys` are the K tokens. Raises CapabilityError where
+        attention was not captured. Sources: `manako.analysis.attention`.
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["attention"]).steps[0]
+        >>> step.attention().per_head.shape, [key.text for key in step.attention().keys][-1]
+        ((4, 4, 2), 'は')
+        """
+        from manako.analysis.attention import attention  # what a reader asks of a step; analysis knows it, not this
+
+        return attention(self.trace, self.index)
+
+    def lens(self) -> "LensStep":
+        """The logit lens: what each layer would have said, with probability over the whole vocabulary and rank.
+
+        `first` has the likeliest tokens of each of `layers`, `tracked` the chosen token and each layer's first through
+        all of them. Raises CapabilityError where the lens was not captured.
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["lens"]).steps[0]
+        >>> step.lens().layers, step.lens().tracked[0][-1].text == step.chosen.text
+        (('embed', '0', '1', '2', '3'), True)
+        """
+        from manako.analysis.lens import lens  # as above
+
+        return lens(self.trace, self.index)
+
+    def why(self, token: str | None = None, *, rather_than: str | None = None) -> "Why":
+        """Direct logit attribution: what each part of the model added to the logit of a token (nats).
+
+        token: its text, or id:NNN; the chosen one where it is None. rather_than: another token; then each value is the
+        difference of the two logits. Raises UsageError for a token that was not taken apart, CapabilityError where
+        contributions were not captured. Source: Elhage et al. 2021, "A Mathematical Framework for Transformer
+        Circuits".
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["contributions"]).steps[0]
+        >>> abs(sum(part.value for part in step.why().parts) - step.chosen.logit) < 1e-4
+        True
+        """
+        from manako.analysis.contributions import contributions  # as above
+
+        known = contributions(self.trace, self.index)
+        rival = None if rather_than is None else known.find(rather_than)
+        return known.why(self.chosen if token is None else known.find(token), rival)
 
     @property
     def text_before(self) -> str:
@@ -464,6 +520,7 @@ def step_of(trace: Trace, index: int, known: Distribution | None = None) -> Step
         vocabulary=trace.vocabulary,
         listed=listed,
         chosen=_chosen(trace, index, listed),
+        trace=trace,
     )
 
 
