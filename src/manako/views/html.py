@@ -151,7 +151,7 @@ def _inlined(name: str) -> str:
     def table(found: re.Match[str]) -> str:
         used = re.findall(rf"\b{found[1]}\.(\w+)", text)  # the rest is for other readers
         data = json.loads(_read(_resolved(name, found[2])))
-        return f"const {found[1]} = {json_for_html({key: data[key] for key in used})};\n"
+        return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in used})};\n"
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text))
     text = _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip()

@@ -57,7 +57,10 @@ def test_of_a_table_only_what_the_module_reads_is_taken_along(joined: Callable[.
         ({"text__b": "export const ONE = 1;\nexport const TEN = 10;\n"}, "export the same name"),
         ({"text__b": 'import { TEN } from "./a.js";\nexport const ONE = 1;\n'}, "import each other"),
         ({"text__b": "export const ONE = 1;\nexport default ONE;\n"}, "only named imports and exports"),
-        ({"text__a": 'import { ONE as one } from "./b.js";\nexport const TEN = one;\n'}, "only named imports and exports"),
+        (
+            {"text__a": 'import { ONE as one } from "./b.js";\nexport const TEN = one;\n'},
+            "only named imports and exports",
+        ),
     ],
 )
 def test_what_cannot_be_joined_is_refused(changed: dict[str, str], why: str, joined: Callable[..., str]) -> None:

@@ -3,6 +3,7 @@
  *
  * Special here: everything is a Float64Array and no input is changed. -Infinity in a row means *cut*, nothing else.
  * Sums are added up in another order than NumPy's, so the last digits differ; nothing beyond 1e-9 does.
+ * Python's answers: tests/vectors/uniform.json and tests/vectors/chain.json.
  */
 
 import { STAGE_RULES } from "./schema.js";

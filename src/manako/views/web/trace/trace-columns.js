@@ -29,13 +29,13 @@ export function checkColumns(header, columns, size) {
     for (const name of columns.keys()) if (!Object.hasOwn(table, name)) throw damaged(name);
     /** @type {Record<string, number>} letter of an axis -> its length */
     const sizes = { V: size, A: activeStages(header.sampling).length, N: header.parts.length };
-    checkShapes(table, columns, kept === "whole" ? { ...sizes, W: size } : sizes);
+    if (kept === "whole") sizes.W = size;
+    checkShapes(table, columns, sizes);
     checkRanges(header, table, columns, sizes);
     if (header.kind === "score" && !dataOf(columns, "u").every(Number.isNaN)) throw damaged("u"); // it draws nothing
     for (const row of rowsOf(columns, "logits")) if (row.every((logit) => logit === -Infinity)) throw damaged("logits");
-    for (const ids of rowsOf(columns, "part_id")) {
-        if (ids.length > Math.min(size, LARGEST_PART) || new Set(ids).size < ids.length) throw damaged("part_id");
-    }
+    if (sizes.K > Math.min(size, LARGEST_PART)) throw damaged("part_id");
+    for (const ids of rowsOf(columns, "part_id")) if (new Set(ids).size < ids.length) throw damaged("part_id");
     if (header.capture.includes("lens")) checkLens(columns);
     checkVocabulary(columns);
     if (header.max_new_tokens < dataOf(columns, "token_id").length) throw damaged("max_new_tokens");

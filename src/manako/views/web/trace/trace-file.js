@@ -3,6 +3,7 @@
  *
  * Special here: a trace is checked whole before anything is shown, and every row handed out is a view into the file.
  * Digests are apart (digests.js), since browsers compute them asynchronously: the page can be drawn while they are.
+ * Python's answers: tests/vectors/trace-whole.json and tests/vectors/trace-part.json.
  *
  * Letters: S steps, P prompt tokens, V logits of a row, K candidates on record, L layers, H heads.
  */
