@@ -9,15 +9,14 @@ Letters as in captures.py; R rows, V logits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import CapabilityError, UsageError
+from manako.engines.protocol import Engine, need
+from manako.errors import UsageError
 from manako.families.activations import Activations
-from manako.families.readout import Readout
-from manako.messages import Phrase
 from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP, check_limit, part_names
 from manako.trace.record import Header, SelfCheck
 
@@ -27,32 +26,16 @@ _CHUNK = 8_000_000  # logits of the lens at a time, 32 MB in float32
 _GROUP = 64  # neighbours that the search for the best candidates takes the largest of first
 
 
-class Inside(Protocol):
-    """What an engine must offer for its inside to be recorded."""
-
-    @property
-    def config(self) -> Any: ...
-    @property
-    def lacks(self) -> Mapping[str, str]: ...
-    @property
-    def readout(self) -> Readout | None: ...
-    def unembed(self, resid: Array) -> Array: ...
-    def output_weight(self, i: int) -> Array: ...
-    def output_bias(self, i: int) -> Array | None: ...
-
-
 class CaptureRecorder:
     """The captured columns of a record while they grow.
 
     wanted: names out of CAPTURES. Raises UsageError for another name, CapabilityError for what the model cannot give.
     """
 
-    def __init__(self, engine: Inside, wanted: Sequence[str]) -> None:
+    def __init__(self, engine: Engine, wanted: Sequence[str]) -> None:
         self.wanted = check_captures(wanted)
         for name in self.wanted:
-            if name in engine.lacks:
-                can = ", ".join(n for n in CAPTURES if n not in engine.lacks) or "-"
-                raise CapabilityError("capture_lacking", got=name, reason=Phrase(engine.lacks[name]), can=can)
+            need(engine, name)
         self._engine = engine
         self._attention: list[Array] = []
         self._prompt_rows = 0
@@ -151,7 +134,7 @@ class CaptureRecorder:
             scale = np.maximum(1, np.abs(together["largest"][:, 0]))
             self._note("lens_last_equals_logits", (np.abs(last - logits[:, 0]) / scale).max())
         if "contributions" in self.wanted:
-            self._parts = self._parts or self._part_names(len(together["embed"][0]))
+            self._parts = self._parts or self._part_names(len(together["embed"][0]), together["z"].size > 0)
             found["contribution_id"] = ids
             found["contribution"] = contribution_values(self._engine, together, resid[:, -1], ids)
             total = found["contribution"].sum(axis=1, dtype=np.float64)  # [S, M]
@@ -160,10 +143,9 @@ class CaptureRecorder:
             found["residual"] = resid.astype(np.float32, copy=False)
         self._done, self._waiting = [*self._done, found], []  # at once: Ctrl-C loses no step and doubles none
 
-    def _part_names(self, embeddings: int) -> tuple[str, ...]:
+    def _part_names(self, embeddings: int, attention: bool) -> tuple[str, ...]:
         c, readout = self._engine.config, self._engine.readout
         assert readout is not None  # an engine without one lacks contributions
-        attention = bool(getattr(c, "attention", True))
         biases = attention and self._engine.output_bias(0) is not None
         return tuple(part_names(c.n_layer, c.n_head, embeddings == 2, attention, biases, readout.bias is not None))
 
@@ -181,7 +163,7 @@ def check_captures(wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in CAPTURES if name in names)
 
 
-def lens_columns(engine: Inside, resid: Array, chosen: Array) -> dict[str, Array]:
+def lens_columns(engine: Engine, resid: Array, chosen: Array) -> dict[str, Array]:
     """What each layer would have said. resid: [S, L+1, C]; chosen: [S] token ids.
 
     Every row goes through the final norm with its own scale and through the output matrix. Source: nostalgebraist 2020,
@@ -241,7 +223,7 @@ def logsumexps(rows: Array, largest: Array) -> npt.NDArray[np.float64]:
     return found
 
 
-def contribution_values(engine: Inside, kept: Mapping[str, Array], last: Array, ids: Array) -> Array:
+def contribution_values(engine: Engine, kept: Mapping[str, Array], last: Array, ids: Array) -> Array:
     """[S, N, M]: what each part added to the logits of `ids` [S, M], at the one scale of the last rows [S, C].
 
     Source: direct logit attribution, Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
