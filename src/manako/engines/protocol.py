@@ -36,27 +36,33 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """As headers name it, such as "numpy"."""
+        ...
 
     def name_with(self, captures: Sequence[str]) -> str:
         """The name for a run with these captures: with the way of computing, where that changes the last digits."""
+        ...
 
     @property
     def libraries(self) -> Sequence[str]:
         """Packages beside NumPy whose versions decide what is computed."""
+        ...
 
     @property
     def device(self) -> str: ...
     @property
     def dtype(self) -> np.dtype[Any] | str:
         """What it computes in, such as float32."""
+        ...
 
     @property
     def n_parameters(self) -> int:
         """How many numbers its weights are."""
+        ...
 
     @property
     def lacks(self) -> Mapping[str, str]:
         """What it cannot do -> catalog key of the reason; see the header of this file."""
+        ...
 
     # ---- rows
 
@@ -65,6 +71,7 @@ class Engine(Protocol):
 
         Setting the length to 0 forgets everything.
         """
+        ...
 
     def forward(self, ids: Sequence[int], cache: Any, last_only: bool = True, keep: Activations | None = None) -> Array:
         """Logits of `ids`, which follow the tokens in `cache`; the cache grows by them.
@@ -72,21 +79,26 @@ class Engine(Protocol):
         Returns [1, V] for the last token alone, or [T, V]. Together they must not exceed the context. keep: filled on
         the way with what is not lacking; it changes no logit.
         """
+        ...
 
     # ---- lens and contributions
 
     def unembed(self, resid: Array) -> Array:
         """[R, C] -> [R, V]: what the model says where these rows stand behind its last block."""
+        ...
 
     @property
     def readout(self) -> Readout | None:
         """Final norm and output matrix; None where contributions are lacking."""
+        ...
 
     def output_weight(self, i: int) -> Array:
         """Block i's matrix from the heads to the residual stream, [nh * hs, C]."""
+        ...
 
     def output_bias(self, i: int) -> Array | None:
         """[C]: what that block's attention adds whatever its heads read; None where it adds nothing."""
+        ...
 
 
 class Editable(Engine, Protocol):
@@ -94,9 +106,11 @@ class Editable(Engine, Protocol):
 
     def with_output(self, i: int, weight: Array, bias: Array) -> Self:
         """With this as block i's `output_weight` and `output_bias`."""
+        ...
 
     def with_constant_mlp(self, i: int, out: Array) -> Self:
         """With `out` [C] as the output of block i's MLP, whatever the text."""
+        ...
 
 
 def editable(engine: Engine) -> TypeGuard[Editable]:

@@ -17,25 +17,21 @@ from manako.families.numpy_model import NumpyModel
 from manako.families.shape import FileShape, Notices
 
 
-@dataclass(frozen=True)
 class StoredTensor(Protocol):
     """A tensor that a file announces; formats/tensor_files.py reads it."""
 
-    file: Path
-    name: str
-    shape: tuple[int, ...]
-    size: int
-    """In bytes."""
-
     @property
-    def is_float(self) -> bool:
-        """Whether it is of a type that weights may have."""
-
-    def read(self) -> npt.NDArray[np.uint8]:
-        """Its bytes."""
-
-    def widened(self) -> tuple[npt.NDArray[np.float32], str]:
-        """(its numbers in float32, their digest)."""
+    def file(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def size(self) -> int: ...  # in bytes
+    @property
+    def is_float(self) -> bool: ...  # whether it is of a type that weights may have
+    def read(self) -> npt.NDArray[np.uint8]: ...  # its bytes
+    def widened(self) -> tuple[npt.NDArray[np.float32], str]: ...  # its numbers, and their digest
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The facts of a model's configuration that the rest of manako needs, whatever the family; names as in nanoGPT."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from manako.errors import LoadError
 
@@ -9,46 +8,41 @@ Notices = list[tuple[str, dict[str, object]]]
 """(catalog key, values) of what a user should know."""
 
 
-@dataclass(frozen=True)
 class Shape(Protocol):
-    """What every model has, also one that another program runs."""
+    """What every model has, also one that another program runs: a dataclass with these fields or properties."""
 
-    n_layer: int
-    n_head: int
-    n_embd: int
-    block_size: int
-    """The longest context."""
-    vocab_size: int
-    """Numbers in a row of logits."""
-    start_id: int | None
-    """The token that starts a text, if there is one."""
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
-    def start_in_front(self) -> bool:
-        """Whether every text begins with it."""
-
+    def model_type(self) -> str: ...  # as config.json names it
     @property
-    def end_ids(self) -> tuple[int, ...]:
-        """Every token that ends a document."""
-
+    def n_layer(self) -> int: ...
     @property
-    def model_type(self) -> str:
-        """As config.json names it."""
-
+    def n_head(self) -> int: ...
     @property
-    def switches(self) -> tuple[str, ...]:
-        """The ablation switches of its training that differ from a plain model, as words for every view."""
+    def n_embd(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...  # the longest context
+    @property
+    def vocab_size(self) -> int: ...  # numbers in a row of logits
+    @property
+    def start_id(self) -> int | None: ...  # the token that starts a text, if there is one
+    @property
+    def start_in_front(self) -> bool: ...  # whether every text begins with it
+    @property
+    def end_ids(self) -> tuple[int, ...]: ...  # every token that ends a document
+    @property
+    def switches(self) -> tuple[str, ...]: ...  # of its training, where they differ from a plain model: words for views
 
 
-@dataclass(frozen=True)
 class FileShape(Shape, Protocol):
     """The configuration of a model that lies in a file, and runs in NumPy."""
 
-    tie_word_embeddings: bool
-    """Whether the output matrix is the token embedding."""
-
+    @property
+    def tie_word_embeddings(self) -> bool: ...  # whether the output matrix is the token embedding
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Every tensor by its name in the file, the family's prefix left out, with its shape."""
+        ...
 
 
 def check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:

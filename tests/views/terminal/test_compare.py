@@ -10,10 +10,11 @@ from golden import golden_trace
 from rich.cells import cell_len
 
 from manako.analysis.compare import Comparison
+from manako.messages.numbers import percent
 from manako.sampling import Sampling
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.compare import comparison_lines
-from manako.views.terminal.steps import Look, percent
+from manako.views.terminal.steps import Look
 
 EN = Look("en", 80)
 
@@ -154,6 +155,7 @@ def test_no_bar_where_it_would_say_nothing() -> None:
     assert "71.6% " + "█" * 8 + " " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash() -> None:
     comparison = runs(0.2, 1.0, 3.0, 4.0, steps=4)
     for columns in range(1, 301):
