@@ -89,7 +89,12 @@ def test_a_long_record_does_not_hold_up_the_page(open_page: Open) -> None:
     trace = toy_model(n_positions=400).trace("私は", max_new_tokens=300, seed=1)
     page = open_page(trace)
     page.evaluate("""globalThis.longest = 0; let last = performance.now();
-        const tick = () => { const now = performance.now(); longest = Math.max(longest, now - last); last = now; setTimeout(tick); };
+        const tick = () => {
+            const now = performance.now();
+            longest = Math.max(longest, now - last);
+            last = now;
+            setTimeout(tick);
+        };
         tick();""")
     assert verdict(page) == messages.text("page.verified", "en", rederived=300, count=300)
 
