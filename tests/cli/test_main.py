@@ -218,5 +218,5 @@ def test_every_command_is_listed_with_its_summary(run: Run) -> None:
 def test_every_error_text_is_safe_whatever_it_names() -> None:
     hostile = "\x1b]0;x\x07\u202e\x9b2J\r\u200b" + "e" + "\u0301" * 1000
     for lang in ("en", "ja"):
-        text = cli.safe(ManakoError("file_missing", file=hostile).text(lang))
+        text = cli.console.safe(ManakoError("file_missing", file=hostile).text(lang))
         assert text.isprintable() and "\x1b" not in text and text.count("\u0301") <= 4  # two on each side of the cut

@@ -4,14 +4,12 @@ Special here: the table holds what `manako --help` prints, so that help needs ne
 `main`: one line on stderr in the user's language, with a stable code, and the exit code of docs/cli.md.
 """
 
-import contextlib
 import difflib
 import errno
 import io
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
@@ -19,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from manako import __version__, messages
+from manako.cli.console import chosen_language, fail, hush, note, say
 from manako.errors import LONGEST_VALUE, ManakoError, UsageError
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
@@ -44,7 +43,6 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout; files have their own errors
-MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 
 
 class LazyGroup(click.Group):
@@ -67,22 +65,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section(say("cli.commands")):
             formatter.write_dl([(name, say(f"cli.{name}")) for name in COMMANDS])
-
-
-def chosen_language(arguments: Sequence[str]) -> str:
-    """The language of this call: --lang wherever it stands, then the locale, then English."""
-    for n, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--lang":
-            value = value or (arguments[n + 1] if n + 1 < len(arguments) else "")
-            if value in messages.LANGUAGES:
-                return value
-    return messages.language(os.environ)
-
-
-def say(key: str, **values: object) -> str:
-    """A sentence in the language of this call, for help texts and stderr."""
-    return messages.text(key, chosen_language(sys.argv[1:]), **values)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -118,16 +100,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
         sys.stdout.flush()
     except ManakoError as error:
-        code = complain(error.text(lang), error.code, error.exit_code)
+        code = fail(error.text(lang), error.code, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         code = 2
     except click.ClickException as error:
         usage = usage_error(error, arguments)
-        code = complain(usage.text(lang), usage.code, usage.exit_code)
+        code = fail(usage.text(lang), usage.code, usage.exit_code)
     except (KeyboardInterrupt, click.Abort):
         hush()  # a reader that does not read on must not keep the process from ending
-        code = complain(messages.text("cli.interrupted", lang), None, 130)
+        note("cli.interrupted")
+        code = 130
     except BrokenPipeError:
         code = hush()
     except Exception as error:
@@ -135,10 +118,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             hush()
-            code = complain(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT", 1)
+            code = fail(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT")
         else:
             said = messages.text("cli.unexpected", lang, error=f"{type(error).__name__}: {str(error)[:LONGEST_VALUE]}")
-            code = complain(said, "E-UNEXPECTED", 1)
+            code = fail(said, "E-UNEXPECTED")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -151,39 +134,6 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def hush() -> int:
-    """Nobody reads stdout any more: let the rest go nowhere, or Python stalls or complains when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):  # it has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def complain(message: str, code: str | None, exit_code: int) -> int:
-    """One line on stderr."""
-    with contextlib.suppress(OSError):
-        print(f"manako: {safe(message)}" + (f" [{code}]" if code else ""), file=sys.stderr)  # noqa: T201
-    return exit_code
-
-
-def tell(message: str) -> None:
-    """One line on stdout."""
-    click.echo(safe(message))
-
-
-def safe(message: str) -> str:
-    """One line in which nothing moves a cursor, changes direction, or hides: file names and such may hold anything.
-
-    >>> safe("a\\x1b[2J\\u202eb\\n")
-    'a\\\\x1b[2J\\\\u202eb\\\\n'
-    """
-    shown, marks = "", 0
-    for ch in message:
-        marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
-        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW
-        shown += ch if visible else ch.encode("unicode_escape").decode()
-    return shown
 
 
 def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import CapabilityError, UsageError
+from manako.errors import CapabilityError
 from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.messages import Phrase
+from manako.settings import check_captures
 from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP, check_limit, part_names
 from manako.trace.record import Header, SelfCheck
 
@@ -170,15 +171,6 @@ class CaptureRecorder:
     def _note(self, name: str, error: float) -> None:
         error = float(error)
         self._worst[name] = max(self._worst.get(name, 0.0), error) if error == error else float("inf")
-
-
-def check_captures(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once and in the order of CAPTURES. Raises UsageError for another one."""
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    for name in names:
-        if name not in CAPTURES:
-            raise UsageError("capture_unknown", got=name, known=", ".join(CAPTURES))
-    return tuple(name for name in CAPTURES if name in names)
 
 
 def lens_columns(engine: Inside, resid: Array, chosen: Array) -> dict[str, Array]:
