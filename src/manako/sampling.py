@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import ManakoError, UsageError, near
+from manako.errors import ManakoError, Names, UsageError, near
 
 Row = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.integer[Any]]
@@ -296,7 +296,7 @@ class Sampling:
         """The reverse of `to_dict`; an unknown key raises UsageError."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(map(str, values.keys() - known)):
-            raise UsageError("sampling_key", got=", ".join(unknown), known=", ".join(sorted(known)))
+            raise UsageError("sampling_key", got=", ".join(unknown), known=Names(sorted(known)))
         if "temperature" not in values:  # what is usual today says nothing about a record
             raise UsageError("temperature", got=None)
         return cls(**values)
@@ -308,10 +308,9 @@ def _checked_order(sampling: Sampling) -> tuple[str, ...]:
         order = tuple(map(str, sampling.order))
     except TypeError:
         order = (str(sampling.order),)
-    known = ", ".join(DEFAULT_ORDER)
     for name in order:
         if name not in DEFAULT_ORDER:
-            raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=known)
+            raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=Names(DEFAULT_ORDER))
         if order.count(name) > 1:
             raise UsageError("order_twice", name=name)
     used = (stage.name for stage in STAGES if getattr(sampling, stage.name) is not None)

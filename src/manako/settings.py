@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
 
-from manako.errors import UsageError
+from manako.errors import Names, UsageError
 from manako.sampling import Sampling, check_seed
 from manako.trace.captures import CAPTURES
 
@@ -58,7 +58,7 @@ class RunSettings:
         sampling gives all of that at once. Raises UsageError for an unknown name, and for a sampling given twice.
         """
         if unknown := sorted(given.keys() - SETTINGS - {"sampling"}):
-            raise UsageError("sampling_key", got=", ".join(unknown), known=", ".join(sorted(SETTINGS)))
+            raise UsageError("sampling_key", got=", ".join(unknown), known=Names(sorted(SETTINGS)))
         given = {name: value for name, value in given.items() if value is not None or name in _OPTIONAL}
         own = {name: given.pop(name) for name in [*given] if name in _OWN}
         if "sampling" in own and given:

@@ -4,7 +4,6 @@ Special here: the table holds what `manako --help` prints, so that help needs ne
 `main`: one line on stderr in the user's language, with a stable code, and the exit code of docs/cli.md.
 """
 
-import difflib
 import errno
 import io
 import os
@@ -18,7 +17,7 @@ import click
 
 from manako import __version__, messages
 from manako.cli.console import chosen_language, fail, hush, note, say
-from manako.errors import LONGEST_VALUE, ManakoError, UsageError
+from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
     "watch": "manako.cli.watch",
@@ -57,9 +56,7 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            near = f" ({close[0]}?)" if close else ""
-            raise UsageError("cli_no_such_command", name=args[0], near=near, known=", ".join(COMMANDS))
+            raise UsageError("cli_no_such_command", name=args[0], near=near(args[0], COMMANDS), known=Names(COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -100,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
         sys.stdout.flush()
     except ManakoError as error:
+        name_as_typed(error, arguments)
         code = fail(error.text(lang), error.code, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
@@ -136,24 +134,37 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def name_as_typed(error: ManakoError, arguments: Sequence[str]) -> None:
+    """A setting that the library names by its own name, as the option that was typed."""
+    flag = "--" + error.values.get("name", "").replace("_", "-")
+    if any(argument.partition("=")[0] == flag for argument in arguments):
+        error.values["name"] = flag
+
+
 def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
     """click's own complaints as ours, with the nearest name where one is close."""
     context = getattr(error, "ctx", None)
+    path = context.command_path if context else "manako"
     if isinstance(error, click.NoSuchOption):
-        close = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
-        near = f" ({close[0]}?)" if close else ""
-        return UsageError("cli_no_such_option", name=error.option_name, near=near)
+        known = [option for p in context.command.get_params(context) for option in p.opts] if context else []
+        typed = next((a.partition("=")[0] for a in arguments if a.startswith(error.option_name)), error.option_name)
+        key = "cli_no_such_option" if context and context.parent else "cli_option_first"
+        return UsageError(key, name=typed, near=near(typed, known))
     if isinstance(error, click.MissingParameter):
-        name = error.param.human_readable_name if error.param else error.param_hint
-        return UsageError("cli_missing", name=name, command=context.command_path if context else "manako")
+        name = _name_of(error.param) if error.param else error.param_hint
+        return UsageError("cli_missing", name=name, command=path)
     if isinstance(error, click.BadOptionUsage):
         has_one = any(a.startswith(f"{error.option_name}=") for a in arguments)
         return UsageError("cli_takes_no_value" if has_one else "cli_needs_value", name=error.option_name)
     if isinstance(error, click.BadParameter) and error.param is not None:
         if isinstance(error.param.type, click.Choice):
-            choices = ", ".join(error.param.type.choices)
-            return UsageError("cli_choice", name=error.param.opts[0], choices=choices)
-        return UsageError("cli_bad_value", name=error.param.opts[0], reason=error.message)
+            return UsageError("cli_choice", name=_name_of(error.param), choices=Names(error.param.type.choices))
+        return UsageError("cli_bad_value", name=_name_of(error.param), reason=error.message)
     if type(error) is click.UsageError and (extra := re.search(r"\((.*)\)$", error.message, re.S)):
-        return UsageError("cli_extra", given=extra[1])
+        return UsageError("cli_extra_option" if extra[1].startswith("-") else "cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())
+
+
+def _name_of(parameter: click.Parameter) -> str:
+    """An option by its long flag, an argument by what help calls it."""
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name

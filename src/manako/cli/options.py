@@ -105,7 +105,6 @@ def _chain_options(temperatures: bool) -> list[Callable[[F], F]]:
 
 def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], F]]:
     number: dict[str, Any] = {"type": Number(True, "max_new_tokens"), "default": count, "show_default": True}
-    names = say("option.capture", names=", ".join(CAPTURES))
     options = [
         click.option("-n", "--max-new-tokens", metavar="N", help=say("option.max_new_tokens"), **number),
         click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
@@ -114,9 +113,8 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
     if ablate:
         options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
     if capture:
-        options.append(
-            click.option("--capture", multiple=True, metavar="NAME", help=say("option.capture", names=names))
-        )
+        text = say("option.capture", names=", ".join(CAPTURES))
+        options.append(click.option("--capture", multiple=True, metavar="NAME", help=text))
     return options
 
 

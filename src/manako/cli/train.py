@@ -1,7 +1,6 @@
 """`manako train`: a small GPT from your own text, in a folder from which it can always go on."""
 
 import contextlib
-import difflib
 import os
 import shutil
 import sys
@@ -18,7 +17,7 @@ from manako.cli.console import note, say
 from manako.cli.corpus import CorpusOptions, corpus_options
 from manako.cli.options import Number
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed
-from manako.errors import MissingExtraError, UsageError
+from manako.errors import MissingExtraError, UsageError, near
 from manako.families.gpt2 import ModelConfig
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
@@ -62,8 +61,7 @@ def _config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     known = [p.name for p in ctx.command.params if p.name and p.name not in ("config", "out")]
     for name in settings:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise UsageError("config_key", file=path, name=name, near=f" ({close[0]}?)" if close else "")
+            raise UsageError("config_key", file=path, name=name, near=near(name, known))
     ctx.default_map = dict(ctx.default_map or {}) | settings
 
 

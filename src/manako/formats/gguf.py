@@ -24,6 +24,7 @@ import numpy.typing as npt
 from manako.errors import LoadError, MissingExtraError
 from manako.families.gpt2 import ModelConfig
 from manako.families.llama import LlamaConfig, Rope, yarn_attention
+from manako.files import check_regular
 from manako.formats.gguf_head import QUANTISATIONS, GGUFHead, Metadata, TensorPlace, read_head
 from manako.formats.gguf_tokenizer import notices, start_token, token_id, tokenizer_json
 from manako.formats.model_folder import Checkpoint, Tensors
@@ -83,8 +84,7 @@ def read_gguf_tokenizer(path: Path) -> Tokenizer:
 
 def _opened(path: Path, read: Callable[[Path, BinaryIO], T]) -> T:
     try:
-        if not path.is_file():
-            raise LoadError("file_not_regular" if path.exists() else "file_missing", file=path)
+        check_regular(path)
         with path.open("rb") as stream:
             return read(path, stream)
     except OSError as error:
