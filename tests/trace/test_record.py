@@ -376,10 +376,10 @@ def test_every_step_adds_up(make: Callable[[], Trace]) -> None:
 
 
 def test_the_interval_holds_u_at_its_very_border() -> None:
-    trace = golden_trace(1, sampling=Sampling())
+    trace = golden_trace(1, sampling=Sampling(temperature=1))
     line = np.cumsum([c.p for c in trace.steps[0].candidates])
     for place, low in enumerate([0.0, *line.tolist()[:-1]]):
-        d = distribution(LOGITS[0], Sampling())
+        d = distribution(LOGITS[0], Sampling(temperature=1))
         token_id = draw(d, low).token_id
         columns = {"token_id": [token_id], "u": [low], "rank": [place + 1], "p": [d.p[token_id]]}
         arrays = {name: np.array(v, dtype=getattr(trace.columns, name).dtype) for name, v in columns.items()}
@@ -537,7 +537,7 @@ def test_large_vocabulary_cut_within_the_part_is_verified_whole() -> None:
 
 def test_the_last_token_of_a_line_that_ends_below_u_is_verified() -> None:
     # top_k 3 of a flat row: the sum of three thirds may end below the largest u.
-    generation = large_generation(steps=1, sampling=Sampling(top_k=7))
+    generation = large_generation(steps=1, sampling=Sampling(temperature=1, top_k=7))
     generation.advance()
     trace = replace(generation.trace(), header=replace(generation.trace().header, seed=None))
     part = dict(trace.columns.part or {})
