@@ -22,8 +22,8 @@ from manako.formats import run_folder
 from manako.formats.checkpoint import Checkpoint, Source
 from manako.formats.model_folder import read_checkpoint
 from manako.sampling import Sampling, check_seed
-from manako.trace.captures import CAPTURES
 from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
+from manako.trace.schema import CAPTURES
 
 DEMO = Path(__file__).parent / "models" / "demo"
 KINDS_TO_COME = ("openai:",)

@@ -14,7 +14,7 @@ from manako.families.attention import Cache
 from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
-from manako.trace.record import FULL_ROW_LIMIT
+from manako.trace.schema import FULL_ROW_LIMIT
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.families.shape import Shape
 from manako.messages import Phrase
-from manako.trace.captures import CAPTURES
+from manako.trace.schema import CAPTURES
 
 Array = npt.NDArray[Any]
 
