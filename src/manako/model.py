@@ -27,8 +27,9 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.sampling import Sampling, check_seed
 from manako.tokenizer import Tokenizer
-from manako.trace.captures import CAPTURES
+from manako.trace.captures import Attention
 from manako.trace.record import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
+from manako.trace.schema import CAPTURES
 
 DEMO = Path(__file__).parent / "models" / "demo"
 KINDS_TO_COME = ("openai:",)
@@ -297,7 +298,7 @@ class Model:
     def _info(self, wanted: Sequence[str]) -> ModelInfo:
         """What ran: `transformers` computes attention in another way, with other last digits, where rows are wanted."""
         usual = getattr(self.engine, "attention_implementation", None)
-        way = "eager" if "attention" in wanted else usual
+        way = "eager" if Attention.name in wanted else usual
         return self.info if usual is None else replace(self.info, engine=f"{self.engine.name} {way}")
 
     def _in_front(self, ids: list[int]) -> list[int]:
