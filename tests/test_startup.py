@@ -46,8 +46,10 @@ def test_help_needs_nothing_heavy(files: Path, words: list[str]) -> None:
     assert {m for m in modules if m.startswith("manako")} == {
         "manako",
         "manako.cli",
+        "manako.cli.help",
         "manako.errors",
         "manako.messages",
+        "manako.messages.lines",
     }
 
 

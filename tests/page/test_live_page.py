@@ -148,7 +148,7 @@ def test_a_forced_candidate_forks_with_the_same_luck_and_nothing_is_lost(
     assert manako.verify(forked).ok
     assert text_of(page) == forked.text.replace("\n", "")
     assert page.inner_text("[data-place=title]").startswith("Step 5 of ")
-    assert "was put here instead" in page.inner_text("[data-place=forced]")
+    assert "the token was forced" in page.inner_text("[data-place=forced]")
     assert page.locator("manako-candidates tr.forced").count() == 1
     assert len(rows(page)) == 3
     page.keyboard.press("Control+z")
@@ -168,11 +168,11 @@ def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Pag
     whole = text_of(page)
     page.click("#token-2")
     page.fill("manako-player input[type=text]", "\u72ac\u3068")
-    wait(page, lambda: page.get_by_role("button", name="Put them in at the selected").click())
+    wait(page, lambda: page.get_by_role("button", name="Insert it at the selected").click())
     assert text_of(page).startswith(whole[:4] + "\u72ac\u3068")
     page.locator("manako-tree [role=option] >> nth=1").click()
     assert text_of(page) == whole
-    wait(page, lambda: page.get_by_role("button", name="Put them at the end").click())
+    wait(page, lambda: page.get_by_role("button", name="Append it").click())
     assert text_of(page).startswith(whole + "\u72ac\u3068")
     assert page.locator("manako-ribbon .given").count() == 2
     assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end
@@ -291,7 +291,7 @@ def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[...
     assert values == [*sorted(c.id for c in listed), -1]
     page.check(f"manako-guess [type=radio][value='{trace.steps[0].token_id}']")
     page.get_by_role("button", name="Show the draw").click()
-    assert "Your surprise: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
+    assert "Your surprisal: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
     assert text_of(page) == trace.text[:3] and page.is_visible("manako-candidates") and page.is_hidden("manako-tree")
     for _ in range(count - 1):
         page.get_by_role("button", name="Next guess").click()
@@ -560,7 +560,7 @@ def test_a_part_that_was_written_without_captures_says_so(open_live: Callable[..
     page.fill("manako-act input[type=number] >> nth=0", "2")
     wait(page, lambda: page.click("[data-act=go]"))
     for card in ("manako-attention", "manako-lens", "manako-why"):
-        assert "Not on record of this step" in page.inner_text(card)
+        assert "Not stored for this step" in page.inner_text(card)
     page.click("#token-3")
     for card in ("manako-attention", "manako-lens", "manako-why"):
         assert "Not on record" not in page.inner_text(card) and page.locator(f"{card} table").count()

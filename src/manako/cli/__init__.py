@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import click
 
 from manako import __version__, messages
+from manako.cli.help import translated
 from manako.errors import LONGEST_VALUE, ManakoError, UsageError
+from manako.messages.lines import wrap
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
     "watch": "manako.cli.watch",
@@ -55,7 +57,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return import_module(module).command if module else None
+        return translated(import_module(module).command, say) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
@@ -107,6 +109,9 @@ def common_options(command: F) -> F:
 )
 @common_options
 def group() -> None: ...
+
+
+translated(group, say)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -161,9 +166,12 @@ def hush() -> int:
 
 
 def complain(message: str, code: str | None, exit_code: int) -> int:
-    """One line on stderr."""
+    """One line on stderr; a terminal gets it wrapped at words."""
+    line = f"manako: {safe(message)}" + (f" [{code}]" if code else "")
     with contextlib.suppress(OSError):
-        print(f"manako: {safe(message)}" + (f" [{code}]" if code else ""), file=sys.stderr)  # noqa: T201
+        if sys.stderr.isatty():
+            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or len(line) * 2))
+        print(line, file=sys.stderr)  # noqa: T201
     return exit_code
 
 

@@ -173,7 +173,7 @@ def test_its_own_self_check_and_any_that_failed() -> None:
     lines = [line for line in lines_of(trace, 0, EN) if "self-check" in line.lower()]
     assert lines == [
         "self-check the lens at the last layer equals the logits: error 1.0e-07, within 1e-05",
-        "SELF-CHECK FAILED cached equals uncached (last step): error 1.0e+00, limit 1e-05",
+        "SELF-CHECK FAILED cached and uncached logits agree (last step): error 1.0e+00, limit 1e-05",
     ]
 
 
