@@ -1,5 +1,6 @@
 """Shared fixtures: the golden record, its hostile tokens, and how Hypothesis runs."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from manako.trace.record import Trace  # noqa: E402
 
 settings.register_profile("manako", derandomize=True, deadline=None, database=None)
 settings.load_profile("manako")
+
+
+# A shell that starts pytest in the background, or nohup, has it ignore these; what the tests start would inherit that.
+for number in (signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else lambda *_: None)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ def test_the_shape_is_that_of_the_card(demo: manako.Model) -> None:
     assert f"{c.vocab_size:,} tokens" in card
 
 
+@pytest.mark.slow
 def test_the_samples_of_the_card_come_out_again(demo: manako.Model) -> None:
     card = (DEMO / "README.md").read_text(encoding="utf-8")
     for prompt in ("私は", "吾輩は猫"):
@@ -39,6 +39,7 @@ def test_the_samples_of_the_card_come_out_again(demo: manako.Model) -> None:
             assert f"| {t} | {text.replace(chr(10), '⏎')} |" in card
 
 
+@pytest.mark.slow
 def test_a_run_of_the_demo_verifies(demo: manako.Model, tmp_path: Path) -> None:
     trace = demo.trace("私は", max_new_tokens=300, seed=0)  # past its context
     trace.save(tmp_path / "run.manako")
@@ -46,6 +47,7 @@ def test_a_run_of_the_demo_verifies(demo: manako.Model, tmp_path: Path) -> None:
     assert manako.verify(manako.open(tmp_path / "run.manako")).rederived == len(trace)
 
 
+@pytest.mark.slow
 def test_other_programs_open_it_as_a_gpt2(demo: manako.Model) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -58,16 +60,6 @@ def test_other_programs_open_it_as_a_gpt2(demo: manako.Model) -> None:
     assert np.abs(demo.rows(ids) - theirs).max() <= 1e-4
 
 
-def test_the_wheel_holds_model_messages_and_types(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"manako/models/demo/{f.name}" for f in DEMO.iterdir()}
-    expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace/record.py"}
-    assert expected <= names and not [n for n in names if n.startswith("tests/")]
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -76,6 +68,7 @@ def test_the_wheel_holds_model_messages_and_types(tmp_path: Path) -> None:
         "--load model_large.pt --prompt 私は --temperature 1.2 --data data.txt",
     ],
 )
+@pytest.mark.slow
 def test_the_commands_of_the_article_run_as_they_stand(command: str) -> None:
     words = [sys.executable, "visualize_generation.py", *command.split()]
     found = subprocess.run(words, cwd=ROOT / "examples" / "article", capture_output=True, text=True, encoding="utf-8")
@@ -87,8 +80,11 @@ def test_the_commands_of_the_article_run_as_they_stand(command: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_script_of_the_article_opens_a_checkpoint_of_the_article() -> None:
     checkpoint = ROOT / "tests" / "fixtures" / "legacy_gpt2mini_char.pt"
+    if not checkpoint.exists():
+        pytest.skip("the sdist leaves out this file of 6 MB")
     words = ["visualize_generation.py", "--load", str(checkpoint), "--prompt", "吾輩", "--max_tokens", "2"]
     folder = ROOT / "examples" / "article"
     found = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, encoding="utf-8")

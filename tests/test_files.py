@@ -567,6 +567,7 @@ values = st.recursive(
 
 @settings(max_examples=150)
 @given(st.dictionaries(st.text(max_size=6), values, max_size=4), st.booleans())
+@pytest.mark.slow
 def test_json_that_python_writes_is_read_as_it_was(value: dict[str, Any], ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     assert strict_json(text, "a") == value == strict_json(text.encode(), "a")

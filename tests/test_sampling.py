@@ -8,6 +8,7 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
@@ -18,15 +19,16 @@ from golden import golden_generation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manako import sampling
 from manako.errors import ManakoError, UsageError
 from manako.model import check_count
 from manako.sampling import (
+    DEFAULT_ORDER,
     LOWEST,
     STAGES,
     Distribution,
     Row,
     Sampling,
+    Stage,
     check_seed,
     distribution,
     draw,
@@ -56,7 +58,7 @@ chains = st.builds(
     repetition_penalty=st.none() | st.sampled_from([1e-300, 0.5, 1, 1.3, 1e300]),
     presence_penalty=st.none() | st.sampled_from([-1e308, -1, 0, 0.7, 1e308]),
     frequency_penalty=st.none() | st.sampled_from([-1e308, -1, 0, 0.3, 1e308]),
-    order=st.permutations(STAGES).map(tuple),
+    order=st.permutations(DEFAULT_ORDER).map(tuple),
 )
 
 
@@ -180,6 +182,7 @@ ordinary_rows = st.lists(st.integers(-5000, 5000).map(lambda n: n / 100), min_si
 
 @settings(max_examples=300)
 @given(rows, temperatures, temperatures)
+@pytest.mark.slow
 def test_one_is_the_identity_and_entropy_never_falls(row: Row, low: float, high: float) -> None:
     assert_n12(row, low, high)
 
@@ -203,6 +206,7 @@ def test_ten_thousand_cases(row: Row, low: float, high: float, ordinary: Row) ->
 
 @settings(max_examples=250)
 @given(coarse_rows | rows, chains, st.lists(st.integers(0, 250), max_size=12))
+@pytest.mark.slow
 def test_any_chain_says_of_every_token_what_became_of_it(row: Row, chain: Sampling, history: list[int]) -> None:
     given_row = row.copy()
     d = distribution(row, chain, history)
@@ -224,6 +228,7 @@ def test_any_chain_says_of_every_token_what_became_of_it(row: Row, chain: Sampli
 
 @settings(max_examples=200)
 @given(coarse_rows | rows, chains, st.integers(0, 250))
+@pytest.mark.slow
 def test_top_and_rank_are_one_order(row: Row, chain: Sampling, n: int) -> None:
     d = distribution(row, chain)
     everything = d.top(len(row)).tolist()
@@ -436,6 +441,7 @@ def assert_n15(d: Distribution) -> None:
 
 @settings(max_examples=200)
 @given(coarse_rows | rows, chains)
+@pytest.mark.slow
 def test_support_at_every_border(row: Row, chain: Sampling) -> None:
     assert_n15(distribution(row, chain))
 
@@ -593,6 +599,7 @@ def assert_usage_error(call: Callable[[], object], code: str, english: str, got:
     [(n, v) for n, own in REFUSED.items() for v in [*NUMBERS_REFUSED_EVERYWHERE, *own]],
     ids=lambda value: repr(value)[:24],
 )
+@pytest.mark.slow
 def test_a_number_out_of_range_is_refused(name: str, value: Any) -> None:
     assert_usage_error(lambda: Sampling(**{name: value}), f"E-{name.upper().replace('_', '-')}", RANGES[name], value)
 
@@ -630,7 +637,7 @@ def test_top_p_at_its_ends() -> None:
         assert d.kept == 1 and d.p.tolist() == (row == row.max()).astype(float).tolist()
 
 
-NEUTRAL = {
+NEUTRAL: dict[str, Any] = {
     "temperature": 1,
     "top_k": 10**6,
     "top_p": 1,
@@ -654,27 +661,61 @@ def test_neutral_values_change_nothing_bitwise(row: Row, history: list[int], nam
 @pytest.mark.parametrize(
     "order",
     [
-        (),
-        STAGES[:-1],
-        (*STAGES, "top_k"),
-        (*STAGES[:-1], "top_k"),
-        (*STAGES[:-1], "tfs"),
-        (*STAGES, "tfs"),
+        (*DEFAULT_ORDER, "tfs"),
         "temperature",
         None,
         5,
         (1, "top_p"),
         ([], "top_p"),
+        ("Temperature",),
     ],
 )
-def test_an_order_that_is_not_each_stage_once_is_refused(order: Any) -> None:
-    assert_usage_error(lambda: Sampling(order=order), "E-ORDER", ", ".join(STAGES), "")
+def test_an_order_with_an_unknown_stage_is_refused(order: Any) -> None:
+    assert_usage_error(lambda: Sampling(order=order), "E-ORDER-UNKNOWN", ", ".join(DEFAULT_ORDER), "")
+
+
+def test_a_misspelled_stage_is_told_the_right_one() -> None:
+    with pytest.raises(UsageError, match=r'unknown stage, "temprature" \(temperature\?\)'):
+        Sampling(order=("top_p", "temprature"))
+
+
+def test_an_order_names_a_stage_once() -> None:
+    assert_usage_error(lambda: Sampling(order=(*DEFAULT_ORDER, "top_k")), "E-ORDER-TWICE", "top_k", "")
+
+
+@pytest.mark.parametrize("name", DEFAULT_ORDER)
+def test_an_order_may_leave_out_what_is_not_used_and_nothing_else(name: str) -> None:
+    order = tuple(other for other in DEFAULT_ORDER if other != name)
+    assert_usage_error(lambda: Sampling(**NEUTRAL, order=order), "E-ORDER-MISSING", name, "")
+    if name != "temperature":
+        without = Sampling(**NEUTRAL | {name: None}, order=order)
+        assert without.active == without.order == order
+        assert Sampling.from_dict(without.to_dict()) == without
+
+
+def test_settings_are_the_stages_and_their_order() -> None:
+    assert {f.name for f in fields(Sampling)} == {*DEFAULT_ORDER, "order"}
+    assert [stage.filter.__name__ for stage in STAGES] == [*DEFAULT_ORDER]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_the_range_on_record_is_the_one_that_is_checked(stage: Stage) -> None:
+    inside = [stage.neutral, stage.high, stage.low if stage.low_included else None]
+    for value in (value for value in inside if value is not None):
+        assert stage.checked(value) == value
+    outside = [math.nan, math.inf, True, "1", None, 0.5 if stage.whole else 10**400]
+    outside += [] if stage.high is None else [np.nextafter(stage.high, 2)]
+    outside += [] if stage.low is None else [stage.low - 1, *(() if stage.low_included else [stage.low])]
+    for value in outside:
+        with pytest.raises(UsageError) as refused:
+            stage.checked(value)
+        assert refused.value.key == stage.name
 
 
 def test_every_permutation_is_taken_and_kept() -> None:
     chance = random.Random(8)
     for _ in range(300):
-        order = chance.sample(STAGES, len(STAGES))
+        order = chance.sample(DEFAULT_ORDER, len(DEFAULT_ORDER))
         chain = Sampling(order=order, **NEUTRAL)  # pyright: ignore[reportArgumentType]  a list is taken too
         assert chain.order == chain.active == tuple(order)
         assert Sampling.from_dict(chain.to_dict()) == chain
@@ -683,7 +724,7 @@ def test_every_permutation_is_taken_and_kept() -> None:
 def test_the_order_decides() -> None:
     row = np.log([0.5, 0.3, 0.2])
     usual = distribution(row, Sampling(temperature=2, top_p=0.6))
-    other = ("top_p", *(name for name in STAGES if name != "top_p"))
+    other = ("top_p", *(name for name in DEFAULT_ORDER if name != "top_p"))
     first = distribution(row, Sampling(temperature=2, top_p=0.6, order=other))
     # Heated, the three weigh sqrt(.5), sqrt(.3), sqrt(.2): 41.5, 32.2 and 26.3 %; either way two reach 60 %.
     assert [s.name for s in first.stages] == ["top_p", "temperature"] and usual.kept == first.kept == 2
@@ -692,13 +733,14 @@ def test_the_order_decides() -> None:
 
 @settings(max_examples=150)
 @given(rows, chains, st.lists(st.integers(0, 30), max_size=10))
+@pytest.mark.slow
 def test_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling, history: list[int]) -> None:
     history = [i for i in history if i < len(row)]
     expected = row
     for name in chain.order:
         if getattr(chain, name) is None:
             continue
-        alone = {other: None for other in STAGES if other != "temperature"} | {name: getattr(chain, name)}
+        alone = {other: None for other in DEFAULT_ORDER if other != "temperature"} | {name: getattr(chain, name)}
         expected = distribution(expected, Sampling(**{"temperature": 1} | alone), history).row
     assert bits(distribution(row, chain, history).row) == bits(expected)
 
@@ -742,7 +784,7 @@ def test_settings_survive_json_whatever_number_type_they_came_in() -> None:
 
 @pytest.mark.parametrize("values", [{"tempreature": 1}, {"temperature": 1, "beams": 2}, {1: 2, "x": 3}])
 def test_an_unknown_setting_is_refused_and_the_known_ones_are_listed(values: dict[Any, Any]) -> None:
-    odd = ", ".join(sorted(str(v) for v in values if v not in STAGES))
+    odd = ", ".join(sorted(str(v) for v in values if v not in DEFAULT_ORDER))
     assert_usage_error(lambda: Sampling.from_dict(values), "E-SAMPLING-KEY", "typical_p", odd)
 
 
@@ -754,8 +796,7 @@ def test_entropy_of_distributions_known_by_heart() -> None:
 def test_stages_return_new_rows_and_leave_theirs_alone() -> None:
     row = np.array([0.0, 1.0, -np.inf, 2.0])
     kept = row.copy()
-    for stage, setting in sampling._FILTERS.items():
-        value = {"temperature": 0.5, "top_k": 2}.get(stage, 0.5)
-        setting(row, value)
-        assert bits(row) == bits(kept), stage
+    for stage in STAGES:
+        stage.filter(row, 2 if stage.whole else 0.5, *([[0, 3]] if stage.penalty else []))
+        assert bits(row) == bits(kept), stage.name
     assert temperature(row, 1) is row

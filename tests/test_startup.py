@@ -67,6 +67,7 @@ def test_help_needs_nothing_heavy(files: Path, words: list[str]) -> None:
     ],
     ids=" ".join,
 )
+@pytest.mark.slow
 def test_no_command_but_train_loads_torch(files: Path, words: list[str]) -> None:
     modules = loaded(files, *words)
     assert modules & {*NEVER} == set()

@@ -221,6 +221,7 @@ def test_lone_surrogates_are_refused_with_index_and_code(text: str, index: str) 
     assert caught.value.key == "prompt_surrogate" and caught.value.values["index"] == index
 
 
+@pytest.mark.slow
 def test_a_million_letters_take_less_than_two_seconds() -> None:
     for tokenizer in (toy_tokenizer(), byte_level_bpe()):
         began = time.monotonic()
@@ -345,6 +346,7 @@ def test_an_unknown_pattern_is_named() -> None:
     assert "(a+)+$" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_known_patterns_open_and_stay_linear() -> None:
     for pattern in KNOWN_PATTERNS:
         rust = tokenizers.Tokenizer.from_str(byte_level_bpe().source)
@@ -366,6 +368,7 @@ def test_known_patterns_open_and_stay_linear() -> None:
             assert time.monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.CaptureFixture[str]) -> None:
     """Each value of the file replaced by each kind of JSON value: an error of ours, or a tokenizer that works."""
     spec = json.loads(byte_level_bpe(300).source)
@@ -551,6 +554,7 @@ def test_a_long_rule_of_dashes_makes_no_endless_piece(train: Any) -> None:
 
 
 @pytest.mark.parametrize("train", TRAINERS)
+@pytest.mark.slow
 def test_the_same_text_gives_the_same_file_in_any_process(train: Any) -> None:
     code = f"""
 from manako.tokenizer import {train.__name__} as train

@@ -10,6 +10,9 @@ Special here: an error carries a catalog key and values, not a sentence, so that
 Text that came from a file or a user is cut to a readable length here; making it safe for a terminal is the view's work.
 """
 
+import difflib
+from collections.abc import Iterable
+
 from manako import messages
 
 LONGEST_VALUE = 120  # characters of one value in a message: a million-character argument must not fill the screen
@@ -61,6 +64,16 @@ class MissingExtraError(ManakoError):
     """A dependency that only some commands need is not installed."""
 
     exit_code = 5
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The known name that somebody may have meant, to follow theirs in a message; nothing where none is close.
+
+    >>> near("tempreture", ["temperature", "top_p"]), near("x", ["top_p"])
+    (' (temperature?)', '')
+    """
+    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    return f" ({close[0]}?)" if close else ""
 
 
 def _short(value: object) -> str:

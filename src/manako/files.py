@@ -211,3 +211,15 @@ def megabytes(size: int) -> str:
     """A size for people: decimal megabytes, or gigabytes from ten of them."""
     # Whole numbers for the large ones: they may be larger than any float.
     return f"{size / 1e6:.1f} MB" if size < 1e10 else f"{(size + 5 * 10**8) // 10**9:,} GB"
+
+
+def printable(name: object) -> str:
+    """A name that came from the system as text that UTF-8 can hold: bytes that are no UTF-8 are escaped.
+
+    >>> print(printable(b"\\x94L.txt".decode("utf-8", "surrogateescape")))
+    \\x94L.txt
+    """
+    try:
+        return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair that stands for no byte
+        return str(name).encode("utf-8", "backslashreplace").decode()

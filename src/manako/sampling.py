@@ -19,23 +19,218 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import ManakoError, UsageError
+from manako.errors import ManakoError, UsageError, near
 
 Row = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.integer[Any]]
 
-STAGES = (
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-)
 LOWEST = float(np.finfo(np.float64).min)
 _FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+
+
+def softmax(row: Row) -> Row:
+    """Probabilities of one row; 0 exactly where it is -inf.
+
+    >>> softmax(np.array([0.0, np.log(3.0), -np.inf])).tolist()
+    [0.25, 0.75, 0.0]
+    """
+    with np.errstate(over="ignore"):  # a gap wider than the largest float: that token has probability 0
+        weights = np.exp(row - row.max())
+    return weights / weights.sum()
+
+
+def entropy(p: Row) -> float:
+    """Entropy in bits of probabilities that sum to 1; cut tokens count nothing.
+
+    >>> entropy(np.array([0.5, 0.25, 0.25, 0.0]))
+    1.5
+    """
+    some = p[p > 0]
+    return float(max(0.0, -(some * np.log2(some)).sum()))
+
+
+def repetition_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
+    """Make every token of the text so far less likely (penalty > 1). Source: Keskar et al. 2019, arXiv:1909.05858.
+
+    >>> repetition_penalty(np.array([2.0, -1.0, 4.0]), 2.0, [0, 1]).tolist()
+    [1.0, -2.0, 4.0]
+    """
+    seen, _ = _seen(row, history)
+    after = row.copy()
+    with np.errstate(over="ignore"):
+        after[seen] = _finite_where_kept(np.where(row[seen] < 0, row[seen] * penalty, row[seen] / penalty), row[seen])
+    return after
+
+
+def presence_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
+    """Subtract `penalty` once from every token of the text so far. Source: the OpenAI API.
+
+    >>> presence_penalty(np.array([2.0, 1.0, 4.0]), 0.5, [0, 0]).tolist()
+    [1.5, 1.0, 4.0]
+    """
+    seen, _ = _seen(row, history)
+    return _lowered(row, seen, penalty, np.ones_like(seen))
+
+
+def frequency_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
+    """Subtract `penalty` from every token for each time it is in the text so far. Source: the OpenAI API.
+
+    >>> frequency_penalty(np.array([2.0, 1.0, 4.0]), 0.5, [0, 0]).tolist()
+    [1.0, 1.0, 4.0]
+    """
+    seen, counts = _seen(row, history)
+    return _lowered(row, seen, penalty, counts)
+
+
+def temperature(row: Row, t: float) -> Row:
+    """Divide by `t`; 0 keeps the likeliest token alone, the lowest id of several.
+
+    The maximum is subtracted first, so that no `t`, however small or large, gives NaN. What would fall below the lowest
+    float stays there: its probability is 0, but no stage has cut it.
+
+    >>> softmax(temperature(np.log([0.8, 0.2]), 0.5)).round(4).tolist()
+    [0.9412, 0.0588]
+    """
+    if t == 1:
+        return row
+    if t == 0:
+        after = np.full_like(row, -np.inf)
+        after[np.argmax(row)] = 0.0
+        return after
+    with np.errstate(over="ignore"):
+        return _finite_where_kept((row - row.max()) / t, row)
+
+
+def top_k(row: Row, k: int) -> Row:
+    """Cut every token below the k-th likeliest; tokens tied with it stay. Source: Fan et al. 2018, arXiv:1805.04833.
+
+    >>> top_k(np.array([1.0, 3.0, 2.0, 2.0]), 2).tolist()
+    [-inf, 3.0, 2.0, 2.0]
+    """
+    if k >= row.size:
+        return row
+    kth = np.partition(row, row.size - k)[row.size - k]
+    return np.where(row < kth, -np.inf, row)
+
+
+def top_p(row: Row, threshold: float) -> Row:
+    """Cut every token outside the smallest likeliest set whose probability reaches `threshold`.
+
+    The token that crosses it stays; equal logits go by id, so that all machines keep the same set. 1 keeps all.
+    Source: Holtzman et al. 2020, arXiv:1904.09751.
+
+    >>> np.exp(top_p(np.log([0.5, 0.3, 0.2]), 0.6)).round(2).tolist()
+    [0.5, 0.3, 0.0]
+    """
+    if threshold == 1:
+        return row
+    order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
+    reached = np.cumsum(softmax(row[order]))  # [V] mass up to and including each token
+    stay = order[: int(np.searchsorted(reached, threshold)) + 1]
+    after = np.full_like(row, -np.inf)
+    after[stay] = row[stay]
+    return after
+
+
+def min_p(row: Row, share: float) -> Row:
+    """Cut every token of less than `share` of the likeliest one's probability. Source: Nguyen et al., arXiv:2407.01082.
+
+    >>> np.exp(min_p(np.log([0.6, 0.35, 0.05]), 0.5)).round(2).tolist()
+    [0.6, 0.35, 0.0]
+    """
+    if share == 0:
+        return row
+    p = softmax(row)
+    return np.where(p < share * p.max(), -np.inf, row)
+
+
+def typical_p(row: Row, mass: float) -> Row:
+    """Keep the tokens whose surprisal lies closest to the entropy until they reach `mass`.
+
+    Source: Meister et al. 2022, arXiv:2202.00666.
+
+    >>> np.isfinite(typical_p(np.log([0.4, 0.3, 0.2, 0.1]), 0.2)).tolist()
+    [False, True, False, False]
+    """
+    if mass == 1:
+        return row
+    p = softmax(row)
+    kept = p > 0
+    surprisal = np.full_like(row, np.inf)
+    surprisal[kept] = -np.log(p[kept])
+    off = np.abs(surprisal - float((p[kept] * surprisal[kept]).sum()))  # [V] inf where p is 0
+    order = np.argsort(off, kind="stable")  # [V] most typical first
+    reached = np.cumsum(p[order])
+    last = order[min(int(np.count_nonzero(reached < mass)), row.size - 1)]
+    return np.where(off > off[last], -np.inf, row)
+
+
+def _lowered(row: Row, seen: Ids, penalty: float, times: Ids) -> Row:
+    after = row.copy()
+    with np.errstate(over="ignore", invalid="ignore"):  # -inf minus -inf, where a cut token meets a huge bonus
+        after[seen] = _finite_where_kept(row[seen] - penalty * times, row[seen])
+    return after
+
+
+def _seen(row: Row, history: Sequence[int] | Ids) -> tuple[Ids, Ids]:
+    """The ids of the text so far, each once, with its count. Ids that have no logit cannot be drawn: left out."""
+    ids = np.asarray(history, dtype=np.int64)
+    return np.unique(ids[(ids >= 0) & (ids < row.size)], return_counts=True)
+
+
+def _finite_where_kept(after: Row, before: Row) -> Row:
+    return np.where(before > -np.inf, np.clip(after, LOWEST, -LOWEST), -np.inf)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the chain: all that is to know of it. Flags, settings of a request and their ranges follow from it.
+
+    A number is finite and from `low` to `high`, None for no end. The field of `Sampling` with its name is its setting.
+    """
+
+    name: str
+    filter: Callable[..., Row]
+    """(row, setting) -> the row after it; of a penalty, (row, setting, history)."""
+    low: float | None = None
+    high: float | None = None
+    low_included: bool = True
+    whole: bool = False
+    """Whether only whole numbers make sense."""
+    neutral: float | None = None
+    """The setting that changes nothing; None where that depends on the vocabulary."""
+    penalty: bool = False
+    """Whether it asks for the ids of the text so far."""
+
+    def checked(self, value: Any) -> float:
+        """A setting as a plain number, since one of NumPy has no place in the JSON of a record. Raises UsageError."""
+        kind, plain = (numbers.Integral, int) if self.whole else (numbers.Real, float)
+        try:
+            number = plain(value) if isinstance(value, kind) and not isinstance(value, bool) else math.nan
+        except OverflowError:  # a fraction beyond the largest float
+            number = math.inf
+        # After conversion: 1/10^400 lies in (0, 1], its float does not. The first comparison also catches NaN.
+        if not -math.inf < number < math.inf or not self._inside(number):
+            raise UsageError(self.name, got=value)
+        return number
+
+    def _inside(self, number: float) -> bool:
+        above = self.low is None or number > self.low or (self.low_included and number == self.low)
+        return above and (self.high is None or number <= self.high)
+
+
+STAGES = (  # in the default order
+    Stage("repetition_penalty", repetition_penalty, low=0, low_included=False, neutral=1, penalty=True),
+    Stage("presence_penalty", presence_penalty, neutral=0, penalty=True),
+    Stage("frequency_penalty", frequency_penalty, neutral=0, penalty=True),
+    Stage("temperature", temperature, low=0, neutral=1),
+    Stage("top_k", top_k, low=1, whole=True),
+    Stage("top_p", top_p, low=0, high=1, low_included=False, neutral=1),
+    Stage("min_p", min_p, low=0, high=1, neutral=0),
+    Stage("typical_p", typical_p, low=0, high=1, low_included=False, neutral=1),
+)
+DEFAULT_ORDER = tuple(stage.name for stage in STAGES)
+_STAGE = {stage.name: stage for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -61,29 +256,15 @@ class Sampling:
     """Subtracted once from every token that is already in the text."""
     frequency_penalty: float | None = None
     """Subtracted once for each time a token is already in the text."""
-    order: tuple[str, ...] = STAGES
-    """The order of all stages, used or not."""
+    order: tuple[str, ...] = DEFAULT_ORDER
+    """The stages that are used, in order; others may stand among them or not."""
 
     def __post_init__(self) -> None:
-        _check(self, "temperature", _not_negative)
-        _check(self, "top_p", _share_above_0)
-        _check(self, "min_p", _share)
-        _check(self, "typical_p", _share_above_0)
-        _check(self, "repetition_penalty", _positive)
-        _check(self, "presence_penalty", math.isfinite)
-        _check(self, "frequency_penalty", math.isfinite)
-        k = self.top_k
-        if k is not None:
-            if isinstance(k, bool) or not isinstance(k, numbers.Integral) or int(k) < 1:
-                raise UsageError("top_k", got=k)
-            object.__setattr__(self, "top_k", int(k))  # a NumPy integer has no place in the JSON of a record
-        try:
-            order = tuple(map(str, self.order))
-        except TypeError:
-            order = (str(self.order),)
-        if sorted(order) != sorted(STAGES):
-            raise UsageError("order", got=", ".join(order), stages=", ".join(STAGES))
-        object.__setattr__(self, "order", order)
+        for stage in STAGES:
+            value = getattr(self, stage.name)
+            if value is not None or getattr(Sampling, stage.name) is not None:  # temperature cannot be left out
+                object.__setattr__(self, stage.name, stage.checked(value))
+        object.__setattr__(self, "order", _checked_order(self))
 
     @property
     def active(self) -> tuple[str, ...]:
@@ -106,6 +287,24 @@ class Sampling:
         if unknown := sorted(map(str, values.keys() - known)):
             raise UsageError("sampling_key", got=", ".join(unknown), known=", ".join(sorted(known)))
         return cls(**values)
+
+
+def _checked_order(sampling: Sampling) -> tuple[str, ...]:
+    """The order as plain names, each known, once, and none missing that is used. Raises UsageError."""
+    try:
+        order = tuple(map(str, sampling.order))
+    except TypeError:
+        order = (str(sampling.order),)
+    known = ", ".join(DEFAULT_ORDER)
+    for name in order:
+        if name not in DEFAULT_ORDER:
+            raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=known)
+        if order.count(name) > 1:
+            raise UsageError("order_twice", name=name)
+    used = (stage.name for stage in STAGES if getattr(sampling, stage.name) is not None)
+    if missing := [name for name in used if name not in order]:
+        raise UsageError("order_missing", name=", ".join(missing), got=", ".join(order))
+    return order
 
 
 @dataclass(frozen=True)
@@ -195,13 +394,8 @@ def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[in
     cut_by = np.full(raw.size, -1, dtype=np.int8)  # [V]
     p_model = p = softmax(raw)
     for name in sampling.active:
-        setting = getattr(sampling, name)
-        if name.endswith("_penalty") and name != "repetition_penalty":
-            after = _penalty(row, setting, history, each_time=name == "frequency_penalty")
-        elif name == "repetition_penalty":
-            after = repetition_penalty(row, setting, history)
-        else:
-            after = _FILTERS[name](row, setting)
+        stage, setting = _STAGE[name], getattr(sampling, name)
+        after = stage.filter(row, setting, history) if stage.penalty else stage.filter(row, setting)
         cut = (after == -np.inf) & (row > -np.inf)
         cut_by[cut] = len(results)
         results.append(StageResult(name, int(np.count_nonzero(after > -np.inf)), float(p[cut].sum())))
@@ -250,144 +444,6 @@ def check_seed(seed: object) -> int:
     return int(seed)
 
 
-def softmax(row: Row) -> Row:
-    """Probabilities of one row; 0 exactly where it is -inf.
-
-    >>> softmax(np.array([0.0, np.log(3.0), -np.inf])).tolist()
-    [0.25, 0.75, 0.0]
-    """
-    with np.errstate(over="ignore"):  # a gap wider than the largest float: that token has probability 0
-        weights = np.exp(row - row.max())
-    return weights / weights.sum()
-
-
-def entropy(p: Row) -> float:
-    """Entropy in bits of probabilities that sum to 1; cut tokens count nothing.
-
-    >>> entropy(np.array([0.5, 0.25, 0.25, 0.0]))
-    1.5
-    """
-    some = p[p > 0]
-    return float(max(0.0, -(some * np.log2(some)).sum()))
-
-
-def repetition_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
-    """Make every token of the text so far less likely (penalty > 1). Source: Keskar et al. 2019, arXiv:1909.05858.
-
-    >>> repetition_penalty(np.array([2.0, -1.0, 4.0]), 2.0, [0, 1]).tolist()
-    [1.0, -2.0, 4.0]
-    """
-    seen, _ = _seen(row, history)
-    after = row.copy()
-    with np.errstate(over="ignore"):
-        after[seen] = _finite_where_kept(np.where(row[seen] < 0, row[seen] * penalty, row[seen] / penalty), row[seen])
-    return after
-
-
-def temperature(row: Row, t: float) -> Row:
-    """Divide by `t`; 0 keeps the likeliest token alone, the lowest id of several.
-
-    The maximum is subtracted first, so that no `t`, however small or large, gives NaN. What would fall below the lowest
-    float stays there: its probability is 0, but no stage has cut it.
-
-    >>> softmax(temperature(np.log([0.8, 0.2]), 0.5)).round(4).tolist()
-    [0.9412, 0.0588]
-    """
-    if t == 1:
-        return row
-    if t == 0:
-        after = np.full_like(row, -np.inf)
-        after[np.argmax(row)] = 0.0
-        return after
-    with np.errstate(over="ignore"):
-        return _finite_where_kept((row - row.max()) / t, row)
-
-
-def top_k(row: Row, k: int) -> Row:
-    """Cut every token below the k-th likeliest; tokens tied with it stay. Source: Fan et al. 2018, arXiv:1805.04833.
-
-    >>> top_k(np.array([1.0, 3.0, 2.0, 2.0]), 2).tolist()
-    [-inf, 3.0, 2.0, 2.0]
-    """
-    if k >= row.size:
-        return row
-    kth = np.partition(row, row.size - k)[row.size - k]
-    return np.where(row < kth, -np.inf, row)
-
-
-def top_p(row: Row, threshold: float) -> Row:
-    """Cut every token outside the smallest likeliest set whose probability reaches `threshold`.
-
-    The token that crosses it stays; equal logits go by id, so that all machines keep the same set. 1 keeps all.
-    Source: Holtzman et al. 2020, arXiv:1904.09751.
-
-    >>> np.exp(top_p(np.log([0.5, 0.3, 0.2]), 0.6)).round(2).tolist()
-    [0.5, 0.3, 0.0]
-    """
-    if threshold == 1:
-        return row
-    order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
-    reached = np.cumsum(softmax(row[order]))  # [V] mass up to and including each token
-    stay = order[: int(np.searchsorted(reached, threshold)) + 1]
-    after = np.full_like(row, -np.inf)
-    after[stay] = row[stay]
-    return after
-
-
-def min_p(row: Row, share: float) -> Row:
-    """Cut every token of less than `share` of the likeliest one's probability. Source: Nguyen et al., arXiv:2407.01082.
-
-    >>> np.exp(min_p(np.log([0.6, 0.35, 0.05]), 0.5)).round(2).tolist()
-    [0.6, 0.35, 0.0]
-    """
-    if share == 0:
-        return row
-    p = softmax(row)
-    return np.where(p < share * p.max(), -np.inf, row)
-
-
-def typical_p(row: Row, mass: float) -> Row:
-    """Keep the tokens whose surprisal lies closest to the entropy until they reach `mass`.
-
-    Source: Meister et al. 2022, arXiv:2202.00666.
-
-    >>> np.isfinite(typical_p(np.log([0.4, 0.3, 0.2, 0.1]), 0.2)).tolist()
-    [False, True, False, False]
-    """
-    if mass == 1:
-        return row
-    p = softmax(row)
-    kept = p > 0
-    surprisal = np.full_like(row, np.inf)
-    surprisal[kept] = -np.log(p[kept])
-    off = np.abs(surprisal - float((p[kept] * surprisal[kept]).sum()))  # [V] inf where p is 0
-    order = np.argsort(off, kind="stable")  # [V] most typical first
-    reached = np.cumsum(p[order])
-    last = order[min(int(np.count_nonzero(reached < mass)), row.size - 1)]
-    return np.where(off > off[last], -np.inf, row)
-
-
-_FILTERS = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
-
-
-def _penalty(row: Row, penalty: float, history: Sequence[int] | Ids, each_time: bool) -> Row:
-    seen, counts = _seen(row, history)
-    after = row.copy()
-    with np.errstate(over="ignore", invalid="ignore"):  # -inf minus -inf, where a cut token meets a huge bonus
-        after[seen] = _finite_where_kept(row[seen] - penalty * (counts if each_time else 1), row[seen])
-    return after
-
-
-def _seen(row: Row, history: Sequence[int] | Ids) -> tuple[Ids, Ids]:
-    """The ids of the text so far, each once, with its count. Ids that have no logit cannot be drawn: left out."""
-    ids = np.asarray(history, dtype=np.int64)
-    return np.unique(ids[(ids >= 0) & (ids < row.size)], return_counts=True)
-
-
-def _finite_where_kept(after: Row, before: Row) -> Row:
-    return np.where(before > -np.inf, np.clip(after, LOWEST, -LOWEST), -np.inf)
-
-
 def _best(values: Row, then_by: Row, n: int) -> Ids:
     """The n best places by (value, then_by, lower place): sorts only what can be among them."""
     some = np.flatnonzero(values > -np.inf)  # a search among thousands of equal -inf would take ten times as long
@@ -397,32 +453,3 @@ def _best(values: Row, then_by: Row, n: int) -> Ids:
         candidates = values[some]
         some = some[candidates >= np.partition(candidates, len(some) - n)[len(some) - n]]
     return some[np.lexsort((-then_by[some], -values[some]))][:n]  # lexsort is stable: ties stay by id
-
-
-def _not_negative(number: float) -> bool:
-    return number >= 0
-
-
-def _positive(number: float) -> bool:
-    return number > 0
-
-
-def _share(number: float) -> bool:
-    return 0 <= number <= 1
-
-
-def _share_above_0(number: float) -> bool:
-    return 0 < number <= 1
-
-
-def _check(sampling: Sampling, name: str, inside: Callable[[float], bool]) -> None:
-    value = getattr(sampling, name)
-    if value is None and name != "temperature":
-        return
-    try:
-        number = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
-    except OverflowError:  # a whole number or fraction beyond the largest float
-        number = math.inf
-    if not math.isfinite(number) or not inside(number):  # after conversion: 1/10^400 lies in (0, 1], its float does not
-        raise UsageError(name, got=value)
-    object.__setattr__(sampling, name, number)

@@ -96,6 +96,7 @@ def test_order_of_the_layers_counts() -> None:
 
 
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**32 - 1))
+@pytest.mark.slow
 def test_rollout_shares_out_one(layers: int, keys: int, seed: int) -> None:
     weights = np.tril(np.random.default_rng(seed).random((layers, keys, keys)) + 1e-3)
     found = rollout(weights / weights.sum(axis=2, keepdims=True))

@@ -87,6 +87,7 @@ def test_bytes_that_are_no_text_have_no_character() -> None:
     assert module._with_parts((Piece(0, b"\x81", "", False), Piece(0, b"\x82", "", False)))[1].parts == ()
 
 
+@pytest.mark.slow
 def test_a_character_is_shared_by_pieces_that_spell_it() -> None:
     for tokenizer in (TOY, mixed()):
         for text in random_texts(400, seed=4):
@@ -94,6 +95,7 @@ def test_a_character_is_shared_by_pieces_that_spell_it() -> None:
 
 
 @given(st.text())
+@pytest.mark.slow
 def test_any_text(text: str) -> None:
     check(tokens(mixed(), text, ""), text)
 

@@ -19,6 +19,7 @@ def recorded(toy: str, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_json_is_what_the_record_says(run: Run, ref: str) -> None:
     words = ("attention", "あい", "-m", ref, "--seed", 4, "-n", 3, "--json")
     found = run(*words)

@@ -3,11 +3,13 @@
 import json
 import re
 
+import pytest
 from commands import Run
 
 import manako
 
 
+@pytest.mark.slow
 def test_json_holds_whole_runs(run: Run, ref: str) -> None:
     words = ("compare", "あ", "-m", ref, "-t", "0.3", "-t", "1.5", "--seed", "4", "-n", "8", "--json")
     found = run(*words)

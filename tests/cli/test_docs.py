@@ -3,9 +3,12 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
+@pytest.mark.slow
 def test_the_page_is_up_to_date() -> None:
     spec = importlib.util.spec_from_file_location("make_cli", PAGE.with_name("make_cli.py"))
     assert spec and spec.loader

@@ -27,6 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
+@pytest.mark.slow
 def test_json_is_what_the_analysis_says(run: Run, trained: Path) -> None:
     words = ("evidence", "私は", "-m", trained, "--seed", "3", "-n", "4", "-t", "0.9", "--json")
     found = run(*words)
@@ -69,6 +70,7 @@ def test_every_reference_to_a_run_finds_its_corpus(run: Run, trained: Path, monk
     assert documents[0]["steps"] == documents[1]["steps"] == documents[2]["steps"]
 
 
+@pytest.mark.slow
 def test_a_run_made_from_text_has_its_corpus_inside(run: Run, tmp_path: Path) -> None:
     text = tmp_path / "data.txt"
     text.write_text(TEXT, encoding="utf-8")
@@ -125,6 +127,7 @@ def test_a_corpus_that_moved_or_is_another_one(run: Run, trained: Path, tmp_path
     assert run("evidence", "私", "-m", home / "run", "--data", home / "none").code == 3
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(trained: Path) -> None:
     code = "import sys\nfrom manako.cli import main\ntry:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
     command = [sys.executable, "-W", "error", "-c", code, "evidence", "私", "-m", str(trained), "--json"]

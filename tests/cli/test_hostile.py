@@ -131,6 +131,7 @@ def test_as_prompt_stop_and_name(
         assert found.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_terminal_keeps_title_cursor_and_earlier_lines(run: Run, toy: str, tmp_path: Path) -> None:
     screen = pyte.HistoryScreen(100, 30, history=100_000)
     stream = pyte.ByteStream(screen)

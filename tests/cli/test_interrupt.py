@@ -79,6 +79,7 @@ def at_step(number: int) -> Callable[[str], bool]:
     return lambda text: f"--- Step {number} ---" in text
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_and_prints_what_there_is(endless: str, tmp_path: Path) -> None:
     check_interrupted(endless, tmp_path / "a.manako", at_step(3))
 
@@ -93,6 +94,7 @@ def test_ctrl_c_at_thirty_moments(endless: str, tmp_path: Path, number: int) -> 
     )
 
 
+@pytest.mark.slow
 def test_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     process = start("-m", endless, "--jsonl", "--save", str(path))
@@ -104,6 +106,7 @@ def test_jsonl_holds_whole_lines(endless: str, tmp_path: Path) -> None:
     assert [s["chosen"]["id"] for s in steps] == manako.open(path).columns.token_id.tolist()
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_file_and_whole_lines(endless: str, tmp_path: Path) -> None:
     process = start("-m", endless, "--jsonl", "--save", str(tmp_path / "a.manako"))
     before = read_until(process, lambda text: text.count("\n") == 4)
@@ -114,6 +117,7 @@ def test_a_kill_leaves_no_file_and_whole_lines(endless: str, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_for_a_prompt(endless: str) -> None:
     command = [*MANAKO, "watch", "-", "-m", endless]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -130,6 +134,7 @@ def test_ctrl_c_while_waiting_for_a_prompt(endless: str) -> None:
     assert finish(process)[1] == "\nmanako: interrupted\n" and process.returncode == 130
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_at_once(endless: str, tmp_path: Path) -> None:
     """Nobody reads its output, so it cannot finish the step in hand; the second one must get through nevertheless."""
     process = start("-m", endless, "--save", str(tmp_path / "a.manako"))
@@ -164,6 +169,7 @@ def pending(descriptor: int) -> int:
     return count[0]
 
 
+@pytest.mark.slow
 def test_stopped_and_continued(endless: str) -> None:
     process = start("-m", endless, "-n", "40")
     before = read_until(process, at_step(2))

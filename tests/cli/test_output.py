@@ -154,6 +154,7 @@ def in_terminal(words: list[str], answer: bytes, **env: str) -> bytes:
         ("C.UTF-8", b"", "█", False),
     ],
 )
+@pytest.mark.slow
 def test_a_terminal_is_asked_how_wide_a_bar_is(saved: Path, lang: str, answer: bytes, bar: str, asked: bool) -> None:
     words = [*MANAKO, "view", str(saved), "--step", "1"]
     sent = in_terminal(words, answer, LANG=lang, TERM="xterm", PYTHONUTF8="1").decode()

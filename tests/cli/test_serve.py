@@ -86,6 +86,7 @@ def listening(pid: int) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.slow
 def test_the_token_shows_once_and_only_loopback_is_open(saved: Path, tmp_path: Path) -> None:
     with command(str(saved), "--port", "0", "--no-browser", "--debug") as found:
         process, host, port, token = found
@@ -118,6 +119,7 @@ def _other_addresses() -> list[str]:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_it_cleanly_in_the_middle_of_a_generation(sent: signal.Signals, tmp_path: Path) -> None:
     with command("--port", "0", "--no-browser", TMPDIR=str(tmp_path)) as (process, _, port, token):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -158,6 +160,7 @@ def test_a_named_port_that_is_taken_is_an_error(run: Run) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_move_to_another_port_is_said() -> None:
     """Whether 8765 is free here or not, the second of two servers has to move."""
     with command("--no-browser") as (_, _, first, _), command("--no-browser") as (process, _, second, token):
@@ -190,6 +193,7 @@ def test_a_port_without_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.code == "E-PORT-REFUSED" and "Permission denied" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_another_host_warns_and_keeps_the_token() -> None:
     with command("--host", "0.0.0.0", "--port", "0", "--no-browser") as (process, host, port, token):
         assert host == "127.0.0.1"
@@ -228,6 +232,7 @@ LOADS_SLOWLY = [sys.executable, "-W", "error", "-c", SLOW]
 ONE = {"prompt": "私は", "settings": {"max_new_tokens": 1}}
 
 
+@pytest.mark.slow
 def test_the_page_is_there_before_the_model() -> None:
     with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
         assert json.loads(ask(port, "/api/model", token)[1]) == {"ready": False, "ref": "big"}
@@ -239,6 +244,7 @@ def test_the_page_is_there_before_the_model() -> None:
         assert about["ready"] and about["ref"] == "big" and about["weights_sha256"] == load("demo").info.weights_sha256
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_later_ends_the_server_and_tells_who_waits() -> None:
     with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -256,6 +262,7 @@ def test_a_model_that_fails_later_ends_the_server_and_tells_who_waits() -> None:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.slow
 def test_a_signal_ends_it_while_the_model_loads(sent: signal.Signals, code: int) -> None:
     with command("--port", "0", "--no-browser", program=LOADS_SLOWLY) as (process, _, port, token):
         assert ask(port, "/api/model", token)[0] == 200
@@ -310,6 +317,7 @@ def finished(generation: Generation) -> manako.Trace:
     return generation.trace()
 
 
+@pytest.mark.slow
 def test_without_a_file_the_example_is_shown() -> None:
     with command("--port", "0", "--no-browser") as (_, _, port, token):
         (only,) = json.loads(ask(port, "/api/traces", token)[1])["traces"]
@@ -350,6 +358,7 @@ def test_the_servers_language_is_that_of_the_command() -> None:
         assert json.loads(body)["message"] == messages.text("error.serve_token", "ja")
 
 
+@pytest.mark.slow
 def test_serving_loads_no_torch() -> None:
     code = (
         "import sys; from manako.cli import serve; from manako.server.generations import Runs; "

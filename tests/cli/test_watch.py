@@ -29,6 +29,7 @@ def test_what_is_shown_is_what_is_saved(run: Run, ref: str, tmp_path: Path) -> N
     assert re.findall(r">>> chosen: .*rank (\d+)\)", watched.out) == [str(step.chosen.rank) for step in trace]
 
 
+@pytest.mark.slow
 def test_json_of_watch_view_and_python_agree(run: Run, ref: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     words = ("-m", ref, "--seed", "3", "-n", "5", "-t", "0.9", "--top-p", "0.8")
@@ -208,6 +209,7 @@ def test_notices_of_a_folder_stand_on_stderr(run: Run, toy: str, tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of Unix")
+@pytest.mark.slow
 def test_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
@@ -234,6 +236,7 @@ def test_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_working_folder_that_is_gone(toy: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -247,6 +250,7 @@ def test_a_working_folder_that_is_gone(toy: str, tmp_path: Path) -> None:
         assert code == 0 or "x.manako cannot be written" in found.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_ends_it_quietly_and_the_record_is_kept(toy: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     process = subprocess.Popen(
@@ -269,6 +273,7 @@ def test_a_reader_that_leaves_ends_it_quietly_and_the_record_is_kept(toy: str, t
 @pytest.mark.parametrize(
     "words", [["--help"], ["watch", "あ", "-m", "TOY", "-n", "1"], ["watch", "あ", "-m", "TOY", "-n", "1", "--json"]]
 )
+@pytest.mark.slow
 def test_stdout_closed_or_full(toy: str, words: list[str]) -> None:
     words = [w.replace("TOY", toy) for w in words]
     closed = subprocess.run(

@@ -108,6 +108,7 @@ def test_any_arrangement_of_marks_is_survived_and_taking_them_out_ends(text: str
     assert "｜" not in plain
 
 
+@pytest.mark.slow
 def test_nested_marks_without_end_do_not_take_forever() -> None:
     for text in (
         "［＃" * 20_000,

@@ -54,6 +54,7 @@ documents = st.lists(st.lists(st.integers(1, 3), max_size=12), min_size=1, max_s
 @example([[1] * 12, [1] * 12], [1] * 10, 9, 5, 4)  # each place matches, and matches overlap
 @example([[1, 2], [3, 1]], [2, 0, 3], 3, 1, 1)  # across a document start, with a border at every id
 @example([[]], [0], 1, 20, 20)  # nothing but the two document starts
+@pytest.mark.slow
 def test_as_a_naive_search(
     tmp_path_factory: pytest.TempPathFactory,
     documents: list[list[int]],

@@ -102,6 +102,7 @@ def refused(folder: Path) -> LoadError:
     return caught.value
 
 
+@pytest.mark.slow
 def test_every_file_is_missed_and_no_truncation_passes(corpus: PackedCorpus) -> None:
     for path in files(corpus.folder):
         data = path.read_bytes()
@@ -118,6 +119,7 @@ def test_every_file_is_missed_and_no_truncation_passes(corpus: PackedCorpus) -> 
     open_packed(corpus.folder).verify()
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed(corpus: PackedCorpus) -> None:
     rng = random.Random(0)
     for path in files(corpus.folder):

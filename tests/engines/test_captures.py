@@ -106,6 +106,7 @@ def test_attention_is_the_softmax_of_queries_and_keys(changes: dict[str, Any]) -
 
 @settings(max_examples=60)
 @given(st.integers(0, 70), st.integers(1, 2 * QUERY_BLOCK + 5), st.booleans(), st.booleans())
+@pytest.mark.slow
 def test_rows_do_not_depend_on_what_is_cached_or_returned(
     cached: int, given_: int, last_only: bool, last_attention: bool
 ) -> None:
@@ -315,6 +316,7 @@ levels = st.sampled_from([0.0, -0.0, 1.0, 1.5, -3.0, 1e30, -1e30])  # few, so th
 @given(
     st.integers(1, 4), st.integers(1, 3000), st.integers(1, 12), st.integers(1, 30), st.randoms(use_true_random=False)
 )
+@pytest.mark.slow
 def test_best_of_and_ranks_of_are_plain_sorting(rows: int, size: int, n: int, values: int, random: Any) -> None:
     rng = np.random.default_rng(random.getrandbits(32))
     table = rng.integers(-values, values, (rows, size)).astype(np.float32)  # from all tied to hardly ever
@@ -344,6 +346,7 @@ def check_seed(model: Model, seed: int) -> None:
         assert getattr(plain.columns, name).tobytes() == getattr(watched.columns, name).tobytes(), name
 
 
+@pytest.mark.slow
 def test_the_same_bits_with_and_without_capture(model: Model) -> None:
     for seed in range(40):
         check_seed(model, seed)

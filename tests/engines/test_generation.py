@@ -188,6 +188,7 @@ def test_shown_is_used_every_step_is_the_draw_of_its_row(model: Model) -> None:
     assert manako.verify(trace).rederived == 60
 
 
+@pytest.mark.slow
 def test_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_new_tokens": 20, "temperature": 1.1}
     for seed in range(40):

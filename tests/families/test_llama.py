@@ -85,6 +85,7 @@ def test_a_later_token_changes_no_earlier_row() -> None:
     assert not np.allclose(whole(model, ids)[8:], whole(model, other)[8:])
 
 
+@pytest.mark.slow
 def test_a_cache_that_has_grown_holds_the_same_keys() -> None:
     model = engine(n_layer=1, block_size=1500)
     ids, cache = ids_for(model.config, 1500), model.new_cache()

@@ -318,6 +318,7 @@ def stratified(data: bytes, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_weights_is_never_silent(folder: Path, count: int) -> None:
     path, before = folder / WEIGHTS, read_checkpoint(folder)
     data = path.read_bytes()
@@ -476,6 +477,7 @@ def t6(folder: Path, with_digests: bool, examples: int) -> None:
 
 @pytest.mark.parametrize("with_digests", [True, False])
 @pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_mutated_headers_open_as_the_reference_does_or_not_at_all(
     tmp_path: Path, with_digests: bool, examples: int
 ) -> None:
@@ -588,6 +590,7 @@ def audited(good: Path, hostile: list[Path]) -> list[tuple[str, list[Any]]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> None:
     write_toy(tmp_path / "good")
     evil = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
@@ -639,6 +642,7 @@ def test_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> None
     assert all(key in str(names) for key in steering)
 
 
+@pytest.mark.slow
 def test_negative_control_the_hook_sees_an_open_outside(tmp_path: Path) -> None:
     write_toy(tmp_path / "good")
     (tmp_path / "m").mkdir()

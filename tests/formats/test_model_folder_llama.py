@@ -336,6 +336,7 @@ def test_a_shard_that_is_a_link_outside(folder: Path, tmp_path: Path) -> None:
     assert INDEX in str(refused(folder, "link_outside"))
 
 
+@pytest.mark.slow
 def test_a_million_shards_are_refused_in_no_time(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     entries = ",".join(f'"t{i}":"{i}.safetensors"' for i in range(10**6))

@@ -23,7 +23,7 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
-from manako.sampling import STAGES, Sampling, distribution
+from manako.sampling import DEFAULT_ORDER, Sampling, distribution
 
 THEIRS: dict[str, Callable[[Any], Any]] = {
     "repetition_penalty": RepetitionPenaltyLogitsProcessor,
@@ -72,7 +72,7 @@ def compare(rows: np.ndarray, chain: Sampling, theirs: Any, history: np.ndarray)
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_each_stage_on_1_200_rows(name: str) -> None:
-    rng = np.random.default_rng(STAGES.index(name))
+    rng = np.random.default_rng(DEFAULT_ORDER.index(name))
     for _ in range(40):
         rows, setting = rows_of(rng, 30), setting_of(name, rng)
         history = rng.integers(0, rows.shape[1], size=(30, 8))
@@ -89,7 +89,7 @@ def test_the_default_chain_on_2_800_rows() -> None:
     rng = np.random.default_rng(13)
     for _ in range(140):
         rows, values = rows_of(rng, 20), default_chain(rng)
-        theirs = LogitsProcessorList([THEIRS[name](values[name]) for name in STAGES if name in values])
+        theirs = LogitsProcessorList([THEIRS[name](values[name]) for name in DEFAULT_ORDER if name in values])
         compare(rows, Sampling(**values), theirs, rng.integers(0, rows.shape[1], size=(20, 8)))
 
 
@@ -99,7 +99,7 @@ def test_our_default_order_is_the_one_that_transformers_builds() -> None:
     config._eos_token_tensor = None  # pyright: ignore[reportAttributeAccessIssue]  set by generate() itself
     model = type("Model", (GenerationMixin,), {"config": SimpleNamespace(is_encoder_decoder=False), "device": "cpu"})()
     built = model._get_logits_processor(config, input_ids_seq_length=3)
-    assert [type(stage) for stage in built] == [THEIRS[name] for name in STAGES if name in THEIRS]
+    assert [type(stage) for stage in built] == [THEIRS[name] for name in DEFAULT_ORDER if name in THEIRS]
     rows = np.random.default_rng(5).normal(0, 2, size=(200, 300))
     compare(rows, Sampling(repetition_penalty=1.1, **values), built, np.full((200, 3), 7))
 

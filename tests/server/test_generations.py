@@ -120,6 +120,7 @@ def test_two_hundred_who_leave_in_the_middle_leave_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("clients", [30, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_all_readers_of_one_generation_get_the_same_whole_sequence(clients: int) -> None:
     session = Gated()
     with serving(session.generate) as site:
@@ -176,6 +177,7 @@ def stopped(site: Serving, path: str = "", body: bytes = b"") -> socket.socket:
 
 
 @pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_readers_that_stop_hold_up_nobody_and_are_dropped(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.5)
     session = Gated()
@@ -204,6 +206,7 @@ def test_readers_that_stop_hold_up_nobody_and_are_dropped(monkeypatch: pytest.Mo
         until(lambda: not site.server.server_state.connections)
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_its_only_reader_and_then_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.5)
     with serving(free) as site:

@@ -21,7 +21,7 @@ from toy_llama import write_toy_llama
 import manako
 from manako import messages
 from manako.model import load
-from manako.sampling import STAGES
+from manako.sampling import DEFAULT_ORDER
 from manako.server import http as server_module
 from manako.server.generations import TOP
 from manako.server.http import (
@@ -428,7 +428,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-VALUES = JSON | st.sampled_from([0, 1, 0.5, ["mlp:0"], ["lens"], ["あ"], list(STAGES)])
+VALUES = JSON | st.sampled_from([0, 1, 0.5, ["mlp:0"], ["lens"], ["あ"], list(DEFAULT_ORDER)])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -481,6 +481,7 @@ def test_what_is_no_http_is_answered_and_closed(site: Serving, head: bytes) -> N
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /api/generate HTTP/1.1\r\nHost: HOST\r\nX: y"])
+@pytest.mark.slow
 def test_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, count: int, begun: bytes) -> None:
     monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.5)
     with serving(free) as site:
@@ -497,6 +498,7 @@ def test_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, cou
         until(lambda: not site.server.server_state.connections)
 
 
+@pytest.mark.slow
 def test_a_connection_that_asks_nothing_more_is_closed() -> None:
     with serving(free) as site:
         site.server.config.timeout_keep_alive = 1  # uvicorn's own timer, whole seconds
@@ -526,6 +528,7 @@ def test_who_closes_their_half_of_a_connection_has_left() -> None:
         assert session.made <= 2
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.2)
     with serving(free) as site:

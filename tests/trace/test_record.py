@@ -260,6 +260,7 @@ def test_the_format_is_the_one_described(make: Callable[[], Trace], tmp_path: Pa
     assert_same(opened(tmp_path, put_together(meta, arrays)), make())
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); import golden, hashlib; from manako.trace.file import to_bytes\n"
@@ -459,6 +460,7 @@ stray = st.lists(st.sampled_from([0x80, 0x8C, 0xBF, 0xC0, 0xC3, 0xE3, 0xE7, 0xED
 
 @settings(max_examples=300)
 @given(st.lists(characters | st.binary(max_size=6) | stray, max_size=6).map(b"".join))
+@pytest.mark.slow
 def test_bytes_to_text_loses_nothing(data: bytes) -> None:
     text = bytes_to_text(data)
     assert text == by_one_error_at_a_time(data)
@@ -758,6 +760,7 @@ def judge_flips(data: bytes, count: int, path: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
+@pytest.mark.slow
 def test_a_flipped_bit_is_never_silent(name: str, tmp_path: Path) -> None:
     seen = judge_flips(to_bytes(RECORDS[name]()), 300, tmp_path / "run.manako")
     assert seen["refused"] >= 290
@@ -935,6 +938,7 @@ def test_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
+@pytest.mark.slow
 def test_wrong_dtypes_and_shapes(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
     for column, array in arrays.items():
@@ -1347,6 +1351,7 @@ HEADERS: Mapping[str, tuple[Meta, Arrays]] = {
 
 @settings(max_examples=250)
 @given(st.sampled_from(sorted(HEADERS)), st.data())
+@pytest.mark.slow
 def test_any_header_opens_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
     meta, arrays = HEADERS[name]
     assert_opens_whole_or_not_at_all(put_together(mutate(meta, data), arrays), scratch(tmp_path_factory))
@@ -1370,6 +1375,7 @@ SMALL_LARGE = take_apart(to_bytes(large_inside(16_400, 2, CAPTURES)))
 
 @settings(max_examples=200)
 @given(st.sampled_from([*sorted(HEADERS), "large"]), st.data())
+@pytest.mark.slow
 def test_any_columns_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, name: str, data: Any) -> None:
     meta, arrays = SMALL_LARGE if name == "large" else HEADERS[name]
     column = data.draw(st.sampled_from(sorted(arrays)))
@@ -1391,6 +1397,7 @@ def test_any_columns_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathF
 
 @settings(max_examples=120)
 @given(st.data())
+@pytest.mark.slow
 def test_any_bytes_open_whole_or_not_at_all(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     good = bytearray(to_bytes(golden_trace(1)))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -268,6 +268,7 @@ def test_a_branch_that_is_no_whole_trace_is_named(tmp_path: Path, kind: str) -> 
     assert caught.value.key == "trace_damaged" and str(caught.value.values["part"]).startswith("branch 2")
 
 
+@pytest.mark.slow
 def test_every_changed_bit_is_found(tmp_path: Path) -> None:
     data, rng, path = tree_bytes(Tree((FIRST, SECOND), "2")), random.Random(0), tmp_path / "x.manako"
     head, refused = 8 + int.from_bytes(data[:8], "little"), 0

@@ -212,6 +212,6 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
             choices = ", ".join(error.param.type.choices)
             return UsageError("cli_choice", name=error.param.opts[0], choices=choices)
         return UsageError("cli_bad_value", name=error.param.opts[0], reason=error.message)
-    if type(error) is click.UsageError and (extra := re.search(r"\((.*)\)$", error.message, re.S)):
+    if type(error) is click.UsageError and (extra := re.search(r"^[^(]*\((.*)\)$", error.message, re.S)):
         return UsageError("cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())

@@ -28,6 +28,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "field": {"default": "text", "metavar": "NAME"},
     "author": {"multiple": True, "metavar": "NAME"},
     "kana": {"type": click.Choice(["any", "modern", "historical"]), "default": "any"},
+    "skip-bad": {"is_flag": True},
     "validation": {"type": Number(False, "validation_share"), "default": VALIDATION_SHARE, "metavar": "SHARE"},
     "tokenizer": {"default": "char", "metavar": "KIND|FILE"},
     "vocab-size": {"type": Number(True, "train_number"), "default": 8192, "metavar": "N"},
@@ -91,7 +92,7 @@ def corpus_options(command: F) -> F:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        names = ("format", "encoding", "field", "kana")
+        names = ("format", "encoding", "field", "kana", "skip_bad")
         reading = Reading(**{n: kwargs.pop(n) for n in names}, authors=tuple(kwargs.pop("author")))
         rest = {n: kwargs.pop(n) for n in ("validation", "tokenizer", "vocab_size", "min_count")}
         return command(*args, corpus_options=CorpusOptions(reading, **rest), **kwargs)

@@ -207,6 +207,7 @@ def test_a_model_of_many_heads_shows_its_layers() -> None:
     assert [row.split()[0] for row in rows] == [f"2.{h}" for h in range(16)]
 
 
+@pytest.mark.slow
 def test_numbers_stand_over_their_columns() -> None:
     trace = toy_model(block_size=256).score("かきくけこ" * 40, capture=("attention",))
     for columns in range(30, 200, 3):
@@ -261,6 +262,7 @@ def test_columns_line_up_in_a_terminal(lang: str) -> None:
     assert len(shares) == 1 and len(next(iter(shares))) == 2
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash() -> None:
     for columns in range(1, 160):
         look = Look("ja" if columns % 2 else "en", columns, plain=columns % 7 == 0)

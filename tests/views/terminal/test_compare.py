@@ -154,6 +154,7 @@ def test_no_bar_where_it_would_say_nothing() -> None:
     assert "71.6% " + "█" * 8 + " " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash() -> None:
     comparison = runs(0.2, 1.0, 3.0, 4.0, steps=4)
     for columns in range(1, 301):

@@ -158,6 +158,7 @@ def test_columns_line_up_in_a_terminal(corpus: PackedCorpus) -> None:
     assert len(ends) == 1
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash(corpus: PackedCorpus) -> None:
     found = found_at(corpus, 0, 5, 9, 11)
     for columns in range(1, 200):

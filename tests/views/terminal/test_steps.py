@@ -289,6 +289,7 @@ def test_no_bar_in_a_very_narrow_window(columns: int) -> None:
             assert not re.search("[█▌]", "".join(table(step, Look("en", columns))))
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash() -> None:
     trace = golden_trace(3)
     for columns in range(1, 301):

@@ -130,6 +130,7 @@ def test_a_bar_of_the_text_is_no_cut() -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
+@pytest.mark.slow
 def test_lines_fit(columns: int) -> None:
     for lang in ("en", "ja"):
         for glyphs in (g.BLOCK, g.BRAILLE, g.ASCII):
@@ -146,6 +147,7 @@ def test_lines_fit(columns: int) -> None:
                 )
 
 
+@pytest.mark.slow
 def test_no_width_is_a_crash() -> None:
     for columns in range(1, 200):
         for plain in (False, True):
@@ -153,6 +155,7 @@ def test_no_width_is_a_crash() -> None:
 
 
 @given(st.text())
+@pytest.mark.slow
 def test_nothing_but_text_leaves(text: str) -> None:
     for look in (EN, replace(EN, plain=True)):
         shown = "\n".join(lines_of([*two(text), hostile_tokens()], look))
@@ -160,6 +163,7 @@ def test_nothing_but_text_leaves(text: str) -> None:
 
 
 @given(st.text(alphabet="ab猫、\n ", min_size=1), st.integers(10, 60))
+@pytest.mark.slow
 def test_rows_are_aligned_cell_by_cell(text: str, columns: int) -> None:
     """Where no character is cut, a cell has the same in both rows, or a cut, or the room for one."""
     lines = lines_of(two(text), Look("en", columns))
@@ -174,6 +178,7 @@ def cells_of(line: str) -> list[str]:
     return [cell for ch in line for cell in (ch, "")[: cell_len(ch)]]
 
 
+@pytest.mark.slow
 def test_every_character_of_every_block_is_there_whole() -> None:
     for text in random_texts(300, seed=8):
         wide = Look("en", 10_000)

@@ -8,6 +8,7 @@ import * as json from "../../../src/manako/views/web/trace/strict-json.js";
 import * as messages from "../../../src/manako/views/web/text/messages.js";
 import * as sampling from "../../../src/manako/views/web/trace/sampling.js";
 import * as tokens from "../../../src/manako/views/web/text/tokens.js";
+import { verifying } from "../../../src/manako/views/web/analysis/verification.js";
 import { TraceError } from "../../../src/manako/views/web/trace/safetensors.js";
 import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace/trace-file.js";
 import { Tree } from "../../../src/manako/views/web/trace/tree.js";
@@ -125,6 +126,14 @@ function seen(trace, step) {
     };
 }
 
+function verified(file) {
+    const steps = verifying(readTrace(numbers(file).buffer));
+    for (;;) {
+        const { done, value } = steps.next();
+        if (done) return value;
+    }
+}
+
 function told(found) {
     return { ...found, strongest: inside.strongestParts(found.parts, 4), groups: inside.sumByKind(found.parts) };
 }
@@ -141,6 +150,7 @@ const ANSWERS = {
     branches,
     rewritten,
     trace: described,
+    verified: (files) => files.map(verified),
     derived: (file, settings) => {
         const trace = readTrace(numbers(file).buffer);
         return Array.from({ length: trace.steps }, (_, step) => {

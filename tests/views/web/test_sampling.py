@@ -10,7 +10,7 @@ import pytest
 from golden import golden_trace, large_inside
 
 from manako.errors import UsageError
-from manako.sampling import STAGES, Distribution, Sampling, distribution, draw, softmax, uniform
+from manako.sampling import DEFAULT_ORDER, Distribution, Sampling, distribution, draw, softmax, uniform
 from manako.trace.file import to_bytes
 from manako.trace.record import derive
 
@@ -31,7 +31,7 @@ def random_settings(rng: np.random.Generator) -> Sampling:
     }
     kept = {name: value for name, value in some.items() if rng.random() < 0.5}
     t = float(rng.choice([0.0, 1.0, 1e-308, 1e308, rng.uniform(0.05, 5), rng.uniform(0.05, 5), rng.uniform(0.05, 5)]))
-    return Sampling(temperature=t, order=tuple(map(str, rng.permutation(STAGES))), **kept)
+    return Sampling(temperature=t, order=tuple(map(str, rng.permutation(DEFAULT_ORDER))), **kept)
 
 
 def random_case(rng: np.random.Generator) -> tuple[np.ndarray, Sampling, np.ndarray, float]:
@@ -67,7 +67,7 @@ def test_a_thousand_random_cases(ask: Ask) -> None:
     rng = np.random.default_rng(16)
     cases = [random_case(rng) for _ in range(CASES)]
     stages = {name for _, s, _, _ in cases for name in s.active}
-    assert stages == set(STAGES) and any(s.greedy for _, s, _, _ in cases)
+    assert stages == set(DEFAULT_ORDER) and any(s.greedy for _, s, _, _ in cases)
     asked = [{"logits": row, "settings": asdict(s), "history": h, "u": u} for row, s, h, u in cases]
     for (row, settings, history, u), found in zip(cases, ask("distributions", asked), strict=True):
         assert_agree(found, distribution(row, settings, history), u)
@@ -115,7 +115,7 @@ def test_softmax_survives_what_python_survives(ask: Ask) -> None:
     ("repetition_penalty", [1, 0.1, 0, -1, None]),
     ("presence_penalty", [0, -2, 1e308, None]),
     ("frequency_penalty", [0, -2, 3.5, None]),
-    ("order", [STAGES, STAGES[::-1], STAGES[:7], (*STAGES, "top_k"), (*STAGES[:7], "top_k")]),
+    ("order", [DEFAULT_ORDER, DEFAULT_ORDER[::-1], ["temperature"], ["top_k"], ["temperature"] * 2, ["top_p", "x"]]),
 ])  # fmt: skip
 def test_the_same_settings_are_refused(ask: Ask, name: str, values: list[Any]) -> None:
     found = ask("faults", [asdict(Sampling()) | {name: value} for value in values])
@@ -125,4 +125,4 @@ def test_the_same_settings_are_refused(ask: Ask, name: str, values: list[Any]) -
             continue
         with pytest.raises(UsageError) as refused:
             Sampling(**{name: value})
-        assert fault == refused.value.key
+        assert refused.value.key.startswith(fault)

@@ -172,13 +172,15 @@ def test_a_forced_token_that_is_not_on_record_has_no_numbers(steps: Callable[...
 def test_svg_is_well_formed_whatever_its_texts_hold(steps: Callable[..., str]) -> None:
     odd = "</text><script>alert(1)</script>&amp;\"'<![CDATA[\0\x1b\x0b\ufffe\uffff\ud800]]>\U0001f469\u202e眼"
     kept = "</text><script>alert(1)</script>&amp;\"'<![CDATA[]]>\U0001f469\u202e眼"
-    shapes = [{"tag": "text", "put": {"x": 1, "y": None, "font-family": odd}, "text": odd}]
+    shapes = [{"tag": "text", "put": {"x": 1, "y": None, "xml:lang": odd}, "fill": "--ink", "text": odd}]
     picture = {"width": 5, "height": 6, "title": odd, "lang": "ja", "family": '"A", serif', "shapes": shapes}
+    picture["colours"] = [["--ink", "rgb(1, 2, 3)"]]
     text = steps("svg", picture)
     root = ElementTree.fromstring(text.encode())
     space = "{http://www.w3.org/2000/svg}"
     assert [element.tag for element in root.iter()] == [f"{space}svg", f"{space}title", f"{space}text"]
     assert root[0].text == kept and root[1].text == kept
-    assert root[1].attrib == {"x": "1", "font-family": kept}
+    lang = "{http://www.w3.org/XML/1998/namespace}lang"
+    assert root[1].attrib == {"x": "1", lang: kept, "fill": "rgb(1, 2, 3)"}
     assert root.attrib["viewBox"] == "0 0 5 6" and root.attrib["font-family"] == '"A", serif'
-    assert root.attrib["{http://www.w3.org/XML/1998/namespace}lang"] == "ja"
+    assert root.attrib[lang] == "ja"

@@ -5,8 +5,9 @@
  * much each is. Of a long text the last tokens are drawn, and what lies before them is summed.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { HeadsElement } from "./heads.js";
 import { attentionRollout, attentionSinks, attentionWeights, strongestKeys } from "../analysis/inside.js";
@@ -31,6 +32,11 @@ export class AttentionElement extends ViewElement {
     #heads = new HeadsElement();
     /** @type {Record<"layer" | "head", HTMLSelectElement>} */
     #selects = { layer: make("select"), head: make("select") };
+
+    /** All heads, as they can be saved; null where nothing is on record. */
+    get drawing() {
+        return this.view.trace.attention(this.view.index) && this.#heads.drawing;
+    }
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {

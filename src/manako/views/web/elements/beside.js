@@ -2,8 +2,9 @@
  * <manako-beside>: the selected step at three temperatures, all with the u on record, so that only the setting differs.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { StepNumbers, canAnswer } from "../analysis/step-numbers.js";

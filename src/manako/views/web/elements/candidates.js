@@ -6,7 +6,7 @@
  * reader put there; the last row holds everything that is not: the numbers of a column add up to the whole vocabulary.
  */
 
-/** @import {View, Axis} from "../page/view-state.js" */
+/** @import {View, Axis} from "./view.js" */
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 /**
  * Where a p lies on an axis of length 1.
@@ -14,7 +14,8 @@
  * @property {(p: number) => number} at more than 1 beyond the end
  * @property {[number, string][]} marks
  */
-import { ViewElement, make, scroller } from "./dom.js";
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { percent, whole } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { byteText, tokenChip, tokenText } from "./token-chip.js";
@@ -26,14 +27,8 @@ const DECADES = 6; // of the axis "log", below 1
 export class CandidatesElement extends ViewElement {
     /** @param {View} view */
     draw(view) {
-        const { lang, shown, details, axis, canAct, forcedId } = view;
-        const listed = shown.listed(view.top);
-        const rows = forcedId === null || listed.some((row) => row.id === forcedId) ? listed : [...listed, shown.candidate(forcedId)];
-        const known = rows.filter((row) => !Number.isNaN(row.p));
-        const other = shown.other(known);
-        const both = [...known, other].some((row) => Math.abs(row.p - row.pModel) > 1e-12);
-        const end = Math.max(...known.flatMap((row) => [row.p, both ? row.pModel : 0, shown.changed ? shown.recordedP(row.id) : 0]));
-        const scale = scaleOf(axis, end);
+        const { lang, shown, details, axis, canAct } = view;
+        const { rows, known, other, both, scale } = listing(view);
         const head = (/** @type {string} */ key) => make("th", { scope: "col", class: "number" }, say(lang, key));
         const table = make(
             "table",
@@ -132,13 +127,35 @@ export class CandidatesElement extends ViewElement {
 }
 
 /**
+ * The rows of the list, of which some may have no numbers; all other tokens; whether p and p_model differ; the axis.
+ * @param {View} view
+ */
+export function listing({ shown, top, axis, forcedId }) {
+    const listed = shown.listed(top);
+    const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
+    const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
+    const known = rows.filter((row) => !Number.isNaN(row.p));
+    const other = shown.other(known);
+    const both = [...known, other].some((row) => Math.abs(row.p - row.pModel) > 1e-12);
+    const lengths = known.flatMap(({ id, p, pModel }) => {
+        return [p, both ? pModel : 0, shown.changed ? shown.recordedP(id) : 0];
+    });
+    return { rows, known, other, both, scale: scaleOf(axis, Math.max(...lengths)) };
+}
+
+/**
  * @param {Axis} axis
  * @param {number} largest of what is shown
  * @returns {Scale}
  */
 function scaleOf(axis, largest) {
-    if (axis === "log") return { at: (p) => Math.max(0, 1 + Math.log10(p) / DECADES), marks: [[0, "0.0001%"], [0.5, "0.1%"], [1, "100%"]] };
-    if (axis === "zoom") return { at: (p) => p / largest, marks: [[0, "0"], [0.5, percent(largest / 2)], [1, percent(largest)]] };
+    if (axis === "log") {
+        const marks = /** @type {Scale["marks"]} */ ([[0, "0.0001%"], [0.5, "0.1%"], [1, "100%"]]);
+        return { at: (p) => Math.max(0, 1 + Math.log10(p) / DECADES), marks };
+    }
+    if (axis === "zoom") {
+        return { at: (p) => p / largest, marks: [[0, "0"], [0.5, percent(largest / 2)], [1, percent(largest)]] };
+    }
     return { at: (p) => p, marks: [[0, "0"], [0.25, "25"], [0.5, "50"], [0.75, "75"], [1, "100%"]] };
 }
 

@@ -5,7 +5,6 @@
  * model, so that the page needs no exception in its policy.
  */
 
-/** @import {Act, View, Change} from "../page/view-state.js" */
 /** @typedef {Node | string | null | false} Child */
 
 /**
@@ -27,43 +26,6 @@ export function make(name, attributes = {}, ...children) {
     }
     element.append(...children.filter(child => child !== null && child !== false));
     return /** @type {any} */ (element);
-}
-
-/**
- * A part of the page that shows a view. It draws itself whole when it is given one, and says by an event what to change.
- */
-export class ViewElement extends HTMLElement {
-    /** @type {View | null} */
-    #view = null;
-
-    /** @param {View} view */
-    set view(view) {
-        const before = this.#view;
-        this.#view = view;
-        this.draw(view, before);
-    }
-
-    /** @returns {View} */
-    get view() {
-        if (this.#view === null) throw new Error("nothing is shown yet");
-        return this.#view;
-    }
-
-    /**
-     * @param {View} _view
-     * @param {View | null} _before what it showed until now
-     */
-    draw(_view, _before) {}
-
-    /** @param {Change} change */
-    change(change) {
-        this.dispatchEvent(new CustomEvent("view-change", { bubbles: true, detail: change }));
-    }
-
-    /** Ask for what changes the texts themselves. @param {Act} act */
-    act(act) {
-        this.dispatchEvent(new CustomEvent("act", { bubbles: true, detail: act }));
-    }
 }
 
 /**

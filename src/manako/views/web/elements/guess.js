@@ -4,8 +4,9 @@
  * Special here: candidates stand in the order of their ids, which tells nothing, and without their probabilities.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { guessBits } from "../analysis/guess-score.js";
 import { say } from "../text/messages.js";
 import { tokenChip, tokenText } from "./token-chip.js";

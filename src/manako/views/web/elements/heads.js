@@ -5,8 +5,9 @@
  * step copies them and marks its row. Tints are square roots of shares, since a share over a long text is small.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { folded } from "./folded.js";
 import { attentionRecord, attentionSquares, favouriteKeys } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
@@ -41,6 +42,14 @@ export class HeadsElement extends ViewElement {
         if (this.#width !== contentRect.width) this.#again();
         this.#width = contentRect.width; // to ask for it at each step would lay the page out once more
     });
+
+    /** @returns {import("./drawing.js").Drawing} the squares as they stand, as they can be saved */
+    get drawing() {
+        const [width, height] = [this.#canvas.width / this.#ratio, this.#canvas.height / this.#ratio];
+        /** @type {import("./drawing.js").Shape} */
+        const image = { tag: "image", put: { x: 0, y: 0, width, height }, canvas: this.#canvas };
+        return { width, height, title: say(this.view.lang, "attention.all_heads"), shapes: [image] };
+    }
 
     connectedCallback() {
         this.#scheme.addEventListener("change", this.#again);

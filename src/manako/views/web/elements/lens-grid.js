@@ -1,7 +1,8 @@
 /** <manako-lens-grid>: the likeliest token of each layer, at the selected step and at those around it. */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { readLens } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";

@@ -1,15 +1,17 @@
 /** <manako-lens>: what each layer would have said, had the model stopped after it; the taken token is followed by id. */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {LensStep} from "../analysis/inside.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { folded } from "./folded.js";
 import { readLens } from "../analysis/inside.js";
 import { LensGridElement } from "./lens-grid.js";
 import { percent, whole } from "../text/numbers.js";
 import { say } from "../text/messages.js";
-import { ranksChart } from "./ranks-chart.js";
+import { svgElement } from "./drawing.js";
+import { ranksDrawing } from "./ranks-chart.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
 const FIRST_SHOWN = 4;
@@ -18,6 +20,13 @@ export class LensElement extends ViewElement {
     #step = make("div", { class: "pane" });
     #grid = new LensGridElement();
     #ranks = folded("", () => "");
+    /** @type {import("./drawing.js").Drawing | null} */
+    #drawing = null;
+
+    /** The ranks of the step, as they can be saved; null where there are none. */
+    get drawing() {
+        return this.view.trace.lens(this.view.index) && this.#drawing;
+    }
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -70,12 +79,15 @@ export class LensElement extends ViewElement {
         );
         const lines = found.tracked.map((readings) => ({ name: this.#name(readings[0].id), readings }));
         const ranks = say(lang, "lens.ranks", { token: taken });
+        this.#drawing = ranksDrawing(ranks, found.layers, lines);
+        const picture = svgElement(this.#drawing);
+        picture.classList.add("ranks");
         this.#step.replaceChildren(
             make("p", {}, say(lang, "lens.question", { token: taken })),
             scroller(say(lang, "page.lens"), make("table", { class: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))),
             make("p", {}, this.#story(found, taken)),
             make("p", { class: "soft" }, ranks),
-            ranksChart(ranks, found.layers, lines),
+            picture,
         );
     }
 

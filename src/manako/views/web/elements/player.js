@@ -4,8 +4,9 @@
  * Special here: playing goes through what is on record, and asks the model for one more token only where the record ends.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
 const SPEEDS = [0.5, 1, 2, 4, 8]; // steps a second

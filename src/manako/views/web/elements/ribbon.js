@@ -6,8 +6,9 @@
  * While the model writes, what it tells is appended; the record takes its place at the end.
  */
 
-/** @import {View, Tint} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View, Tint} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";

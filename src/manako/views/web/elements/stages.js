@@ -1,7 +1,8 @@
 /** <manako-stages>: the chain as a row of stages, each with what it left and the probability that it cut. */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { percent, whole } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 

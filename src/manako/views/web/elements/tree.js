@@ -1,8 +1,9 @@
 /** <manako-tree>: all texts that were written, as an indented list; choosing one shows it. */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
-import { ViewElement, make } from "./dom.js";
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { forcedCount } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";

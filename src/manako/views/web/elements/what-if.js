@@ -5,15 +5,17 @@
  * record. u stays the recorded one. A setting that the record cannot answer is switched off, with the reason below.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
-import { samplingFault } from "../trace/sampling.js";
+import { STAGES, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
-import { SETTINGS } from "../page/view-state.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
 const LARGEST_TEMPERATURE = 5;
+const isPenalty = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
+const SETTINGS = STAGES.toSorted((a, b) => isPenalty(a) - isPenalty(b)); // which few change, stand last
 
 export class WhatIfElement extends ViewElement {
     /** @type {Map<string, HTMLInputElement>} */

@@ -3,8 +3,9 @@
  * rather than another.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make, scroller } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { contributedIds, strongestParts, sumByKind, why } from "../analysis/inside.js";
 import { signed, small } from "../text/numbers.js";

@@ -2,7 +2,7 @@
 
 /** @import {Server} from "./server.js" */
 /** @import {Tree} from "../trace/tree.js" */
-/** @import {View} from "./view-state.js" */
+/** @import {View} from "../elements/view.js" */
 import { make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { packRecord } from "../trace/packed.js";

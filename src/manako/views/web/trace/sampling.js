@@ -16,7 +16,7 @@
  * @property {number | null} repetition_penalty
  * @property {number | null} presence_penalty
  * @property {number | null} frequency_penalty
- * @property {readonly StageName[]} order all stages, used or not
+ * @property {readonly StageName[]} order the stages that are used, in order; others may stand among them or not
  */
 /** @typedef {(typeof STAGES)[number]} StageName */
 /** @typedef {ArrayLike<number>} Numbers */
@@ -216,7 +216,8 @@ export function samplingFault(sampling) {
         if (!Number.isFinite(value) && name !== "top_k") return name; // any whole number will do there, however large
     }
     const { order } = sampling;
-    return order.length === STAGES.length && STAGES.every((name) => order.includes(name)) ? null : "order";
+    const known = order.every((name, i) => STAGES.includes(name) && order.indexOf(name) === i);
+    return known && STAGES.every((name) => sampling[name] === null || order.includes(name)) ? null : "order";
 }
 
 /**

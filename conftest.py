@@ -1,0 +1,41 @@
+"""The fast lane: plain `pytest` leaves out what is slow and what needs PyTorch, a browser or Node.
+
+Special here: such files are not even imported, since importing torch alone takes seconds; `-m ""` runs everything.
+"""
+
+from pathlib import Path
+
+import pytest
+
+FAST = "not slow"  # as in pyproject.toml
+NEEDS_MORE = {  # what the fast lane does not import: why
+    "src/manako/training": "torch",
+    "src/manako/engines/hf_engine.py": "torch",
+    "src/manako/engines/hf_parts.py": "torch",
+    "tests/training": "torch",
+    "tests/parity": "torch, transformers",
+    "tests/integration": "a model of 98 MB",
+    "tests/cli/test_evidence.py": "torch: it trains what it asks",
+    "tests/cli/test_train.py": "torch",
+    "tests/engines/test_hf_engine.py": "torch, transformers",
+    "tests/formats/test_legacy_pt.py": "torch, which writes the files",
+    "tests/page": "Chromium",
+    "tests/server/test_openapi.py": "schemathesis",
+    "tests/support/pages.py": "Chromium",
+    "tests/support/small_runs.py": "torch",
+    "tests/support/toy_hf.py": "torch, transformers",
+    "tests/views/web": "Node",
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    path = collection_path.relative_to(config.rootpath) if collection_path.is_relative_to(config.rootpath) else None
+    if path is None or config.option.markexpr != FAST or path.as_posix() not in NEEDS_MORE:
+        return None
+    return True
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.option.markexpr == FAST:
+        return 'fast lane: without slow tests and without PyTorch, browser and Node; everything: pytest -m ""'
+    return None

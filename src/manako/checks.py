@@ -1,0 +1,95 @@
+"""Whether a value out of JSON that anyone may have written is what it should be, in the words of JSON Schema.
+
+Special here: type, enum, minimum, maximum, exclusiveMinimum, exclusiveMaximum, minItems, maxItems, uniqueItems, items,
+pattern, properties and additionalProperties, which is all that our formats need. Stricter than the standard: 1.0 is no
+integer, True is no number, every property of `properties` must be there and no other may.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+Rule = Mapping[str, Any]
+INTEGER: Rule = {"type": "integer"}
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+    "null": (type(None),),
+}
+_LIMITS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "minItems": lambda value, least: len(value) >= least,
+    "maxItems": lambda value, most: len(value) <= most,
+    "uniqueItems": lambda value, unique: not unique or len(set(value)) == len(value),
+    "enum": lambda value, known: value in known,
+    "pattern": lambda value, pattern: re.fullmatch(pattern, value) is not None,
+}
+
+
+class Misfit(ValueError):
+    """A value that is not what it should be: `name` of the field, as in "model.threads", and the `reason`."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
+
+
+def check(value: Any, rule: Rule, name: str) -> Any:
+    """Raise Misfit for the first thing in `value` that does not fit `rule`; else return it.
+
+    >>> check({"n": 3}, {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}, "header")
+    {'n': 3}
+    >>> check(True, {"type": "integer"}, "seed")
+    Traceback (most recent call last):
+    manako.checks.Misfit: seed: not of type integer
+    """
+    wanted = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    if not any(type(value) in _TYPES[each] for each in wanted):  # not isinstance: True is an int
+        raise Misfit(name, f"not of type {' or '.join(wanted)}")
+    if value is None:
+        return value
+    if type(value) is list and "items" in rule:
+        for item in cast("Sequence[Any]", value):
+            check(item, rule["items"], name)
+    if type(value) is dict:
+        _check_object(value, rule, name)
+    for word, holds in _LIMITS.items():
+        if word in rule and not holds(value, rule[word]):
+            raise Misfit(name, f"{word} is {rule[word]}")
+    return value
+
+
+def fits(value: Any, rule: Rule) -> bool:
+    """Whether `check` passes it."""
+    try:
+        check(value, rule, "")
+    except Misfit:
+        return False
+    return True
+
+
+def check_properties(values: Mapping[str, Any], properties: Mapping[str, Rule], name: str) -> None:
+    """Raise Misfit unless `values` has exactly these properties, each as its rule says. name: of what has them."""
+    if odd := sorted(values.keys() ^ properties.keys()):
+        raise Misfit(_inner(name, ", ".join(odd)), "missing or unknown")
+    for key, rule in properties.items():
+        check(values[key], rule, _inner(name, key))
+
+
+def _check_object(values: Mapping[str, Any], rule: Rule, name: str) -> None:
+    if "properties" in rule:
+        check_properties(values, rule["properties"], name)
+    for key in values if "additionalProperties" in rule else ():
+        check(values[key], rule["additionalProperties"], _inner(name, key))
+
+
+def _inner(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
