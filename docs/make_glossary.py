@@ -12,14 +12,14 @@ PAGES = {"en": HERE / "glossary.md", "ja": HERE / "glossary.ja.md"}
 HEADS = {
     "en": """# Glossary
 
-The words that manako uses in the terminal, on the page and in its files: the terms of the field. 日本語: [用語集](glossary.ja.md).
+The terms that manako uses in the terminal, on the page and in its files. 日本語: [用語集](glossary.ja.md).
 
 | term | in Japanese | meaning |
 |---|---|---|
 """,
     "ja": """# 用語集
 
-manako が端末、ページ、ファイルで使う言葉です。どれもこの分野の用語です。English: [glossary](glossary.md).
+manako が端末、ページ、ファイルで使う用語です。English: [glossary](glossary.md).
 
 | 用語 | 英語 | 意味 |
 |---|---|---|

@@ -55,8 +55,9 @@ def test_the_commands_of_a_quickstart_run(name: str, tmp_path: Path) -> None:
 
 def test_both_languages_show_the_same_commands() -> None:
     def shown(path: Path) -> list[str]:
-        found = re.findall(r"`(manako [a-z][^`]+)`|^(manako [a-z].+)$", path.read_text(encoding="utf-8"), re.M)
-        return [re.sub(r" --lang \w\w|\".*\"", "", a or b) for a, b in found]
+        text = path.read_text(encoding="utf-8")
+        found = [*re.findall(r"`(manako [a-z][^`]+)`", text), *re.findall(r"^manako [a-z]+ .* --?[a-z].*$", text, re.M)]
+        return [re.sub(r" --lang \w\w|\".*\"", "", command) for command in found]
 
     assert shown(READMES[0]) == shown(READMES[1])
     assert set(shown(ROOT / "docs" / "quickstart.md")) == set(shown(ROOT / "docs" / "quickstart.ja.md"))
