@@ -1,4 +1,4 @@
-"""One word for one thing, and the field's own: what catalogs, README and docs must not say, with what to say instead."""
+"""One word for one thing, and the field's own: what catalogs, README and docs must not say, and what to say."""
 
 import re
 from pathlib import Path

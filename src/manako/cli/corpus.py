@@ -17,6 +17,7 @@ from manako.corpus.documents import Reading, read
 from manako.corpus.packed import SIDES, PackedCorpus, open_packed
 from manako.errors import UsageError
 from manako.formats.model_folder import start_id_of
+from manako.messages.numbers import count
 from manako.tokenizer import DOCUMENT_START, Tokenizer, train_byte_bpe, train_character_bpe, train_characters
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -143,7 +144,7 @@ def show_command(folder: Path, as_json: bool) -> None:
     }
     for name, counts in listed.items():
         if counts:
-            tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {n:,}" for key, n in counts)))
+            tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {count(n)}" for key, n in counts)))
     tell(say("corpus.show_digest", digest=corpus.digest))
 
 
@@ -152,12 +153,12 @@ def summary(corpus: PackedCorpus) -> list[str]:
     statistics = corpus.header.statistics
     lines = []
     for side in SIDES:
-        counts = {name: f"{value:,}" for name, value in statistics[side].items()}
+        counts = {name: count(value) for name, value in statistics[side].items()}
         lines.append(say(f"corpus.show_{side}", **counts))
-    works = {"works": f"{statistics['works']:,}", "near_duplicates": f"{statistics['near_duplicates']:,}"}
+    works = {"works": count(statistics["works"]), "near_duplicates": count(statistics["near_duplicates"])}
     lines.append(say("corpus.show_works", **works))
-    different = f"{statistics['different_characters']:,}"
-    lines.append(say("corpus.show_vocabulary", size=f"{corpus.vocab_size:,}", different=different))
+    different = count(statistics["different_characters"])
+    lines.append(say("corpus.show_vocabulary", size=count(corpus.vocab_size), different=different))
     return lines
 
 

@@ -24,7 +24,7 @@ from manako.engines.ablation import Ablation
 from manako.engines.captures import check_captures
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
-from manako.files import need_space, writable_target, write_file
+from manako.files import megabytes, need_space, writable_target, write_file
 from manako.model import Model, check_count, check_stop, load
 from manako.sampling import Sampling, check_seed
 from manako.trace.captures import CAPTURES
@@ -157,4 +157,4 @@ def _save(trace: Trace, path: Path) -> None:
     except ManakoError:
         complain(say("notice.not_saved", seed=trace.header.seed), None, 1)
         raise
-    complain(say("notice.saved", file=path, size=f"{len(data) / 1e6:.2f} MB"), None, 0)
+    complain(say("notice.saved", file=path, size=megabytes(len(data))), None, 0)

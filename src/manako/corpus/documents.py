@@ -18,6 +18,7 @@ from manako.corpus.encodings import Decoder, decode, known_encoding
 from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
 from manako.errors import LoadError, UsageError
 from manako.files import printable
+from manako.messages.numbers import count
 
 __all__ = ["Document", "Reading", "decode", "document", "documents", "read"]
 
@@ -99,13 +100,13 @@ def read(
             before, characters = characters, characters + len(document.text)
             kept += 1
             if before // _REPORTED_EVERY < characters // _REPORTED_EVERY:
-                report("corpus.reading", documents=f"{kept:,}", characters=f"{characters / 1e6:.0f}")
+                report("corpus.reading", documents=count(kept), characters=count(characters // 10**6))
             yield document
     not_read.tell(report)
     if not kept and left_out:
         raise LoadError("corpus_all_left_out", count=left_out)
-    found = ", ".join(f"{name} {count:,}" for name, count in encodings.most_common())
-    report("corpus.read", documents=f"{kept:,}", encodings=found, crlf=f"{crlf:,}", left_out=f"{left_out:,}")
+    found = ", ".join(f"{name} {count(n)}" for name, n in encodings.most_common())
+    report("corpus.read", documents=count(kept), encodings=found, crlf=count(crlf), left_out=count(left_out))
 
 
 def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOut | None = None) -> Iterator[Document]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from manako.errors import LoadError
+from manako.messages.numbers import count
 
 TEXT_SUFFIXES = (".txt", ".md")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
@@ -99,15 +100,15 @@ class LeftOut:
 
     def tell(self, report: Report) -> None:
         """One line for each kind, then the first bad places."""
-        for kind, count in sorted(self._kinds.items()):
-            report(f"corpus.not_read_{kind}", count=f"{count:,}")
+        for kind, n in sorted(self._kinds.items()):
+            report(f"corpus.not_read_{kind}", count=count(n))
         if self._suffixes:
-            kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in self._suffixes.most_common(PLACES_SHOWN))
-            report("corpus.not_read_suffixes", count=f"{self._suffixes.total():,}", kinds=kinds)
+            kinds = ", ".join(f"{suffix} {count(n)}" for suffix, n in self._suffixes.most_common(PLACES_SHOWN))
+            report("corpus.not_read_suffixes", count=count(self._suffixes.total()), kinds=kinds)
         for error in self._bad:
             report("corpus.skipped", error=error)
         if self._bad_count:
-            report("corpus.skipped_all", count=f"{self._bad_count:,}")
+            report("corpus.skipped_all", count=count(self._bad_count))
 
 
 def inside(folder: Path, left_out: LeftOut) -> Iterator[Path]:
