@@ -80,7 +80,7 @@ def write(page: Page, prompt: str, count: int, seed: int | None = None) -> None:
     page.fill("manako-act textarea", prompt)
     page.fill("manako-act input[type=number] >> nth=0", str(count))
     page.fill("manako-act input[type=number] >> nth=1", "" if seed is None else str(seed))
-    wait(page, lambda: page.get_by_role("button", name="Write", exact=True).click())
+    wait(page, lambda: page.get_by_role("button", name="Generate", exact=True).click())
 
 
 def test_what_is_written_is_what_the_library_gives(open_live: Callable[..., Page], model: Model) -> None:
@@ -102,12 +102,12 @@ def test_while_it_writes_every_step_is_shown_and_stop_stops(
         globalThis.seen = [];
         new MutationObserver(() => {
             const title = document.querySelector("[data-place=title]").textContent;
-            if (title.startsWith("Writing")) seen.push(
+            if (title.startsWith("Generating")) seen.push(
                 [title, document.querySelector("manako-candidates tbody tr th").textContent]);
         }).observe(document.querySelector("manako-app"), { childList: true, subtree: true, characterData: true });
     }""")
     page.fill("manako-act input[type=number] >> nth=0", "2000")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function("() => seen.length > 5")
     page.keyboard.press("Escape")
     page.wait_for_selector(IDLE)
@@ -227,7 +227,7 @@ def test_the_server_tells_what_it_refuses(browser: Browser, site: Serving) -> No
     page.goto(f"http://{site.host}/#token={TOKEN}")
     page.wait_for_selector("[data-act=go]:not([disabled])")
     page.fill("manako-act textarea", "\u3042" * 9000)
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_selector("manako-act .warn")
     assert "8192" in page.inner_text("manako-act .warn").replace(",", "")
     assert len(rows(page)) == 1
@@ -399,7 +399,7 @@ def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(br
     page.click("[data-act=go]")
     page.wait_for_selector("manako-act .warn")
     said = page.inner_text("manako-act .warn")
-    assert "does not answer" in said and "on no record: " in said
+    assert "does not answer" in said and "not in any trace: " in said
     assert text_of(page) == before and page.is_enabled("[data-act=go]") and len(rows(page)) == 1
     page.unroute("**/api/traces/*")
     wait(page, lambda: page.click("[data-act=go]"))

@@ -250,9 +250,9 @@ def set_view(page: Page, changes: dict[str, Any]) -> None:
 def test_a_candidate_can_be_put_here_where_a_model_can_go_on(open_page: Open) -> None:
     trace = golden_trace()
     page = open_page(trace, fragment="step=2&details=1")
-    assert page.locator(".force").count() == 0 and "put here" not in page.inner_text("manako-candidates")
+    assert page.locator(".force").count() == 0 and "force" not in page.inner_text("manako-candidates")
     set_view(page, {"canAct": True})
-    assert page.inner_text("manako-candidates thead th:last-child") == "put here"
+    assert page.inner_text("manako-candidates thead th:last-child") == "force"
     rows = page.locator("manako-candidates tbody tr:not(.other)")
     ids = [int(text) for text in page.locator("manako-candidates tbody td:nth-child(3)").all_inner_texts() if text]
     assert rows.count() == len(ids) == page.locator("tr:not(.other) > td:last-child > .force").count()
