@@ -14,6 +14,7 @@ import pytest
 from toy import toy_model, write_toy
 
 import manako
+from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, COLUMNS
 
 SOURCE = Path(manako.__file__).parent
 
@@ -32,8 +33,9 @@ ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its o
     ("cli",),
     ("__main__",),
 )
-EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a function, when it is called.
+EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a function, when it is called, or for a type.
     ("trace", "views"): "the display methods: a record shows itself in a terminal or a notebook",
+    ("trace", "analysis"): "a step answers what one asks of it: step.attention(), step.lens(), step.why()",
 }
 ONLY = {  # a room that may import nothing but these of ours, whatever its row allows: the reading side of the hourglass
     "analysis": ("messages", "errors", "files", "sampling", "trace", "tokenizer", "corpus"),
@@ -79,11 +81,12 @@ def path_of(module: str) -> Path:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
-    """(full name, whether at module level) of everything imported, `if TYPE_CHECKING` included."""
+    """(full name, whether it is loaded with the module) of everything imported, `if TYPE_CHECKING` included."""
     inside = {
         id(node)
         for outer in ast.walk(tree)
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING")
         for node in ast.walk(outer)
     }
     for node in ast.walk(tree):
@@ -151,6 +154,9 @@ def test_imports_follow_the_table_of_rooms() -> None:
     ("corpus.split", "from manako.corpus.documents import Document\nfrom manako.files import read_regular", 0),
     ("trace.record", "from manako.views.terminal import steps", 1),  # lazily, or not at all
     ("trace.record", "def f():\n    from manako.views.terminal import steps", 0),
+    ("trace.record", "from manako.analysis.lens import lens", 1),
+    ("trace.record", "if TYPE_CHECKING:\n    from manako.analysis.lens import LensStep", 0),
+    ("trace.record", "if TYPE_CHECKING:\n    from manako.model import Model", 1),
     ("views.html", "from manako.model import load", 1),
     ("views.document", "from manako.corpus.packed import Packed", 1),
     ("analysis.lens", "from manako.engines.generation import Generation", 1),
@@ -165,6 +171,87 @@ def test_imports_follow_the_table_of_rooms() -> None:
 ])  # fmt: skip
 def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, count: int) -> None:
     assert len(violations(module, ast.parse(source))) == count
+
+
+# --- names of columns and captures ------------------------------------------------------------------------------------
+
+PART_OF = "works on the columns of a part, number by number"
+LACKS = "says what a model lacks, capture by capture"
+SWITCH = "a switch of the model's own shape has the same name"
+COMMAND = "a command has the same name"
+MAY_NAME = {  # file outside trace/ that spells a column or capture: why
+    "analysis/compact.py": PART_OF,
+    "analysis/verification.py": PART_OF,
+    "cli/__init__.py": COMMAND,
+    "cli/attention.py": COMMAND,
+    "cli/lens.py": COMMAND,
+    "cli/train.py": SWITCH,
+    "engines/ablation.py": SWITCH,
+    "engines/captures.py": "its recorders make the columns",
+    "engines/generation.py": PART_OF,
+    "engines/hf_engine.py": LACKS,
+    "families/gpt2.py": SWITCH,
+    "families/numpy_gpt2.py": LACKS,
+}
+
+
+def spelled(tree: ast.AST) -> set[str]:
+    """Names of captures, and of columns that only some traces have, that stand as text in a module."""
+    groups = (COLUMNS["part"], *CAPTURE_COLUMNS.values())
+    names = {*CAPTURES, *(column for group in groups for column in group)} - {"entropy"}  # a word of its own
+    return {
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value in names
+    }
+
+
+def test_columns_and_captures_are_named_in_one_room() -> None:
+    files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py")}
+    found = {name for name, path in files.items() if spelled(ast.parse(path.read_text(encoding="utf-8")))}
+    assert {name for name in found if not name.startswith("trace/")} == MAY_NAME.keys()
+    assert spelled(ast.parse("if 'lens' in wanted: part['part_id']")) == {"lens", "part_id"}
+
+
+# --- families ---------------------------------------------------------------------------------------------------------
+
+FAMILY_CLASSES = {
+    node.name
+    for file in (SOURCE / "families").glob("*.py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    if isinstance(node, ast.ClassDef)
+}
+
+
+def family_questions(tree: ast.AST) -> list[str]:
+    """Where code asks which family it has: isinstance, issubclass, `type(x) is` and class patterns."""
+    asked: list[tuple[ast.AST, ast.AST]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            asked.append((node, node.args[1]))
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type("):
+            asked += [(node, other) for other in node.comparators]
+        elif isinstance(node, ast.MatchClass):
+            asked.append((node, node.cls))
+    names = [(node, getattr(part, "id", getattr(part, "attr", ""))) for node, of in asked for part in ast.walk(of)]
+    return [ast.unparse(node) for node, name in names if name in FAMILY_CLASSES]
+
+
+def test_no_code_outside_families_asks_which_family_it_has() -> None:
+    for module in modules():
+        if room(module) != "families":
+            assert (module, family_questions(ast.parse(path_of(module).read_text(encoding="utf-8")))) == (module, [])
+
+
+@pytest.mark.parametrize(("source", "count"), [
+    ("isinstance(config, ModelConfig)", 1),
+    ("isinstance(config, (int, llama.LlamaConfig))", 1),
+    ("issubclass(kind, NumpyGPT2)", 1),
+    ("type(config) is ModelConfig", 1),
+    ("match config:\n    case LlamaConfig(): ...", 1),
+    ("isinstance(config, int)", 0),
+    ("def f(config: ModelConfig) -> None: ...", 0),
+])  # fmt: skip
+def test_negative_control_such_a_question_is_seen(source: str, count: int) -> None:
+    assert len(family_questions(ast.parse(source))) == count
 
 
 # --- what stays unloaded ----------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ import manako
 from manako.analysis.lens import lens
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
+from manako.messages.numbers import percent
 from manako.sampling import Sampling
 from manako.trace.record import Trace, Vocabulary
 from manako.trace.tree import Branch, Tree
-from manako.views.terminal.steps import percent
 
 Open = Callable[..., Page]
 PIXEL = """([x, y]) => {

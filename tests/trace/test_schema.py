@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import manako
-from manako.sampling import STAGES, Sampling
+from manako.engines.captures import RECORDERS
+from manako.sampling import STAGES, Sampling, Stage
+from manako.trace.captures import CLASSES
+from manako.trace.schema import CAPTURES
 
 ROOT = Path(__file__).parents[2]
 TABLE: dict[str, Any] = json.loads((Path(manako.__file__).parent / "trace" / "schema.json").read_text("utf-8"))
@@ -21,8 +24,21 @@ def test_every_column_speaks_of_what_the_table_names() -> None:
             assert all(type(axis) is int or axis.split("+")[0] in TABLE["axes"] for axis in column["axes"])
 
 
+def as_json(stage: Stage) -> dict[str, Any]:
+    """A record of the sampler as the table writes it."""
+    low = "minimum" if stage.low_included else "exclusiveMinimum"
+    limits = {low: stage.low, "maximum": stage.high}
+    kind = {"name": stage.name, "type": "integer" if stage.whole else "number"}
+    return kind | {n: limit for n, limit in limits.items() if limit is not None} | {"neutral": stage.neutral}
+
+
 def test_stages_are_those_of_the_sampler_in_its_default_order() -> None:
-    assert [stage["name"] for stage in TABLE["stages"]] == list(STAGES) == list(Sampling().order)
+    assert TABLE["stages"] == [as_json(stage) for stage in STAGES]
+    assert [stage["name"] for stage in TABLE["stages"]] == list(Sampling().order)
+
+
+def test_the_captures_of_the_table_have_a_class_and_a_recorder_each_in_one_order() -> None:
+    assert tuple(TABLE["captures"]) == CAPTURES == tuple(CLASSES) == tuple(each.name for each in RECORDERS)
 
 
 def test_the_page_about_the_format_names_every_column_and_key() -> None:

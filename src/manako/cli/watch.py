@@ -27,9 +27,9 @@ from manako.errors import ManakoError, UsageError
 from manako.files import megabytes, need_space, writable_target, write_file
 from manako.model import Model, check_count, check_stop, load
 from manako.sampling import Sampling, check_seed
-from manako.trace.captures import CAPTURES
 from manako.trace.file import to_bytes
-from manako.trace.record import FULL_ROW_LIMIT, Step, Trace
+from manako.trace.record import Step, Trace
+from manako.trace.schema import CAPTURES, FULL_ROW_LIMIT
 from manako.views.document import step_record, trace_document
 from manako.views.terminal.glyphs import is_partial
 from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines

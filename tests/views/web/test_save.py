@@ -19,7 +19,7 @@ from toy import toy_model
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
 from manako.trace.file import to_bytes
-from manako.trace.record import SCHEMA, SelfCheck, Trace, Vocabulary
+from manako.trace.record import SelfCheck, Trace, Vocabulary
 from manako.views.document import trace_document
 
 Node = Callable[..., str]
@@ -148,7 +148,7 @@ def test_a_text_that_goes_through_two_records_is_one_list(steps: Callable[..., s
     assert [int(row["token_id"]) for row in found[4:]] == second.columns.token_id.tolist()
 
     document = json.loads(steps("json", [first, second], rows))
-    assert document["schema"] == SCHEMA and document["seed"] == first.header.seed
+    assert document["schema"] == "manako.steps/1" and document["seed"] == first.header.seed
     assert document["text"] == second.text and [s["index"] for s in document["steps"]] == list(range(6))
     assert [s.get("seed") for s in document["steps"]] == [None] * 4 + [2**63 + 1] * 2
     assert document["steps"][5]["sampling"]["temperature"] == 2

@@ -9,7 +9,7 @@
 /** @import {Verification} from "../analysis/verification.js" */
 import { make } from "./dom.js";
 import { ViewElement } from "./view.js";
-import { small, whole } from "../text/numbers.js";
+import { count, small } from "../text/numbers.js";
 import { knows, say } from "../text/messages.js";
 import { visibleText } from "../text/tokens.js";
 
@@ -66,7 +66,7 @@ export class ChecksElement extends ViewElement {
         const sum = (/** @type {"steps" | "rederived"} */ name) => found.reduce((total, each) => total + each[name], 0);
         const isScore = path.leaf.trace.header.kind === "score";
         const key = isScore ? "page.verified_score" : sum("steps") ? "page.verified" : "page.verified_none";
-        return [false, say(lang, key, { count: whole(sum("steps")), rederived: whole(sum("rederived")) })];
+        return [false, say(lang, key, { count: count(sum("steps")), rederived: count(sum("rederived")) })];
     }
 
     /** What the verdict does not say, one sentence each. */
@@ -77,8 +77,8 @@ export class ChecksElement extends ViewElement {
         const captured = [...new Set(path.chain.flatMap(({ trace }) => trace.header.capture))];
         const isScore = path.leaf.trace.header.kind === "score";
         return [
-            outside > 0 && say(lang, "page.unchecked_outside", { count: whole(outside) }),
-            forced.length > 0 && say(lang, "page.unchecked_forced", { count: whole(forced.length) }),
+            outside > 0 && say(lang, "page.unchecked_outside", { count: count(outside) }),
+            forced.length > 0 && say(lang, "page.unchecked_forced", { count: count(forced.length) }),
             isScore && say(lang, "page.unchecked_score"),
             captured.length > 0 && say(lang, "page.unchecked_inside", { captures: captured.join(", ") }),
             this.#isUnchecked && say(lang, "page.unchecked"),

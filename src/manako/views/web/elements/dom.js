@@ -36,3 +36,62 @@ export function make(name, attributes = {}, ...children) {
 export function scroller(label, inside) {
     return make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, inside);
 }
+
+/**
+ * @param {(event: Event) => void} click
+ * @param {Child} inside
+ * @param {Record<string, string | number | boolean | null>} [more] attributes
+ */
+export function button(click, inside, more = {}) {
+    return make("button", { type: "button", click, ...more }, inside);
+}
+
+/**
+ * Buttons of which one is pressed, since what it stands for is chosen. It keeps the focus though all are made anew.
+ * @template {string} T
+ * @param {string} label
+ * @param {readonly (readonly [value: T, name: string, lang?: string])[]} options
+ * @param {T} chosen
+ * @param {(value: T) => void} choose
+ */
+export function choices(label, options, chosen, choose) {
+    const buttons = options.map(([value, name, lang = null]) => {
+        const click = () => {
+            choose(value);
+            /** @type {HTMLElement | null} */ (document.querySelector(`[data-choice=${value}]`))?.focus();
+        };
+        return button(click, name, { lang, "data-choice": value, "aria-pressed": String(value === chosen) });
+    });
+    return make("div", { class: "choices", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A note in small letters. @param {...Child} inside */
+export function soft(...inside) {
+    return make("p", { class: "soft" }, ...inside);
+}
+
+/** The head of a column. @param {Child} inside @param {string | null} [kind] */
+export function columnHead(inside, kind = null) {
+    return make("th", { scope: "col", class: kind }, inside);
+}
+
+/** The head of a row. @param {string | null} kind @param {...Child} inside */
+export function rowHead(kind, ...inside) {
+    return make("th", { scope: "row", class: kind }, ...inside);
+}
+
+/** A cell with a number. @param {...Child} inside */
+export function number(...inside) {
+    return make("td", { class: "number" }, ...inside);
+}
+
+/**
+ * @param {readonly Child[]} heads
+ * @param {readonly Child[]} rows
+ * @param {Child} [caption]
+ * @param {string | null} [kind]
+ */
+export function table(heads, rows, caption = null, kind = null) {
+    const titled = typeof caption === "string" ? make("caption", {}, caption) : caption;
+    return make("table", { class: kind }, titled, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
+}

@@ -3,9 +3,9 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make } from "./dom.js";
+import { make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
-import { choices } from "../text/numbers.js";
+import { decimals, fixed, perplexity } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 
@@ -42,7 +42,7 @@ export class DrawElement extends ViewElement {
 
     /** @param {View["lang"]} lang @param {number} bits */
     #entropy(lang, bits) {
-        return make("p", { class: "soft" }, say(lang, "step.entropy", { bits: bits.toFixed(2), choices: choices(bits) }));
+        return soft(say(lang, "step.entropy", { bits: fixed(bits, 2), choices: perplexity(bits) }));
     }
 }
 
@@ -61,13 +61,12 @@ export function drawnPieces({ shown }) {
 export function drawSentence(view) {
     const { lang, shown } = view;
     if (shown.u === null) return say(lang, "page.no_draw");
-    if (shown.certain) return say(lang, "step.no_draw", { u: shown.u.toFixed(4) });
-    if (shown.draw === null) return say(lang, "page.draw_unknown", { u: shown.u.toFixed(4) });
+    if (shown.certain) return say(lang, "step.no_draw", { u: fixed(shown.u, 4) });
+    if (shown.draw === null) return say(lang, "page.draw_unknown", { u: fixed(shown.u, 4) });
     const { low, high } = shown.draw;
-    const width = Math.max(high - low, 1e-15);
-    const digits = width >= 0.001 ? 4 : Math.min(17, 2 - Math.floor(Math.log10(width)));
+    const digits = decimals(high - low);
     const token = tokenText(view, shown.candidate(shown.draw.tokenId), shown.pending);
-    const ends = { u: shown.u.toFixed(digits), low: low.toFixed(digits), high: high.toFixed(digits) };
+    const ends = { u: fixed(shown.u, digits), low: fixed(low, digits), high: fixed(high, digits) };
     const isListed = shown.hasPlace(shown.draw.tokenId); // of one that is not, only the stretch of all such tokens is known
     return say(lang, isListed ? "step.draw" : "page.draw_outside", { token, ...ends });
 }

@@ -20,8 +20,9 @@ import { make } from "./dom.js";
 /** @typedef {{family: string, colours: Map<string, string>}} Look what a file is to look like */
 /** @typedef {{end?: boolean, bold?: boolean, soft?: boolean, size?: number, lang?: string | null}} Letters */
 
-const SVG_NAMESPACE = ["http:", "", "www.w3.org", "2000", "svg"].join("/"); // a name; no address stands in the page
+const SVG_NAMESPACE = "http://www.w3.org/2000/svg"; // a name: nothing is fetched from there
 const LONGEST_SIDE = 16_000; // pixels; browsers make no larger canvas
+const SCALE = 2; // pixels of a PNG for one of the page
 const LETTERS = 14; // pixels
 
 /**
@@ -101,11 +102,10 @@ export function toSvg({ width, height, title, shapes }, look, lang) {
 /**
  * @param {Drawing} drawing
  * @param {Look} look
- * @param {number} [scale] pixels of the file for one of the page
  * @returns {Promise<Blob>}
  */
-export function toPng({ width, height, shapes }, look, scale = 2) {
-    const factor = Math.min(scale, LONGEST_SIDE / Math.max(width, height));
+export function toPng({ width, height, shapes }, look) {
+    const factor = Math.min(SCALE, LONGEST_SIDE / Math.max(width, height));
     const canvas = make("canvas", { width: Math.round(width * factor), height: Math.round(height * factor) });
     const pen = penOf(canvas);
     pen.scale(factor, factor);
@@ -139,7 +139,7 @@ function paint(pen, { tag, put, fill, stroke, text = "", canvas }, { family, col
     pen.fillStyle = colours.get(fill ?? "") ?? "";
     if (tag === "text") {
         pen.font = `${put["font-weight"] ?? 400} ${put["font-size"]}px ${family}`;
-        pen.textAlign = { end: /** @type {const} */ ("end"), middle: /** @type {const} */ ("center") }[String(put["text-anchor"])] ?? "start";
+        pen.textAlign = put["text-anchor"] === "end" ? "end" : "start";
         return pen.fillText(text, x, y);
     }
     const path = new Path2D(tag === "polyline" ? `M${put.points}` : "");

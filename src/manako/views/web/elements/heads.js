@@ -6,7 +6,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make, scroller } from "./dom.js";
+import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { folded } from "./folded.js";
 import { attentionRecord, attentionSquares, favouriteKeys } from "../analysis/inside.js";
@@ -73,7 +73,8 @@ export class HeadsElement extends ViewElement {
             this.#table = folded(say(lang, "attention.all_heads_table"), () => this.#strongest());
             const frame = scroller(title, this.#canvas);
             frame.classList.add("heads");
-            this.replaceChildren(make("h3", {}, title), frame, make("p", { class: "soft" }, say(lang, "attention.all_heads_how")), this.#table.element);
+            const how = soft(say(lang, "attention.all_heads_how"));
+            this.replaceChildren(make("h3", {}, title), frame, how, this.#table.element);
             this.#again();
         } else if (/** @type {const} */ (["index", "layer", "head"]).some((name) => before[name] !== view[name])) {
             this.#mark();
@@ -173,21 +174,19 @@ export class HeadsElement extends ViewElement {
     #strongest() {
         const { lang, trace, index } = this.view;
         const found = /** @type {import("../trace/trace-file.js").StepAttention} */ (trace.attention(index));
-        const heads = ["attention.layer_head", "page.position", "page.token", "attention.share"];
         const rows = favouriteKeys(found).map((key, n) => {
-            const id = trace.allIds[found.start + key];
-            const token = { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) };
+            const token = trace.token(trace.allIds[found.start + key]);
             return make(
                 "tr",
                 {},
-                make("th", { scope: "row" }, `${Math.floor(n / found.heads)}.${n % found.heads}`),
-                make("td", { class: "number" }, String(found.start + key + 1)),
+                rowHead(null, `${Math.floor(n / found.heads)}.${n % found.heads}`),
+                number(String(found.start + key + 1)),
                 make("td", { class: "cell-token" }, tokenChip(this.view, token)),
-                make("td", { class: "number" }, percent(found.data[n * found.keys + key])),
+                number(percent(found.data[n * found.keys + key])),
             );
         });
-        const head = make("tr", {}, ...heads.map((key, n) => make("th", { scope: "col", class: n % 2 ? "number" : "" }, say(lang, key))));
-        return make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+        const heads = ["attention.layer_head", "page.position", "page.token", "attention.share"];
+        return table(heads.map((key, n) => columnHead(say(lang, key), n % 2 ? "number" : null)), rows);
     }
 }
 

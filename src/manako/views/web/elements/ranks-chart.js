@@ -3,7 +3,7 @@
 /** @import {Reading} from "../analysis/inside.js" */
 /** @import {Drawing, Shape} from "./drawing.js" */
 import { textShape } from "./drawing.js";
-import { whole } from "../text/numbers.js";
+import { count } from "../text/numbers.js";
 
 const WIDTHS = [300, 540]; // pixels, of a narrow window and of others; it is never measured, which takes long at each step
 const LEFT = 56; // pixels for the numbers of the axis
@@ -36,7 +36,7 @@ export function ranksDrawing(title, layers, lines) {
     const every = Math.ceil((layers.length * LAYER_ROOM) / (right - LEFT));
     const axis = Array.from({ length: decades + 1 }, (_, decade) => [
         line([[LEFT, y(10 ** decade)], [right, y(10 ** decade)]], "--line"),
-        textShape(LEFT - 6, y(10 ** decade) + 4, whole(10 ** decade), { end: true, size: SIZE }),
+        textShape(LEFT - 6, y(10 ** decade) + 4, count(10 ** decade), { end: true, size: SIZE }),
     ]);
     const ticks = layers.flatMap((layer, i) => (i % every ? [] : [textShape(x(i) - 4, height - 6, layer, { size: SIZE })]));
     const drawn = lines.map(({ name, readings }, i) => {

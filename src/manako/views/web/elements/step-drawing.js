@@ -5,7 +5,7 @@
 import { listing } from "./candidates.js";
 import { drawSentence, drawnPieces } from "./draw.js";
 import { boxShape, shortened, textShape } from "./drawing.js";
-import { chainText, percent, whole } from "../text/numbers.js";
+import { chainText, count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 
@@ -53,8 +53,8 @@ export function stepDrawing(view, title, chosen) {
         if (both) shapes.push(textShape(P_MODEL, base, percent(row.pModel), { end: true, soft }));
         y += LINE;
     };
-    for (const row of rows) line(whole(row.rank), tokenText(view, row, shown.pending), row, row.id === shown.drawnId);
-    line("\u2026", say(lang, "page.other", { count: whole(other.count) }), { ...other, cutBy: null });
+    for (const row of rows) line(count(row.rank), tokenText(view, row, shown.pending), row, row.id === shown.drawnId);
+    line("\u2026", say(lang, "page.other", { count: count(other.count) }), { ...other, cutBy: null });
     shapes.push(textShape(EDGE, y + 20, say(lang, `page.caption_${axis}`), { soft: true }));
     y += 44;
     if (shown.u !== null && !shown.certain) y = addStrip(view, shapes, y);

@@ -49,7 +49,7 @@ export function tokenChip(view, token, pending) {
 export function ribbonToken(view, position) {
     const { trace } = view;
     const id = trace.allIds[position];
-    return runningToken(view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, characterAt(trace, position));
+    return runningToken(view, trace.token(id), characterAt(trace, position));
 }
 
 /**

@@ -2,7 +2,7 @@
 
 /** @import {View} from "./view.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
-import { make } from "./dom.js";
+import { make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { forcedCount } from "../trace/tree.js";
@@ -48,7 +48,7 @@ export class TreeElement extends ViewElement {
             { role: "listbox", tabindex: 0, class: "branches", "aria-label": say(lang, "page.tree"), "aria-activedescendant": shown?.id ?? null, keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)) },
             ...items,
         );
-        this.replaceChildren(list, make("p", { class: "soft" }, say(lang, "page.tree_means")));
+        this.replaceChildren(list, soft(say(lang, "page.tree_means")));
         if (hadFocus) list.focus();
         if (shown) list.scrollTop = Math.max(0, shown.offsetTop - list.clientHeight / 2);
     }

@@ -5,8 +5,11 @@
 /** @import {StepNumbers} from "../analysis/step-numbers.js" */
 /** @import {Lang} from "../text/messages.js" */
 /** @import {Path} from "../trace/tree.js" */
-/** @typedef {"p_model" | "surprisal" | "rank"} Tint */
-/** @typedef {"linear" | "log" | "zoom"} Axis 0 to 100 %, decades, 0 to the largest p shown */
+export const TINTS = /** @type {const} */ (["p_model", "surprisal", "rank"]);
+export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 %; decades; to the largest p shown
+
+/** @typedef {(typeof TINTS)[number]} Tint */
+/** @typedef {(typeof AXES)[number]} Axis */
 /** @typedef {{place: number, shown: boolean}} Guess the step to guess, and whether its draw is shown already */
 /**
  * What the reader chose.

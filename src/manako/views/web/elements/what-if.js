@@ -6,9 +6,10 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make } from "./dom.js";
+import { button, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
+import { small } from "../text/numbers.js";
 import { STAGES, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
 
@@ -58,10 +59,10 @@ export class WhatIfElement extends ViewElement {
                 make("div", { class: "wider" }, slider),
                 ...SETTINGS.map(number),
             ),
-            make("div", { class: "row" }, make("button", { type: "button", click: () => this.#reset() }, say(lang, "page.reset"))),
+            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset"))),
             make("p", { role: "status" }),
         );
-        if (can.size < SETTINGS.length) this.append(make("p", { class: "soft" }, say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
+        if (can.size < SETTINGS.length) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
     }
 
     /** @param {string} name @param {Record<string, string | number | boolean | null>} attributes */
@@ -95,7 +96,7 @@ export class WhatIfElement extends ViewElement {
     #about({ lang, sampling, shown }) {
         if (sampling === null) return say(lang, "page.as_recorded");
         if (shown.error === 0) return say(lang, "page.exact");
-        return say(lang, "page.approximate", { error: (100 * shown.error).toPrecision(2) });
+        return say(lang, "page.approximate", { error: small(100 * shown.error) });
     }
 }
 

@@ -1,14 +1,13 @@
 /** The choice of what is shown as the fragment of an address, so that a link or a reload shows the same. */
 
-/** @import {Axis, Choice, Tint} from "../elements/view.js" */
+/** @import {Choice} from "../elements/view.js" */
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
+import { LANGUAGES } from "../text/messages.js";
 import { STAGES, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
+import { AXES, TINTS } from "../elements/view.js";
 import { LONG_LIST, SHORT_LIST } from "./store.js";
-
-const TINTS = ["p_model", "surprisal", "rank"];
-const AXES = ["linear", "log", "zoom"];
 
 /**
  * What stands at its usual value is left out.
@@ -40,8 +39,11 @@ export function toFragment(choice, recorded) {
  */
 export function fromFragment(fragment, usual, trace) {
     const put = new URLSearchParams(fragment);
-    const whole = (/** @type {string} */ name) => (/^\d{1,9}$/.test(put.get(name) ?? "") ? Number(put.get(name)) : null);
-    const one = (/** @type {string} */ name, /** @type {readonly string[]} */ of) => of.find((each) => each === put.get(name));
+    const whole = (/** @type {string} */ name) => {
+        return /^\d{1,9}$/.test(put.get(name) ?? "") ? Number(put.get(name)) : null;
+    };
+    /** @template {string} T @param {string} name @param {readonly T[]} of */
+    const one = (name, of) => of.find((each) => each === put.get(name));
     const changed = STAGES.filter((name) => put.has(name)).map((name) => {
         return [name, put.get(name) === "off" ? null : Number(put.get(name))];
     });
@@ -49,13 +51,13 @@ export function fromFragment(fragment, usual, trace) {
     const isSound = changed.length > 0 && samplingFault(sampling) === null && canAnswer(trace, sampling);
     return {
         ...usual,
-        lang: /** @type {Choice["lang"] | undefined} */ (one("lang", ["en", "ja"])) ?? usual.lang,
+        lang: one("lang", LANGUAGES) ?? usual.lang,
         branch: put.get("branch") ?? usual.branch,
         place: Math.max(0, (whole("step") ?? usual.place + 1) - 1),
-        tint: /** @type {Tint | undefined} */ (one("tint", TINTS)) ?? usual.tint,
+        tint: one("tint", TINTS) ?? usual.tint,
         details: put.get("details") === "1",
         top: whole("top") === LONG_LIST ? LONG_LIST : usual.top,
-        axis: /** @type {Axis | undefined} */ (one("axis", AXES)) ?? usual.axis,
+        axis: one("axis", AXES) ?? usual.axis,
         sampling: isSound ? sampling : null,
         guess: whole("guess") ? { place: Number(whole("guess")) - 1, shown: false } : null,
         layer: whole("layer"),

@@ -10,7 +10,7 @@
 import { make } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
-import { say } from "../text/messages.js";
+import { pageLanguage, say } from "../text/messages.js";
 import { ChecksElement } from "../elements/checks.js";
 import { RibbonElement } from "../elements/ribbon.js";
 import { fromFragment, toFragment } from "./address.js";
@@ -63,7 +63,7 @@ export class AppElement extends HTMLElement {
     open({ branches, current }, server = null) {
         const tree = new Tree(branches);
         this.#writer = server && new Writer(server, tree);
-        this.#store = new Store(tree, { lang: document.documentElement.lang === "ja" ? "ja" : "en", branch: current });
+        this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
     }
 

@@ -5,7 +5,7 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Change, View} from "../elements/view.js" */
 /** @import {Drawing} from "../elements/drawing.js" */
-import { make } from "../elements/dom.js";
+import { button, choices, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { AttentionElement } from "../elements/attention.js";
 import { LensElement } from "../elements/lens.js";
@@ -13,7 +13,7 @@ import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
 import { visibleText } from "../text/tokens.js";
 
-const LANGUAGES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e"], ["en", "English"]]);
+const NAMES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e", "ja"], ["en", "English", "en"]]); // of the languages
 
 /**
  * @typedef {object} Frame
@@ -36,8 +36,8 @@ const LANGUAGES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e"], ["en", "E
 export function frame(page) {
     const { lang, path, canWrite, hasTree } = page;
     const { trace } = path.leaf;
-    const toStep = () => focus("manako-ribbon [role=listbox]");
-    const skip = make("button", { type: "button", class: "skip", click: toStep }, say(lang, "page.skip"));
+    const toText = () => /** @type {HTMLElement | null} */ (document.querySelector("manako-ribbon [role=listbox]"))?.focus();
+    const skip = button(toText, say(lang, "page.skip"), { class: "skip" });
     const has = (/** @type {string} */ name) => path.chain.some(({ trace }) => trace.header.capture.includes(name));
     const elsewhere = (/** @type {string} */ name) => make("p", { class: "soft", "data-place": `elsewhere-${name}` });
     const [attention, lens] = [new AttentionElement(), new LensElement()];
@@ -47,8 +47,8 @@ export function frame(page) {
     ];
     const isEmpty = path.next(0, 1) === null;
     const toNumbers = () => document.querySelector(".numbers")?.scrollIntoView(); // where they lie far below
-    const brief = make("button", { type: "button", class: "brief still", "data-place": "brief", click: toNumbers });
-    const how = make("p", { class: "soft" }, say(lang, isEmpty ? "view.nothing" : "page.keys"));
+    const brief = button(toNumbers, "", { class: "brief still", "data-place": "brief" });
+    const how = soft(say(lang, isEmpty ? "view.nothing" : "page.keys"));
     const text = card(lang, "page.text", make("manako-ribbon"), !isEmpty && brief, how, make("manako-player"));
     const why = has("contributions") && card(lang, "page.why", make("manako-why"));
     const kept = [
@@ -77,38 +77,26 @@ function head({ lang, change, canWrite, hasTree }, { header, steps }) {
         "div",
         { class: "facts" },
         make("p", {}, say(lang, "page.about_page")),
-        make("p", { class: "soft" }, say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
+        soft(say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
         warn("view.switches", "switches", header.model.switches),
         warn("view.ablate", "parts", header.ablate),
         make("p", { class: "soft", "data-place": "settings" }),
-        !canWrite && !hasTree && make("p", { class: "soft" }, say(lang, `end.${header.end}`, { count: steps })),
+        !canWrite && !hasTree && soft(say(lang, `end.${header.end}`, { count: steps })),
         make("manako-checks"),
     );
-    const choose = (/** @type {Lang} */ code) => {
-        change({ lang: code });
-        focus('header [aria-pressed="true"]');
-    };
-    const buttons = LANGUAGES.map(([code, name]) => {
-        const put = { type: "button", lang: code, "aria-pressed": String(code === lang), click: () => choose(code) };
-        return make("button", put, name);
-    });
-    const group = { class: "choices", role: "group", "aria-label": say(lang, "page.language") };
+    const languages = choices(say(lang, "page.language"), NAMES, lang, (code) => change({ lang: code }));
     const title = make("h1", {}, "manako ", make("span", { lang: "ja" }, "\u773c"));
-    return make("header", { class: "top" }, title, facts, make("div", group, ...buttons));
+    return make("header", { class: "top" }, title, facts, languages);
 }
 
 /** @param {Frame} page */
 function stepCard(page) {
     const { lang, move, toggle } = page;
     const place = (/** @type {string} */ name, /** @type {string} */ kind) => make("p", { "data-place": name, class: kind });
-    const mover = (/** @type {number} */ by, /** @type {string} */ key, /** @type {string} */ sign) => {
-        const put = { type: "button", "data-move": by, "aria-label": say(lang, key), click: () => move(by) };
-        return make("button", put, sign);
-    };
-    const toggler = (/** @type {"details" | "top" | "guess"} */ name) => {
-        const put = { type: "button", "data-toggle": name, click: () => toggle(name) };
-        return make("button", put, say(lang, `page.toggle_${name}`));
-    };
+    const mover = (/** @type {number} */ by, /** @type {string} */ key, /** @type {string} */ sign) =>
+        button(() => move(by), sign, { "data-move": by, "aria-label": say(lang, key) });
+    const toggler = (/** @type {"details" | "top" | "guess"} */ name) =>
+        button(() => toggle(name), say(lang, `page.toggle_${name}`), { "data-toggle": name });
     const [title, chosen] = [make("h2", { "data-place": "title" }), place("chosen", "")];
     const drawing = () => stepDrawing(page.look(), title.textContent ?? "", chosen.textContent ?? "");
     const said = [chosen, place("forced", "note"), place("part", "soft"), place("window", "soft"), place("other", "note")];
@@ -127,12 +115,12 @@ function stepCard(page) {
 
 /** @param {Frame} page */
 function whatIf({ lang, act, canWrite }) {
-    const put = { type: "button", "data-act": "settings", click: () => act("settings") };
+    const write = button(() => act("settings"), say(lang, "page.act_settings"), { "data-act": "settings" });
     return card(
         lang,
         "page.what_if",
         make("manako-what-if"),
-        canWrite && make("div", { class: "row" }, make("button", put, say(lang, "page.act_settings"))),
+        canWrite && make("div", { class: "row" }, write),
         make("h3", {}, say(lang, "page.chain")),
         make("manako-stages"),
         make("h3", {}, say(lang, "page.beside")),
@@ -165,12 +153,6 @@ function view(page, name, drawing, ...inside) {
 function picture({ lang, path }, name, drawing) {
     return pictureButtons(lang, name, drawing, path.leaf.trace.header.model.ref);
 }
-
-/** @param {string} selector */
-function focus(selector) {
-    /** @type {HTMLElement | null} */ (document.querySelector(selector))?.focus();
-}
-
 /** @param {Record<string, any>} config */
 function shapeOf(config) {
     const names = ["n_layer", "n_head", "n_embd", "n_positions"];

@@ -9,12 +9,11 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 /** @import {Drawing, Look} from "../elements/drawing.js" */
-import { make } from "../elements/dom.js";
+import { button, make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 import { hex, visibleBytes, visibleText } from "../text/tokens.js";
-import { TRACE_SCHEMA } from "../trace/trace-header.js";
 
 /**
  * A step of the text that is shown: which record has its numbers, and which token a reader put there, if one did.
@@ -22,6 +21,7 @@ import { TRACE_SCHEMA } from "../trace/trace-header.js";
  */
 
 const FORMULA = /^[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]/; // spreadsheets in Japanese take the wide signs too
+const STEPS_SCHEMA = "manako.steps/1";
 const CANDIDATES = 10; // of each step in JSON, as on the command line
 const FOOT = 32; // pixels below a drawing, for the line that says where it is from
 const KEPT_FOR = 60_000; // ms that a browser has to write a file
@@ -117,7 +117,7 @@ export function stepsJson(rows) {
     const last = stepOf(rows, rows[rows.length - 1]);
     const { header } = first;
     const { kind, model, prompt, sampling, first_step, ablate, capture, rounded, end, stop, self_checks } = header;
-    const head = { schema: TRACE_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
+    const head = { schema: STEPS_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
     const text = recordText(last.taken.special ? last.before : Uint8Array.of(...last.before, ...last.taken.bytes));
     const steps = rows.map((row) => {
         const record = stepRecord(rows, row);
@@ -209,7 +209,7 @@ function saveButtons(lang, name, kinds) {
             if (made) download(`manako-${name}.${kind}`, made);
         };
         const about = say(lang, `page.save_${kind}`);
-        return make("button", { type: "button", "aria-label": about, title: about, click }, kind.toUpperCase());
+        return button(click, kind.toUpperCase(), { "aria-label": about, title: about });
     });
     return make("div", { class: "row save" }, ...buttons);
 }

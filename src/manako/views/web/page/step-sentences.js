@@ -4,7 +4,7 @@
 /** @import {StepNumbers} from "../analysis/step-numbers.js" */
 import { characterAt, tokenText } from "../elements/token-chip.js";
 import { say } from "../text/messages.js";
-import { chainText, percent, whole } from "../text/numbers.js";
+import { chainText, count, percent } from "../text/numbers.js";
 
 /**
  * The sentence of each place that the frame has for one; empty where there is nothing to say.
@@ -18,7 +18,7 @@ export function stepSentences(view, recorded) {
     const named = (/** @type {number} */ id) => {
         const row = recorded.candidate(id);
         const token = tokenText(view, row, shown.pending);
-        return { token, p: percent(row.p), p_model: percent(row.pModel), rank: whole(row.rank) };
+        return { token, p: percent(row.p), p_model: percent(row.pModel), rank: count(row.rank) };
     };
     const chosen = shown.u === null ? "page.given" : forcedId === null ? "page.chosen" : "page.drawn";
     const isInstead = forcedId !== null && forcedId !== shown.takenId; // one may put in what was drawn
