@@ -211,7 +211,7 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
         page.evaluate("""() => {
             globalThis.others = [];  // what is told of all other tokens while it writes
             new MutationObserver(() => {
-                if (!document.querySelector("[data-place=title]").textContent.includes("書いて")) return;
+                if (!document.querySelector("[data-place=title]").textContent.includes("生成して")) return;
                 others.push(document.querySelector("tr.other th").textContent);
             }).observe(document.body, { childList: true, subtree: true });
         }""")
