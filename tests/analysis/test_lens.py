@@ -107,7 +107,7 @@ def test_a_saved_record_reads_the_same(tmp_path: Path) -> None:
 
 
 def test_not_on_record() -> None:
-    with pytest.raises(CapabilityError, match="lens is not on record"):
+    with pytest.raises(CapabilityError, match="this trace has no lens"):
         lens(golden_trace(), 0)
 
 

@@ -18,7 +18,7 @@ def test_the_page_is_written_and_its_size_told(run: Run, saved: Path, tmp_path: 
     out = tmp_path / "run.html"
     found = run("export", "html", saved, "-o", out, "--lang", lang)
     assert (found.code, found.out) == (0, "")
-    assert str(out) in found.err and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
+    assert str(out) in found.err and f"{out.stat().st_size / 1e6:.1f} MB" in found.err
     assert out.read_text(encoding="utf-8") == page(manako.open(saved), lang)
 
 

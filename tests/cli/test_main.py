@@ -22,8 +22,8 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "-t", "abc"), 2, "TEMPERATURE", "got abc"),
     ((*WATCH, "-t", ""), 2, "TEMPERATURE", "got "),
     ((*WATCH, "-t", "1_0"), 2, "TEMPERATURE", "got 1_0"),
-    ((*WATCH, "-t", "0,8"), 2, "NUMBER-FORM", "-t: 0,8 is not a number in the form expected; write 0.8"),
-    ((*WATCH, "--temperature", "０．８"), 2, "NUMBER-FORM", "０．８ is not a number in the form expected; write 0.8"),
+    ((*WATCH, "-t", "0,8"), 2, "NUMBER-FORM", "-t: 0,8 is not a number of the expected form; write 0.8"),
+    ((*WATCH, "--temperature", "０．８"), 2, "NUMBER-FORM", "０．８ is not a number of the expected form; write 0.8"),
     ((*WATCH, "-n", "１５"), 2, "NUMBER-FORM", "write 15"),
     (
         (*WATCH, "--top-k", "0"),
@@ -37,7 +37,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
         (*WATCH, "--top-p", "0"),
         2,
         "TOP-P",
-        "top_p must lie in (0, 1], got 0.0; use temperature 0 for the likeliest only",
+        "top_p must lie in (0, 1], got 0.0; for the likeliest token only, use temperature 0",
     ),
     ((*WATCH, "--top-p", "1.01"), 2, "TOP-P", "got 1.01"),
     ((*WATCH, "--top-p", "nan"), 2, "TOP-P", "got nan"),
@@ -98,7 +98,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
     (("watch", "あ", "-m", "PICKLE/pytorch_model.bin"), 3, "REF-IS-PICKLE", "manako import"),
-    (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "servers cannot be opened"),
+    (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "this version cannot use servers"),
     (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two temperatures, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
     (("view", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist; check the path"),
@@ -164,7 +164,7 @@ def test_edges_that_are_no_mistakes(run: Run, toy: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("watch", "--help"), ("--lang", "ja", "--help")])
 def test_help(run: Run, words: tuple[str, ...]) -> None:
     found = run(*words)
-    assert (found.code, found.err) == (0, "") and found.out.startswith("Usage: manako")
+    assert (found.code, found.err) == (0, "") and found.out.startswith(("Usage: manako", "使い方: manako"))
 
 
 def test_no_arguments_is_help_and_a_usage_error(run: Run) -> None:

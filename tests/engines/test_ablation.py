@@ -257,7 +257,7 @@ def test_an_engine_that_cannot_be_edited_says_so() -> None:
     with pytest.raises(CapabilityError) as caught:
         ablated(Sealed(), [Ablation.parse("mlp:0")], [1])  # type: ignore[type-var]
     assert caught.value.key == "ablate_engine" and caught.value.exit_code == 4
-    assert "cannot be switched off: only the NumPy engine" in str(caught.value)
+    assert "cannot be ablated: only the NumPy engine" in str(caught.value)
 
 
 @given(

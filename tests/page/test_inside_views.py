@@ -324,7 +324,7 @@ def test_what_was_rounded_is_said(open_page: Open) -> None:
     trace = golden_inside()
     assert "Rounded" not in open_page(trace).inner_text("manako-attention")
     page = open_page(replace(trace, header=replace(trace.header, rounded={"attention": 2.0**-9})))
-    assert "Rounded in this file: each share is off by at most 0.195% of itself." in page.inner_text("manako-attention")
+    assert "Attention is rounded in this file (relative error ≤ 0.195%)." in page.inner_text("manako-attention")
 
 
 def test_a_window_that_moves_is_drawn_as_it_moved(open_page: Open) -> None:

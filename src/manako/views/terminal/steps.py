@@ -132,7 +132,7 @@ def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
         yield _line(look.say("view.nothing"))
     yield _line(look.say("view.text"), style="bold")
     for line in g.prose(trace.text, look.glyphs, one_line=False).split("\n"):
-        yield _line(line)
+        yield Text(line, no_wrap=True)  # so that it can be copied as it is
     yield Text("")
     yield _line(look.say(f"end.{trace.header.end}", count=len(trace)), style="dim")
     yield from check_lines(trace.header.self_checks, look)
@@ -274,4 +274,4 @@ def _strip(step: Step) -> str:
 
 
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ignore", end="\n")
+    return Text(text, style=style)
