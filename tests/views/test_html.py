@@ -156,7 +156,7 @@ def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
         assert all(order.index(other) < order.index(name) for other in imports_of(name))
 
 
-@pytest.mark.xfail(reason="missed by 85 kB; benchmarks/README.md and docs/log.md say why", strict=True)
+@pytest.mark.xfail(reason="missed by 90 kB; benchmarks/README.md and docs/log.md say why", strict=True)
 def test_the_script_stays_within_its_budget() -> None:
     assert len(bundle().encode()) <= WANTED_CODE
 
