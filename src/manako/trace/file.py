@@ -200,14 +200,13 @@ def _check_shapes(table: Mapping[str, Column], arrays: Mapping[str, Array], size
     """Raise ValueError unless each letter of the axes has one size. sizes: those known; the others are added."""
     for name, column in table.items():
         array = arrays[name]
-        wanted = f"{name}: {array.dtype}{list(array.shape)}, not {column.dtype}[{', '.join(map(str, column.axes))}]"
-        if array.dtype != column.dtype or array.ndim != len(column.axes) or 0 in array.shape[1:]:
-            raise ValueError(wanted)
-        for axis, length in zip(column.axes, array.shape, strict=True):
+        for axis, length in zip(column.axes, array.shape, strict=False):
             letter, _, more = str(axis).partition("+")
             sizes.setdefault(letter, length - int(more or 0))
-        if array.shape != column.shape(sizes):
-            raise ValueError(wanted)
+        fits = array.dtype == column.dtype and array.ndim == len(column.axes) and array.shape == column.shape(sizes)
+        if not fits or 0 in array.shape[1:]:
+            wanted = f"{column.dtype}[{', '.join(map(str, column.axes))}]"
+            raise ValueError(f"{name}: {array.dtype}{list(array.shape)}, not {wanted}")
 
 
 def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[str, Array], size: int) -> None:

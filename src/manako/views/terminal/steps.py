@@ -124,10 +124,10 @@ def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
 
 
 def check_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
-    """Each self-check with the error that was measured; one that failed stands out."""
+    """Each self-check with the error that the run measured and recorded; one that failed stands out."""
     for check in checks:
         values = {"error": small(check.error), "limit": small(check.limit)}
-        key = "check.ok" if check.ok else "check.failed"
+        key = "check.recorded" if check.ok else "check.failed"
         known = f"check.{check.name}" in messages.catalog(look.lang)  # a file may name any
         name = look.say(f"check.{check.name}") if known else g.visible(check.name, look.glyphs)
         said = look.say(key, name=name, **values)
