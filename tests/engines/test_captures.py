@@ -21,7 +21,8 @@ from manako.engines.captures import CaptureRecorder, best_of, ranks_of
 from manako.engines.generation import Recorder
 from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.activations import Activations
-from manako.families.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2
+from manako.families.attention import QUERY_BLOCK
+from manako.families.gpt2 import NumpyGPT2
 from manako.families.readout import Readout
 from manako.model import Model
 from manako.trace.captures import CONTRIBUTION_TOP, LENS_TOP

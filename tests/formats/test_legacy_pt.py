@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 
 from manako.errors import LoadError, ManakoError, UsageError
-from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.families.gpt2 import NumpyGPT2
 from manako.formats.legacy_pt import LegacyCheckpoint, import_legacy, read_legacy
 from manako.formats.model_folder import read_checkpoint
 from manako.formats.pickle_reader import MAX_BYTES

@@ -11,8 +11,9 @@ from manako.cli.options import Number
 from manako.cli.train import report, require_torch, train, watcher
 from manako.corpus.packed import open_packed
 from manako.errors import LoadError
+from manako.families.gpt2 import only_gpt2
 from manako.formats import run_folder
-from manako.formats.model_folder import ModelConfig, read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 
 
 @click.command("resume", help=say("help.resume"))
@@ -36,13 +37,12 @@ def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
         here.wait()
         folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
-        if not isinstance(checkpoint.config, ModelConfig):
-            raise LoadError("model_type_unknown", value=checkpoint.config.model_type)
+        config = only_gpt2(checkpoint.config)
         inside = run / "corpus"
         corpus = open_packed(data or (inside if inside.exists() else Path(settings["data"][0])))
         corpus.verify()
         keep = watcher(run, settings.get("sample", ""), settings.get("traces", False))
-        trainer = Trainer(run, checkpoint.config, training, corpus, here, report, keep)
+        trainer = Trainer(run, config, training, corpus, here, report, keep)
         trainer.restore(checkpoint, folder)
         minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
         trainer.training = replace(trainer.training, max_minutes=minutes)
