@@ -16,7 +16,7 @@ def main() -> None:
         folder = Path(scratch) / "venv"
         venv.create(folder, with_pip=True)
         python = folder / "bin" / "python"
-        install = [python, "-m", "pip", "install", "-q", "-c", root / "constraints.txt", root]
+        install = [python, "-m", "pip", "install", "-q", root]
         subprocess.run([str(word) for word in install], check=True, stdout=sys.stderr)
         sizes: dict[str, int] = {}
         for file in folder.rglob("*"):

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,17 +60,6 @@ def test_other_programs_open_it_as_a_gpt2(demo: manako.Model) -> None:
     assert np.abs(demo.rows(ids) - theirs).max() <= 1e-4
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_model_messages_and_types(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {f"manako/models/demo/{f.name}" for f in DEMO.iterdir()}
-    expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace/record.py"}
-    assert expected <= names and not [n for n in names if n.startswith("tests/")]
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -93,6 +81,8 @@ def test_the_commands_of_the_article_run_as_they_stand(command: str) -> None:
 @pytest.mark.slow
 def test_the_script_of_the_article_opens_a_checkpoint_of_the_article() -> None:
     checkpoint = ROOT / "tests" / "fixtures" / "legacy_gpt2mini_char.pt"
+    if not checkpoint.exists():
+        pytest.skip("the sdist leaves out this file of 6 MB")
     words = ["visualize_generation.py", "--load", str(checkpoint), "--prompt", "吾輩", "--max_tokens", "2"]
     folder = ROOT / "examples" / "article"
     found = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, encoding="utf-8")

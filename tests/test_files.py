@@ -212,7 +212,14 @@ def test_a_little_space_is_left_free(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("size", "said"), [(0, "0.0 MB"), (1_234_567, "1.2 MB"), (9_999_000_000, "9999.0 MB"), (84_000_000_000, "84 GB")]
+    ("size", "said"),
+    [
+        (0, "0.0 kB"),
+        (12_345, "12.3 kB"),
+        (1_234_567, "1.2 MB"),
+        (9_999_000_000, "9,999.0 MB"),
+        (84_000_000_000, "84 GB"),
+    ],
 )
 def test_sizes_for_people(size: int, said: str) -> None:
     assert megabytes(size) == said
@@ -378,7 +385,7 @@ def test_a_disk_of_one_megabyte(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60) if shutil.which("unshare") else None
     if run is None or run.returncode == 99 or "unshare:" in run.stderr:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("a file system cannot be mounted here")
-    assert run.stdout == "1\n" and "needs 0.0 MB" in run.stderr and "Traceback" not in run.stderr
+    assert run.stdout == "1\n" and "needs 32.0 kB" in run.stderr and "Traceback" not in run.stderr
 
 
 # writable_target

@@ -765,7 +765,7 @@ def test_a_record_that_cannot_fit_is_refused_before_the_first_step(monkeypatch: 
     assert (caught.value.code, caught.value.exit_code) == ("E-TRACE-TOO-LARGE", 1)
     assert (
         "84 GB" in str(caught.value)
-        and "2000.0 MB" in str(caught.value)
+        and "2,000.0 MB" in str(caught.value)
         and "-n" in str(caught.value)
         and "-n" in caught.value.text("ja")
     )

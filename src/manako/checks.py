@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 Rule = Mapping[str, Any]
-INTEGER: Rule = {"type": "integer"}
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -61,9 +60,9 @@ def check(value: Any, rule: Rule, name: str) -> Any:
             check(item, rule["items"], name)
     if type(value) is dict:
         _check_object(value, rule, name)
-    for word, holds in _LIMITS.items():
-        if word in rule and not holds(value, rule[word]):
-            raise Misfit(name, f"{word} is {rule[word]}")
+    for word, limit in rule.items():
+        if word in _LIMITS and not _LIMITS[word](value, limit):
+            raise Misfit(name, f"{word} is {limit}")
     return value
 
 

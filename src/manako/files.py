@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from manako.errors import LoadError, ManakoError, UsageError
+from manako.messages.numbers import count, fixed
 
 SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
 DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako reads nests deeper than ten
@@ -212,6 +213,20 @@ def _check_json(parsed: Any) -> None:
 
 
 def megabytes(size: int) -> str:
-    """A size for people: decimal megabytes, or gigabytes from ten of them."""
+    """A size for people: decimal megabytes; gigabytes from ten of them, kilobytes below one megabyte."""
+    if size < 10**6:
+        return f"{fixed(size / 1e3, 1)} kB"
     # Whole numbers for the large ones: they may be larger than any float.
-    return f"{size / 1e6:.1f} MB" if size < 1e10 else f"{(size + 5 * 10**8) // 10**9:,} GB"
+    return f"{fixed(size / 1e6, 1)} MB" if size < 1e10 else f"{count((size + 5 * 10**8) // 10**9)} GB"
+
+
+def printable(name: object) -> str:
+    """A name that came from the system as text that UTF-8 can hold: bytes that are no UTF-8 are escaped.
+
+    >>> print(printable(b"\\x94L.txt".decode("utf-8", "surrogateescape")))
+    \\x94L.txt
+    """
+    try:
+        return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair that stands for no byte
+        return str(name).encode("utf-8", "backslashreplace").decode()

@@ -26,8 +26,9 @@ from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
 from manako.tokenizer import Tokenizer
-from manako.trace.captures import CAPTURES
+from manako.trace.captures import Attention
 from manako.trace.record import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
+from manako.trace.schema import CAPTURES
 
 WINDOW_LOGITS = 2**26  # of one window of a score, 256 MB: a context of 131,072 tokens would take many gigabytes
 SHORTEST_WINDOW = 1024
@@ -251,7 +252,7 @@ class Model:
     def _info(self, wanted: Sequence[str]) -> ModelInfo:
         """What ran: `transformers` computes attention in another way, with other last digits, where rows are wanted."""
         usual = getattr(self.engine, "attention_implementation", None)
-        way = "eager" if "attention" in wanted else usual
+        way = "eager" if Attention.name in wanted else usual
         return self.info if usual is None else replace(self.info, engine=f"{self.engine.name} {way}")
 
     def _in_front(self, ids: list[int]) -> list[int]:

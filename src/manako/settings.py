@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from manako.errors import Names, UsageError
 from manako.sampling import Sampling, check_seed
-from manako.trace.captures import CAPTURES
+from manako.trace.schema import CAPTURES
 
 COMPARED = (0.3, 0.8, 1.2)
 """The temperatures of a comparison that names none."""

@@ -14,9 +14,9 @@ from toy import toy_model
 import manako
 from manako.analysis.compact import KEPT, ROUNDING, compact, rounded
 from manako.sampling import Sampling
-from manako.trace.captures import CAPTURES
 from manako.trace.file import to_bytes
 from manako.trace.record import Listed, SelfCheck, Trace, derive
+from manako.trace.schema import CAPTURES
 
 STAGES = Sampling(temperature=0.9, top_k=200, top_p=0.97, repetition_penalty=1.3)
 

@@ -46,7 +46,7 @@ def test_a_saved_record_needs_no_model(run: Run, recorded: Path, toy: str) -> No
     assert {name: one[name] for name in same} == {name: other[name] for name in same}
     shown = run("attention", recorded, "--step", 2)
     assert "Which tokens got it, mean of all 4 heads:" in shown.out and "--- Step 2 ---" in shown.out
-    assert "self-check attention rows sum to 1" in shown.out
+    assert "self-check of the run, attention rows sum to 1" in shown.out
 
 
 def test_past_the_context(run: Run, recorded: Path) -> None:

@@ -27,7 +27,7 @@ from manako.errors import ManakoError
 from manako.model import load
 from manako.server.generations import Runs
 from manako.trace.file import to_bytes
-from manako.trace.record import SCHEMA
+from manako.trace.schema import TRACE
 from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
@@ -284,7 +284,7 @@ def test_the_example_is_the_embedded_models(run: Run) -> None:
     assert (settings.prompt, len(trace), settings.sampling.temperature) == ("私は", 15, 0.8)
     assert settings.capture == ("attention", "lens", "contributions")
     assert manako.verify(trace).rederived == 15
-    assert SCHEMA.encode() in serve.EXAMPLE.read_bytes()  # or it is older than the program
+    assert TRACE.id.encode() in serve.EXAMPLE.read_bytes()  # or it is older than the program
     again = load("demo").trace("私は", max_new_tokens=15, temperature=0.8, seed=settings.seed)
     assert (again.columns.token_id == trace.columns.token_id).all()
     assert serve.EXAMPLE.stat().st_size < 400_000

@@ -66,7 +66,7 @@ def test_self_checks_of_a_stranger_are_shown(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
     golden_trace(1, self_checks=(SelfCheck("some_new_check\x1b[2J", 2.0, 1.0),)).save(path)
     found = run("view", path)
-    assert found.code == 0 and "SELF-CHECK FAILED some_new_check\\x1b[2J: error 2.0e+00" in found.out
+    assert found.code == 0 and "SELF-CHECK FAILED some_new_check\\x1b[2J: error 2, limit 1" in found.out
     verified = run("verify", path)
     assert verified.code == 1 and "some_new_check\\x1b[2J" in verified.err
 
@@ -94,10 +94,10 @@ def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
     trace, path = golden_inside(), tmp_path / "inside.manako"
     trace.save(path)
     assert run("verify", path).out.splitlines()[1:] == [
-        "self-check attention rows sum to 1: error 4.5e-08, within 1e-06",
-        "self-check the lens at the last layer equals the logits: error 0.0e+00, within 1e-05",
-        "self-check the lists of the lens fit each other: error 0.0e+00, within 0e+00",
-        "self-check contributions sum to the logit: error 0.0e+00, within 1e-04",
+        "self-check attention rows sum to 1: error 4.5e-8, within 1e-6",
+        "self-check the lens at the last layer equals the logits: error 0, within 1e-5",
+        "self-check the lists of the lens fit each other: error 0, within 0",
+        "self-check contributions sum to the logit: error 0, within 1e-4",
     ]
     names = ["attention_rows_sum_to_1", "lens_last_equals_logits", "lens_lists_fit", "contributions_sum_to_logit"]
     document = json.loads(run("verify", path, "--json").out)

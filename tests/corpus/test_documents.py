@@ -1,7 +1,10 @@
 """Files, folders and archives to documents: each judged by itself, none half-read (P23, P28, P29)."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import os
 import random
 import sys
@@ -11,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from manako.corpus import archives, rows
 from manako.corpus import documents as module
-from manako.corpus import rows
 from manako.corpus.documents import Document, Reading, document, documents, read
 from manako.errors import LoadError, MissingExtraError, UsageError
 
@@ -72,7 +75,7 @@ def test_a_single_file_of_any_name_is_text(tmp_path: Path) -> None:
 def test_one_bad_file_in_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(JAPANESE, encoding="utf-8")
     (tmp_path / "b.txt").write_text(JAPANESE, encoding="cp932")
-    (tmp_path / "c.txt").write_text(JAPANESE, encoding="utf-16")
+    (tmp_path / "c.txt").write_text(JAPANESE, encoding="utf-16-le")
     with pytest.raises(LoadError, match="c.txt"):
         list(documents(tmp_path))
 
@@ -323,7 +326,7 @@ def test_json_lines(tmp_path: Path) -> None:
     (lines({"text": "a"}) + b"{broken\n", "json_invalid", ":2"),
     (b'"text"\n', "json_invalid", ":1"),
     (lines({"text": "a"}) + b'{"text": "\xff"}\n', "json_invalid", ":2"),
-    (b'{"text": "a", "text": "b"}\n', "json_invalid", ":1"),
+    (b'{"text": "a", "text": "b"}\n', "corpus_field_twice", ":1"),
     (b"\n\n", "corpus_empty_file", "a.jsonl"),
     (b"", "corpus_empty_file", "a.jsonl"),
 ])  # fmt: skip
@@ -367,3 +370,147 @@ def test_a_loading_script_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "data.py").write_text("raise SystemExit", encoding="utf-8")
     assert key_of(tmp_path / "data.py")[0] == "corpus_loading_script"
     assert [d.text for d in documents(tmp_path / "data.py", Reading(format="text"))] == ["raise SystemExit"]
+
+
+# --- nothing is left out without a word -------------------------------------------------------------------------------
+
+
+def told(source: Path, **reading: object) -> tuple[list[Document], dict[str, dict[str, object]]]:
+    """(the documents, what was said by key) of reading one source."""
+    said: dict[str, dict[str, object]] = {}
+    found = list(read([source], Reading(**reading), lambda key, **values: said.setdefault(key, values)))  # type: ignore[arg-type]
+    return found, said
+
+
+def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "B.TXT").write_text("b", encoding="utf-8")
+    (tmp_path / "D.JSONL").write_bytes(lines({"text": "d"}))
+    with zipfile.ZipFile(tmp_path / "E.ZIP", "w") as stream:
+        stream.writestr("F.TXT", "f")
+        stream.writestr("g.html", "g")
+    found, said = told(tmp_path)
+    assert sorted(d.text for d in found) == ["a", "b", "d", "f"]
+    assert said["corpus.not_read_suffixes"] == {"count": "1", "kinds": ".html 1"}
+
+
+def test_what_systems_leave_beside_real_files_is_not_read_and_told(tmp_path: Path) -> None:
+    names = ("story.txt", "._story.txt", "__MACOSX/x/._y.txt", ".git/x.txt", ".venv/lib/LICENSE.txt", "~$story.txt",
+             "page.html", "Makefile")  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07" if "._" in name else b"text")
+    (tmp_path / "gone.txt").symlink_to("nowhere")
+    outside = tmp_path.with_name(f"{tmp_path.name}-outside.txt")
+    outside.write_text("private")
+    (tmp_path / "link.txt").symlink_to(outside)
+    found, said = told(tmp_path)
+    assert [d.text for d in found] == ["text"]
+    counts = {key.removeprefix("corpus.not_read_"): v["count"] for key, v in said.items() if "not_read" in key}
+    assert counts == {"macos": "2", "hidden": "2", "lock": "1", "link": "2", "suffixes": "2"}
+    with zipfile.ZipFile(tmp_path / "finder.zip", "w") as stream:
+        for name in names[:3]:
+            stream.write(tmp_path / name, name)
+    found, said = told(tmp_path / "finder.zip")
+    assert [d.text for d in found] == ["text"] and said["corpus.not_read_macos"] == {"count": "2"}
+
+
+def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".notes").mkdir()
+    (tmp_path / ".notes" / "a.txt").write_text("a")
+    assert [d.text for d in documents(tmp_path / ".notes")] == ["a"]
+
+
+COMPRESSORS = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("suffix", [*COMPRESSORS, ".zst"])
+def test_one_compressed_file_is_read(tmp_path: Path, suffix: str) -> None:
+    def compressed(data: bytes) -> bytes:
+        if suffix == ".zst":
+            return pytest.importorskip("pyarrow").compress(data, codec="zstd", asbytes=True)
+        return COMPRESSORS[suffix](data)
+
+    (tmp_path / f"a.TXT{suffix}").write_bytes(compressed(JAPANESE.encode("cp932")))
+    (tmp_path / f"b.jsonl{suffix}").write_bytes(compressed(lines({"text": "b"})))
+    assert [d.text for d in documents(tmp_path)] == [JAPANESE, "b"]
+    packed = archive(tmp_path / "c.tar", {f"in/d.txt{suffix}": compressed(b"d")})
+    assert [d.text for d in documents(packed)] == ["d"]
+    (tmp_path / f"a.TXT{suffix}").write_bytes(compressed(JAPANESE.encode())[:-9])
+    assert key_of(tmp_path / f"a.TXT{suffix}")[0] == "file_unreadable"
+    (tmp_path / f"bomb.txt{suffix}").write_bytes(compressed(b"a" * 2**20))
+    for name, value in (("NEVER_A_BOMB", 1000), ("MOST_INFLATED", 10)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(archives, "NEVER_A_BOMB", 1000)
+            patch.setattr(archives, name, value)
+            assert key_of(tmp_path / f"bomb.txt{suffix}")[0] == "corpus_archive_bomb"
+
+
+def test_names_of_a_japanese_windows_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as stream:
+        stream.writestr("placeholder.txt", "text")
+    data = (tmp_path / "a.zip").read_bytes()
+    for name, known in (("坊っちゃん_.txt".encode("cp932"), "坊っちゃん_.txt"), (b"\x81 " * 5 + b"_.txt", None)):
+        (tmp_path / "b.zip").write_bytes(data.replace(b"placeholder.txt", name))
+        (found,) = documents(tmp_path / "b.zip")
+        assert known is None or found.name == f"{tmp_path / 'b.zip'}:{known}"
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode("坊っちゃん.txt".encode("cp932"))
+    path = archive(tmp_path / "a.tar", {"x.txt": b"text"})
+    with tarfile.open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        info = tarfile.TarInfo(name)
+        info.size = 4
+        stream.addfile(info, io.BytesIO(b"text"))
+    (found,) = documents(path)
+    assert found.name.encode("utf-8") and r"\x96V" in found.name  # the bytes of 坊
+
+
+def test_the_headers_of_a_tar_are_bounded_and_what_is_passed_over_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 64 * 2**20
+    skipped = tarfile.TarInfo("video.bin")
+    skipped.size = 64 * 2**20
+    for info, key in ((long_name, "corpus_archive_header"), (skipped, "corpus_archive_bomb")):
+        with tarfile.open(tmp_path / "a.tar.bz2", "w:bz2") as stream:
+            stream.addfile(info, io.BytesIO(bytes(info.size)))
+        with monkeypatch.context() as patch:
+            patch.setattr(archives, "NEVER_A_BOMB", 2**20)
+            assert key_of(tmp_path / "a.tar.bz2")[0] == key
+
+
+def test_rows_of_a_parquet_that_share_one_long_text_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"text": ["a" * 10_000] * 300}), tmp_path / "a.parquet")
+    assert len(list(documents(tmp_path / "a.parquet"))) == 300
+    monkeypatch.setattr(archives, "NEVER_A_BOMB", 10_000)
+    assert key_of(tmp_path / "a.parquet")[0] == "corpus_archive_bomb"
+
+
+def test_fields_that_nobody_reads_are_not_judged(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a", "score": NaN, "n": ' + b"9" * 5000 + b', "x": 1, "x": 2, "y": "\\ud800"}\n')
+    assert [d.text for d in documents(path)] == ["a"]
+    path.write_bytes(b'{"text": "half \\ud800"}\n')
+    key, said = key_of(path)
+    assert key == "corpus_field_surrogate" and "a.jsonl:1" in said and "character 6" in said
+
+
+def test_bad_files_and_records_are_passed_over_where_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(JAPANESE, encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9\n")
+    (tmp_path / "c.jsonl").write_bytes(lines({"text": "1"}, {"text": None}, {"text": "3"}) + b"{\n" * 20)
+    said: list[tuple[str, dict[str, object]]] = []
+    found = list(read([tmp_path], Reading(skip_bad=True), lambda key, **values: said.append((key, values))))
+    assert [d.text for d in found] == [JAPANESE, "1", "3"]
+    skipped = [str(values["error"]) for key, values in said if key == "corpus.skipped"]
+    assert len(skipped) == 10 and "b.txt" in skipped[0] and "c.jsonl:2" in skipped[1]
+    assert ("corpus.skipped_all", {"count": "22"}) in said
+    with pytest.raises(LoadError):
+        list(read([tmp_path]))

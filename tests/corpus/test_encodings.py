@@ -1,5 +1,6 @@
 """Bytes to text: an encoding is known or refused (P23, P26-P29), never guessed wrong."""
 
+import codecs
 import lzma
 import random
 
@@ -35,7 +36,7 @@ def test_any_text_in_utf8_comes_back_with_its_newlines_made_one(text: str) -> No
     try:
         found = decode("x", text.encode())
     except LoadError as error:
-        assert error.key in ("corpus_binary", "corpus_utf16", "corpus_iso2022")
+        assert error.key in ("corpus_binary", "corpus_wide", "corpus_iso2022")
     else:
         assert found == text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
@@ -81,10 +82,27 @@ def test_other_encodings_are_refused_with_byte_and_offset(encoding: str, text: s
     data[:offset].decode("utf-8")  # all before it is UTF-8
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("text", [JAPANESE, "plain English text\n" * 3, "hello", "猫である。\n" * 4 + "abc\n"])
-def test_utf16_with_and_without_bom_is_named(encoding: str, text: str) -> None:
-    refused(text.encode(encoding), "corpus_utf16")
+def test_utf16_and_utf32_without_a_mark_are_named(encoding: str, text: str) -> None:
+    assert refused(text.encode(encoding), "corpus_wide").values["encoding"] == encoding
+    assert decode("a.txt", text.encode(encoding), encoding) == text  # as the message says
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_a_byte_order_mark_is_certain(encoding: str) -> None:
+    assert decode("a.txt", JAPANESE.encode(encoding)) == JAPANESE
+    assert decode("a.txt", codecs.BOM_UTF16_BE + JAPANESE.encode("utf-16-be")) == JAPANESE
+
+
+def test_half_width_katakana_may_be_cp932() -> None:
+    """Old business data: it reads as CP932, and nothing in it proves that."""
+    error = refused(("ﾃｽﾄﾃﾞｰﾀ ｶﾌﾞｼｷｶﾞｲｼｬ\r\n" * 40).encode("cp932"), "corpus_encoding_maybe")
+    assert error.values["encodings"] == "cp932"
+
+
+def test_nul_bytes_between_records_are_not_utf16() -> None:
+    refused("".join(f"some/path/{n}.txt\0" for n in range(40)).encode(), "corpus_binary")
 
 
 def test_iso2022_jp_is_named() -> None:

@@ -17,7 +17,7 @@ from manako.errors import CapabilityError, UsageError
 from manako.families.activations import Activations
 from manako.families.numpy_gpt2 import NumpyGPT2
 from manako.model import Model
-from manako.trace.captures import CAPTURES
+from manako.trace.schema import CAPTURES
 
 PROMPT = "私猫犬。"
 HEADS, LAYERS = 3, 3

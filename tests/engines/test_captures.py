@@ -24,8 +24,9 @@ from manako.families.activations import Activations
 from manako.families.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2
 from manako.families.readout import Readout
 from manako.model import Model
-from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP
+from manako.trace.captures import CONTRIBUTION_TOP, LENS_TOP
 from manako.trace.record import Trace
+from manako.trace.schema import CAPTURES
 
 SWITCHES: list[dict[str, Any]] = [
     {},
@@ -380,7 +381,7 @@ def test_the_lens_in_pieces_is_the_same_lens(model: Model, monkeypatch: pytest.M
 PLACES: list[tuple[Any, str, int]] = [  # where Ctrl-C comes, at which call after the sixth step
     (NumpyGPT2, "attention", 2),
     (CaptureRecorder, "add", 1),
-    (CaptureRecorder, "_add_attention", 1),
+    (engine_captures.AttentionRecorder, "_row", 1),
     (Activations, "residual", 1),
     (Recorder, "add", 1),
     (engine_captures, "lens_columns", 1),

@@ -13,7 +13,7 @@ from manako.errors import ManakoError
 from manako.families.numpy_gpt2 import Cache, NumpyGPT2
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
-from manako.trace.record import FULL_ROW_LIMIT
+from manako.trace.schema import FULL_ROW_LIMIT
 
 
 @pytest.fixture(scope="module")

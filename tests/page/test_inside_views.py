@@ -17,10 +17,10 @@ import manako
 from manako.analysis.lens import lens
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
+from manako.messages.numbers import percent
 from manako.sampling import Sampling
 from manako.trace.record import Trace, Vocabulary
 from manako.trace.tree import Branch, Tree
-from manako.views.terminal.steps import percent
 
 Open = Callable[..., Page]
 PIXEL = """([x, y]) => {
@@ -249,16 +249,18 @@ def test_the_ranks_are_those_of_every_tracked_token(lang: str, open_page: Open) 
     for step in (8, 22):
         page.locator("[role=option]").nth(step).click()
         tracked = lens(trace, step).tracked
-        assert page.locator(".ranks polyline").count() == len(tracked) >= 3
+        assert page.locator(".ranks polyline[stroke-width]").count() == len(tracked) >= 3
         points = page.eval_on_selector_all(
-            ".ranks polyline",
+            ".ranks polyline[stroke-width]",
             "all => all.map(e => e.getAttribute('points').split(' ').map(p => p.split(',').map(Number)))",
         )
         rank = np.array([[reading.rank for reading in token] for token in tracked])
         height = np.array(points)[:, :, 1]
         slope = np.polyfit(np.log10(rank).ravel(), height.ravel(), 1)
         assert slope[0] > 0 and np.abs(np.polyval(slope, np.log10(rank)) - height).max() < 1e-6  # 1 is at the top
-        names = page.eval_on_selector_all(".lines text", "all => all.map(e => Number(e.getAttribute('y')))")
+        names = page.eval_on_selector_all(
+            ".ranks polyline + polyline + text", "all => all.map(e => Number(e.getAttribute('y')))"
+        )
         assert len(names) == len(tracked) and np.diff(sorted(names)).min() >= 15
         page.locator("manako-lens details").evaluate("e => { e.open = true; }")
         expect(page.locator("manako-lens details tbody tr")).to_have_count(len(tracked))
@@ -272,7 +274,7 @@ def test_the_ranks_are_those_of_every_tracked_token(lang: str, open_page: Open) 
 def test_lines_are_told_apart_by_more_than_colour(open_page: Open) -> None:
     page = open_page(demo(), "en", "step=9")
     looks = page.eval_on_selector_all(
-        ".ranks polyline",
+        ".ranks polyline[stroke-width]",
         "all => all.map(e => getComputedStyle(e)).map(s => s.strokeDasharray + s.strokeWidth)",
     )
     assert len(set(looks[:3])) == 3
@@ -311,7 +313,9 @@ def test_hostile_tokens_stay_text_in_every_view(open_page: Open) -> None:
             ".lens-grid .cell-token > *, .lens-grid button > *", "all => all.map(e => e.getBoundingClientRect().height)"
         )
         assert max(boxes) < 80  # a token of 3,000 letters too
-        names = page.eval_on_selector_all(".lines text", "all => all.map(e => [...e.textContent].length)")
+        names = page.eval_on_selector_all(
+            ".ranks polyline + polyline + text", "all => all.map(e => [...e.textContent].length)"
+        )
         assert max(names) <= 14
     assert kinds[1] <= kinds[0] | {"small"}
 
@@ -346,7 +350,7 @@ def test_a_text_that_went_on_from_another_shows_the_record_of_each_step(open_pag
         marked = [y for y, pixel in enumerate(column) if pixel == ink]
         assert marked and abs(marked[0] - (rows - len(trace) + step) * side / rows) <= 2
         assert page.locator(".lens-grid button[aria-pressed=true] small").all_inner_texts() == [str(place + 1)]
-        assert page.locator(".ranks polyline").count() == len(lens(trace, step).tracked)
+        assert page.locator(".ranks polyline[stroke-width]").count() == len(lens(trace, step).tracked)
     page.locator("[role=option]").nth(7).click()
     page.locator(".lens-grid button").nth(2).click()  # of the second record
     assert page.locator(".lens-grid button[aria-pressed=true] small").all_inner_texts() == ["10"]

@@ -14,13 +14,12 @@ from toy import toy_model
 from manako import messages
 from manako.analysis.contributions import contributions
 from manako.analysis.lens import lens
+from manako.messages.numbers import percent, signed
 from manako.sampling import Distribution, Sampling, distribution, draw
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.views.html import packed
 from manako.views.html import page as page_of
-from manako.views.terminal.steps import percent
-from manako.views.terminal.why import signed
 
 Open = Callable[..., Page]
 NAME_OF_FOCUSED = (

@@ -12,7 +12,8 @@ from golden import LOGITS, golden_inside, golden_trace, patterns
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manako.trace.captures import CAPTURE_COLUMNS, CAPTURES, Attention, Contributions, part_names
+from manako.trace.captures import Attention, Contributions, part_names
+from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES
 
 LN2 = np.log(2)
 
@@ -166,11 +167,9 @@ def test_golden_inside_is_the_golden_record_with_captures() -> None:
         assert getattr(plain.columns, name).tobytes() == getattr(inside.columns, name).tobytes(), name
     assert inside.header.end == "document_end" and inside.header.capture == CAPTURES[:3]
     assert list(inside.columns.captured) == [c for n in inside.header.capture for c in CAPTURE_COLUMNS[n]]
-    for name, (dtype, dimensions) in {
-        k: v for c in inside.header.capture for k, v in CAPTURE_COLUMNS[c].items()
-    }.items():
+    for name, column in {k: v for c in inside.header.capture for k, v in CAPTURE_COLUMNS[c].items()}.items():
         array = inside.columns.captured[name]
-        assert (array.dtype, array.ndim) == (dtype, dimensions)
+        assert (array.dtype, array.ndim) == (column.dtype, len(column.axes))
 
 
 def test_the_checks_of_the_golden_record_are_not_better_than_measured() -> None:

@@ -37,22 +37,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import manako
+from manako.analysis.compact import compact
 from manako.analysis.verification import verify
-from manako.errors import CapabilityError, LoadError, ManakoError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.sampling import Sampling, distribution, draw, uniform
-from manako.trace.captures import CAPTURE_COLUMNS, CAPTURES
 from manako.trace.file import open as open_trace
 from manako.trace.file import to_bytes
-from manako.trace.record import (
-    PART,
-    PART_COLUMNS,
-    SCHEMA,
-    Columns,
-    SelfCheck,
-    Trace,
-    Vocabulary,
-    bytes_to_text,
-)
+from manako.trace.record import Columns, SelfCheck, Trace, Vocabulary, bytes_to_text
+from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, PART, TRACE, step_columns
 
 Meta = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -101,23 +93,27 @@ def take_apart(data: bytes) -> tuple[Meta, Arrays]:
 
 
 def sign(meta: Meta, arrays: Arrays) -> Meta:
+    """The header with the digests that it should have; its own stands in it in files of the versions 1 to 3."""
     digests = {}
     for name, array in arrays.items():
         described = f"{name} {array.dtype} {list(array.shape)}\n".encode()
         digests[name] = hashlib.sha256(described + array.tobytes()).hexdigest()
-    meta = meta | {"columns_sha256": digests, "sha256": ""}
-    text = json.dumps(meta, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
-    return meta | {"sha256": hashlib.sha256(text).hexdigest()}
+    meta = meta | {"columns_sha256": digests}
+    if meta.get("schema") not in ("manako.trace/1", "manako.trace/2", "manako.trace/3"):
+        return meta
+    text = json.dumps(meta | {"sha256": ""}, ensure_ascii=False, sort_keys=True)
+    return meta | {"sha256": hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()}
 
 
 def put_together(meta: Meta, arrays: Arrays) -> bytes:
     """A file whose digests are right, whatever it says."""
-    text = json.dumps(sign(meta, arrays), sort_keys=True)  # escaped: lone surrogates pass through
-    return safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, {"manako.trace": text})
+    return with_text(json.dumps(sign(meta, arrays), sort_keys=True), arrays)  # escaped: lone surrogates pass through
 
 
 def with_text(text: str, arrays: Arrays) -> bytes:
-    return safetensors.numpy.save(arrays, {"manako.trace": text})
+    """The file with this header, and the digest of its raw bytes."""
+    metadata = {"manako.trace": text, "manako.sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, metadata)
 
 
 def changed(trace: Trace, **columns: Any) -> Trace:
@@ -504,7 +500,7 @@ def test_large_vocabulary_keeps_the_part_and_the_exact_rest() -> None:
     while generation.advance():
         pass
     trace, rows = generation.trace(), generation._session.rows  # pyright: ignore
-    assert not trace.exact and set(trace.columns.part or {}) == set(PART_COLUMNS)
+    assert not trace.exact and set(trace.columns.part or {}) == set(step_columns("part"))
     outside = 0
     for i, step in enumerate(trace):
         d = distribution(rows[i], sampling, trace.all_ids[: 1 + i].tolist())
@@ -915,11 +911,11 @@ def good_parts(steps: int = 3) -> tuple[Meta, Arrays]:
 
 def test_a_newer_schema_says_so(tmp_path: Path) -> None:
     meta, arrays = good_parts()
-    for schema in ("manako.trace/4", "manako.trace/10", "manako.trace/0"):
+    for schema in ("manako.trace/5", "manako.trace/10", "manako.trace/0"):
         newer = meta | {"schema": schema, "novelty": {"a": 1}}
         error = refused(tmp_path, put_together(newer, arrays | {"attention": np.zeros(3, np.float32)}))
         assert error.code == "E-TRACE-NEWER"
-        assert schema in str(error) and SCHEMA in str(error) and "update manako" in str(error)
+        assert schema in str(error) and TRACE.id in str(error) and "update manako" in str(error)
     for schema in (None, 1, "", "other/1", ["manako.trace/1"], {}):
         error = refused(tmp_path, put_together(meta | {"schema": schema}, arrays))
         assert (error.code, error.values["part"]) == ("E-TRACE-DAMAGED", "schema")
@@ -1130,7 +1126,7 @@ def test_captured_columns_of_no_width(column: str, tmp_path: Path) -> None:
         wrong = arrays | {column: np.take(arrays[column], [], axis=axis)}
         assert refused(tmp_path, put_together(meta, wrong)).code == "E-TRACE-DAMAGED"
     together = {n: a[..., :0] if n in ("lens_id", "lens_logit", "residual") else a for n, a in arrays.items()}
-    assert "nothing in it" in refused(tmp_path, put_together(meta, together)).values["part"]
+    assert "lens_id: int32[12, 3, 0]" in refused(tmp_path, put_together(meta, together)).values["part"]
 
 
 @pytest.mark.parametrize("column", ["contribution_id", "lens_tracked_id"])
@@ -1157,6 +1153,22 @@ def test_what_is_not_on_record_says_so() -> None:
         assert caught.value.exit_code == 4 and name in str(caught.value) and "lens" in str(caught.value)
 
 
+def test_a_step_answers_what_is_asked_of_it(tmp_path: Path) -> None:
+    trace = opened(tmp_path, to_bytes(golden_inside()))
+    step = trace.steps[3]
+    assert np.array_equal(step.attention().per_head, trace.attention[3]) and step.attention().step.index == 3
+    assert [row[0].id for row in step.lens().first] == trace.lens.id[3, :, 0].tolist()
+    first, second = (c for c in step.candidates[:3] if c.id != step.token_id)
+    alone, over = step.why(), step.why(f"id:{first.id}", rather_than=f"id:{second.id}")
+    assert alone.token == step.chosen and over.token == first
+    assert abs(sum(part.value for part in over.parts) - (first.logit - second.logit)) < 1e-4
+    with pytest.raises(UsageError, match="no such token"):
+        step.why("no such token")
+    for ask in (golden_trace(1).steps[0].attention, golden_trace(1).steps[0].lens, golden_trace(1).steps[0].why):
+        with pytest.raises(CapabilityError):
+            ask()
+
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
@@ -1166,6 +1178,8 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
         ("trace-1", golden_trace),
         ("trace-1-part", lambda: large_trace(2, vocab_size=17_000)),
         ("trace-2-inside", golden_inside),
+        ("trace-3", lambda: compact(golden_inside())),
+        ("trace-3-part", lambda: compact(large_inside(17_000, 2))),
     ],
 )
 def test_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[], Trace]) -> None:
@@ -1174,7 +1188,7 @@ def test_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[
     assert take_apart(path.read_bytes())[0]["schema"] == f"manako.trace/{name[6]}"
     trace = open_trace(path)
     assert_same(trace, make())
-    assert (trace.header.first_step, trace.header.rounded) == (0, {})
+    assert trace.header.first_step == 0 and bool(trace.header.rounded) is (name[6] == "3")
     assert look_at_everything(trace) == look_at_everything(make()) and verify(trace).ok
 
 
@@ -1193,13 +1207,14 @@ def test_a_record_of_a_model_by_the_schema_before_opens() -> None:
         ("trace-1", "first_step", 0),
         ("trace-2", "first_step", 0),
         ("trace-2", "rounded", {}),
+        ("trace-3", "novelty", {}),
     ],
 )
 def test_an_old_schema_with_new_fields_is_of_no_version(name: str, field: str, value: Any, tmp_path: Path) -> None:
     meta, arrays = take_apart((FIXTURES / f"{name}.manako").read_bytes())
     assert len(opened(tmp_path, put_together(meta, arrays))) == len(arrays["u"])
     assert field in refused(tmp_path, put_together(meta | {field: value}, arrays)).values["part"]
-    assert refused(tmp_path, put_together(meta | {"schema": SCHEMA}, arrays)).code == "E-TRACE-DAMAGED"
+    assert refused(tmp_path, put_together(meta | {"schema": TRACE.id}, arrays)).code == "E-TRACE-DAMAGED"
 
 
 def test_an_old_schema_with_new_columns_is_of_no_version(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from golden import HOSTILE, golden_score, golden_trace, large_generation
 
-from manako.trace.record import SCHEMA, Trace
+from manako.trace.record import Trace
 from manako.views.document import step_record, trace_document
 
 
@@ -41,7 +41,7 @@ def test_shape_is_the_documented_one(golden_trace: Trace) -> None:
             "self_checks",
         ),
     ]
-    assert document["schema"] == SCHEMA
+    assert document["schema"] == "manako.steps/1"
     assert list(document["prompt"]) == ["text", "ids"]
     assert document["sampling"]["order"] == [
         *("repetition_penalty", "presence_penalty", "frequency_penalty", "temperature"),

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.analysis.verification import check_inside
-from manako.trace.captures import CAPTURE_COLUMNS
-from manako.trace.record import PART_COLUMNS, Columns, SelfCheck, Trace, derive, part_of
+from manako.trace.captures import CLASSES
+from manako.trace.record import Columns, SelfCheck, Trace, derive, part_of
+from manako.trace.schema import CAPTURE_COLUMNS, step_columns
 
 KEPT = 128  # candidates of a step: 200 steps of them take 0.7 MB in a page, and 256 would take 1.3 MB
 ROUNDING = 2.0**-8  # half a unit in the last of bfloat16's 8 binary digits
@@ -29,11 +30,13 @@ def compact(trace: Trace) -> Trace:
     Attention is off by at most ROUNDING of itself, which `header.rounded` says. Rows of no more than KEPT tokens stay
     whole; all other columns stay as they were. `verify` finds in it what it found in the record.
     """
-    header = replace(trace.header, capture=tuple(name for name in trace.header.capture if name != "residual"))
-    captured = {name: trace.columns.captured[name] for each in header.capture for name in CAPTURE_COLUMNS[each]}
-    if "attention" in header.capture and not header.rounded:  # rounded twice, it would be off by more
-        captured["attention"] = rounded(captured["attention"])
-        header = replace(header, rounded={"attention": ROUNDING})
+    header = replace(trace.header, capture=tuple(n for n in trace.header.capture if CLASSES[n].compact))
+    columns = {name: column for each in header.capture for name, column in CAPTURE_COLUMNS[each].items()}
+    captured = {name: trace.columns.captured[name] for name in columns}
+    may_be = [name for name, column in columns.items() if column.rounded]
+    if not header.rounded:  # rounded twice, they would be off by more
+        captured |= {name: rounded(captured[name]) for name in may_be}
+        header = replace(header, rounded=dict.fromkeys(may_be, ROUNDING))
     made = replace(trace, header=header, columns=replace(_fewer(trace), captured=captured))
     now = {check.name: check for check in check_inside(made)}
     checks = tuple(_again(check, now.get(check.name)) for check in header.self_checks)
@@ -69,11 +72,9 @@ def _fewer(trace: Trace) -> Columns:
 
 
 def _parts_of_rows(trace: Trace) -> Arrays:
-    steps, stages = len(trace), len(trace.header.sampling.active)
-    made: Arrays = {}
-    for name, (dtype, dimensions) in PART_COLUMNS.items():
-        made[name] = np.empty((steps, stages if name.startswith("stage_") else KEPT)[:dimensions], dtype)
-    for i in range(steps):
+    sizes = {"S": len(trace), "K": KEPT, "A": len(trace.header.sampling.active)}
+    made = {name: column.empty(sizes) for name, column in step_columns("part").items()}
+    for i in range(len(trace)):
         for name, value in part_of(derive(trace, i), int(trace.columns.token_id[i]), KEPT).items():
             made[name][i] = value
     return made
@@ -84,4 +85,4 @@ def _shorter(part: Arrays) -> Arrays:
     for name, rest in (("part_p", "rest_p"), ("part_p_model", "rest_p_model")):
         part[rest] = part[rest] + part[name][:, KEPT:].sum(axis=1)
     part["rest_logit_max"] = np.maximum(part["rest_logit_max"], part["part_logit"][:, KEPT:].max(axis=1))
-    return part | {name: part[name][:, :KEPT] for name in PART_COLUMNS if name.startswith("part_")}
+    return part | {name: part[name][:, :KEPT] for name, c in step_columns("part").items() if "K" in c.axes}

@@ -160,7 +160,7 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
         if isinstance(error.param.type, click.Choice):
             return UsageError("cli_choice", name=_name_of(error.param), choices=Names(error.param.type.choices))
         return UsageError("cli_bad_value", name=_name_of(error.param), reason=error.message)
-    if type(error) is click.UsageError and (extra := re.search(r"\((.*)\)$", error.message, re.S)):
+    if type(error) is click.UsageError and (extra := re.search(r"^[^(]*\((.*)\)$", error.message, re.S)):
         return UsageError("cli_extra_option" if extra[1].startswith("-") else "cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())
 

@@ -18,6 +18,7 @@ from manako.corpus.documents import Reading, read
 from manako.corpus.packed import SIDES, PackedCorpus, open_packed
 from manako.errors import UsageError
 from manako.formats.model_folder import start_id_of
+from manako.messages.numbers import count
 from manako.tokenizer import DOCUMENT_START, Tokenizer, train_byte_bpe, train_character_bpe, train_characters
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +30,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "field": {"default": "text", "metavar": "NAME"},
     "author": {"multiple": True, "metavar": "NAME"},
     "kana": {"type": click.Choice(["any", "modern", "historical"]), "default": "any"},
+    "skip-bad": {"is_flag": True},
     "validation": {"type": Number(False, "validation_share"), "default": VALIDATION_SHARE, "metavar": "SHARE"},
     "tokenizer": {"default": "char", "metavar": "KIND|FILE"},
     "vocab-size": {"type": Number(True, "train_number"), "default": 8192, "metavar": "N"},
@@ -92,7 +94,7 @@ def corpus_options(command: F) -> F:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        names = ("format", "encoding", "field", "kana")
+        names = ("format", "encoding", "field", "kana", "skip_bad")
         reading = Reading(**{n: kwargs.pop(n) for n in names}, authors=tuple(kwargs.pop("author")))
         rest = {n: kwargs.pop(n) for n in ("validation", "tokenizer", "vocab_size", "min_count")}
         return command(*args, corpus_options=CorpusOptions(reading, **rest), **kwargs)
@@ -143,7 +145,7 @@ def show_command(folder: Path, as_json: bool) -> None:
     }
     for name, counts in listed.items():
         if counts:
-            tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {n:,}" for key, n in counts)))
+            tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {count(n)}" for key, n in counts)))
     tell(say("corpus.show_digest", digest=corpus.digest))
 
 
@@ -151,10 +153,10 @@ def summary(corpus: PackedCorpus) -> Iterator[tuple[str, dict[str, str]]]:
     """What a corpus holds: (catalog key, values) of a few sentences."""
     statistics = corpus.header.statistics
     for side in SIDES:
-        yield f"corpus.show_{side}", {name: f"{value:,}" for name, value in statistics[side].items()}
-    yield "corpus.show_works", {name: f"{statistics[name]:,}" for name in ("works", "near_duplicates")}
-    different = f"{statistics['different_characters']:,}"
-    yield "corpus.show_vocabulary", {"size": f"{corpus.vocab_size:,}", "different": different}
+        yield f"corpus.show_{side}", {name: count(value) for name, value in statistics[side].items()}
+    yield "corpus.show_works", {name: count(statistics[name]) for name in ("works", "near_duplicates")}
+    different = count(statistics["different_characters"])
+    yield "corpus.show_vocabulary", {"size": count(corpus.vocab_size), "different": different}
 
 
 def _visible(text: str) -> str:

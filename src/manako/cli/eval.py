@@ -11,6 +11,7 @@ from manako.cli.options import model_option
 from manako.cli.output import print_json
 from manako.corpus.documents import document
 from manako.files import read_regular
+from manako.messages.numbers import count, fixed
 from manako.model import load
 
 
@@ -26,5 +27,5 @@ def command(ref: str, data: Path, as_json: bool) -> None:
         print_json(asdict(result))
         return
     for name, value in asdict(result).items():
-        shown = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        shown = count(value) if isinstance(value, int) else fixed(value, 4)
         tell(say(f"eval.{name}", value=shown))

@@ -9,7 +9,7 @@ from manako.cli.options import screen_options
 from manako.cli.output import Screen
 from manako.model import load
 from manako.refs import DEFAULT
-from manako.trace.captures import CAPTURES
+from manako.trace.schema import CAPTURES
 from manako.views.terminal.info import info_lines
 from manako.views.terminal.steps import Look
 

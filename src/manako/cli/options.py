@@ -16,7 +16,7 @@ from manako.model import Model, load
 from manako.refs import DEFAULT
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
-from manako.trace.captures import CAPTURES
+from manako.trace.schema import CAPTURES
 
 F = TypeVar("F", bound=Callable[..., Any])
 

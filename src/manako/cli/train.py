@@ -21,6 +21,7 @@ from manako.errors import MissingExtraError, UsageError, near
 from manako.families.gpt2 import ModelConfig
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
+from manako.messages.numbers import fixed
 from manako.model import load
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 192, "block_size": 256}
@@ -190,7 +191,7 @@ def status_line(trainer: Any) -> Iterator[None]:
     def tick(loss: float) -> None:
         p, steps = trainer.progress, trainer.training.steps
         left = p.seconds / p.step * (steps - p.step) / 60
-        line = say("train.status", step=p.step, steps=steps, loss=f"{loss:.3f}", left=f"{left:.1f}")
+        line = say("train.status", step=p.step, steps=steps, loss=fixed(loss, 3), left=fixed(left, 1))
         live.update(Text(line, style="dim"))
 
     with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:

@@ -11,6 +11,7 @@ from manako.analysis.verification import Verification, verify
 from manako.cli import common_options
 from manako.cli.console import fail, say, tell
 from manako.cli.output import print_json
+from manako.messages.numbers import small
 from manako.trace.record import SelfCheck, Trace
 from manako.trace.tree import Tree, open_tree
 
@@ -33,7 +34,7 @@ def command(file: Path, as_json: bool) -> int:
         if found.unverifiable:
             tell(say("verify.partial", count=found.unverifiable))
         for check in found.checks:
-            values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
+            values = {"error": small(check.error), "limit": small(check.limit)}
             tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
     return 0 if wrong is None else fail(wrong, "E-VERIFY")
 
@@ -73,7 +74,7 @@ def problem(trace: Trace, found: Verification) -> str | None:
 def summary(trace: Trace, found: Verification) -> str:
     """How many tokens were drawn again."""
     key = "verify.score" if trace.header.kind == "score" else "verify.ok"
-    return say(key, steps=found.steps, rederived=found.rederived, error=f"{found.largest_error:.1e}")
+    return say(key, steps=found.steps, rederived=found.rederived, error=small(found.largest_error))
 
 
 def document(trace: Trace, found: Verification) -> dict[str, Any]:

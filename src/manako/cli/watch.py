@@ -13,10 +13,11 @@ from manako.cli.options import check_top, look_options, model_option, opened, se
 from manako.cli.output import Screen, print_json
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
-from manako.files import need_space, writable_target, write_file
+from manako.files import megabytes, need_space, writable_target, write_file
 from manako.settings import RunSettings
 from manako.trace.file import to_bytes
-from manako.trace.record import FULL_ROW_LIMIT, Step, Trace
+from manako.trace.record import Step, Trace
+from manako.trace.schema import FULL_ROW_LIMIT
 from manako.views.document import step_record, trace_document
 from manako.views.terminal.glyphs import is_partial
 from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines
@@ -124,4 +125,4 @@ def _save(trace: Trace, path: Path) -> None:
     except ManakoError:
         note("notice.not_saved", seed=trace.header.seed)
         raise
-    note("notice.saved", file=path, size=f"{len(data) / 1e6:.2f} MB")
+    note("notice.saved", file=path, size=megabytes(len(data)))

@@ -9,13 +9,14 @@ from manako.cli.console import say
 from manako.cli.inside import inside_options
 from manako.cli.options import Number, check_top
 from manako.cli.output import Screen, print_json
+from manako.trace.captures import Contributions
 from manako.trace.record import Trace
 from manako.views.document import why_document
 from manako.views.terminal.why import why_lines
 
 
 @click.command("why", help=say("help.why"))
-@inside_options("contributions")
+@inside_options(Contributions.name)
 @click.option("--token", metavar="TOKEN", help=say("option.why_token"))
 @click.option("--rather-than", metavar="TOKEN", help=say("option.rather_than"))
 @click.option("--top", type=Number(True, "top"), default=10, show_default=True, metavar="N", help=say("option.why_top"))

@@ -35,6 +35,9 @@ _COMBINING = dict(zip("`'^~:_,", "\u0300\u0301\u0302\u0303\u0308\u0304\u0327", s
 _LIGATURES = {
     "ae&": "æ", "oe&": "œ", "s&": "ß", "o/": "ø", "Ae&": "Æ", "AE&": "Æ", "Oe&": "Œ", "OE&": "Œ", "S&": "ẞ", "O/": "Ø",
 }  # fmt: skip
+_SPACES_AT_END = re.compile(
+    r"(?<![ \t])[ \t]+\n"
+)  # from where the spaces begin, or a long run would be tried again and again
 _OLD_KANA = re.compile(
     "[ゐゑ]|[^か]つ[てた]|[やせ]う|さう[でだなしにい]|[云思言いはらまか]ふ|[考見云與変變答教迎数數へ]へ[てたる]"
 )
@@ -102,7 +105,7 @@ def work(source: str) -> Work:
         gap = text.rfind("\n\n\n", 0, credit.start())
         text = text[: gap if gap >= 0 else credit.start()]
     lines = [line.strip() for line in _plain(head).split("\n") if line.strip()]
-    text = re.sub(r"[ \t]+\n", "\n", _plain(text))
+    text = _SPACES_AT_END.sub("\n", _plain(text))
     text = re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
     return Work(lines[0] if lines else None, lines[-1] if len(lines) > 1 else None, text)
 

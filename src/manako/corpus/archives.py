@@ -1,63 +1,149 @@
-"""The text files inside a .tar (plain or compressed) or .zip archive, as streams.
+"""What is inside compressed files and archives (.tar, plain or compressed, and .zip), as streams.
 
 Special here: nothing is unpacked to disk, so a name such as ../../x can do no harm, and links and devices are left
-alone. An archive whose members together would be MOST_INFLATED times its own size is refused before it fills a disk.
+alone. Every byte that comes out of a compressed file is counted where it comes out, headers and members that are passed
+over included, and at MOST_INFLATED times the file's size reading ends: no claim has to be believed. A tar's extended
+headers, which tarfile reads at whatever size they claim (python/cpython#151497), are refused above LONGEST_HEADER.
 """
 
+import bz2
+import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from manako.errors import LoadError
+from manako.errors import LoadError, MissingExtraError
 
 MOST_INFLATED = 200  # times; text shrinks to a tenth, and rarely to less than a fiftieth
-_NEVER_A_BOMB = 256 * 2**20  # bytes; as much as this may come out of any archive
+NEVER_A_BOMB = 256 * 2**20  # bytes; as much as this may come out of any file
+LONGEST_HEADER = 2**20  # bytes of one extended header of a tar
 DAMAGE = (  # what reading a damaged or encrypted archive raises, at any call
 
     tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError,
     RuntimeError,  # zipfile's for a password
 )  # fmt: skip
+_EXTENDED = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is an archive by its name."""
-    return ".tar" in path.suffixes or path.suffix in (".zip", ".tgz", ".txz", ".tbz2")
-
-
-def members(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
-    """(name, stream) of each regular member with one of these suffixes, in the archive's order.
+def members(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    """(name, stream) of each regular member that `takes` says yes to, in the archive's order.
 
     A stream is good until the next one is asked for. It and this raise DAMAGE, and LoadError for a bomb.
     """
-    return _zip(path, suffixes) if path.suffix == ".zip" else _tar(path, suffixes)
+    return _zip(path, takes) if path.name.lower().endswith(".zip") else _tar(path, takes)
 
 
-def _tar(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
-    inflated = 0
-    with tarfile.open(path) as archive:
-        for member in archive:
-            if member.isfile() and member.name.endswith(suffixes):
-                inflated += member.size  # a sparse member may claim any size
-                _refuse_bomb(path, inflated)
-                stream = archive.extractfile(member)
-                assert stream is not None  # a regular member always has one
-                yield f"{path}:{member.name}", stream  # pyright: ignore[reportReturnType]
+def decompressed(name: str, stream: BinaryIO, size: int) -> BinaryIO:
+    """What comes out of a compressed file, counted; any other file as it is, by the suffix of its name.
+
+    size: of the file that everything comes out of. Raises MissingExtraError for .zst without pyarrow; reading raises
+    DAMAGE, and LoadError for a bomb.
+    """
+    lower = name.lower()
+    if lower.endswith((".gz", ".tgz")):
+        inner: object = gzip.GzipFile(fileobj=stream)
+    elif lower.endswith((".xz", ".txz")):
+        inner = lzma.LZMAFile(stream)
+    elif lower.endswith((".bz2", ".tbz2")):
+        inner = bz2.BZ2File(stream)
+    elif lower.endswith(".zst"):
+        if find_spec("pyarrow") is None:
+            raise MissingExtraError("missing_pyarrow")
+        import pyarrow
+
+        inner = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
+    else:
+        return stream
+    return io.BufferedReader(_Counted(name, cast("BinaryIO", inner), size), 2**16)
 
 
-def _zip(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryIO]]:
+class _Counted(io.RawIOBase):
+    """A stream that ends with an error once far more came out of it than a text of that size can give."""
+
+    def __init__(self, name: str, inner: BinaryIO, size: int) -> None:
+        self._name, self._inner, self._size = name, inner, size
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._inner.read(len(buffer))
+        buffer[: len(data)] = data
+        self._read += len(data)
+        refuse_bomb(self._name, self._size, self._read)
+        return len(data)
+
+
+def refuse_bomb(name: object, size: int, inflated: int) -> None:
+    """Raise LoadError where a file of `size` bytes gives, or claims to give, more than any text does."""
+    if inflated > max(NEVER_A_BOMB, MOST_INFLATED * size):
+        raise LoadError("corpus_archive_bomb", file=name, size=size, inflated=inflated)
+
+
+class _HeaderTooLong(Exception):
+    """Its argument is the size that was claimed."""
+
+
+class _Header(tarfile.TarInfo):
+    """A tar header that refuses to announce an extended header of any size."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _EXTENDED and found.size > LONGEST_HEADER:
+            raise _HeaderTooLong(found.size)
+        return found
+
+
+def _tar(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
+    size, claimed = path.stat().st_size, 0
+    with path.open("rb") as file:
+        stream = decompressed(str(path), file, size)
+        # Front to back, so that the bytes of members that are passed over are counted too.
+        with _headers_bounded(path), tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
+            for member in archive:
+                if not member.isfile() or not takes(member.name):
+                    continue
+                claimed += member.size  # a sparse member may claim any size
+                refuse_bomb(path, size, claimed)
+                inner = archive.extractfile(member)
+                assert inner is not None  # a regular member always has one
+                yield f"{path}:{member.name}", cast("BinaryIO", inner)
+
+
+@contextmanager
+def _headers_bounded(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _HeaderTooLong as error:
+        raise LoadError("corpus_archive_header", file=path, size=error.args[0], limit=LONGEST_HEADER) from None
+
+
+def _zip(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     with zipfile.ZipFile(path) as archive:
-        chosen = [m for m in archive.infolist() if not m.is_dir() and m.filename.endswith(suffixes)]
-        _refuse_bomb(path, sum(m.file_size for m in chosen))  # no more is ever read than a member declares
-        for member in chosen:
+        named = ((_zip_name(m), m) for m in archive.infolist() if not m.is_dir())
+        chosen = [(name, m) for name, m in named if takes(name)]
+        refuse_bomb(path, path.stat().st_size, sum(m.file_size for _, m in chosen))  # no more is ever read than that
+        for name, member in chosen:
             with archive.open(member) as stream:
-                yield f"{path}:{member.filename}", stream  # pyright: ignore[reportReturnType]
+                yield f"{path}:{name}", cast("BinaryIO", stream)
 
 
-def _refuse_bomb(path: Path, inflated: int) -> None:
-    size = path.stat().st_size
-    if inflated > max(_NEVER_A_BOMB, MOST_INFLATED * size):
-        raise LoadError("corpus_archive_bomb", file=path, size=size, inflated=inflated)
+def _zip_name(member: zipfile.ZipInfo) -> str:
+    """The name, also where Windows wrote it in CP932 and zipfile took that for CP437, as the format has it."""
+    if member.flag_bits & 0x800:  # the name is UTF-8
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode("cp932")
+    except UnicodeError:
+        return member.filename

@@ -8,25 +8,24 @@ each cut behind the last empty line that fits, else behind the last line, else a
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from manako.corpus import aozora, archives, rows
 from manako.corpus.encodings import Decoder, decode, known_encoding
+from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
 from manako.errors import LoadError, UsageError
+from manako.files import printable
+from manako.messages.numbers import count
 
 __all__ = ["Document", "Reading", "decode", "document", "documents", "read"]
 
-TEXT_SUFFIXES = (".txt", ".md")
-JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 LARGE = 32 * 2**20  # bytes
 PIECE = 2**20  # characters
 _CHUNK = 4 * 2**20  # bytes decoded at a time
 _REPORTED_EVERY = 10_000_000  # characters
-
-Report = Callable[..., None]  # (catalog key, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,8 @@ class Reading:
     """Keep works whose author has one of these in the name; empty for all."""
     kana: Literal["any", "modern", "historical"] = "any"
     """Keep texts in modern or in historical kana."""
+    skip_bad: bool = False
+    """Whether files and records that cannot be read are passed over, counted and named, rather than ending it all."""
 
     def __post_init__(self) -> None:
         for name, choices in (("format", ("auto", "text", "aozora")), ("kana", ("any", "modern", "historical"))):
@@ -82,14 +83,15 @@ def read(
 ) -> Iterator[Document]:
     """The documents of all sources that pass the filters; "-" is standard input.
 
-    report(key, **values) is called now and then, and at the end with the encodings that were found. Raises LoadError
-    for a source that is missing, empty, binary or undecodable, naming it, and when no document is left.
+    report(key, **values) is called now and then, and at the end with the encodings that were found and with what was
+    not read. Raises LoadError for a source that is missing, empty, binary or undecodable, naming it, and when no
+    document is left.
     """
     kept = left_out = characters = 0
     encodings: Counter[str] = Counter()
-    crlf = 0
+    crlf, not_read = 0, LeftOut(reading.skip_bad)
     for source in sources:
-        for document in documents(source, reading):
+        for document in documents(source, reading, not_read):
             encodings[document.encoding or "?"] += 1
             crlf += document.crlf
             if not reading.keeps(document):
@@ -98,43 +100,49 @@ def read(
             before, characters = characters, characters + len(document.text)
             kept += 1
             if before // _REPORTED_EVERY < characters // _REPORTED_EVERY:
-                report("corpus.reading", documents=f"{kept:,}", characters=f"{characters / 1e6:.0f}")
+                report("corpus.reading", documents=count(kept), characters=count(characters // 10**6))
             yield document
+    not_read.tell(report)
     if not kept and left_out:
         raise LoadError("corpus_all_left_out", count=left_out)
-    found = ", ".join(f"{name} {count:,}" for name, count in encodings.most_common())
-    report("corpus.read", documents=f"{kept:,}", encodings=found, crlf=f"{crlf:,}", left_out=f"{left_out:,}")
+    found = ", ".join(f"{name} {count(n)}" for name, n in encodings.most_common())
+    report("corpus.read", documents=count(kept), encodings=found, crlf=count(crlf), left_out=count(left_out))
 
 
-def documents(source: str | Path, reading: Reading = Reading()) -> Iterator[Document]:
+def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOut | None = None) -> Iterator[Document]:
     """All documents of one source, unfiltered, in the order of their names: a file, a folder, an archive, or "-".
 
-    In folders and archives .txt, .md, .jsonl and .ndjson files count, in folders also archives and .parquet; a file
-    that is named itself may have any name. Raises LoadError for what is missing, empty, binary or undecodable.
+    In folders and archives .txt, .md, .jsonl and .ndjson files count, compressed ones too, in folders also archives and
+    .parquet; a file that is named itself may have any name. left_out: counts what is not read. Raises LoadError for
+    what is missing, empty, binary or undecodable.
     """
+    left_out = left_out or LeftOut(reading.skip_bad)
     if source == "-":
         stdin = sys.stdin.buffer if sys.stdin else None  # None where the shell closed it
         if stdin is None:
             raise LoadError("corpus_empty_file", file="-")
-        yield from _from_stream("-", stdin, reading)
+        yield from _from_stream("-", stdin, reading, left_out)
         return
     path = Path(source)
     try:
         is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
-        inside = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_source(p)] if is_folder else []
+        taken = list(inside(path, left_out)) if is_folder else []
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
     if is_folder:
-        if not inside:
+        if not taken:
             raise LoadError("corpus_empty_folder", file=path)
-        for p in inside:
-            yield from documents(p, reading)
+        for p in taken:
+            try:
+                yield from _from_file(p, reading, left_out)
+            except LoadError as error:
+                left_out.bad(error)
     elif not exists:
         raise LoadError("file_missing", file=path)
     elif not is_file:
         raise LoadError("file_not_regular", file=path)
     else:
-        yield from _from_file(path, reading)
+        yield from _from_file(path, reading, left_out)
 
 
 def document(name: str, data: bytes, reading: Reading = Reading()) -> Document:
@@ -143,34 +151,44 @@ def document(name: str, data: bytes, reading: Reading = Reading()) -> Document:
     return _document(name, decoder.feed(data, True), decoder, reading)
 
 
-def _from_file(path: Path, reading: Reading) -> Iterator[Document]:
-    if path.suffix == ".parquet":
-        for row in rows.parquet(path, reading.field):
+def _from_file(path: Path, reading: Reading, left_out: LeftOut) -> Iterator[Document]:
+    kind = kind_of(path.name)
+    if kind == "parquet":
+        for row in rows.parquet(path, reading.field, left_out.bad):
             yield _document(row.name, row.text, None, reading, row.title, row.author)
-    elif archives.is_archive(path):
-        found = False
-        try:
-            for name, stream in archives.members(path, (*TEXT_SUFFIXES, *JSON_LINES_SUFFIXES)):
-                found = True
-                yield from _from_stream(name, stream, reading)
-        except archives.DAMAGE as error:
-            raise LoadError("file_unreadable", file=path, reason=error) from None
-        if not found:
-            raise LoadError("corpus_empty_folder", file=path)
-    elif path.suffix == ".py" and reading.format == "auto":
+        return
+    if kind is None and path.suffix == ".py" and reading.format == "auto":
         raise LoadError("corpus_loading_script", file=path)
-    else:
+    packed = kind == "archive" or path.name.lower() != uncompressed_name(path.name)
+    damage = archives.DAMAGE if packed else (OSError,)
+    try:
+        if kind == "archive":
+            yield from _from_archive(path, reading, left_out)
+        else:
+            with path.open("rb") as file:
+                stream = archives.decompressed(str(path), file, path.stat().st_size)
+                yield from _from_stream(str(path), stream, reading, left_out)
+    except damage as error:
+        raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
+
+
+def _from_archive(path: Path, reading: Reading, left_out: LeftOut) -> Iterator[Document]:
+    found, size = False, path.stat().st_size
+    for name, member in archives.members(path, lambda name: left_out.takes(name, STREAMED)):
+        found = True
         try:
-            with path.open("rb") as stream:
-                yield from _from_stream(str(path), stream, reading)
-        except OSError as error:
-            raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
+            yield from _from_stream(name, archives.decompressed(name, member, size), reading, left_out)
+        except LoadError as error:
+            left_out.bad(error)
+    if not found:
+        raise LoadError("corpus_empty_folder", file=path)
 
 
-def _from_stream(name: str, stream: BinaryIO, reading: Reading) -> Iterator[Document]:
-    if name.endswith(JSON_LINES_SUFFIXES):
+def _from_stream(name: str, stream: BinaryIO, reading: Reading, left_out: LeftOut) -> Iterator[Document]:
+    name = printable(name)
+    if uncompressed_name(name).endswith(JSON_LINES_SUFFIXES):
         found = False
-        for row in rows.json_lines(name, stream, reading.field):
+        for row in rows.json_lines(name, stream, reading.field, left_out.bad):
             found = True
             yield _document(row.name, row.text, None, reading, row.title, row.author)
         if not found:
@@ -233,10 +251,6 @@ def _cut(text: str) -> tuple[str, str]:
     empty, line = text.rfind("\n\n", PIECE // 2, PIECE), text.rfind("\n", PIECE // 2, PIECE)
     place = empty + 2 if empty >= 0 else line + 1 if line >= 0 else PIECE
     return text[:place], text[place:]
-
-
-def _is_source(path: Path) -> bool:
-    return path.suffix in (*TEXT_SUFFIXES, *JSON_LINES_SUFFIXES, ".parquet") or archives.is_archive(path)
 
 
 def _bare(name: str) -> str:

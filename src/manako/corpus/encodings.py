@@ -14,6 +14,13 @@ import unicodedata
 from manako.errors import LoadError, UsageError
 
 JAPANESE_ENCODINGS = ("cp932", "euc_jp")
+_MARKS = {  # byte order mark -> encoding, the longer ones first: one of UTF-32 begins with one of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
 _JAPANESE = re.compile(r"[\u3000-\u30ff]+")  # kana and the punctuation that goes with them
 _KANA = re.compile(r"[\u3041-\u30ff]+")
@@ -91,6 +98,9 @@ def decode(name: str, data: bytes, encoding: str | None = None) -> str:
 
 def _detect(name: str, head: bytes, complete: bool) -> str:
     _refuse_binary(name, head)
+    for mark, encoding in _MARKS.items():
+        if head.startswith(mark):
+            return encoding
     try:
         codecs.getincrementaldecoder("utf-8")("strict").decode(head, complete)
         return "utf-8-sig" if head.startswith(codecs.BOM_UTF8) else "utf-8"
@@ -98,7 +108,8 @@ def _detect(name: str, head: bytes, complete: bool) -> str:
         place = {"byte": f"0x{head[error.start]:02X}", "offset": error.start}
         cut = error.reason == "unexpected end of data"
     texts = {} if cut or _is_broken_utf8(head) else {e: _japanese(head, e, complete) for e in JAPANESE_ENCODINGS}
-    fitting = [e for e, text in texts.items() if text is not None and _reads_like_japanese(text, e)]
+    usual = {e: text for e, text in texts.items() if text is not None and not _mostly_half_width(text)}
+    fitting = [e for e, text in usual.items() if _reads_like_japanese(text, e)]
     if len(fitting) == 1:
         return fitting[0]
     # Kanji alone, or both encodings: a person must say it. Text that is mostly ASCII is something else altogether.
@@ -111,22 +122,26 @@ def _detect(name: str, head: bytes, complete: bool) -> str:
 def _refuse_binary(name: str, data: bytes) -> None:
     controls = len(data) - len(data.translate(None, _CONTROLS))
     binary = controls >= 4 and controls > 0.02 * len(data)
-    # UTF-16 without a mark: ASCII has NUL for every other byte, and 。 and 、 are U+3002 and U+3001.
-    unmarked = binary and (_is_utf16(data[: 2**20], "utf-16-le") or _is_utf16(data[: 2**20], "utf-16-be"))
-    if unmarked or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise LoadError("corpus_utf16", file=name)
+    if data.startswith(tuple(_MARKS)):
+        return
+    # Without a mark: ASCII has NUL for every other byte, and 。 and 、 are U+3002 and U+3001.
+    if binary and (wide := next((e for e in _WIDE if _reads_as(data[: 2**20], e)), None)):
+        raise LoadError("corpus_wide", file=name, encoding=wide)
     if b"\x1b$B" in data or b"\x1b$@" in data:  # the shifts of ISO-2022-JP, which is all ASCII to UTF-8
         raise LoadError("corpus_iso2022", file=name)
     if binary:
         raise LoadError("corpus_binary", file=name, count=controls, size=len(data))
 
 
-def _is_utf16(data: bytes, encoding: str) -> bool:
+def _reads_as(data: bytes, encoding: str) -> bool:
+    """Whether all of it is text in that encoding, a third of it ASCII or kana: chance gives kanji of all kinds."""
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         return False
-    return not any(unicodedata.category(ch) in ("Cn", "Co") or (ch < " " and ch not in "\t\n\v\f\r") for ch in text)
+    if any(unicodedata.category(ch) in ("Cn", "Co") or (ch < " " and ch not in "\t\n\v\f\r") for ch in text):
+        return False
+    return 3 * (len(text) - _count(_FOREIGN, text) + _count(_JAPANESE, text)) > len(text)
 
 
 def _is_broken_utf8(data: bytes) -> bool:
@@ -137,12 +152,17 @@ def _is_broken_utf8(data: bytes) -> bool:
 
 
 def _japanese(data: bytes, encoding: str, complete: bool) -> str | None:
-    """The text, if all of it decodes, to characters that stand for something and few half-width katakana."""
+    """The text, if all of it decodes, to characters that stand for something."""
     try:
         text = codecs.getincrementaldecoder(encoding)("strict").decode(data, complete)
     except UnicodeDecodeError:
         return None
-    return None if _UNASSIGNED.search(text) or _count(_HALF_WIDTH, text) > 0.1 * len(text) else text
+    return None if _UNASSIGNED.search(text) else text
+
+
+def _mostly_half_width(text: str) -> bool:
+    """More half-width katakana than chance: true of old business data, and of Latin-1 that is taken for CP932."""
+    return _count(_HALF_WIDTH, text) > 0.1 * len(text)
 
 
 def _reads_like_japanese(text: str, encoding: str) -> bool:

@@ -11,7 +11,6 @@ compared before anything is mapped. A memory map grows with every page it has to
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from manako.checks import Rule, check
 from manako.errors import LoadError
 from manako.files import read_regular, strict_json
 
@@ -33,6 +33,26 @@ MAX_VOCABULARY = 2**32
 _MAX_HEADER_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
 _DTYPES = {"uint16": "U16", "uint32": "U32"}  # NumPy's name -> that of safetensors
+_COUNT: Rule = {"type": "integer", "minimum": 0}
+_TEXT: Rule = {"type": "string"}
+_SHARD: Rule = {
+    "type": "object",
+    "properties": {"tokens": _COUNT | {"minimum": 1, "maximum": SHARD_TOKENS}, "sha256": _TEXT},
+}
+_RULES: Mapping[str, Rule] = {  # of corpus.json; what it says of the statistics is checked apart
+    "settings": {"type": "object"},
+    "sources": {"type": "array", "items": _TEXT},
+    "statistics": {"type": "object"},
+    "vocab_size": {"type": "integer", "minimum": 1, "maximum": MAX_VOCABULARY},
+    "start_id": _COUNT,
+    "tokenizer_sha256": _TEXT,
+    "documents_sha256": _TEXT,
+    "dtype": _TEXT,
+    "shards": {
+        "type": "object",
+        "properties": dict.fromkeys(SIDES, {"type": "array", "minItems": 1, "items": _SHARD}),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -175,7 +195,7 @@ class PackedCorpus:
     digest = property(lambda self: self.header.digest)
 
     def __repr__(self) -> str:
-        return f"<PackedCorpus {self.folder} {len(self.train):,} + {len(self.validation):,} tokens>"
+        return f"<PackedCorpus {self.folder} {len(self.train)} + {len(self.validation)} tokens>"
 
     def verify(self) -> None:
         """Read every shard and compare its SHA-256, and that every id is in the vocabulary.
@@ -276,38 +296,24 @@ def _header(raw: Mapping[str, Any]) -> CorpusHeader:
     content = {name: value for name, value in raw.items() if name != "digest"}
     if header_digest(content) != raw["digest"]:
         raise ValueError("its own SHA-256 does not fit")
-    header = CorpusHeader(
-        digest=raw["digest"],
-        settings=dict(raw["settings"]),
-        sources=list(raw["sources"]),
-        statistics=_statistics(raw["statistics"]),
-        vocab_size=_whole(raw["vocab_size"], 1, MAX_VOCABULARY),
-        start_id=_whole(raw["start_id"], 0, raw["vocab_size"] - 1),
-        tokenizer_sha256=raw["tokenizer_sha256"],
-        documents_sha256=raw["documents_sha256"],
-        dtype=dtype_for(raw["vocab_size"]),
-        shards={
-            side: [(_whole(s["tokens"], 1, SHARD_TOKENS), s["sha256"]) for s in raw["shards"][side]] for side in SIDES
-        },
-    )
-    if raw["dtype"] != header.dtype.name or not all(header.shards.values()):
-        raise ValueError("dtype or shards")
-    return header
+    for name, rule in _RULES.items():
+        check(raw[name], rule, name)
+    _check_statistics(raw["statistics"])
+    size = raw["vocab_size"]
+    if raw["start_id"] >= size or raw["dtype"] != dtype_for(size).name:
+        raise ValueError("start_id or dtype")
+    shards = {side: [(s["tokens"], s["sha256"]) for s in raw["shards"][side]] for side in SIDES}
+    plain = {name: raw[name] for name in raw.keys() & CorpusHeader.__dataclass_fields__.keys()}
+    return CorpusHeader(**plain | {"dtype": dtype_for(size), "shards": shards})
 
 
-def _statistics(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    for counts in (*(raw[side] for side in SIDES), raw["encodings"], raw["formats"], dict(raw["top_characters"])):
-        for count in counts.values():
-            _whole(count, 0)
+def _check_statistics(raw: Mapping[str, Any]) -> None:
+    for name in (*SIDES, "encodings", "formats"):
+        check(raw[name], {"type": "object", "additionalProperties": _COUNT}, name)
+    for name, count in dict(raw["top_characters"]).items():
+        check(count, _COUNT, f"top_characters {name}")
     for side in SIDES:
         if missing := {"documents", "characters", "bytes", "tokens"} - raw[side].keys():
             raise KeyError(*missing)
     for name in ("works", "near_duplicates", "different_characters"):
-        _whole(raw[name], 0)
-    return raw
-
-
-def _whole(value: Any, least: int, most: int | float = math.inf) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
-    return value
+        check(raw[name], _COUNT, name)

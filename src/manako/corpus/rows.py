@@ -1,20 +1,25 @@
 """Texts that are rows of a table: JSON lines, and Parquet through the optional pyarrow.
 
 Special here: read strictly, so that a wrong field name or one broken line is an error with its place, not a corpus that
-is quietly smaller; only rows whose text is blank are passed over. A line or row is in memory, never the file.
+is quietly smaller; only rows whose text is blank are passed over. Fields that nobody reads are not judged: pandas
+writes NaN into them. A line or row is in memory, never the file.
 """
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from manako.corpus.archives import refuse_bomb
 from manako.errors import LoadError, MissingExtraError
-from manako.files import strict_json
+from manako.files import printable
 
 LONGEST_LINE = 64 * 2**20  # bytes
 _ROWS_AT_A_TIME = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -28,55 +33,99 @@ class Row:
     author: str | None
 
 
-def json_lines(name: str, stream: BinaryIO, field: str) -> Iterator[Row]:
+Bad = Callable[[LoadError], None]  # raises the error, or counts it
+
+
+def json_lines(name: str, stream: BinaryIO, field: str, bad: Bad) -> Iterator[Row]:
     """The rows of a JSON lines file in UTF-8: one object a line, its text in `field`.
 
-    Raises LoadError naming file and line for what is no JSON object, has no such field or no text in it.
+    bad is called with a LoadError naming file and line for what is no JSON object, has no such field or no text in it.
     """
     number = 0
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1
+        place = f"{name}:{number}"
         if len(line) > LONGEST_LINE:
-            raise LoadError("corpus_line_too_long", file=f"{name}:{number}", limit=LONGEST_LINE)
+            raise LoadError("corpus_line_too_long", file=place, limit=LONGEST_LINE)
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        if line.strip():
-            row = _row(f"{name}:{number}", strict_json(line, f"{name}:{number}"), field)
-            if row.text.strip():
-                yield row
+        try:
+            row = _row(place, _fields(line, place), field) if line.strip() else None
+        except LoadError as error:
+            bad(error)
+            continue
+        if row and row.text.strip():
+            yield row
 
 
-def parquet(path: Path, field: str) -> Iterator[Row]:
+def parquet(path: Path, field: str, bad: Bad) -> Iterator[Row]:
     """The rows of a Parquet file, its text in the column `field`.
 
-    Raises MissingExtraError without pyarrow, LoadError for a damaged file or one that has no such column of text.
+    bad is called with a LoadError for a row without text in that column. Raises MissingExtraError without pyarrow,
+    LoadError for a damaged file, one that has no such column, and one whose texts together are those of a bomb.
     """
     if find_spec("pyarrow") is None:
         raise MissingExtraError("missing_pyarrow")
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
+    number, size, inflated = 0, path.stat().st_size, 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            columns = [name for name in (field, "title", "author") if name in file.schema_arrow.names]
-            if field not in columns:
-                known = ", ".join(file.schema_arrow.names)
-                raise LoadError("corpus_field_missing", file=path, field=field, known=known)
+        there = pyarrow.parquet.read_schema(path).names
+        if field not in there:
+            raise LoadError("corpus_field_missing", file=path, field=field, known=", ".join(there))
+        columns = [name for name in (field, "title", "author") if name in there]
+        with pyarrow.parquet.ParquetFile(path, read_dictionary=[field]) as file:  # or shared texts would be copied
             for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=columns):
-                for values in batch.to_pylist():
+                for index in range(batch.num_rows):
                     number += 1
-                    row = _row(f"{path}:{number}", values, field)
+                    try:
+                        values = {name: batch.column(name)[index].as_py() for name in columns}
+                        row = _row(f"{path}:{number}", values, field)
+                    except UnicodeDecodeError:
+                        bad(LoadError("corpus_field_no_utf8", file=f"{path}:{number}", field=field))
+                        continue
+                    except LoadError as error:
+                        bad(error)
+                        continue
+                    inflated += len(row.text)
+                    refuse_bomb(path, size, inflated)
                     if row.text.strip():
                         yield row
     except (pyarrow.ArrowException, OSError) as error:
         raise LoadError("file_unreadable", file=path, reason=error) from None
 
 
+_TWICE = object()  # the value of a key that an object has twice
+
+
+def _fields(line: bytes, name: str) -> dict[str, Any]:
+    """One JSON object, of which only what is asked for is judged later. Raises LoadError for what is none."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            found[key] = _TWICE if key in found else value
+        return found
+
+    try:
+        # Numbers are never read: a whole number of 5,000 digits is as good as any.
+        parsed: object = json.loads(line.decode("utf-8"), object_pairs_hook=once, parse_int=float, parse_float=float)
+    except (ValueError, RecursionError) as error:
+        raise LoadError("json_invalid", file=name, reason=error) from None
+    if not isinstance(parsed, dict):
+        raise LoadError("json_invalid", file=name, reason="not an object")
+    return cast("dict[str, Any]", parsed)
+
+
 def _row(name: str, values: dict[str, Any], field: str) -> Row:
     if field not in values:
         raise LoadError("corpus_field_missing", file=name, field=field, known=", ".join(values))
-    if not isinstance(values[field], str):
-        raise LoadError("corpus_field_no_text", file=name, field=field, kind=type(values[field]).__name__)
-    known = {key: value for key in ("title", "author") if isinstance(value := values.get(key), str)}
-    text = values[field].replace("\r\n", "\n").replace("\r", "\n")
-    return Row(name, text, known.get("title"), known.get("author"))
+    text = values[field]
+    if text is _TWICE:
+        raise LoadError("corpus_field_twice", file=name, field=field)
+    if not isinstance(text, str):
+        raise LoadError("corpus_field_no_text", file=name, field=field, kind=type(text).__name__)
+    if half := _SURROGATE.search(text):
+        raise LoadError("corpus_field_surrogate", file=name, field=field, place=half.start() + 1)
+    known = {key: printable(value) for key in ("title", "author") if isinstance(value := values.get(key), str)}
+    return Row(name, text.replace("\r\n", "\n").replace("\r", "\n"), known.get("title"), known.get("author"))

@@ -1,15 +1,16 @@
-"""From what a pass leaves behind to the columns of a record: attention rows, lens, contributions, residual stream.
+"""Turns activations into trace columns, one recorder for each capture: attention, lens, contributions, residual stream.
 
-Special here: the lens is lazy in time, not in place. Rows of the residual stream wait until there are enough for one
-large product with the output matrix, and are read then; the record holds numbers, never a promise. Each number that can
-be checked is checked as it is made, and the worst error goes into the record.
+Special here: the lens is lazy in time, not in place. What a step left waits until there is enough for one large product
+with the output matrix, and is read then; the record holds numbers, never a promise. Each number that can be checked is
+checked as it is made, and the worst error goes into the record.
 
 Letters as in captures.py; R rows, V logits.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,20 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.messages import Phrase
 from manako.settings import check_captures
-from manako.trace.captures import CAPTURES, CONTRIBUTION_TOP, LENS_TOP, check_limit, part_names
+from manako.trace.captures import (
+    CONTRIBUTION_TOP,
+    LENS_TOP,
+    Attention,
+    Contributions,
+    Lens,
+    Residual,
+    part_names,
+)
 from manako.trace.record import Header, SelfCheck
+from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, check_limit
 
 Array = npt.NDArray[Any]
+Seen = dict[str, Array]  # what waits of one step
 PROMPT_ROWS_BYTES = 64_000_000  # of a prompt's own attention rows; of a longer prompt only deciding rows are kept
 _CHUNK = 8_000_000  # logits of the lens at a time, 32 MB in float32
 _GROUP = 64  # neighbours that the search for the best candidates takes the largest of first
@@ -55,122 +66,208 @@ class CaptureRecorder:
                 can = ", ".join(n for n in CAPTURES if n not in engine.lacks) or "-"
                 raise CapabilityError("capture_lacking", got=name, reason=Phrase(engine.lacks[name]), can=can)
         self._engine = engine
-        self._attention: list[Array] = []
-        self._prompt_rows = 0
-        self._waiting: list[dict[str, Array]] = []
-        self._done: list[dict[str, Array]] = []
-        self._worst: dict[str, float] = {}
-        self._parts: tuple[str, ...] = ()
+        self._each = [kind(engine) for kind in RECORDERS if kind.name in self.wanted]
+        self._reads_residual = any(each.reads_residual for each in self._each)
+        self._waiting: list[Seen] = []  # steps whose columns have not been made yet
+        self._done: list[tuple[int, dict[str, Array]]] = []  # (steps, columns)
 
     def fresh(self, prompt: int = 0) -> Activations | None:
         """What to hand to the next pass. prompt: how long the prompt is where it reads that, whose rows count too."""
-        attention, rows = "attention" in self.wanted, min(prompt, self._engine.config.block_size) - 1
-        size = 4 * self._engine.config.n_layer * self._engine.config.n_head * rows * (rows + 1) // 2
-        last = rows < 1 or size > PROMPT_ROWS_BYTES
-        return Activations(attention=attention, last_attention=last) if self.wanted else None
+        if not self._each:
+            return None
+        asked = Activations()
+        for each in self._each:
+            each.ask(asked, prompt)
+        return asked
 
     def step_bytes(self, keys: int) -> int:
         """Bytes that one step takes, with `keys` tokens before it, of which the context shows so many at most."""
-        c, layers = self._engine.config, self._engine.config.n_layer + 1
-        keys = min(keys, c.block_size)
-        sizes = {
-            "attention": 4 * c.n_layer * c.n_head * keys,
-            "lens": layers * (8 * LENS_TOP + 8 + 8 * (layers + 1)) + 4 * (layers + 1),
-            "contributions": 4 * (1 + CONTRIBUTION_TOP) * (c.n_layer * (c.n_head + 2) + 4),
-            "residual": 4 * layers * c.n_embd,
-        }
-        return sum(sizes[name] for name in self.wanted)
+        c = self._engine.config
+        sizes = {"S": 1, "L": c.n_layer, "C": c.n_embd, "J": LENS_TOP, "M": 1 + CONTRIBUTION_TOP}
+        sizes |= {"N": c.n_layer * (c.n_head + 2) + 3, "F": c.n_layer * c.n_head * min(keys, c.block_size)}
+        return sum(column.bytes(sizes) for name in self.wanted for column in CAPTURE_COLUMNS[name].values())
 
     def add_prompt(self, kept: Activations) -> None:
-        """The attention of the prompt's own positions, before the last one, which decides."""
-        if "attention" in self.wanted:
-            self._prompt_rows = kept.pattern[0].shape[1] - 1
-            for t in range(self._prompt_rows):
-                self._add_attention(kept, t, t + 1)
+        """What there is of the prompt's own positions, before the last one, which decides."""
+        for each in self._each:
+            each.add_prompt(kept)
 
     def add(self, kept: Activations, row: int, keys: int, logits: Array, ids: Sequence[int]) -> None:
         """One step: the chosen token is ids[0], the first candidates follow. row: its place among the rows kept.
 
         keys: tokens in its view, itself included. logits: [V], the row that it was drawn from.
         """
-        if "attention" in self.wanted:
-            self._add_attention(kept, row - kept.returned, keys)  # both end with the last token
-        if set(self.wanted) == {"attention"}:
-            return
         if len(self._waiting) * (self._engine.config.n_layer + 1) * self._engine.config.vocab_size >= _CHUNK:
             self._read_waiting()  # not with the step just taken, which an interruption may still undo
-        waiting = {"residual": kept.residual()[:, row], "ids": np.array(ids, dtype=np.int32)}
-        last = waiting["ids"][: 1 + CONTRIBUTION_TOP]
-        waiting["logits"] = logits[last]
-        waiting["largest"] = np.array([logits.max()])
-        if "contributions" in self.wanted:
-            waiting["embed"] = np.stack([e[row] for e in kept.embed])  # [1 or 2, C]
-            waiting["z"] = np.stack([z[row] for z in kept.z]) if kept.z else np.empty(0)  # [L, nh, hs]
-            waiting["mlp_out"] = np.stack([out[row] for out in kept.mlp_out])  # [L, C]
-        self._waiting.append(waiting)
+        shown = np.array(ids[: 1 + CONTRIBUTION_TOP], dtype=np.int32)
+        seen = {"ids": shown, "logits": logits[shown], "largest": logits.max()}
+        if self._reads_residual:
+            seen["residual"] = kept.residual()[:, row]  # [L+1, C]
+        for each in self._each:
+            seen |= each.take(kept, row, keys)
+        self._waiting.append(seen)
 
     def forget_after(self, steps: int) -> None:
         """Drop what is here of a later step, which was interrupted before it counted."""
-        del self._attention[self._prompt_rows + steps if steps else 0 :]
-        done = sum(len(next(iter(part.values()))) for part in self._done)
-        del self._waiting[max(0, steps - done) :]
+        del self._waiting[max(0, steps - sum(count for count, _ in self._done)) :]
 
     def finish(self) -> dict[str, Array]:
-        """The captured columns so far; everything that waited has been read."""
+        """The captured columns of one step or more; everything that waited has been read."""
         self._read_waiting()
-        found: dict[str, Array] = {}
-        if "attention" in self.wanted:
-            c = self._engine.config
-            found["attention"] = np.concatenate(self._attention or [np.empty(0, np.float32)])
-            found["attention_shape"] = np.array([c.n_layer, c.n_head, self._prompt_rows], dtype=np.int32)
-        if self._done:
-            found |= {name: np.concatenate([part[name] for part in self._done]) for name in self._done[0]}
-        return found
+        names = self._done[0][1] if self._done else ()
+        found = {name: np.concatenate([columns[name] for _, columns in self._done]) for name in names}
+        for each in self._each:
+            found |= each.finish(found)
+        return {name: found[name] for each in self.wanted for name in CAPTURE_COLUMNS[each]}
 
     def entered(self, header: Header) -> Header:
         """The header with what was captured, and the worst error of each thing that must hold for it to be true."""
-        checks = tuple(
-            SelfCheck(name, error, check_limit(name, header.model.dtype)) for name, error in self._worst.items()
-        )
-        return replace(header, self_checks=header.self_checks + checks, capture=self.wanted, parts=self._parts)
-
-    def _add_attention(self, kept: Activations, row: int, keys: int) -> None:
-        whole = np.stack([pattern[:, row] for pattern in kept.pattern]).astype(np.float32, copy=False)  # [L, H, K...]
-        self._note("attention_rows_sum_to_1", np.abs(whole[:, :, :keys].sum(axis=2, dtype=np.float64) - 1).max())
-        self._attention.append(whole[:, :, :keys].ravel())
+        measured = {name: error for each in self._each for name, error in each.worst.items()}
+        checks = tuple(SelfCheck(n, error, check_limit(n, header.model.dtype)) for n, error in measured.items())
+        parts = tuple(part for each in self._each for part in each.parts)
+        return replace(header, self_checks=header.self_checks + checks, capture=self.wanted, parts=parts)
 
     @np.errstate(over="ignore", invalid="ignore")  # of weights out of all bounds; the self-checks say it
     def _read_waiting(self) -> None:
         if not self._waiting:
             return
-        together = {name: np.stack([w[name] for w in self._waiting]) for name in self._waiting[0]}  # [S, ...]
-        resid, ids, logits = together["residual"], together["ids"], together["logits"]
-        found: dict[str, Array] = {}
-        if "lens" in self.wanted:
-            found |= lens_columns(self._engine, resid, ids[:, 0])
-            last = found["lens_tracked_logit"][:, -1, 0].astype(np.float64)  # the chosen token at the last layer
-            scale = np.maximum(1, np.abs(together["largest"][:, 0]))
-            self._note("lens_last_equals_logits", (np.abs(last - logits[:, 0]) / scale).max())
-        if "contributions" in self.wanted:
-            self._parts = self._parts or self._part_names(len(together["embed"][0]))
-            found["contribution_id"] = ids
-            found["contribution"] = contribution_values(self._engine, together, resid[:, -1], ids)
-            total = found["contribution"].sum(axis=1, dtype=np.float64)  # [S, M]
-            self._note("contributions_sum_to_logit", np.abs(total - logits).max())
-        if "residual" in self.wanted:
-            found["residual"] = resid.astype(np.float32, copy=False)
-        self._done, self._waiting = [*self._done, found], []  # at once: Ctrl-C loses no step and doubles none
+        together = {name: [seen[name] for seen in self._waiting] for name in self._waiting[0]}
+        found = {name: column for each in self._each for name, column in each.read(together).items()}
+        done = [*self._done, (len(self._waiting), found)]
+        self._done, self._waiting = done, []  # at once: Ctrl-C loses no step and doubles none
+
+
+class Recorder(ABC):
+    """Makes the columns of one capture."""
+
+    name: ClassVar[str]
+    reads_residual: ClassVar[bool] = False
+    """Whether `read` needs the residual stream of each step."""
+
+    def __init__(self, engine: Inside) -> None:
+        self.engine = engine
+        self.parts: tuple[str, ...] = ()
+        """What the header says of the parts of the model."""
+        self.worst: dict[str, float] = {}
+        """Self-check -> the worst error so far."""
+
+    def ask(self, asked: Activations, prompt: int) -> None:
+        """Say what a pass must keep beyond the rest, which is always there. prompt: as in `CaptureRecorder.fresh`."""
+        return None
+
+    def add_prompt(self, kept: Activations) -> None:
+        """Take what is recorded of the prompt."""
+        return None
+
+    def take(self, kept: Activations, row: int, keys: int) -> Seen:
+        """What `read` needs of one step beside its ids, logits and residual stream."""
+        return {}
+
+    @abstractmethod
+    def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+        """The columns of some steps, each of which `steps` has everything that was taken of."""
+
+    def finish(self, columns: Mapping[str, Array]) -> dict[str, Array]:
+        """What is to change in the columns of all steps, or to be added to them."""
+        return {}
+
+    def note(self, name: str, error: float) -> None:
+        """Keep the error of a self-check if it is the worst."""
+        error = float(error)
+        self.worst[name] = max(self.worst.get(name, 0.0), error) if error == error else float("inf")
+
+
+class AttentionRecorder(Recorder):
+    """Rows of attention, from the pattern of each layer."""
+
+    name = Attention.name
+
+    def __init__(self, engine: Inside) -> None:
+        super().__init__(engine)
+        self._prompt: list[Array] = []
+
+    def ask(self, asked: Activations, prompt: int) -> None:
+        c, rows = self.engine.config, min(prompt, self.engine.config.block_size) - 1
+        size = 4 * c.n_layer * c.n_head * rows * (rows + 1) // 2
+        asked.attention, asked.last_attention = True, rows < 1 or size > PROMPT_ROWS_BYTES
+
+    def add_prompt(self, kept: Activations) -> None:
+        self._prompt = [self._row(kept, t, t + 1) for t in range(kept.pattern[0].shape[1] - 1)]
+
+    def take(self, kept: Activations, row: int, keys: int) -> Seen:
+        return {"pattern": self._row(kept, row - kept.returned, keys)}  # both end with the last token
+
+    def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+        return {"attention": np.concatenate(steps["pattern"])}
+
+    def finish(self, columns: Mapping[str, Array]) -> dict[str, Array]:
+        c = self.engine.config
+        shape = np.array([c.n_layer, c.n_head, len(self._prompt)], dtype=np.int32)
+        return {"attention": np.concatenate([*self._prompt, columns["attention"]]), "attention_shape": shape}
+
+    def _row(self, kept: Activations, row: int, keys: int) -> Array:
+        whole = np.stack([pattern[:, row, :keys] for pattern in kept.pattern]).astype(
+            np.float32, copy=False
+        )  # [L, H, K]
+        self.note("attention_rows_sum_to_1", np.abs(whole.sum(axis=2, dtype=np.float64) - 1).max())
+        return whole.ravel()
+
+
+class LensRecorder(Recorder):
+    """Every layer's stream, read through the output matrix."""
+
+    name = Lens.name
+    reads_residual = True
+
+    def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+        chosen, logits = np.stack(steps["ids"])[:, 0], np.stack(steps["logits"])[:, 0]
+        found = lens_columns(self.engine, np.stack(steps["residual"]), chosen)
+        last = found["lens_tracked_logit"][:, -1, 0].astype(np.float64)  # the chosen token at the last layer
+        scale = np.maximum(1, np.abs(np.stack(steps["largest"])))
+        self.note("lens_last_equals_logits", (np.abs(last - logits) / scale).max())
+        return found
+
+
+class ContributionRecorder(Recorder):
+    """What each part of the model wrote, along the directions of some tokens."""
+
+    name = Contributions.name
+    reads_residual = True
+
+    def take(self, kept: Activations, row: int, keys: int) -> Seen:
+        return {
+            "embed": np.stack([e[row] for e in kept.embed]),  # [1 or 2, C]
+            "z": np.stack([z[row] for z in kept.z]) if kept.z else np.empty(0),  # [L, nh, hs]
+            "mlp_out": np.stack([out[row] for out in kept.mlp_out]),  # [L, C]
+        }
+
+    def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+        together = {name: np.stack(steps[name]) for name in ("ids", "logits", "residual", "embed", "z", "mlp_out")}
+        self.parts = self.parts or self._part_names(together["embed"].shape[1])
+        value = contribution_values(self.engine, together, together["residual"][:, -1], together["ids"])
+        total = value.sum(axis=1, dtype=np.float64)  # [S, M]
+        self.note("contributions_sum_to_logit", np.abs(total - together["logits"]).max())
+        return {"contribution_id": together["ids"], "contribution": value}
 
     def _part_names(self, embeddings: int) -> tuple[str, ...]:
-        c, readout = self._engine.config, self._engine.readout
+        c, readout = self.engine.config, self.engine.readout
         assert readout is not None  # an engine without one lacks contributions
         attention = bool(getattr(c, "attention", True))
-        biases = attention and self._engine.output_bias(0) is not None
+        biases = attention and self.engine.output_bias(0) is not None
         return tuple(part_names(c.n_layer, c.n_head, embeddings == 2, attention, biases, readout.bias is not None))
 
-    def _note(self, name: str, error: float) -> None:
-        error = float(error)
-        self._worst[name] = max(self._worst.get(name, 0.0), error) if error == error else float("inf")
+
+class ResidualRecorder(Recorder):
+    """The residual stream as it is."""
+
+    name = Residual.name
+    reads_residual = True
+
+    def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+        return {"residual": np.stack(steps["residual"]).astype(np.float32, copy=False)}
+
+
+RECORDERS = (AttentionRecorder, LensRecorder, ContributionRecorder, ResidualRecorder)  # in the order of CAPTURES
 
 
 def lens_columns(engine: Inside, resid: Array, chosen: Array) -> dict[str, Array]:

@@ -17,20 +17,9 @@ from manako.errors import ManakoError
 from manako.families.activations import Activations
 from manako.files import megabytes
 from manako.sampling import Distribution, distribution, draw, uniform
-from manako.trace.captures import CONTRIBUTION_TOP, check_limit
-from manako.trace.record import (
-    FULL_ROW_LIMIT,
-    PART,
-    PART_COLUMNS,
-    Columns,
-    Header,
-    SelfCheck,
-    Step,
-    Trace,
-    Vocabulary,
-    part_of,
-    step_of,
-)
+from manako.trace.captures import CONTRIBUTION_TOP
+from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabulary, part_of, step_of
+from manako.trace.schema import FULL_ROW_LIMIT, PART, check_limit, step_columns
 
 Logits = npt.NDArray[np.float32]
 
@@ -70,27 +59,15 @@ class Recorder:
 
         more: bytes a step that are recorded elsewhere.
         """
-        widths = {"logits": vocab_size} if vocab_size <= FULL_ROW_LIMIT else {}
-        columns: dict[str, tuple[str, tuple[int, ...]]] = {
-            "token_id": ("int32", ()),
-            "u": ("float64", ()),
-            "window_start": ("int32", ()),
-            "p": ("float64", ()),
-            "p_model": ("float64", ()),
-            "rank": ("int32", ()),
-        }
-        if widths:
-            columns["logits"] = ("float32", (vocab_size,))
-        else:
-            for name, (dtype, dimensions) in PART_COLUMNS.items():
-                columns[name] = (dtype, ((stages,) if name.startswith("stage_") else (PART,))[: dimensions - 1])
-        step_bytes = more + sum(np.dtype(d).itemsize * int(np.prod(s)) for d, s in columns.values())
+        columns = step_columns("all") | step_columns("whole" if vocab_size <= FULL_ROW_LIMIT else "part")
+        sizes = {"S": 1, "V": vocab_size, "K": PART, "A": stages}
+        step_bytes = more + sum(column.bytes(sizes) for column in columns.values())
         available = _available_memory()
         if available is not None and expected * step_bytes > available:
             need, free = megabytes(expected * step_bytes), megabytes(available)
             raise ManakoError("trace_too_large", need=need, free=free)
-        room = max(1, min(expected, 256))
-        return cls(vocab_size, {name: np.empty((room, *shape), dtype=d) for name, (d, shape) in columns.items()})
+        room = sizes | {"S": max(1, min(expected, 256))}
+        return cls(vocab_size, {name: column.empty(room) for name, column in columns.items()})
 
     def add(self, d: Distribution, token_id: int, u: float, window_start: int) -> None:
         """Write one step; it counts only once all of it is written."""
@@ -116,7 +93,7 @@ class Recorder:
     def finish(self, prompt_ids: Sequence[int]) -> Columns:
         """The columns so far."""
         made = {name: a[: self.length] for name, a in self.columns.items()}
-        part = {name: made.pop(name) for name in PART_COLUMNS if name in made} or None
+        part = {name: made.pop(name) for name in step_columns("part") if name in made} or None
         return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured={}, **made)
 
 
@@ -194,11 +171,9 @@ class Generation:
         again, row = self._last_row_again(trace.columns)
         finite = np.isfinite(row)
         error = float(np.abs(again[finite] - row[finite]).max() / max(1.0, np.abs(row[finite]).max()))
-        limit = check_limit("cached_equals_uncached", trace.header.model.dtype)
-        checks = (
-            SelfCheck("probabilities_sum_to_1", self._recorder.worst_sum, 1e-9),
-            SelfCheck("cached_equals_uncached", error, limit),
-        )
+        errors = {"probabilities_sum_to_1": self._recorder.worst_sum, "cached_equals_uncached": error}
+        dtype = trace.header.model.dtype
+        checks = tuple(SelfCheck(name, error, check_limit(name, dtype)) for name, error in errors.items())
         header = replace(trace.header, self_checks=checks)
         if self._captures is None:
             return replace(trace, header=header)

@@ -91,6 +91,7 @@ class Site:
         routes = [
             Route("/", self.page),
             Route("/assets/{name:path}", self.page),
+            Route("/trace/schema.json", self.page),
             Route("/api/openapi.json", self.openapi),
             Route("/api/model", self.model),
             Route("/api/traces", self.traces),
@@ -176,6 +177,8 @@ def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     found |= {
         f"/assets/{lang}.json": resources.files("manako.messages") / f"{lang}.json" for lang in messages.LANGUAGES
     }
+    # There leads the path by which the page's trace/schema.js imports it.
+    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
     found["/"] = WEB / "index.html"
     read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
     return read | {

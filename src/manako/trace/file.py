@@ -1,7 +1,8 @@
 """A trace as one file: safetensors, which NumPy reads without torch, with one JSON header. See docs/trace-format.md.
 
 Special here: digests find what broke by accident; a file's author can make any digest fit, so every type, shape and
-range is checked as well before a number is believed. The same record gives the same bytes.
+range is checked as well before a number is believed. The same record gives the same bytes, which is why the container
+is written here: the library puts several metadata keys in a random order.
 """
 
 import hashlib
@@ -11,35 +12,33 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import safetensors
-import safetensors.numpy
 
+from manako.checks import check_properties
 from manako.errors import LoadError, ManakoError
 from manako.files import read_regular, strict_json, write_file
-from manako.sampling import Sampling, check_seed
-from manako.trace.captures import CAPTURE_COLUMNS, CAPTURES, Attention
-from manako.trace.record import (
-    OLDER_SCHEMAS,
+from manako.sampling import Sampling
+from manako.trace.record import Columns, Header, Ids, ModelInfo, SelfCheck, Trace, Vocabulary
+from manako.trace.schema import (
+    CAPTURE_COLUMNS,
+    CAPTURES,
+    COLUMNS,
+    DTYPES,
+    ENDS,
     PART,
-    PART_COLUMNS,
-    SCHEMA,
-    Columns,
-    Header,
-    Ids,
-    ModelInfo,
-    SelfCheck,
-    Trace,
-    Vocabulary,
+    TABLE,
+    TRACE,
+    TREE,
+    Column,
+    Format,
+    step_columns,
 )
 
-_METADATA_KEY = "manako.trace"
-TREE_KEY = "manako.tree"  # of a file of several records: see tree_file.py
-_ENDS = {"generation": ("length", "stop", "document_end", "interrupted"), "score": ("text",)}
-Kind = TypeVar("Kind")
+Array = npt.NDArray[Any]
 Parts = tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
 
 
@@ -75,18 +74,11 @@ def read_parts(data: bytes, file: str) -> Parts:
 def trace_of(read: Parts, file: str) -> Trace:
     """The record in the parts of a file, checked whole. Raises LoadError as `open` does."""
     parts, metadata = read
-    text = metadata.get(_METADATA_KEY)
-    if text is None and TREE_KEY in metadata:
+    if TREE.name in metadata and TRACE.name not in metadata:
         raise LoadError("tree_not_trace", file=file, count=len(parts))
-    if text is None:
-        raise LoadError("not_a_trace", file=file)
-    meta = strict_json(text, file)
-    if meta.get("schema") not in (SCHEMA, *OLDER_SCHEMAS):
-        if str(meta.get("schema")).startswith(SCHEMA.split("/")[0] + "/"):
-            raise LoadError("trace_newer", file=file, found=meta["schema"], known=SCHEMA)
-        raise LoadError("trace_damaged", file=file, part="schema")
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    names = {"F64": "float64", "F32": "float32", "I32": "int32", "I8": "int8", "U8": "uint8"}
+    meta, version = read_header(TRACE, metadata, file)
+    arrays: dict[str, Array] = {}
+    names = {short: name for name, short in DTYPES.items()}
     for name, part in parts:
         try:
             arrays[name] = np.frombuffer(part["data"], dtype=names[part["dtype"]]).reshape(part["shape"])
@@ -94,10 +86,48 @@ def trace_of(read: Parts, file: str) -> Trace:
             raise LoadError("trace_damaged", file=file, part=name) from None
     _check_digests(file, meta, arrays)
     try:
-        return _from_parts(meta, arrays)
+        return _from_parts(meta, version, arrays)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, ManakoError) as error:
-        part = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        part = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise LoadError("trace_damaged", file=file, part=part) from None
+
+
+def read_header(form: Format, metadata: Mapping[str, str], file: str) -> tuple[dict[str, Any], int]:
+    """(the header as its digest proves it, its version); what stands in it is not checked yet. Raises LoadError."""
+    text = metadata.get(form.name)
+    if text is None:
+        raise LoadError("not_a_trace", file=file)
+    meta = strict_json(text, file)
+    known = {f"{form.name}/{version}": version for version in range(1, form.version + 1)}
+    schema = meta.get("schema")
+    if not isinstance(schema, str) or schema not in known:
+        if str(schema).startswith(form.name + "/"):
+            raise LoadError("trace_newer", file=file, found=schema, known=form.id)
+        raise LoadError("trace_damaged", file=file, part="schema")
+    inside = "sha256" in form.rules(known[schema])  # as older versions have it
+    right = meta.get("sha256") == older_digest(meta) if inside else metadata.get(form.digest) == _sha256(text)
+    if not right:
+        raise LoadError("trace_damaged", file=file, part="__metadata__")
+    return meta, known[schema]
+
+
+def older_digest(meta: Mapping[str, Any]) -> str:
+    """The digest inside a header of a trace of version 1 to 3 or a tree of version 1: its own field taken as empty."""
+    return _sha256(json.dumps({**meta, "sha256": ""}, ensure_ascii=False, sort_keys=True))
+
+
+def container(form: Format, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """A file of safetensors with this header, its digest, and these arrays; equal content gives equal bytes."""
+    text = json.dumps({"schema": form.id, **meta}, ensure_ascii=False, sort_keys=True)
+    head: dict[str, Any] = {"__metadata__": {form.name: text, form.digest: _sha256(text)}}
+    order, end = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)), 0  # widest first: all are aligned
+    for name in order:
+        start, end = end, end + arrays[name].nbytes
+        place = {"shape": list(arrays[name].shape), "data_offsets": [start, end]}
+        head[name] = {"dtype": DTYPES[arrays[name].dtype.name], **place}
+    start = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
+    start += b" " * (-len(start) % 8)
+    return b"".join([len(start).to_bytes(8, "little"), start, *(_raw(arrays[name]) for name in order)])
 
 
 def _check_start(path: Path) -> None:
@@ -117,172 +147,110 @@ def _check_start(path: Path) -> None:
 
 def to_bytes(trace: Trace) -> bytes:
     """The file's content; the same record gives the same bytes."""
-    arrays = {name: np.ascontiguousarray(a) for name, a in _arrays(trace).items()}
+    arrays = _arrays(trace)
     checks = [asdict(c) | ({} if math.isfinite(c.error) else {"error": None}) for c in trace.header.self_checks]
     meta: dict[str, Any] = trace.header.to_dict() | {
         "self_checks": checks,  # an error that is not finite is null, for which JSON has no number; read as infinite
-        "schema": SCHEMA,
         "vocab_size": trace.vocabulary.size,
-        "columns_sha256": {name: _column_digest(name, a) for name, a in sorted(arrays.items())},
-        "sha256": "",
+        "columns_sha256": {name: _column_digest(name, a) for name, a in arrays.items()},
     }
-    meta["sha256"] = header_digest(meta)
-    text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
-    return safetensors.numpy.save(arrays, metadata={_METADATA_KEY: text})
+    return container(TRACE, meta, arrays)
 
 
-def _arrays(trace: Trace) -> dict[str, npt.NDArray[Any]]:
+def _arrays(trace: Trace) -> dict[str, Array]:
     columns = trace.columns
-    plain = ("prompt_ids", "token_id", "u", "window_start", "p", "p_model", "rank")
-    arrays: dict[str, npt.NDArray[Any]] = {name: getattr(columns, name) for name in plain}
-    if columns.logits is not None:
-        arrays["logits"] = columns.logits
+    if columns.part is None:
         ids = np.arange(trace.vocabulary.size, dtype=np.int32)
+        arrays: dict[str, Array | None] = {"logits": columns.logits}
     else:
-        assert columns.part is not None  # a record has either whole rows or parts
-        arrays |= columns.part
-        arrays["vocab_id"] = ids = _ids_on_record(columns)
+        ids = _ids_on_record(columns)
+        arrays = {**columns.part, "vocab_id": ids}
     spelled = [trace.vocabulary[int(i)] for i in ids]
     arrays |= columns.captured
+    arrays |= {name: getattr(columns, name) for name in COLUMNS["all"] if hasattr(columns, name)}
     arrays["vocab_bytes"] = np.frombuffer(b"".join(spelled), dtype=np.uint8)
     arrays["vocab_end"] = np.cumsum([len(b) for b in spelled], dtype=np.int32)
-    return arrays
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _from_parts(meta: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Trace:
-    size = _typed(meta, "vocab_size", int)
-    if not 1 <= size < 2**31:
-        raise ValueError("vocab_size")
-    header = _header_from_dict(meta, size)
-    partial, steps = "logits" not in arrays, len(arrays["token_id"])
-    shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-        "token_id": ("int32", (steps,)),
-        "u": ("float64", (steps,)),
-        "window_start": ("int32", (steps,)),
-        "p": ("float64", (steps,)),
-        "p_model": ("float64", (steps,)),
-        "rank": ("int32", (steps,)),
-        "prompt_ids": ("int32", (len(arrays["prompt_ids"]),)),
-        "vocab_bytes": ("uint8", (len(arrays["vocab_bytes"]),)),
-        "vocab_end": ("int32", (len(arrays["vocab_id"]) if partial else size,)),
-    }
-    part: dict[str, npt.NDArray[Any]] | None = None
-    if partial:
-        width, stages = arrays["part_id"].shape[1], len(header.sampling.active)
-        for name, (dtype, dimensions) in PART_COLUMNS.items():
-            columns = stages if name.startswith("stage_") else width
-            shapes[name] = (dtype, (steps, columns)[:dimensions])
-        shapes["vocab_id"] = ("int32", (len(arrays["vocab_id"]),))
-        part = {name: arrays[name] for name in PART_COLUMNS}
-    else:
-        shapes["logits"] = ("float32", (steps, size))
-    shapes |= _capture_shapes(header, arrays, steps)
-    if unknown := sorted(arrays.keys() - shapes):
-        raise ValueError(f"{', '.join(unknown)}: no such column")
-    for name, (dtype, shape) in shapes.items():
-        if arrays[name].dtype != dtype or arrays[name].shape != shape:
-            raise ValueError(f"{name}: {arrays[name].dtype}{list(arrays[name].shape)}, not {dtype}{list(shape)}")
-    named = {name: arrays[name] for name in shapes if name in Columns.__dataclass_fields__}
-    captured = {name: arrays[name] for capture in header.capture for name in CAPTURE_COLUMNS[capture]}
-    columns = Columns(**named, part=part, captured=captured)
-    _check_columns(header, columns, size)
-    vocabulary = Vocabulary(_vocabulary_table(columns, arrays), size, frozenset(header.special_ids))
-    return Trace(header, columns, vocabulary)
-
-
-def _capture_shapes(
-    header: Header, arrays: Mapping[str, npt.NDArray[Any]], steps: int
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of each captured column; layers, candidates and width are taken from one of them."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) -> Trace:
+    header, size = _header_of(meta, version)
+    kept = "whole" if "logits" in arrays else "part"
+    table = COLUMNS["all"] | COLUMNS[kept]
     for capture in header.capture:
-        columns = CAPTURE_COLUMNS[capture]
-        free = {name: arrays[name].shape for name in columns}
-        if any(len(free[name]) != dimensions for name, (_, dimensions) in columns.items()):
-            raise ValueError(f"{capture}: a column of another dimension")
-        if capture == "attention":
-            shapes = {"attention": free["attention"], "attention_shape": (3,)}
-        elif capture == "lens":
-            layers, top = free["lens_id"][1:]
-            tracked = (steps, layers, layers + 1)
-            shapes = {name: (steps, layers, top) for name in ("lens_id", "lens_logit")}
-            shapes |= {"lens_logsumexp": (steps, layers), "lens_tracked_id": (steps, layers + 1)}
-            shapes |= {"lens_tracked_logit": tracked, "lens_tracked_rank": tracked}
-        elif capture == "contributions":
-            tokens = free["contribution_id"][1]
-            shapes = {"contribution_id": (steps, tokens), "contribution": (steps, len(header.parts), tokens)}
-        else:
-            shapes = {"residual": (steps, *free["residual"][1:])}
-        for name, shape in shapes.items():
-            if 0 in shape[1:]:
-                raise ValueError(f"{name}: nothing in it")
-            found[name] = (columns[name][0], shape)
-    return found
+        table |= CAPTURE_COLUMNS[capture]
+    if odd := sorted(arrays.keys() ^ table.keys()):
+        raise ValueError(f"{', '.join(odd)}: missing or unknown")
+    sizes = {"V": size, "A": len(header.sampling.active), "N": len(header.parts)}
+    _check_shapes(table, arrays, sizes | ({"W": size} if kept == "whole" else {}))
+    _check_ranges(header, table, arrays, size)
+    columns = Columns(
+        **{name: arrays[name] for name in table if name in Columns.__dataclass_fields__},
+        part={name: arrays[name] for name in step_columns("part")} if kept == "part" else None,
+        captured={name: arrays[name] for capture in header.capture for name in CAPTURE_COLUMNS[capture]},
+    )
+    _check_columns(header, columns, size)
+    trace = Trace(header, columns, Vocabulary(_token_bytes(columns, arrays), size, frozenset(header.special_ids)))
+    for capture in header.capture:
+        trace.captured(capture).fit()
+    return trace
+
+
+def _check_shapes(table: Mapping[str, Column], arrays: Mapping[str, Array], sizes: dict[str, int]) -> None:
+    """Raise ValueError unless each letter of the axes has one size. sizes: those known; the others are added."""
+    for name, column in table.items():
+        array = arrays[name]
+        for axis, length in zip(column.axes, array.shape, strict=False):
+            letter, _, more = str(axis).partition("+")
+            sizes.setdefault(letter, length - int(more or 0))
+        fits = array.dtype == column.dtype and array.ndim == len(column.axes) and array.shape == column.shape(sizes)
+        if not fits or 0 in array.shape[1:]:
+            wanted = f"{column.dtype}[{', '.join(map(str, column.axes))}]"
+            raise ValueError(f"{name}: {array.dtype}{list(array.shape)}, not {wanted}")
+
+
+def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[str, Array], size: int) -> None:
+    """Raise ValueError naming the first column with a number out of its range: an author can make any digest fit."""
+    ends: dict[str, Any] = {
+        "V-1": size - 1,
+        "V": size,
+        "A-1": len(header.sampling.active) - 1,
+        "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])),
+        "below 1": np.nextafter(1, 0),
+        "log2 V": np.log2(size) + 1e-9,
+        "-inf": -np.inf,
+    }
+    for name, column in table.items():
+        values = arrays[name]
+        if column.numbers is None or (name == "u" and header.kind == "score"):  # a score draws nothing: NaN
+            continue
+        largest = np.finfo(values.dtype).max if values.dtype.kind == "f" else None
+        named = ends | {"max": largest, "-max": largest and -largest}
+        low, high = (named.get(end, end) for end in TABLE["numbers"][column.numbers])
+        if not ((values >= low) & (values <= high)).all():  # NaN lies in none
+            raise ValueError(f"{name}: a number out of range")
+        if column.chosen_first and (values[:, 0] != arrays["token_id"]).any():
+            raise ValueError(f"{name}: its first is not the chosen token")
 
 
 def _check_columns(header: Header, columns: Columns, size: int) -> None:
-    """Raise ValueError naming the first column whose numbers cannot be: a file's author can make any digest fit."""
-    steps, share = len(columns.token_id), 1 + 1e-9  # a sum of probabilities may round above 1
-    position = len(columns.prompt_ids) + np.arange(steps)
-    ranges: dict[str, tuple[npt.NDArray[Any], Any, Any]] = {  # inclusive; NaN lies in none
-        "token_id": (columns.token_id, 0, size - 1),
-        "prompt_ids": (columns.prompt_ids, 0, size - 1),
-        "rank": (columns.rank, 1, size),
-        "window_start": (columns.window_start, 0, position),
-        "p": (columns.p, 0, share),
-        "p_model": (columns.p_model, 0, share),
-    }
-    if header.kind == "generation":
-        ranges["u"] = (columns.u, 0, np.nextafter(1, 0))
-    elif not np.isnan(columns.u).all():
+    """Raise ValueError for what the table of columns does not say."""
+    steps, logits, part = len(columns.token_id), columns.logits, columns.part
+    if header.kind == "score" and not np.isnan(columns.u).all():
         raise ValueError("u: a score draws nothing")
-    largest, lowest = np.finfo(np.float32).max, -np.inf
-    if columns.logits is not None:
-        ranges["logits"] = (columns.logits, lowest, largest)
-        if steps and not (columns.logits.max(axis=1) > -np.inf).all():
-            raise ValueError("logits: a row with nothing in it")
-    if (part := columns.part) is not None:
-        for name in ("part_logit", "rest_logit_max", "chosen_logit"):
-            ranges[name] = (part[name], lowest, largest)
-        for name in ("part_p", "part_p_model", "rest_p", "rest_p_model", "stage_removed_mass"):
-            ranges[name] = (part[name], 0, share)
-        ranges["part_id"] = (part["part_id"], 0, size - 1)
-        ranges["part_cut_by"] = (part["part_cut_by"], -1, len(header.sampling.active) - 1)
-        ranges["logsumexp"] = (part["logsumexp"], -np.finfo(np.float64).max, np.finfo(np.float64).max)
-        ranges["entropy"] = (part["entropy"], 0, np.log2(size) + 1e-9)
-        ranges["stage_kept"] = (part["stage_kept"], 1, size)
-        if not 1 <= part["part_id"].shape[1] <= min(size, PART):
-            raise ValueError("part_id: more candidates than can be")
-        if steps and not (np.diff(np.sort(part["part_id"], axis=1), axis=1) > 0).all():
-            raise ValueError("part_id: an id occurs twice")
-    for capture in header.capture:
-        for name, (dtype, _) in CAPTURE_COLUMNS[capture].items():  # finite; ids and ranks within the vocabulary
-            values, largest = columns.captured[name], np.finfo(np.float64 if dtype == "float64" else np.float32).max
-            low, high = {"id": (0, size - 1), "rank": (1, size), "attention": (0, 1 + 1e-5)}.get(
-                name.rpartition("_")[2], (-largest, largest)
-            )
-            ranges[name] = (values, low, high)
-    if "lens" in header.capture:  # no logit is larger than the logarithm of the sum that it is part of
-        for name in ("lens_logit", "lens_tracked_logit"):
-            ranges[name] = (*ranges[name][:2], columns.captured["lens_logsumexp"][:, :, None] + 1e-9)
-    for name, (values, low, high) in ranges.items():
-        if not ((values >= low) & (values <= high)).all():
-            raise ValueError(f"{name}: a number out of range")
-    for name in ("contribution_id", "lens_tracked_id"):  # where the chosen token stands first
-        if name in columns.captured and (columns.captured[name][:, 0] != columns.token_id).any():
-            raise ValueError(name)
-    if "attention" in header.capture:
-        shape = columns.captured["attention_shape"].tolist()
-        Attention.of(columns.captured["attention"], shape, len(columns.prompt_ids), columns.window_start)
+    if logits is not None and steps and not (logits.max(axis=1) > -np.inf).all():
+        raise ValueError("logits: a row with nothing in it")
+    if part is not None and part["part_id"].shape[1] > min(size, PART):
+        raise ValueError("part_id: more candidates than can be")
+    if part is not None and steps and not (np.diff(np.sort(part["part_id"], axis=1), axis=1) > 0).all():
+        raise ValueError("part_id: an id occurs twice")
     if header.max_new_tokens < steps:
         raise ValueError("max_new_tokens")
     if header.first_step > len(columns.prompt_ids):
         raise ValueError("first_step")
 
 
-def _vocabulary_table(
-    columns: Columns, arrays: Mapping[str, npt.NDArray[Any]]
-) -> Mapping[int, bytes] | Sequence[bytes]:
+def _token_bytes(columns: Columns, arrays: Mapping[str, Array]) -> Mapping[int, bytes] | Sequence[bytes]:
     ends, blob = arrays["vocab_end"].tolist(), arrays["vocab_bytes"].tobytes()
     starts = [0, *ends[:-1]]
     if sorted([0, *ends, len(blob)]) != [0, *ends, len(blob)] or (ends or [0])[-1] != len(blob):
@@ -303,123 +271,57 @@ def _ids_on_record(columns: Columns) -> Ids:
     return np.unique(np.concatenate(all_ids)).astype(np.int32)
 
 
-def _header_from_dict(meta: dict[str, Any], size: int) -> Header:
-    """The header out of JSON that anyone may have written: every key known, of the right type, in range."""
-    lacks = OLDER_SCHEMAS.get(meta["schema"], {})
-    expected = {*Header.__dataclass_fields__, "schema", "vocab_size", "columns_sha256", "sha256"} - lacks.keys()
-    if odd := sorted(meta.keys() ^ expected):
-        raise ValueError(f"{', '.join(odd)}: missing or unknown")
-    meta = {**meta, **lacks}
-    kind, end, seed = _typed(meta, "kind", str), _typed(meta, "end", str), meta["seed"]
-    if kind not in _ENDS or end not in _ENDS[kind]:
-        raise ValueError("kind or end")
-    if (seed is None) != (kind == "score") or _typed(meta, "window", str) != "exact":
-        raise ValueError("seed or window")
-    max_new_tokens, special_ids = _typed(meta, "max_new_tokens", int), _all_typed(meta, "special_ids", int)
-    if max_new_tokens < 0 or any(not 0 <= i < size for i in special_ids):
-        raise ValueError("max_new_tokens or special_ids")
-    first_step, rounded = _typed(meta, "first_step", int), _object(meta, "rounded")
-    if first_step < 0 or (kind == "score" and first_step):
-        raise ValueError("first_step")
-    known: dict[str, Any] = {  # of type and range just checked
-        "kind": kind,
-        "seed": None if seed is None else check_seed(seed),
-        "end": end,
-        "max_new_tokens": max_new_tokens,
-        "special_ids": special_ids,
-    }
-    checks = cast("tuple[dict[str, Any], ...]", _all_typed(meta, "self_checks", dict))
-    capture = _all_typed(meta, "capture", str)
-    if capture != tuple(name for name in CAPTURES if name in capture):
+def _header_of(meta: dict[str, Any], version: int) -> tuple[Header, int]:
+    """(the header out of JSON that anyone may have written, V): every key known, of the right type, in range."""
+    check_properties(meta, TRACE.rules(version), "")
+    meta = meta | TRACE.defaults(version)
+    values = {name: _frozen(meta[name]) for name in Header.__dataclass_fields__}
+    values["model"] = ModelInfo(**{name: _frozen(value) for name, value in meta["model"].items()})
+    values["sampling"] = Sampling.from_dict(meta["sampling"])
+    values["self_checks"] = tuple(map(_self_check, meta["self_checks"]))
+    header, size = Header(**values), meta["vocab_size"]
+    if header.end not in ENDS[header.kind]:
+        raise ValueError("end")
+    if (header.seed is None) != (header.kind == "score") or (header.kind == "score" and header.first_step):
+        raise ValueError("seed or first_step")
+    if any(i >= size for i in header.special_ids):
+        raise ValueError("special_ids")
+    if header.capture != tuple(name for name in CAPTURES if name in header.capture):
         raise ValueError("capture")
-    parts = _all_typed(meta, "parts", str)
-    if len(set(parts)) != len(parts) or bool(parts) != ("contributions" in capture):
+    if bool(header.parts) != ("contributions" in header.capture):
         raise ValueError("parts")
-    if not rounded.keys() <= {"attention"} & {*capture}:
+    may_be = {n for each in header.capture for n, column in CAPTURE_COLUMNS[each].items() if column.rounded}
+    if not header.rounded.keys() <= may_be:
         raise ValueError("rounded")
-    if any(not 0 < _typed(rounded, name, float) < 1 for name in rounded):
-        raise ValueError("rounded")
-    return Header(
-        model=_model_from_dict(_object(meta, "model")),
-        prompt=_typed(meta, "prompt", str),
-        sampling=Sampling.from_dict(_object(meta, "sampling")),
-        stop=_all_typed(meta, "stop", str),
-        window="exact",
-        self_checks=tuple(map(_self_check, checks)),
-        capture=capture,
-        parts=parts,
-        ablate=_all_typed(meta, "ablate", str),
-        first_step=first_step,
-        rounded=rounded,
-        **known,
-    )
+    return header, size
 
 
-def _model_from_dict(values: dict[str, Any]) -> ModelInfo:
-    for name in (
-        "ref",
-        "model_type",
-        "weights_sha256",
-        "tokenizer_sha256",
-        "engine",
-        "device",
-        "dtype",
-        "stored_dtype",
-    ):
-        _typed(values, name, str)
-    _object(values, "config")
-    versions = _object(values, "versions")
-    for name in versions:
-        _typed(versions, name, str)
-    if values["threads"] is not None and _typed(values, "threads", int) < 0:
-        raise ValueError("threads")
-    checked: dict[str, Any] = values | {"switches": _all_typed(values, "switches", str)}
-    return ModelInfo(**checked)
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _self_check(values: dict[str, Any]) -> SelfCheck:
     error = math.inf if values["error"] is None else values["error"]
-    if type(error) not in (int, float) or type(values["limit"]) not in (int, float) or len(values) != 3:
-        raise ValueError("self_checks")
-    return SelfCheck(_typed(values, "name", str), float(error), float(values["limit"]))
+    return SelfCheck(values["name"], float(error), float(values["limit"]))
 
 
-def _typed(values: Mapping[str, Any], name: str, kind: type[Kind]) -> Kind:
-    value = values[name]
-    if type(value) is not kind:  # not isinstance: True is an int
-        raise ValueError(f"{name}: not of type {kind.__name__}")
-    return value
-
-
-def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", _typed(values, name, dict))
-
-
-def _all_typed(values: Mapping[str, Any], name: str, kind: type[Kind]) -> tuple[Kind, ...]:
-    listed = cast("list[Any]", _typed(values, name, list))
-    if any(type(value) is not kind for value in listed):
-        raise ValueError(f"{name}: not all of type {kind.__name__}")
-    return tuple(listed)
-
-
-def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    if meta.get("sha256") != header_digest(meta):
-        raise LoadError("trace_damaged", file=file, part="__metadata__")
-    expected = meta.get("columns_sha256")
-    actual = {name: _column_digest(name, a) for name, a in arrays.items()}
+def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    expected, actual = meta.get("columns_sha256"), {name: _column_digest(name, a) for name, a in arrays.items()}
     if not isinstance(expected, dict) or expected != actual:
         wrong = [n for n in sorted(actual) if not isinstance(expected, dict) or expected.get(n) != actual[n]]
         raise LoadError("trace_damaged", file=file, part=", ".join(wrong) or "columns_sha256")
 
 
-def _column_digest(name: str, array: npt.NDArray[Any]) -> str:
-    described = f"{name} {array.dtype} {list(array.shape)}\n".encode()
-    digest = hashlib.sha256(described)
-    digest.update(array.reshape(-1).view(np.uint8).data)  # no copy: a record may fill much of the memory
+def _column_digest(name: str, array: Array) -> str:
+    digest = hashlib.sha256(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+    digest.update(_raw(array))
     return digest.hexdigest()
 
 
-def header_digest(meta: Mapping[str, Any]) -> str:
-    """SHA-256 of a header, its own field "sha256" taken as empty."""
-    text = json.dumps({**meta, "sha256": ""}, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _raw(array: Array) -> memoryview:
+    """Its bytes, not copied: a record may fill much of the memory."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -3,7 +3,7 @@
 Special here: ids and bytes instead of text. For vocabularies up to 16,384 the whole row of logits of every step is on
 record, so every number a view shows is derived here, by the very functions that drew the token; nothing is stored
 twice. For larger ones the 256 first candidates are, with the exact rest. What was seen inside the model, where somebody
-asked for it, is described in captures.py; trace_file.py is the record's file.
+asked for it, is described in captures.py; file.py is the record's file, schema.json what that may hold.
 """
 
 import re
@@ -11,26 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from manako.errors import CapabilityError, ManakoError
 from manako.sampling import Distribution, Sampling, StageResult, distribution
-from manako.trace.captures import CAPTURE_COLUMNS, Attention, Contributions, Lens
+from manako.trace.captures import CLASSES, Attention, Capture, Contributions, Lens, Residual
 
-SCHEMA = "manako.trace/3"
-_SINCE_3: Mapping[str, Any] = {"first_step": 0, "rounded": {}}
-OLDER_SCHEMAS: Mapping[str, Mapping[str, Any]] = {  # still opened: schema -> the fields that it lacks, as they are read
-    "manako.trace/2": _SINCE_3,
-    "manako.trace/1": {"capture": [], "parts": [], "ablate": [], **_SINCE_3},
-}
-FULL_ROW_LIMIT = 16_384  # vocabularies up to this size keep the whole row of logits
-PART = 256  # candidates kept of each step above that; a record may have fewer
+if TYPE_CHECKING:
+    from manako.analysis.attention import StepAttention
+    from manako.analysis.contributions import Why
+    from manako.analysis.lens import LensStep
 
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int32]
+Kind = TypeVar("Kind", bound=Capture)
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Header:
     special_ids: tuple[int, ...]
     self_checks: tuple[SelfCheck, ...]
     capture: tuple[str, ...] = ()
-    """What else is on record of every step, names out of `captures.CAPTURES`."""
+    """What else is on record of every step, names out of `schema.CAPTURES`."""
     parts: tuple[str, ...] = ()
     """The parts of the model whose contributions are on record."""
     ablate: tuple[str, ...] = ()
@@ -237,6 +234,57 @@ class Step:
     vocabulary: Vocabulary
     listed: Listed
     chosen: Candidate
+    trace: "Trace" = field(repr=False, compare=False)
+    """The record that it is a step of."""
+
+    def attention(self) -> "StepAttention":
+        """Where the model looked: every head's weights over the tokens in view, and attention rollout.
+
+        per_head: [n_layer, n_head, K], each row sums to 1; `keys` are the K tokens. Raises CapabilityError where
+        attention was not captured. Sources: `manako.analysis.attention`.
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["attention"]).steps[0]
+        >>> step.attention().per_head.shape, [key.text for key in step.attention().keys][-1]
+        ((4, 4, 2), 'は')
+        """
+        from manako.analysis.attention import attention  # what a reader asks of a step; analysis knows it, not this
+
+        return attention(self.trace, self.index)
+
+    def lens(self) -> "LensStep":
+        """The logit lens: what each layer would have said, with probability over the whole vocabulary and rank.
+
+        `first` has the likeliest tokens of each of `layers`, `tracked` the chosen token and each layer's first through
+        all of them. Raises CapabilityError where the lens was not captured.
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["lens"]).steps[0]
+        >>> step.lens().layers, step.lens().tracked[0][-1].text == step.chosen.text
+        (('embed', '0', '1', '2', '3'), True)
+        """
+        from manako.analysis.lens import lens  # as above
+
+        return lens(self.trace, self.index)
+
+    def why(self, token: str | None = None, *, rather_than: str | None = None) -> "Why":
+        """Direct logit attribution: what each part of the model added to the logit of a token (nats).
+
+        token: its text, or id:NNN; the chosen one where it is None. rather_than: another token; then each value is the
+        difference of the two logits. Raises UsageError for a token that was not taken apart, CapabilityError where
+        contributions were not captured. Source: Elhage et al. 2021, "A Mathematical Framework for Transformer
+        Circuits".
+
+        >>> import manako
+        >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["contributions"]).steps[0]
+        >>> abs(sum(part.value for part in step.why().parts) - step.chosen.logit) < 1e-4
+        True
+        """
+        from manako.analysis.contributions import contributions  # as above
+
+        known = contributions(self.trace, self.index)
+        rival = None if rather_than is None else known.find(rather_than)
+        return known.why(self.chosen if token is None else known.find(token), rival)
 
     @property
     def text_before(self) -> str:
@@ -312,30 +360,16 @@ class Columns:
     logits: npt.NDArray[np.float32] | None = None
     """[S, V] whole rows, for small vocabularies."""
     part: Mapping[str, npt.NDArray[Any]] | None = None
-    """For large ones: see `PART_COLUMNS`."""
+    """For large ones: see "part" in schema.json."""
     captured: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict[str, npt.NDArray[Any]])
-    """What was seen inside the model: see `captures.CAPTURE_COLUMNS`."""
-
-
-PART_COLUMNS: Mapping[str, tuple[str, int]] = {  # name -> (dtype, dimensions)
-    "part_id": ("int32", 2),  # [S, K] best first
-    "part_logit": ("float32", 2),  # [S, K]
-    "part_p": ("float64", 2),  # [S, K]
-    "part_p_model": ("float64", 2),  # [S, K]
-    "part_cut_by": ("int8", 2),  # [S, K] index into the active stages, -1 where kept
-    "logsumexp": ("float64", 1),  # [S] of the whole raw row
-    "rest_p": ("float64", 1),  # [S] of all tokens outside the part
-    "rest_p_model": ("float64", 1),  # [S]
-    "rest_logit_max": ("float32", 1),  # [S] the largest logit outside the part
-    "entropy": ("float64", 1),  # [S] bits, whole vocabulary
-    "stage_kept": ("int32", 2),  # [S, stages]
-    "stage_removed_mass": ("float64", 2),  # [S, stages]
-    "chosen_logit": ("float32", 1),  # [S] of the taken token, which may lie outside the part
-}
+    """What was seen inside the model: see "captures" in schema.json."""
 
 
 def part_of(d: Distribution, token_id: int, count: int) -> dict[str, Any]:
-    """What `PART_COLUMNS` hold of one step: its `count` first candidates, the exact rest. token_id: the taken one."""
+    """What the columns of a part hold of one step: its `count` first candidates and the exact rest.
+
+    token_id: the chosen one.
+    """
     listed = Listed.of(d, count)
     top = d.logits.max()
     return {
@@ -398,30 +432,31 @@ class Trace:
     @cached_property
     def attention(self) -> Attention:
         """`attention[step]` is [layer, head, key]. Raises CapabilityError where it is not on record."""
-        columns, got = self.columns, self._captured("attention")
-        shape = got["attention_shape"].tolist()
-        return Attention.of(got["attention"], shape, len(columns.prompt_ids), columns.window_start)
+        return self._read(Attention)
 
     @cached_property
     def lens(self) -> Lens:
         """What each layer would have said. Raises CapabilityError where it is not on record."""
-        return Lens(**{name.removeprefix("lens_"): a for name, a in self._captured("lens").items()})
+        return self._read(Lens)
 
     @cached_property
     def contributions(self) -> Contributions:
         """What each part added to a logit. Raises CapabilityError where it is not on record."""
-        got = self._captured("contributions")
-        return Contributions(self.header.parts, got["contribution_id"], got["contribution"])
+        return self._read(Contributions)
 
     @property
     def residual(self) -> npt.NDArray[np.float32]:
         """[S, n_layer + 1, C]. Raises CapabilityError where it is not on record."""
-        return self._captured("residual")["residual"]
+        return self._read(Residual).values
 
-    def _captured(self, name: str) -> Mapping[str, npt.NDArray[Any]]:
-        if name not in self.header.capture:
-            raise CapabilityError("trace_without_capture", got=name, can=", ".join(self.header.capture) or "-")
-        return {column: self.columns.captured[column] for column in CAPTURE_COLUMNS[name]}
+    def captured(self, name: str) -> Capture:
+        """What was captured, by its name in the header. Raises CapabilityError where it is not on record."""
+        return self._read(CLASSES[name])
+
+    def _read(self, kind: type[Kind]) -> Kind:
+        if kind.name not in self.header.capture:
+            raise CapabilityError("trace_without_capture", got=kind.name, can=", ".join(self.header.capture) or "-")
+        return kind.read(self)
 
     @property
     def text(self) -> str:
@@ -485,6 +520,7 @@ def step_of(trace: Trace, index: int, known: Distribution | None = None) -> Step
         vocabulary=trace.vocabulary,
         listed=listed,
         chosen=_chosen(trace, index, listed),
+        trace=trace,
     )
 
 

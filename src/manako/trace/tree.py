@@ -4,24 +4,21 @@ Special here: branches share no bytes, though each begins with its parent's toke
 itself, to verify or export alone, and reading a tree is reading traces; only how they hang together is checked here.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
+from manako.checks import check_properties, fits
 from manako.errors import LoadError, UsageError
-from manako.files import strict_json
-from manako.trace.file import TREE_KEY, header_digest, read_bytes, read_parts, to_bytes, trace_of
+from manako.trace.file import container, read_bytes, read_header, read_parts, to_bytes, trace_of
 from manako.trace.record import Trace
+from manako.trace.schema import TREE
 
-SCHEMA = "manako.tree/1"
-MOST_BRANCHES = 10_000
-_ID = re.compile("[A-Za-z0-9_-]{1,32}")
+_LISTED = TREE.header["branches"]
+_ID = _LISTED["items"]["properties"]["id"]
 _NO_ID = "__metadata__"  # where safetensors keeps the header
 
 
@@ -64,17 +61,12 @@ def open_tree(path: str | Path) -> Tree:
     """
     file = str(path)
     parts, metadata = read_parts(read_bytes(Path(path)), file)
-    if TREE_KEY not in metadata:
+    if TREE.name not in metadata:
         return Tree((Branch("1", None, 0, trace_of((parts, metadata), file)),), "1")
-    meta = strict_json(metadata[TREE_KEY], file)
-    if meta.get("schema") != SCHEMA:
-        if str(meta.get("schema")).startswith(TREE_KEY + "/"):
-            raise LoadError("trace_newer", file=file, found=meta["schema"], known=SCHEMA)
-        raise LoadError("trace_damaged", file=file, part="schema")
-    if meta.get("sha256") != header_digest(meta):
-        raise LoadError("trace_damaged", file=file, part="__metadata__")
+    meta, version = read_header(TREE, metadata, file)
     try:
-        return Tree(tuple(_branches(meta, dict(parts), file)), meta["current"])
+        check_properties(meta, TREE.rules(version), "")
+        return Tree(tuple(_branches(meta["branches"], dict(parts), file)), meta["current"])
     except ValueError as error:
         raise LoadError("trace_damaged", file=file, part=error) from None
     except UsageError as error:
@@ -83,34 +75,18 @@ def open_tree(path: str | Path) -> Tree:
 
 def tree_bytes(tree: Tree) -> bytes:
     """The file's content; the same tree gives the same bytes."""
-    meta: dict[str, Any] = {
-        "schema": SCHEMA,
-        "branches": [{"id": b.id, "parent": b.parent, "keep": b.keep} for b in tree.branches],
-        "current": tree.current,
-        "sha256": "",
-    }
-    meta["sha256"] = header_digest(meta)
-    text = json.dumps(meta, ensure_ascii=False, sort_keys=True)
+    branches = [{"id": b.id, "parent": b.parent, "keep": b.keep} for b in tree.branches]
     arrays = {b.id: np.frombuffer(to_bytes(b.trace), dtype=np.uint8) for b in tree.branches}
-    return safetensors.numpy.save(arrays, metadata={TREE_KEY: text})
+    return container(TREE, {"branches": branches, "current": tree.current}, arrays)
 
 
-def _branches(meta: dict[str, Any], arrays: dict[str, dict[str, Any]], file: str) -> Iterator[Branch]:
-    """The branches out of JSON and arrays that anyone may have written."""
-    if meta.keys() != {"schema", "branches", "current", "sha256"}:
-        raise ValueError("__metadata__")
-    if type(meta["current"]) is not str or type(meta["branches"]) is not list:
-        raise ValueError("current or branches")
-    for values in cast("list[Any]", meta["branches"]):
-        if type(values) is not dict or values.keys() != {"id", "parent", "keep"}:
-            raise ValueError("branches")
-        id, parent, keep = values["id"], values["parent"], values["keep"]
-        if type(id) is not str or type(parent) not in (str, type(None)) or type(keep) is not int:
-            raise ValueError("branches")
-        array = arrays.pop(id, None)  # each is taken once, so a short file cannot ask for long work
+def _branches(listed: list[dict[str, Any]], arrays: dict[str, dict[str, Any]], file: str) -> Iterator[Branch]:
+    """The branches out of arrays that anyone may have written; what the header lists is checked already."""
+    for branch in listed:
+        array = arrays.pop(branch["id"], None)  # each is taken once, so a short file cannot ask for long work
         if array is None or array["dtype"] != "U8" or len(array["shape"]) != 1:
-            raise ValueError(f"branch {id}")
-        yield Branch(id, parent, keep, _trace_of(id, array["data"], file))
+            raise ValueError(f"branch {branch['id']}")
+        yield Branch(**branch, trace=_trace_of(branch["id"], array["data"], file))
     if arrays:
         raise ValueError("branches")
 
@@ -127,13 +103,13 @@ def _trace_of(branch: str, data: bytes, file: str) -> Trace:
 
 def _misfit(branches: tuple[Branch, ...], current: str) -> str | None:
     """The first thing that does not fit, as an error names it."""
-    if not 1 <= len(branches) <= MOST_BRANCHES:
+    if not _LISTED["minItems"] <= len(branches) <= _LISTED["maxItems"]:
         return "branches"
     known: dict[str, Trace] = {}
     for branch in branches:
-        fits = not branch.keep if branch.parent is None else _goes_on(known.get(branch.parent), branch)
-        named = _ID.fullmatch(branch.id) and branch.id != _NO_ID and branch.id not in known
-        if not (named and fits):
+        goes_on = not branch.keep if branch.parent is None else _goes_on(known.get(branch.parent), branch)
+        named = fits(branch.id, _ID) and branch.id != _NO_ID and branch.id not in known
+        if not (named and goes_on):
             return f"branch {branch.id}"
         known[branch.id] = branch.trace
     return None if current in known else "current"

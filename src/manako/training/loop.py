@@ -27,6 +27,7 @@ from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import megabytes, read_regular, strict_json, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import Checkpoint, ModelConfig, start_id_of
+from manako.messages.numbers import count, fixed
 from manako.tokenizer import Tokenizer
 from manako.training import machine
 from manako.training.batches import Batches, pairs, validation_windows
@@ -91,7 +92,7 @@ class Trainer:
         torch.manual_seed(training.seed)
         self.model = GPT(config).to(here.device)
         self.rate = machine.product_rate(here.device, torch.float32)
-        self.report(why, rate=f"{self.rate / 1e9:,.0f}")
+        self.report(why, rate=fixed(self.rate / 1e9, 0))
         self.progress = Progress()
         self.tick: Callable[[float], None] = lambda loss: None
         """Called after each step with its loss; `progress` tells the rest."""
@@ -169,15 +170,16 @@ class Trainer:
         t, c = self.training, self.config
         took = self._step_seconds()
         fit = DEFAULT_STEPS if t.max_minutes is None else max(1, int(FITS * 60 * t.max_minutes / took))
-        self.training = replace(t, steps=t.steps or fit)
+        steps = t.steps or fit
+        self.training = replace(t, steps=steps)
         tokens = len(self.corpus.train)
         self.report(
             "train.start",
-            parameters=f"{sum(p.numel() for p in self.model.parameters()):,}",
-            tokens=f"{tokens:,}",
-            steps=f"{self.training.steps:,}",
-            epochs=f"{(self.training.steps or 0) * t.batch_size * c.block_size / tokens:.2f}",
-            minutes=f"{(self.training.steps or 0) * took / 60:.1f}",
+            parameters=count(sum(p.numel() for p in self.model.parameters())),
+            tokens=count(tokens),
+            steps=count(steps),
+            epochs=fixed(steps * t.batch_size * c.block_size / tokens, 2),
+            minutes=fixed(steps * took / 60, 1),
             memory=megabytes(machine.peak_memory()),
         )
 
@@ -286,14 +288,14 @@ class Trainer:
         values = {
             "step": p.step,
             "steps": t.steps,
-            "loss": f"{line['loss']:.3f}",
-            "rate": f"{line['tokens_s']:,.0f}",
-            "mfu": f"{line['mfu']:.2f}",
-            "left": f"{p.seconds / p.step * (t.steps - p.step) / 60:.1f}",
+            "loss": fixed(line["loss"], 3),
+            "rate": fixed(line["tokens_s"], 0),
+            "mfu": fixed(line["mfu"], 2),
+            "left": fixed(p.seconds / p.step * (t.steps - p.step) / 60, 1),
         }
         if evaluated:
-            bits = f"{evaluated['bits_per_character']:.3f}"
-            self.report("train.step", **values, validation=f"{evaluated['validation_loss']:.3f}", bits=bits)
+            bits = fixed(evaluated["bits_per_character"], 3)
+            self.report("train.step", **values, validation=fixed(evaluated["validation_loss"], 3), bits=bits)
         elif evaluated is not None:
             self.report("train.step_without_validation", **values)
 

@@ -11,7 +11,9 @@ from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, Reading
 from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
-from manako.trace.record import SCHEMA, Candidate, Step, Trace
+from manako.trace.record import Candidate, Step, Trace
+
+SCHEMA = "manako.steps/1"  # of this JSON; the file's own is another
 
 
 def trace_document(trace: Trace, top: int) -> dict[str, Any]:

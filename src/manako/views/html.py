@@ -30,7 +30,8 @@ NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow t
 _START = "page/main.js"
 _FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
-_IMPORT = re.compile(r'^import (?:\{([^}]*)\} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
+_IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
@@ -100,12 +101,14 @@ def packed(data: bytes) -> str:
 def bundle() -> str:
     """All modules as one script, each after those that it imports, without comments.
 
-    Each is a function of its own that returns what the module exports, so two modules may use the same name.
+    Each is a function of its own, so what it does not export may have any name; what it exports has a name that no
+    other module exports, and those after it see it under that name.
     """
     order: list[str] = []
     _visit(_START, order, ())
-    places = {name: f"m{place}" for place, name in enumerate(order)}
-    whole = "(() => {\n" + '"use strict";\n' + "".join(_inlined(name, places) for name in order) + "})();\n"
+    exported = [found[1] for name in order for found in _EXPORT.finditer(_read(name))]
+    assert len(set(exported)) == len(exported), "two modules export the same name"
+    whole = "(() => {\n" + '"use strict";\n' + "".join(map(_inlined, order)) + "})();\n"
     return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
 
 
@@ -131,7 +134,7 @@ def json_for_html(value: object) -> str:
 
 def imports_of(name: str) -> list[str]:
     """The modules that a module imports, each as its path below the page's folder."""
-    return [_resolved(name, found[2]) for found in _IMPORT.finditer(_read(name))]
+    return [_resolved(name, found[1]) for found in _IMPORT.finditer(_read(name))]
 
 
 def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
@@ -142,17 +145,21 @@ def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
         order.append(name)
 
 
-def _inlined(name: str, places: Mapping[str, str]) -> str:
-    def taken(found: re.Match[str]) -> str:
-        names = (found[1] or "").replace(" as ", ": ").strip()
-        return f"const {{ {names} }} = {places[_resolved(name, found[2])]};\n" if names else ""
-
+def _inlined(name: str) -> str:
     text = _COMMENT.sub("", _read(name))
+
+    def table(found: re.Match[str]) -> str:
+        used = re.findall(rf"\b{found[1]}\.(\w+)", text)  # the rest is for other readers
+        data = json.loads(_read(_resolved(name, found[2])))
+        return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in used})};\n"
+
     given = ", ".join(found[1] for found in _EXPORT.finditer(text))
-    text = _EXPORT.sub("", _IMPORT.sub(taken, text))
+    text = _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip()
     odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
     assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
-    return f"\n// {name}\nconst {places[name]} = (() => {{\n{text}return {{ {given} }};\n}})();\n"
+    if not given:
+        return f"\n// {name}\n(() => {{\n{text}\n}})();\n"
+    return f"\n// {name}\nconst {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
 
 
 def _resolved(name: str, path: str) -> str:

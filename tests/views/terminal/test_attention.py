@@ -15,11 +15,12 @@ from rich.cells import cell_len
 from toy import toy_model
 
 from manako.analysis.attention import StepAttention, attention
+from manako.messages.numbers import percent
 from manako.trace.record import SelfCheck
 from manako.views.document import attention_document
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.attention import Part, attention_lines, meaning_lines
-from manako.views.terminal.steps import Look, percent
+from manako.views.terminal.steps import Look
 
 EN = Look("en", 80)
 

@@ -10,10 +10,11 @@ from golden import golden_trace
 from rich.cells import cell_len
 
 from manako.analysis.compare import Comparison
+from manako.messages.numbers import percent
 from manako.sampling import Sampling
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.compare import comparison_lines
-from manako.views.terminal.steps import Look, percent
+from manako.views.terminal.steps import Look
 
 EN = Look("en", 80)
 

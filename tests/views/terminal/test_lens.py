@@ -12,12 +12,13 @@ from rich.cells import cell_len
 from toy import toy_model
 
 from manako.analysis.lens import LensStep, lens
+from manako.messages.numbers import percent
 from manako.sampling import Sampling
 from manako.trace.record import SelfCheck, Trace
 from manako.views.document import lens_document, step_record
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.lens import lens_lines
-from manako.views.terminal.steps import Look, percent
+from manako.views.terminal.steps import Look
 
 EN = Look("en", 80)
 
@@ -172,8 +173,8 @@ def test_its_own_self_check_and_any_that_failed() -> None:
     trace = golden_inside(1, self_checks=(*checks, SelfCheck("cached_equals_uncached", 1.0, 1e-5)))
     lines = [line for line in lines_of(trace, 0, EN) if "self-check" in line.lower()]
     assert lines == [
-        "self-check the lens at the last layer equals the logits: error 1.0e-07, within 1e-05",
-        "SELF-CHECK FAILED cached equals uncached (last step): error 1.0e+00, limit 1e-05",
+        "self-check of the run, the lens at the last layer equals the logits: error 1e-7, within 1e-5",
+        "SELF-CHECK FAILED cached equals uncached (last step): error 1, limit 1e-5",
     ]
 
 

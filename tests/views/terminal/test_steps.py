@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
+from manako.messages.numbers import percent
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.record import Columns, SelfCheck, Step, Trace, Vocabulary
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look, characters, final_lines, header_lines, percent, step_lines
+from manako.views.terminal.steps import Look, characters, final_lines, header_lines, step_lines
 
 EN, JA = Look("en", 80), Look("ja", 80)
 NUMBER = re.compile(r"<?\d[\d.]*%")
@@ -360,7 +361,7 @@ def test_what_ends_a_run_is_said() -> None:
     text = whole(empty, EN)
     assert "Nothing was generated." in text and "Interrupted after 0 tokens." in text
     failed = golden_trace(1, self_checks=(SelfCheck("cached_equals_uncached", 1.0, 1e-5),))
-    assert "SELF-CHECK FAILED cached equals uncached (last step): error 1.0e+00, limit 1e-05" in whole(failed, EN)
+    assert "SELF-CHECK FAILED cached equals uncached (last step): error 1, limit 1e-5" in whole(failed, EN)
     window = golden_trace(3)
     window.columns.window_start[2] = 1
     assert "The model sees it from token 2 on." in whole(window, EN)

@@ -12,11 +12,12 @@ from rich.cells import cell_len
 from toy import toy_model
 
 from manako.analysis.contributions import contributions
+from manako.messages.numbers import signed
 from manako.trace.record import SelfCheck, Trace
 from manako.views.document import step_record, why_document
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.steps import Look
-from manako.views.terminal.why import signed, why_lines
+from manako.views.terminal.why import why_lines
 
 EN = Look("en", 80)
 
@@ -35,7 +36,7 @@ def part_rows(lines: list[str]) -> list[str]:
     return [
         line
         for line in lines
-        if re.match(r"(\S*embed|head:|mlp:|attn_bias:|final_bias).* [+-]\d", line) and "=" not in line
+        if re.match(r"(\S*embed|head:|mlp:|attn_bias:|final_bias).* [+-]?\d+\.\d\d", line) and "=" not in line
     ]
 
 
@@ -66,10 +67,10 @@ def test_rows_and_rest_make_the_logit() -> None:
             for top in (1, 3, 10):
                 lines = lines_of(trace, index, replace(EN, top=top), rather_than)
                 rows = [*part_rows(lines), next(line for line in lines if re.match(r"other \d", line))]
-                shown = sum(float(re.findall(r"[+-][\d.]+", row)[0]) for row in rows)
+                shown = sum(float(re.findall(r"[+-]?\d+\.\d\d", row)[0]) for row in rows)
                 total = next(line for line in lines if line.startswith("embedding "))
                 assert abs(shown - float(total.split()[-1])) < 0.006 * len(rows)
-                groups = [float(n) for n in re.findall(r"[+-]\d+\.\d\d", total)]
+                groups = [float(n) for n in re.findall(r"[+-]?\d+\.\d\d", total)]
                 assert len(groups) == 5 and abs(sum(groups[:4]) - groups[4]) < 0.03
 
 
@@ -79,7 +80,7 @@ def test_bars_stand_on_their_side_and_the_longest_is_full() -> None:
         for look in (Look("en", 100), Look("ja", 60, g.ASCII)):
             sides = {}
             for row in part_rows(lines_of(trace, index, look)):
-                value = float(re.findall(r"[+-][\d.]+", row)[0])
+                value = float(re.findall(r"[+-]?\d+\.\d\d", row)[0])
                 left, right = row.split("|")
                 bars = left.count(look.glyphs.full), right.count(look.glyphs.full)
                 assert bars[0] == 0 if value >= 0 else bars[1] == 0
@@ -103,7 +104,7 @@ def test_layers_hold_every_layer_once() -> None:
         lines = lines_of(trace, 0, Look("en", columns))
         heads = [line for line in lines if re.match(r"layer +\d", line)]
         assert [int(n) for line in heads for n in line.split()[1:]] == list(range(30))
-        table = [line for line in lines if re.match(r"(layer +\d|heads +[+-]|MLP +[+-])", line)]
+        table = [line for line in lines if re.match(r"(layer +\d|heads +[+-]?\d|MLP +[+-]?\d)", line)]
         assert len(table) == 3 * len(heads) and max(map(cell_len, table)) <= columns
 
 
@@ -157,7 +158,7 @@ def test_its_own_self_check_and_a_sum_that_does_not_close() -> None:
     on_record = contributions(trace, 0)
     on_record.value[2, 0] += 0.25
     lines = [line.plain for line in why_lines(trace, on_record.step, on_record.why(on_record.step.chosen), None, EN)]
-    assert "THE PARTS DO NOT SUM TO IT: 2.5e-01 is missing." in lines
+    assert "THE PARTS DO NOT SUM TO IT: 0.25 is missing." in lines
 
 
 @pytest.mark.parametrize("columns", [40, 44, 60, 79, 80, 100, 160])
@@ -168,7 +169,7 @@ def test_tables_fit_and_line_up(columns: int) -> None:
             for rather_than in (None, 2):
                 rows = part_rows(lines_of(trace, index, Look(lang, columns), rather_than))
                 assert len(rows) == 10 and max(map(cell_len, rows)) <= columns
-                ends = [tuple(cell_len(r[: m.end()]) for m in re.finditer(r"[+-][\d.]+", r)) for r in rows]
+                ends = [tuple(cell_len(r[: m.end()]) for m in re.finditer(r"[+-]?\d+\.\d\d", r)) for r in rows]
                 assert len(set(ends)) == 1 and len(ends[0]) == (2 if rather_than is None else 1)
 
 

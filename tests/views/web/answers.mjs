@@ -4,12 +4,14 @@
 import { buffer } from "node:stream/consumers";
 
 import * as inside from "../../../src/manako/views/web/analysis/inside.js";
-import * as json from "../../../src/manako/views/web/trace/strict-json.js";
+import * as digests from "../../../src/manako/views/web/trace/digests.js";
+import { parseJson } from "../../../src/manako/views/web/trace/strict-json.js";
 import * as messages from "../../../src/manako/views/web/text/messages.js";
 import * as sampling from "../../../src/manako/views/web/trace/sampling.js";
 import * as tokens from "../../../src/manako/views/web/text/tokens.js";
+import { verifying } from "../../../src/manako/views/web/analysis/verification.js";
 import { TraceError } from "../../../src/manako/views/web/trace/safetensors.js";
-import { readTrace, verifyDigests } from "../../../src/manako/views/web/trace/trace-file.js";
+import { readTrace } from "../../../src/manako/views/web/trace/trace-file.js";
 import { Tree } from "../../../src/manako/views/web/trace/tree.js";
 import { readRecord, verifyRecord, writeTree } from "../../../src/manako/views/web/trace/tree-file.js";
 
@@ -43,7 +45,7 @@ function distributed({ logits, settings, history, u }) {
     };
 }
 
-async function errorOf(file, check = (bytes) => verifyDigests(readTrace(bytes))) {
+async function errorOf(file, check = (bytes) => digests.verifyDigests(readTrace(bytes))) {
     try {
         await check(numbers(file).buffer);
         return null;
@@ -55,7 +57,7 @@ async function errorOf(file, check = (bytes) => verifyDigests(readTrace(bytes)))
 
 async function checked(file, hasCrypto) {
     if (!hasCrypto) Object.defineProperty(globalThis, "crypto", { value: undefined });
-    return verifyDigests(readTrace(numbers(file).buffer));
+    return digests.verifyDigests(readTrace(numbers(file).buffer));
 }
 
 function described(packedBytes) {
@@ -125,6 +127,14 @@ function seen(trace, step) {
     };
 }
 
+function verified(file) {
+    const steps = verifying(readTrace(numbers(file).buffer));
+    for (;;) {
+        const { done, value } = steps.next();
+        if (done) return value;
+    }
+}
+
 function told(found) {
     return { ...found, strongest: inside.strongestParts(found.parts, 4), groups: inside.sumByKind(found.parts) };
 }
@@ -141,6 +151,7 @@ const ANSWERS = {
     branches,
     rewritten,
     trace: described,
+    verified: (files) => files.map(verified),
     derived: (file, settings) => {
         const trace = readTrace(numbers(file).buffer);
         return Array.from({ length: trace.steps }, (_, step) => {
@@ -150,8 +161,8 @@ const ANSWERS = {
             return found && { p: packed(found.p), drawn: sampling.draw(found, trace.u[step]) };
         });
     },
-    floats: (row) => Array.from(numbers(row), json.pythonFloat),
-    canonical: (texts) => texts.map((text) => json.pythonJson(json.parseJson(text))),
+    floats: (row) => Array.from(numbers(row), digests.pythonFloat),
+    canonical: (texts) => texts.map((text) => digests.pythonJson(parseJson(text))),
     visible: (texts) => texts.map((text) => tokens.visibleText(text)),
     labels: (cases) => cases.map(([bytes, special, before]) => tokens.label(numbers(bytes), special, numbers(before))),
     visibleBytes: (cases) => cases.map((bytes) => tokens.visibleBytes(numbers(bytes))),

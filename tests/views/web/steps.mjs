@@ -1,4 +1,4 @@
-// What save.js and picture.js make without a browser: [what, traces, rows] as JSON on standard input; on standard output
+// What save.js and drawing.js make without a browser: [what, traces, rows] as JSON on standard input; on standard output
 // the file as a JSON string, since a pipe may change the ends of lines. A row is [which trace, index, forced id or null];
 // no rows stand for all steps of the first trace.
 
@@ -7,7 +7,7 @@ import { buffer } from "node:stream/consumers";
 globalThis.HTMLElement = class {}; // of which the page's parts are; none is made here
 
 const { stepsCsv, stepsJson } = await import("../../../src/manako/views/web/page/save.js");
-const { toSvg } = await import("../../../src/manako/views/web/page/picture.js");
+const { toSvg } = await import("../../../src/manako/views/web/elements/drawing.js");
 const { readTrace } = await import("../../../src/manako/views/web/trace/trace-file.js");
 
 const opened = (text) => {
@@ -16,7 +16,7 @@ const opened = (text) => {
 };
 const [what, given, picked] = JSON.parse(String(await buffer(process.stdin)));
 const answer = (text) => process.stdout.write(JSON.stringify(text));
-if (what === "svg") answer(toSvg(given));
+if (what === "svg") answer(toSvg(given, { family: given.family, colours: new Map(given.colours) }, given.lang));
 else {
     const traces = given.map(opened);
     const rows = picked

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { StrictJsonError, parseJson, plainJson, pythonJson } from "../../../src/manako/views/web/trace/strict-json.js";
+import { pythonJson } from "../../../src/manako/views/web/trace/digests.js";
+import { StrictJsonError, parseJson, plainJson } from "../../../src/manako/views/web/trace/strict-json.js";
 
 test("whole numbers keep every digit, and are not the same as others", () => {
     const found = parseJson('{"seed": 18446744073709551615, "limit": 1.0}');

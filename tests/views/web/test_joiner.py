@@ -8,27 +8,61 @@ from manako.views import html
 from manako.views.html import bundle
 
 MODULES = {
-    "page/main.js": """import { LIMIT as TEN, double } from "../text/a.js";
+    "page/main.js": """import { TEN, double } from "../text/a.js";
+import table from "../../x/table.json" with { type: "json" };
 const LIMIT = 1;
-result(double(TEN) + LIMIT);
+result(double(TEN) + LIMIT + table.kept);
 """,
-    "text/a.js": """import { LIMIT as ONE } from "./b.js";
-export const LIMIT = 9 + ONE;
+    "text/a.js": """import { ONE } from "./b.js";
+const LIMIT = 9;
+export const TEN = LIMIT + ONE;
 export function double(n) {
     return 2 * n;
 }
 """,
-    "text/b.js": "export const LIMIT = 1;\n",
+    "text/b.js": "const LIMIT = 1; // of its own\nexport const ONE = LIMIT;\n",
+    "../x/table.json": '{"about": "</script>", "kept": 100}',
 }
 
 
-def test_modules_may_use_the_same_name(node: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "_read", MODULES.__getitem__)
-    bundle.cache_clear()
-    try:
-        joined = bundle()
-    finally:
-        monkeypatch.undo()
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """The script of some modules instead of the page's own."""
+
+    def made(**changed: str) -> str:
+        sources = MODULES | {name.replace("__", "/") + ".js": text for name, text in changed.items()}
+        monkeypatch.setattr(html, "_read", sources.__getitem__)
         bundle.cache_clear()
-    told = node("-e", f"let found; function result(n) {{ found = n; }}\n{joined}console.log(found);")
-    assert told.strip() == "21"
+        try:
+            return bundle()
+        finally:
+            monkeypatch.undo()
+            bundle.cache_clear()
+
+    return made
+
+
+def test_what_is_not_exported_may_have_any_name(node: Callable[..., str], joined: Callable[..., str]) -> None:
+    told = node("-e", f"let found; function result(n) {{ found = n; }}\n{joined()}console.log(found);")
+    assert told.strip() == "121"
+
+
+def test_of_a_table_only_what_the_module_reads_is_taken_along(joined: Callable[..., str]) -> None:
+    assert 'const table = {"kept":100};' in joined() and "about" not in joined()
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"text__b": "export const ONE = 1;\nexport const TEN = 10;\n"}, "export the same name"),
+        ({"text__b": 'import { TEN } from "./a.js";\nexport const ONE = 1;\n'}, "import each other"),
+        ({"text__b": "export const ONE = 1;\nexport default ONE;\n"}, "only named imports and exports"),
+        (
+            {"text__a": 'import { ONE as one } from "./b.js";\nexport const TEN = one;\n'},
+            "only named imports and exports",
+        ),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(changed: dict[str, str], why: str, joined: Callable[..., str]) -> None:
+    with pytest.raises(AssertionError, match=why):
+        joined(**changed)

@@ -19,7 +19,7 @@ from toy import toy_model
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
 from manako.trace.file import to_bytes
-from manako.trace.record import SCHEMA, SelfCheck, Trace, Vocabulary
+from manako.trace.record import SelfCheck, Trace, Vocabulary
 from manako.views.document import trace_document
 
 Node = Callable[..., str]
@@ -148,7 +148,7 @@ def test_a_text_that_goes_through_two_records_is_one_list(steps: Callable[..., s
     assert [int(row["token_id"]) for row in found[4:]] == second.columns.token_id.tolist()
 
     document = json.loads(steps("json", [first, second], rows))
-    assert document["schema"] == SCHEMA and document["seed"] == first.header.seed
+    assert document["schema"] == "manako.steps/1" and document["seed"] == first.header.seed
     assert document["text"] == second.text and [s["index"] for s in document["steps"]] == list(range(6))
     assert [s.get("seed") for s in document["steps"]] == [None] * 4 + [2**63 + 1] * 2
     assert document["steps"][5]["sampling"]["temperature"] == 2
@@ -172,13 +172,15 @@ def test_a_forced_token_that_is_not_on_record_has_no_numbers(steps: Callable[...
 def test_svg_is_well_formed_whatever_its_texts_hold(steps: Callable[..., str]) -> None:
     odd = "</text><script>alert(1)</script>&amp;\"'<![CDATA[\0\x1b\x0b\ufffe\uffff\ud800]]>\U0001f469\u202e眼"
     kept = "</text><script>alert(1)</script>&amp;\"'<![CDATA[]]>\U0001f469\u202e眼"
-    shapes = [{"tag": "text", "put": {"x": 1, "y": None, "font-family": odd}, "text": odd}]
+    shapes = [{"tag": "text", "put": {"x": 1, "y": None, "xml:lang": odd}, "fill": "--ink", "text": odd}]
     picture = {"width": 5, "height": 6, "title": odd, "lang": "ja", "family": '"A", serif', "shapes": shapes}
+    picture["colours"] = [["--ink", "rgb(1, 2, 3)"]]
     text = steps("svg", picture)
     root = ElementTree.fromstring(text.encode())
     space = "{http://www.w3.org/2000/svg}"
     assert [element.tag for element in root.iter()] == [f"{space}svg", f"{space}title", f"{space}text"]
     assert root[0].text == kept and root[1].text == kept
-    assert root[1].attrib == {"x": "1", "font-family": kept}
+    lang = "{http://www.w3.org/XML/1998/namespace}lang"
+    assert root[1].attrib == {"x": "1", lang: kept, "fill": "rgb(1, 2, 3)"}
     assert root.attrib["viewBox"] == "0 0 5 6" and root.attrib["font-family"] == '"A", serif'
-    assert root.attrib["{http://www.w3.org/XML/1998/namespace}lang"] == "ja"
+    assert root.attrib[lang] == "ja"

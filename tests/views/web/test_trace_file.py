@@ -21,15 +21,16 @@ from golden import golden_inside, golden_score, golden_trace, large_generation, 
 
 from manako.errors import LoadError
 from manako.sampling import Sampling
-from manako.trace.captures import CAPTURES
+from manako.trace.file import older_digest, to_bytes
 from manako.trace.file import open as open_trace
-from manako.trace.file import to_bytes
-from manako.trace.record import OLDER_SCHEMAS, PART_COLUMNS, SCHEMA, SelfCheck, Trace
+from manako.trace.record import SelfCheck, Trace
+from manako.trace.schema import CAPTURES, TRACE, step_columns
 
 Ask = Callable[..., Any]
 Meta = dict[str, Any]
 Arrays = dict[str, np.ndarray]
 
+OLDER = [f"{TRACE.name}/{version}" for version in range(1, TRACE.version)]
 UNUSUAL: dict[str, Any] = {
     "prompt": "あ\0</script>\u2028\ufeff😀\x7f",
     "sampling": Sampling(0, top_k=3, min_p=0.1, order=tuple(reversed(Sampling().order)), frequency_penalty=-0.5),
@@ -68,10 +69,16 @@ def put_together(meta: Meta, arrays: Arrays, wrong: Mapping[str, str] | None = N
         name: hashlib.sha256(f"{name} {a.dtype} {list(a.shape)}\n".encode() + a.tobytes()).hexdigest()
         for name, a in arrays.items()
     }
-    meta = meta | {"columns_sha256": digests | dict(wrong or {}), "sha256": ""}
-    text = json.dumps(meta, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
-    text = json.dumps(meta | {"sha256": hashlib.sha256(text).hexdigest()})
-    return safetensors.numpy.save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, {"manako.trace": text})
+    meta = meta | {"columns_sha256": digests | dict(wrong or {})}
+    if meta.get("schema") in OLDER:
+        meta["sha256"] = older_digest(meta)
+    return with_text(json.dumps(meta), {n: np.ascontiguousarray(a) for n, a in arrays.items()})
+
+
+def with_text(text: str, arrays: Arrays | None = None, digest: str | None = None) -> bytes:
+    """A file with this header, and the digest of its raw bytes unless another is given."""
+    metadata = {"manako.trace": text, "manako.sha256": digest or hashlib.sha256(text.encode()).hexdigest()}
+    return safetensors.numpy.save(arrays or {"a": np.zeros(1, np.float32)}, metadata)
 
 
 def verdict(data: bytes, path: Path) -> str:
@@ -124,7 +131,7 @@ def assert_same_step(step: Any, trace: Trace, i: int) -> None:
         assert step["part"] is None
     else:
         assert step["logits"] is None and trace.columns.part is not None
-        assert step["part"].keys() == PART_NAMES.keys() and sorted(PART_NAMES.values()) == sorted(PART_COLUMNS)
+        assert step["part"].keys() == PART_NAMES.keys() and sorted(PART_NAMES.values()) == sorted(step_columns("part"))
         for ours, theirs in PART_NAMES.items():
             np.testing.assert_array_equal(step["part"][ours], trace.columns.part[theirs][i])
     if not trace.header.capture:
@@ -146,22 +153,25 @@ def assert_same_step(step: Any, trace: Trace, i: int) -> None:
     np.testing.assert_array_equal(step["contributions"]["values"], trace.contributions.value[i].ravel())
 
 
-@pytest.mark.parametrize("schema", OLDER_SCHEMAS)
-def test_a_record_of_a_schema_before_is_read(ask: Ask, tmp_path: Path, schema: str) -> None:
+@pytest.mark.parametrize("version", range(1, TRACE.version))
+def test_a_record_of_a_version_before_is_read(ask: Ask, tmp_path: Path, version: int) -> None:
     meta, arrays = PARTS["golden"]
-    lacks = OLDER_SCHEMAS[schema]
+    lacks, schema = TRACE.defaults(version), OLDER[version - 1]
     old = {name: value for name, value in meta.items() if name not in lacks} | {"schema": schema}
     data = put_together(old, arrays)
     assert ask("verdicts", [data]) == ["opens"]
     assert_same(ask("trace", data), RECORDS["golden"])
     files = {name: put_together(old | {name: value}, arrays) for name, value in lacks.items()}
-    assert assert_same_verdicts(ask, files, tmp_path) == {"trace_damaged": len(lacks)}
+    files["its digest is another"] = data.replace(b'sha256\\": \\"', b'sha256\\": \\"0')
+    files["its digest is of the raw bytes"] = with_text(json.dumps(old), arrays)
+    assert set(assert_same_verdicts(ask, files, tmp_path)) == {"trace_damaged"}
 
 
-def test_the_stored_records_of_schemas_before_are_read(ask: Ask) -> None:
+def test_the_stored_records_of_versions_before_are_read(ask: Ask) -> None:
     paths = sorted((Path(__file__).parents[2] / "fixtures").glob("trace-*.manako"))
-    assert len(paths) == 4
+    assert len(paths) == 6
     for path in paths:
+        assert ask("checked", path.read_bytes(), True) is True
         assert_same(ask("trace", path.read_bytes()), open_trace(path))
 
 
@@ -185,7 +195,7 @@ ODD_JSON += [
 ODD_JSON += [
     "manako.trace/1",
     "manako.trace/2",
-    "manako.trace/4",
+    "manako.trace/5",
     [],
     {},
     [1],
@@ -449,7 +459,7 @@ def beyond(arrays: Arrays, size: int) -> Arrays:
 def of_width(width: int) -> tuple[Meta, Arrays]:
     """A partial record without steps, whose rows, if it had any, would have so many candidates."""
     meta, arrays = take_apart(to_bytes(large_generation(16_400, 0).trace()))
-    wide = [name for name, (_, dimensions) in PART_COLUMNS.items() if dimensions == 2 and name.startswith("part_")]
+    wide = [name for name, column in step_columns("part").items() if column.axes == ("S", "K")]
     return meta, arrays | {name: np.zeros((0, width), arrays[name].dtype) for name in wide}
 
 
@@ -461,10 +471,6 @@ def test_the_same_verdict_on_what_does_not_fit_together(ask: Ask, tmp_path: Path
 def outer(header: str, data: bytes = b"") -> bytes:
     raw = header.encode("utf-8", "surrogatepass")
     return len(raw).to_bytes(8, "little") + raw + data
-
-
-def with_text(text: str, arrays: Arrays | None = None) -> bytes:
-    return safetensors.numpy.save(arrays or {"a": np.zeros(1, np.float32)}, {"manako.trace": text})
 
 
 def hostile_files() -> dict[str, bytes]:
@@ -507,15 +513,16 @@ def hostile_files() -> dict[str, bytes]:
             f"schema {s!r}": with_text(json.dumps(meta | {"schema": s}), arrays)
             for s in (None, 1, "x/1", ["manako.trace/1"])
         },
-        "newer": with_text('{"schema":"manako.trace/4"}'),
-        "newer, with types of its own": with_text('{"schema":"manako.trace/4"}', {"a": np.zeros(3, np.float16)}),
+        "newer": with_text('{"schema":"manako.trace/5"}'),
+        "newer, with types of its own": with_text('{"schema":"manako.trace/5"}', {"a": np.zeros(3, np.float16)}),
         "deep text": with_text('{"a":' * 80 + "1" + "}" * 80),
         "64 deep": with_text(text[:-1] + ',"a":' + "[" * 62 + "]" * 62 + "}", arrays),
         "4,301 digits": with_text(text.replace('"seed": 7', '"seed": 1' + "0" * 4300), arrays),
         "other spaces": with_text(json.dumps(meta, separators=(",", ":")), arrays),
         "other escapes": with_text(json.dumps(meta, ensure_ascii=True, indent=1), arrays),
         "another order": with_text(json.dumps(dict(reversed(meta.items()))), arrays),
-        "another digest": with_text(json.dumps(meta | {"sha256": "0" * 64}), arrays),
+        "another digest": with_text(text, arrays, "0" * 64),
+        "a digest in the header": with_text(json.dumps(meta | {"sha256": older_digest(meta)}), arrays),
         "digests of no column": put_together(meta, arrays).replace(b"columns_sha256", b"columns_sha257"),
         "arrays not aligned": not_aligned(good),
     }
@@ -551,9 +558,9 @@ def test_the_damaged_column_is_named(ask: Ask) -> None:
 
 
 def test_errors_have_the_values_of_their_sentences(ask: Ask) -> None:
-    newer, broken = with_text('{"schema":"manako.trace/4"}'), with_text('{"a":1,"a":2}')
+    newer, broken = with_text('{"schema":"manako.trace/5"}'), with_text('{"a":1,"a":2}')
     assert ask("errors", [newer, broken, bytes(20), FILES["golden"]]) == [
-        {"key": "trace_newer", "found": "manako.trace/4", "known": SCHEMA},
+        {"key": "trace_newer", "found": "manako.trace/5", "known": TRACE.id},
         {"key": "json_invalid", "reason": "a key occurs twice"},
         {"key": "not_a_trace"},
         None,
@@ -565,7 +572,7 @@ def test_a_browser_that_cannot_compute_digests_says_so(ask: Ask) -> None:
     assert ask("checked", FILES["golden"], False) is False
 
 
-# The header's digest is that of Python's text
+# Until version 3 the header's digest is that of Python's text
 
 
 def test_floats_are_written_as_python_writes_them(ask: Ask) -> None:

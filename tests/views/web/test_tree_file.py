@@ -1,5 +1,6 @@
 """The page's reader and writer of trees against `manako.trace.tree`: the same branches, the same verdicts."""
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import safetensors.numpy
 from trees import toy_tree
 
 from manako.errors import LoadError
-from manako.trace.file import header_digest, to_bytes
+from manako.trace.file import older_digest, to_bytes
 from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
 
 KEY = "manako.tree"
@@ -37,6 +38,15 @@ def test_python_reads_what_the_page_wrote(ask: Ask, tmp_path: Path) -> None:
     file = tmp_path / "tree.manako"
     file.write_bytes(ask("rewritten", tree_bytes(toy_tree())).tobytes())
     assert tree_bytes(open_tree(file)) == tree_bytes(toy_tree())
+
+
+def test_the_stored_tree_of_version_1_is_read(ask: Ask) -> None:
+    file = Path(__file__).parents[2] / "fixtures" / "tree-1.manako"
+    assert ask("recordErrors", [file.read_bytes()]) == [None]
+    got = ask("branches", file.read_bytes())
+    assert [(b["id"], b["parent"], b["keep"]) for b in got["branches"]] == [
+        (b.id, b.parent, b.keep) for b in open_tree(file).branches
+    ]
 
 
 def test_a_single_trace_is_a_tree_of_one_branch(ask: Ask) -> None:
@@ -93,12 +103,12 @@ def hostile_trees() -> dict[str, bytes]:
     arrays = safetensors.numpy.load(data)
     with_metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][KEY]
     meta = json.loads(with_metadata)
+    older = meta | {"schema": "manako.tree/1"}
 
-    def put(changed: Any, columns: Any = None, sign: bool = True) -> bytes:
-        if sign and isinstance(changed, dict) and "sha256" in changed:
-            changed = changed | {"sha256": header_digest(changed)}
+    def put(changed: Any, columns: Any = None, digest: str | None = None) -> bytes:
         text = changed if isinstance(changed, str) else json.dumps(changed, ensure_ascii=False, sort_keys=True)
-        return safetensors.numpy.save(arrays if columns is None else columns, metadata={KEY: text})
+        metadata = {KEY: text, "manako.sha256": digest or hashlib.sha256(text.encode()).hexdigest()}
+        return safetensors.numpy.save(arrays if columns is None else columns, metadata=metadata)
 
     def branch(n: int, **values: Any) -> bytes:
         listed = [dict(each) for each in meta["branches"]]
@@ -106,10 +116,10 @@ def hostile_trees() -> dict[str, bytes]:
         return put(meta | {"branches": listed})
 
     other = to_bytes(toy_tree().branches[4].trace)
-    newer = other.replace(b"manako.trace/3", b"manako.trace/9")
+    newer = other.replace(b"manako.trace/4", b"manako.trace/9")
     return {
         "whole": put(meta),
-        "newer": put(meta | {"schema": "manako.tree/2"}),
+        "newer": put(meta | {"schema": "manako.tree/3"}),
         "another schema": put(meta | {"schema": "x"}),
         "no schema": put({k: v for k, v in meta.items() if k != "schema"}),
         "one key more": put(meta | {"more": 1}),
@@ -117,7 +127,10 @@ def hostile_trees() -> dict[str, bytes]:
         "current of no text": put(meta | {"current": 1}),
         "no branches": put(meta | {"branches": []}),
         "branches of no list": put(meta | {"branches": {}}),
-        "another digest": put(meta | {"sha256": "0" * 64}, sign=False),
+        "another digest": put(meta, digest="0" * 64),
+        "version 1": put(older | {"sha256": older_digest(older)}),
+        "version 1, another digest": put(older | {"sha256": "0" * 64}),
+        "version 1, its digest where version 2 has it": put(older),
         "not JSON": put("{"),
         "no object": put("[]"),
         "twice a key": put('{"schema": "manako.tree/1", "schema": "manako.tree/1"}'),
@@ -146,7 +159,7 @@ def test_the_same_verdict_on_hostile_trees(ask: Ask, tmp_path: Path) -> None:
     got = {n: e and e["key"] for n, e in zip(files, ask("recordErrors", list(files.values())), strict=True)}
     assert got == expected
     # keeping less of the parent fits too: then more of what stands in front counts as put in
-    assert [name for name, key in expected.items() if key is None] == ["whole", "keep 0", "keep 1"]
+    assert [name for name, key in expected.items() if key is None] == ["whole", "version 1", "keep 0", "keep 1"]
     assert set(expected.values()) == {None, "trace_newer", "trace_damaged", "json_invalid"}
 
 

@@ -14,9 +14,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.attention import SINK_FIRST, SINK_TIMES, Floats, Key, StepAttention, strongest
+from manako.messages.numbers import count, fixed, percent, perplexity
 from manako.trace.record import SelfCheck
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import BAR_CELLS, Look, check_lines, chosen_lines, percent
+from manako.views.terminal.steps import BAR_CELLS, Look, check_lines, chosen_lines
 
 Part = tuple[int, ...]  # () for all heads, (layer,), or (layer, head)
 
@@ -40,7 +41,7 @@ def attention_lines(found: StepAttention, look: Look, part: Part = ()) -> Iterat
     yield Text(look.say("step.title", number=found.step.index + 1), style="bold")
     if found.step.window_start:
         yield Text(look.say("step.window", start=found.step.window_start + 1), style="dim")
-    yield Text(look.say("attention.looked", keys=f"{len(found.keys):,}"))
+    yield Text(look.say("attention.looked", keys=count(len(found.keys))))
     yield Text(look.say("attention.spread", count=layers * heads, layers=layers, heads=heads))
     yield Text("")
     if look.plain:
@@ -95,12 +96,12 @@ def _notes(found: StepAttention, look: Look, part: Part) -> Iterator[Text]:
     """How widely one head looked, sinks by name, and what rollout is or why there is none."""
     if len(part) == 2:
         bits = max(0.0, float(found.entropy[part]))
-        yield Text(look.say("attention.entropy", bits=f"{bits:.2f}", choices=f"{2**bits:.3g}"), style="dim")
-    count = found.per_head.shape[0] * found.per_head.shape[1]
+        yield Text(look.say("attention.entropy", bits=fixed(bits, 2), choices=perplexity(bits)), style="dim")
+    layers, per_layer = found.per_head.shape[:2]
     for k, heads in found.sink_heads.items():
         name = g.label(found.keys[k], look.glyphs, look.lang, 40)
         values = {"number": found.keys[k].position + 1, "token": name, "times": SINK_TIMES}
-        yield Text(look.say("attention.sink", heads=heads, count=count, **values))
+        yield Text(look.say("attention.sink", heads=heads, count=layers * per_layer, **values))
     if found.sink_heads:
         yield Text(look.say("attention.sinks"), style="dim")
     elif len(found.keys) > 1:
@@ -145,7 +146,7 @@ def _text(found: StepAttention, weights: Floats, look: Look) -> Iterator[Text]:
     lines[-1].tokens.append(chosen, "bold green")
     shown = lines[-_TEXT_LINES:]
     if len(lines) > len(shown):
-        before = {"count": f"{shown[0].first:,}", "share": percent(weights[: shown[0].first].sum())}
+        before = {"count": count(shown[0].first), "share": percent(weights[: shown[0].first].sum())}
         yield Text(look.say("attention.before", **before), style="dim")
     for line in shown:
         yield line.tokens
@@ -179,7 +180,7 @@ def _table(found: StepAttention, weights: Floats, rollout: Floats | None, look: 
     number_cells = len(str(found.keys[-1].position + 1)) + 2
     spare = look.columns - number_cells - 1 - sum(widths)
     names = [_label(found, k, look, min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[1])) for k in best]
-    other = look.say("step.other", count=f"{len(found.keys) - len(best):,}")
+    other = look.say("step.other", count=count(len(found.keys) - len(best)))
     title = look.say("attention.strongest")
     left = number_cells + 1 + max(map(cell_len, names))
     left = max(left, cell_len(other) + 1, cell_len(title) if cell_len(title) + sum(widths) <= look.columns else 0)
@@ -247,7 +248,7 @@ def _matrix(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator
     yield Text(look.say("attention.heads" if bits is not None else "attention.layers"))
     yield Text(_legend(look, bits is not None), style="dim")
     if len(shown) < len(found.keys):
-        yield Text(look.say("attention.part", count=len(shown), keys=f"{len(found.keys):,}"), style="dim")
+        yield Text(look.say("attention.part", count=len(shown), keys=count(len(found.keys))), style="dim")
     *above, numbers = _column_heads(found, keys, look)
     for line in above:
         yield Text((" " * left + line).rstrip())
@@ -256,7 +257,7 @@ def _matrix(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator
     for part in parts:
         weights = found.weights(part)
         line = g.pad(_name(part), name_cells, right=True)
-        line += "" if bits is None else f"{max(0.0, float(bits[part])):6.2f}"
+        line += "" if bits is None else g.pad(fixed(max(0.0, float(bits[part])), 2), 6, right=True)
         line = g.pad(line, left) + "".join("| " if k == _GAP else 2 * _shade(weights[k], look) for k in keys)
         left_out = percent(max(0.0, float(weights.sum() - weights[shown].sum()))) if outside else ""
         yield Text((line + g.pad(left_out, cell_len(outside), right=True)).rstrip())
@@ -265,7 +266,7 @@ def _matrix(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator
 def _legend(look: Look, heads: bool) -> str:
     """What the shades mean, and the numbers of bits."""
     levels = {f"shade{n}": shade for n, shade in enumerate(look.glyphs.shades) if n}
-    limits = {f"from{n}": f"{limit:.0%}" for n, limit in enumerate(_SHADED_FROM, 1)}
+    limits = {f"from{n}": f"{fixed(100 * limit, 0)}%" for n, limit in enumerate(_SHADED_FROM, 1)}
     shades = look.say("attention.shades", **levels, **limits)
     return f"{shades}  {look.say('attention.bits_mean')}" if heads else shades
 

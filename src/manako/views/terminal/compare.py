@@ -6,9 +6,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.compare import Comparison
+from manako.messages.numbers import fixed, percent, setting
 from manako.trace.record import Candidate, Step
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look, percent, plain_rows
+from manako.views.terminal.steps import Look, plain_rows
 
 _LABEL_CELLS = 12
 _LEAST_CELLS = 9  # of a temperature: a space, the mark, seven for a number
@@ -39,14 +40,15 @@ def run_titles(comparison: Comparison, look: Look) -> list[str]:
     """What tells the runs apart, short enough to stand over a column."""
     if any(comparison.ablations):
         return ["+".join(off) or look.say("compare.untouched") for off in comparison.ablations]
-    return [f"T={t:g}" for t in comparison.temperatures]
+    return [f"T={setting(t)}" for t in comparison.temperatures]
 
 
 def _step_lines(steps: Sequence[Step], titles: Sequence[str], look: Look) -> Iterator[Text]:
-    before = g.prose_tail(steps[0].text_before, look.glyphs, max(8, look.columns - 24))
+    before, u = g.prose_tail(steps[0].text_before, look.glyphs, max(8, look.columns - 24)), steps[0].u
+    assert u is not None  # what is compared was drawn
     yield Text(look.say("step.title", number=steps[0].index + 1), style="bold")
     yield Text(look.say("step.text", text=before))
-    yield Text(look.say("compare.same_draw", u=f"{steps[0].u:.4f}"), style="dim")
+    yield Text(look.say("compare.same_draw", u=fixed(u, 4)), style="dim")
     yield Text("")
     pending = g.pending_bytes(steps[0].bytes_before)
     if look.plain:
@@ -103,7 +105,7 @@ def _table(
     others = [percent(step.other(list(known.values())).p) for step, known in zip(steps, found, strict=True)]
     yield Text(row(look.say("compare.other"), others), style="dim")
     unit = " bit" if each > _LEAST_CELLS + len(" bit") else ""
-    entropies = [f"{step.entropy:{_LEAST_CELLS}.2f}{unit}" for step in steps]
+    entropies = [g.pad(fixed(step.entropy, 2), _LEAST_CELLS, right=True) + unit for step in steps]
     yield Text(row(look.say("compare.entropy"), entropies), style="dim")
 
 

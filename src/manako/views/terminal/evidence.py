@@ -11,9 +11,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.evidence import Evidence, Occurrences, SearchedText
+from manako.messages.numbers import count, percent
 from manako.trace.record import Candidate, bytes_to_text
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look, percent
+from manako.views.terminal.steps import Look
 
 _NUMBER_CELLS = 8  # a space and seven, as 0.0123% needs
 _LABEL_CELLS = (8, 24)  # least, and most: the document start needs 23
@@ -22,7 +23,7 @@ _TEXT_CELLS = (7, 12)  # for the tokens that were looked for: least, and before 
 
 def corpus_lines(corpus: SearchedText, look: Look) -> Iterator[Text]:
     """Which text was searched."""
-    counts = {"documents": f"{corpus.documents:,}", "tokens": f"{corpus.tokens:,}"}
+    counts = {"documents": count(corpus.documents), "tokens": count(corpus.tokens)}
     yield Text(look.say("evidence.corpus", digest=g.visible(corpus.digest[:12], look.glyphs), **counts), style="dim")
     yield Text("")
 
@@ -58,7 +59,7 @@ def meaning_lines(look: Look) -> Iterator[Text]:
 
 def _contexts(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
     """A row for each length: how often, what came next most often with its share, the tokens themselves."""
-    counts = [f"{o.count:,}" for o in found.occurrences]
+    counts = [count(o.count) for o in found.occurrences]
     often = [found.followers(o, 1)[0] for o in found.occurrences]
     heads = [look.say(f"evidence.{name}") for name in ("count", "then", "last")]
     length_cells = len(str(found.longest)) + 1
@@ -73,9 +74,9 @@ def _contexts(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
         return f"{numbers}  {g.pad(then, then_cells)}  {text}".rstrip()
 
     yield Text(row("k", heads[0], heads[1], g.cut(heads[2], text_cells)), style="dim")
-    for o, count, token, name in zip(found.occurrences, counts, often, names, strict=True):
+    for o, times, token, name in zip(found.occurrences, counts, often, names, strict=True):
         share = g.pad(percent(token.count / o.count), then_cells - cell_len(name), right=True)
-        yield Text(row(str(o.length), count, name + share, _last_tokens(found, o.length, look, text_cells)))
+        yield Text(row(str(o.length), times, name + share, _last_tokens(found, o.length, look, text_cells)))
 
 
 def _context_sentences(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
@@ -84,7 +85,7 @@ def _context_sentences(found: Evidence, look: Look, pending: bytes) -> Iterator[
         values = {
             "length": o.length,
             "text": _last_tokens(found, o.length, look, look.columns * 2),
-            "count": f"{o.count:,}",
+            "count": count(o.count),
             "token": g.plain_label(often, look.glyphs, look.lang, pending),
             "share": percent(often.count / o.count)[:-1],
         }
@@ -112,7 +113,7 @@ def _tables(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
     spare = look.columns - rank_cells - 3 - (1 + both + len(found.distinct)) * _NUMBER_CELLS
     names = _labels(shown, look, spare, pending)
     rest = found.step.other(shown)
-    other = look.say("step.other", count=f"{rest.count:,}")
+    other = look.say("step.other", count=count(rest.count))
     label_cells = max(cell_len(other) - rank_cells - 2, *map(cell_len, names))  # `other` begins under the ranks
     left = 1 + rank_cells + 2 + label_cells
     beside = max(1, (look.columns - left - (1 + both) * _NUMBER_CELLS) // _NUMBER_CELLS)
@@ -149,7 +150,7 @@ def _candidate_sentences(found: Evidence, look: Look, pending: bytes) -> Iterato
         said += look.say("plain.p_model", p=percent(c.p_model)[:-1])
         yield Text(said + shares([c]))
     rest = found.step.other(shown)
-    said = look.say("plain.other", count=f"{rest.count:,}", p=percent(rest.p)[:-1])
+    said = look.say("plain.other", count=count(rest.count), p=percent(rest.p)[:-1])
     yield Text(said + look.say("plain.p_model", p=percent(rest.p_model)[:-1]) + shares(shown, others=True))
 
 
@@ -161,8 +162,8 @@ def _labels(tokens: Sequence[g.Token], look: Look, spare: int, pending: bytes) -
 
 def _share(found: Occurrences, tokens: Sequence[Candidate], others: bool = False) -> str:
     """How much of what came next these tokens are, or all others."""
-    count = sum(found.followers.get(c.id, 0) for c in tokens)
-    return percent((found.count - count if others else count) / found.count)
+    these = sum(found.followers.get(c.id, 0) for c in tokens)
+    return percent((found.count - these if others else these) / found.count)
 
 
 def _numbers(cells: Sequence[str]) -> str:
@@ -177,7 +178,7 @@ def _how_far(found: Evidence, look: Look) -> str:
         return look.say("evidence.nowhere")
     if found.longest == 1 and len(found.context) > 1:
         return look.say("evidence.alone")
-    values = {"length": found.longest, "count": f"{found.occurrences[-1].count:,}"}
+    values = {"length": found.longest, "count": count(found.occurrences[-1].count)}
     if found.longest < len(found.context):
         return look.say("evidence.found", next=found.longest + 1, **values)
     return look.say("evidence.found_limit" if found.more else "evidence.found_all", **values)
@@ -188,5 +189,5 @@ def _how_on(found: Evidence, look: Look, pending: bytes) -> str:
     o = found.continued
     if o is None:
         return look.say("evidence.not_continued", token=token)
-    times = f"{o.followers[found.step.token_id]:,}"
-    return look.say("evidence.continued", token=token, length=o.length, count=times, of=f"{o.count:,}")
+    times = count(o.followers[found.step.token_id])
+    return look.say("evidence.continued", token=token, length=o.length, count=times, of=count(o.count))

@@ -6,6 +6,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
+from manako.messages.numbers import count
 from manako.trace.record import ModelInfo
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.steps import Look
@@ -25,7 +26,7 @@ def info_lines(
     facts = {
         "info.model": f"{info.ref} ({info.model_type})",
         "info.shape": look.say("info.shape_value", **shape),
-        "info.parameters": None if parameters is None else f"{parameters:,}",
+        "info.parameters": None if parameters is None else count(parameters),
         "info.switches": ", ".join(info.switches) or None,
         "info.engine": f"{info.engine}, {info.device}, {info.dtype} ({info.stored_dtype})",
         "info.weights": info.weights_sha256,

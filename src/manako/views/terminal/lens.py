@@ -10,9 +10,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.lens import EMBED, LensStep, Reading
+from manako.messages.numbers import percent
 from manako.trace.record import Trace
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines, percent
+from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
 
 _NUMBER_CELLS = 8  # a space and seven, as 0.0123% needs
 _LABEL_CELLS = (6, 10)  # least, where thirty layers stand beside a name, and most

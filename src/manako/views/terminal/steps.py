@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako import messages
+from manako.messages.numbers import count, decimals, fixed, percent, perplexity, setting, small
 from manako.trace.record import Candidate, Header, Other, SelfCheck, Step, Trace
 from manako.views.terminal import glyphs as g
 
@@ -40,21 +41,6 @@ class Look:
         return messages.text(key, self.lang, **values)
 
 
-def percent(p: float) -> str:
-    """A probability for people: three significant digits, 100.0% at most.
-
-    >>> percent(0.1176), percent(0.0574), percent(0.00632), percent(1.0), percent(0.00001), percent(0.0)
-    ('11.8%', '5.74%', '0.632%', '100.0%', '<0.01%', '0%')
-    """
-    if p == 0:
-        return "0%"
-    if p < 0.0001:
-        return "<0.01%"
-    if p >= 0.09995:
-        return f"{p:.1%}"
-    return f"{p:.2%}" if p >= 0.009995 else f"{p:.3%}" if p >= 0.0009995 else f"{p:.4%}"
-
-
 def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ()) -> Iterator[Text]:
     """Which model runs with which settings, in which order. temperatures: of all runs, where there are several."""
     c = header.model.config
@@ -69,9 +55,9 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
     if header.ablate and not temperatures:
         yield _line(g.prose(look.say("view.ablate", parts=", ".join(header.ablate)), look.glyphs), style="bold yellow")
     if header.kind == "generation":
-        values = {name: f"{getattr(header.sampling, name):g}" for name in header.sampling.active}
+        values = {name: setting(getattr(header.sampling, name)) for name in header.sampling.active}
         if temperatures:
-            values["temperature"] = " / ".join(f"{t:g}" for t in temperatures)
+            values["temperature"] = " / ".join(map(setting, temperatures))
         chain = " > ".join(f"{name} {value}" for name, value in values.items())
         yield _line(look.say("view.settings", chain=chain, seed=header.seed), style="dim")
         if not header.prompt:
@@ -89,7 +75,7 @@ def step_lines(step: Step, look: Look, character: str | None = None) -> Iterator
     yield from lines(step, look, pending)
     yield from _draw_lines(step, look, pending)
     yield from chosen_lines(step, look, character)
-    entropy = {"bits": f"{step.entropy:.2f}", "choices": f"{2**step.entropy:.3g}"}
+    entropy = {"bits": fixed(step.entropy, 2), "choices": perplexity(step.entropy)}
     yield _line("    " + look.say("step.entropy", **entropy), style="dim")
     yield Text("")
 
@@ -138,10 +124,10 @@ def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
 
 
 def check_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
-    """Each self-check with the error that was measured; one that failed stands out."""
+    """Each self-check with the error that the run measured and recorded; one that failed stands out."""
     for check in checks:
-        values = {"error": f"{check.error:.1e}", "limit": f"{check.limit:.0e}"}
-        key = "check.ok" if check.ok else "check.failed"
+        values = {"error": small(check.error), "limit": small(check.limit)}
+        key = "check.recorded" if check.ok else "check.failed"
         known = f"check.{check.name}" in messages.catalog(look.lang)  # a file may name any
         name = look.say(f"check.{check.name}") if known else g.visible(check.name, look.glyphs)
         said = look.say(key, name=name, **values)
@@ -236,7 +222,7 @@ def _other_row(rows: _Rows, look: Look, left: int, bar_cells: int) -> Text:
 
 
 def _other_name(rows: _Rows, look: Look) -> str:
-    return look.say("step.other", count=f"{rows.other.count:,}")
+    return look.say("step.other", count=count(rows.other.count))
 
 
 def plain_rows(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
@@ -249,7 +235,7 @@ def plain_rows(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
         if rows.both:
             said += look.say("plain.p_model", p=percent(c.p_model)[:-1])
         yield _line(said)
-    yield _line(look.say("plain.other", count=f"{rows.other.count:,}", p=percent(rows.other.p)[:-1]))
+    yield _line(look.say("plain.other", count=count(rows.other.count), p=percent(rows.other.p)[:-1]))
 
 
 def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
@@ -258,15 +244,15 @@ def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
         return
     if not step.certain:
         low, high = step.interval
-        digits = 4 if high - low >= 0.001 else min(17, 2 - math.floor(math.log10(max(high - low, 1e-15))))
-        values = {"u": f"{step.u:.{digits}f}", "low": f"{low:.{digits}f}", "high": f"{high:.{digits}f}"}
+        digits = decimals(high - low)
+        values = {"u": fixed(step.u, digits), "low": fixed(low, digits), "high": fixed(high, digits)}
         token = _chosen_label(step.chosen, look, pending)
         if not look.plain and look.columns >= BAR_CELLS + 2:
             yield _line("|" + _strip(step) + "|", style="dim")
             yield _line(" " * (1 + min(int(step.u * BAR_CELLS), BAR_CELLS - 1)) + "^")
         yield _line(look.say("step.draw", token=token, **values))
     else:
-        yield _line(look.say("step.no_draw", u=f"{step.u:.4f}"))
+        yield _line(look.say("step.no_draw", u=fixed(step.u, 4)))
 
 
 def _strip(step: Step) -> str:

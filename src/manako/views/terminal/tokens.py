@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.tokens import Piece, Tokens
+from manako.messages.numbers import count, fixed
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.steps import Look
 
@@ -151,10 +152,10 @@ def _spelled(unit: _Unit, cuts: Collection[int], shared: Collection[int], look: 
 def _counts(found: Sequence[Tokens], look: Look) -> Iterator[Text]:
     names = ["", *(_name(tokens, look) for tokens in found)]
     columns = [
-        [look.say("tokens.count"), *(f"{len(tokens.pieces):,}" for tokens in found)],
+        [look.say("tokens.count"), *(count(len(tokens.pieces)) for tokens in found)],
         [look.say("tokens.characters"), *(_rate(tokens.characters_per_token) for tokens in found)],
         [look.say("tokens.bytes"), *(_rate(tokens.bytes_per_token) for tokens in found)],
-        [look.say("tokens.vocabulary"), *(f"{tokens.vocab_size:,}" for tokens in found)],
+        [look.say("tokens.vocabulary"), *(count(tokens.vocab_size) for tokens in found)],
     ]
     name_cells = max(map(cell_len, names))
     widths = [max(map(cell_len, column)) + 2 for column in columns]
@@ -190,10 +191,10 @@ def _sentences(tokens: Tokens, look: Look) -> Iterator[Text]:
         look.say(
             "tokens.plain",
             ref=g.visible(tokens.ref, look.glyphs),
-            count=f"{len(tokens.pieces):,}",
+            count=count(len(tokens.pieces)),
             characters=_rate(tokens.characters_per_token),
             bytes=_rate(tokens.bytes_per_token),
-            vocabulary=f"{tokens.vocab_size:,}",
+            vocabulary=count(tokens.vocab_size),
         )
     )
     for n, piece in enumerate(tokens.pieces, 1):
@@ -217,4 +218,4 @@ def _name(tokens: Tokens, look: Look) -> str:
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else fixed(value, 2)

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.contributions import Part, Why
+from manako.messages.numbers import fixed, signed, small
 from manako.trace.record import Candidate, Step, Trace
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
@@ -18,6 +19,7 @@ _NUMBER_CELLS = 8  # a space and seven, as +123.45 needs
 _BAR_CELLS = (4, 12, 20)  # of one side: least, below which a bar says nothing; before words stand beside it; most
 _RAISED, _LOWERED = "green", "magenta"
 _CHECKS = ("contributions_sum_to_logit",)
+_NOISE = 1e-6  # of float32: the digits of anything smaller say nothing
 _LIMIT = 1e-4  # of what may be missing to one logit, as the self-check has it
 
 
@@ -47,15 +49,6 @@ def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look:
     if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
         yield Text(look.say("why.switch_off", part=found.switchable.name), style="dim")
     yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
-
-
-def signed(value: float) -> str:
-    """A contribution for people.
-
-    >>> signed(2.088), signed(-0.001), signed(-12345.6)
-    ('+2.09', '+0.00', '-1.23e+04')
-    """
-    return f"{value:+.3g}" if abs(value) >= 999.995 else f"{round(value, 2) + 0.0:+.2f}"
 
 
 # --- the strongest parts ----------------------------------------------------------------------------------------------
@@ -92,7 +85,7 @@ def _table(found: Why, look: Look) -> Iterator[Text]:
     if rest.count:
         yield Text(numbers(other, signed(rest.value), _over(rest.over_others)), style="dim")
     if side >= _BAR_CELLS[0]:
-        yield Text(look.say("why.scale", longest=f"{longest:.2f}"), style="dim")
+        yield Text(look.say("why.scale", longest=fixed(longest, 2)), style="dim")
 
 
 def _bar(value: float, longest: float, side: int, look: Look) -> Text:
@@ -155,8 +148,9 @@ def _sum_lines(found: Why, look: Look, pending: bytes) -> Iterator[Text]:
     key = "why.sum_rather" if found.rival else "why.sum"
     yield Text(look.say(key, **sums, logit=signed(found.logit), difference=signed(found.logit)), style="bold")
     fits = abs(found.remainder) <= _LIMIT * (2 if found.rival else 1)
-    missing = "<1e-06" if abs(found.remainder) < 1e-6 else f"{abs(found.remainder):.1e}"
-    said = look.say("why.remainder" if fits else "why.remainder_failed", remainder=missing)
+    missing = abs(found.remainder)
+    shown = f"<{small(_NOISE)}" if missing < _NOISE else small(missing)
+    said = look.say("why.remainder" if fits else "why.remainder_failed", remainder=shown)
     yield Text(said, style="dim" if fits else "bold red")
 
 

@@ -1,7 +1,8 @@
 /** <manako-act>: a new text for the model to go on with, and what it is doing. */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
 /**

@@ -5,8 +5,10 @@
  * much each is. Of a long text the last tokens are drawn, and what lies before them is summed.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+/** @import {StepAttention} from "../trace/trace-file.js" */
+import { columnHead, make, number, rowHead, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { HeadsElement } from "./heads.js";
 import { attentionRollout, attentionSinks, attentionWeights, strongestKeys } from "../analysis/inside.js";
@@ -32,22 +34,28 @@ export class AttentionElement extends ViewElement {
     /** @type {Record<"layer" | "head", HTMLSelectElement>} */
     #selects = { layer: make("select"), head: make("select") };
 
+    /** All heads, as they can be saved; null where nothing is on record. */
+    get drawing() {
+        return this.view.trace.attention(this.view.index) && this.#heads.drawing;
+    }
+
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const found = view.trace.attention(view.index);
-        if (found === null) return this.replaceChildren(make("p", { class: "soft" }, say(view.lang, "page.not_recorded")));
+        if (found === null) return this.replaceChildren(soft(say(view.lang, "page.not_recorded")));
         if (!before || !this.firstChild || before.trace !== view.trace || before.lang !== view.lang) this.#build(view, found);
         const layer = view.layer !== null && view.layer < found.layers ? view.layer : null;
         const head = layer !== null && view.head !== null && view.head < found.heads ? view.head : null;
         this.#selects.layer.value = String(layer ?? "");
         this.#selects.head.value = String(head ?? "");
         this.#selects.head.disabled = layer === null;
-        const drawn = before && ["trace", "lang", "index", "layer", "head"].every((name) => before[/** @type {keyof View} */ (name)] === view[/** @type {keyof View} */ (name)]);
-        if (!drawn || !this.#text.firstChild) this.#show(view, layer, head);
+        const shown = /** @type {const} */ (["trace", "lang", "index", "layer", "head"]);
+        const isDrawn = before && shown.every((name) => before[name] === view[name]);
+        if (!isDrawn || !this.#text.firstChild) this.#show(view, layer, head);
         this.#heads.view = view;
     }
 
-    /** @param {View} view @param {import("../trace/trace-file.js").StepAttention} found */
+    /** @param {View} view @param {StepAttention} found */
     #build(view, { layers, heads }) {
         const { lang, trace } = view;
         const options = (/** @type {number} */ count, /** @type {string} */ all) => [
@@ -62,20 +70,24 @@ export class AttentionElement extends ViewElement {
             layer: make("select", { change: () => chosen("layer") }, ...options(layers, "page.all_layers")),
             head: make("select", { change: () => chosen("head") }, ...options(heads, "page.all_heads")),
         };
-        this.#text = make("div", { class: "text", lang: view.textLang, tabindex: 0, role: "region", "aria-label": say(lang, "page.attention") });
+        const region = { role: "region", tabindex: 0, "aria-label": say(lang, "page.attention") };
+        this.#text = make("div", { class: "text", lang: view.textLang, ...region });
         this.#tokens = [];
         const error = trace.header.rounded.attention;
-        const rounded = error ? make("p", { class: "soft" }, say(lang, "attention.rounded", { error: percent(error) })) : "";
-        const labels = ["layer", "head"].map((name) => make("label", {}, say(lang, `page.${name}`), this.#selects[/** @type {"layer"} */ (name)]));
-        const caveats = ["attention.meaning", "attention.sinks"].map((key) => make("p", { class: "soft" }, say(lang, key)));
+        const rounded = error ? soft(say(lang, "attention.rounded", { error: percent(error) })) : "";
+        const labels = /** @type {const} */ (["layer", "head"]).map((name) => {
+            return make("label", {}, say(lang, `page.${name}`), this.#selects[name]);
+        });
+        const caveats = ["attention.meaning", "attention.sinks"].map((key) => soft(say(lang, key)));
         const checks = checkLines(view, ["attention_rows_sum_to_1"]);
-        this.replaceChildren(make("div", { class: "row" }, ...labels), this.#text, this.#table, this.#heads, rounded, ...caveats, ...checks);
+        const row = make("div", { class: "row" }, ...labels);
+        this.replaceChildren(row, this.#text, this.#table, this.#heads, rounded, ...caveats, ...checks);
     }
 
     /** @param {View} view @param {number | null} layer @param {number | null} head */
     #show(view, layer, head) {
         const { lang, trace, index } = view;
-        const found = /** @type {import("../trace/trace-file.js").StepAttention} */ (trace.attention(index));
+        const found = /** @type {StepAttention} */ (trace.attention(index));
         const weights = attentionWeights(found, layer, head);
         const strongest = strongestKeys(weights, STRONGEST);
         const largest = Math.max(weights[strongest[0]], 1e-12);
@@ -90,27 +102,30 @@ export class AttentionElement extends ViewElement {
             if (style.getPropertyValue("--weight") !== share) style.setProperty("--weight", share);
         }
         const before = weights.subarray(0, first).reduce((sum, weight) => sum + weight, 0);
-        const outside = first > 0 && make("p", { class: "soft" }, say(lang, "attention.before", { count: first, share: percent(before) }));
-        const rows = found.keys * found.data.length <= ROLLOUT_WEIGHTS ? trace.attentionRows(index) : null;
-        const rollout = rows && attentionRollout(rows);
+        const outside = first > 0 && soft(say(lang, "attention.before", { count: first, share: percent(before) }));
+        const seen = found.keys * found.data.length <= ROLLOUT_WEIGHTS ? trace.attentionRows(index) : null;
+        const rollout = seen && attentionRollout(seen);
         const sinks = attentionSinks(found);
-        const heads = ["page.position", "page.token", "attention.share", ...(rollout ? ["attention.by_rollout"] : [])];
-        const body = strongest.map((key) => {
-            const id = trace.allIds[found.start + key];
-            const token = { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) };
-            const note = sinks.has(key) ? say(lang, "attention.is_sink") : key === found.keys - 1 ? say(lang, "attention.is_itself") : "";
+        const rows = strongest.map((key) => {
+            const token = trace.token(trace.allIds[found.start + key]);
+            const isItself = key === found.keys - 1;
+            const note = sinks.has(key) ? say(lang, "attention.is_sink") : isItself ? say(lang, "attention.is_itself") : "";
             return make(
                 "tr",
                 {},
-                make("td", { class: "number" }, String(found.start + key + 1)),
-                make("th", { scope: "row", class: "cell-token" }, tokenChip(view, token), note),
-                make("td", { class: "number" }, percent(weights[key])),
-                rollout && make("td", { class: "number" }, percent(rollout[key])),
+                number(String(found.start + key + 1)),
+                rowHead("cell-token", tokenChip(view, token), note),
+                number(percent(weights[key])),
+                rollout && number(percent(rollout[key])),
             );
         });
-        const header = make("tr", {}, ...heads.map((key, n) => make("th", { scope: "col", class: n === 1 ? "" : "number" }, say(lang, key))));
-        const table = make("table", {}, make("caption", {}, say(lang, "attention.strongest")), make("thead", {}, header), make("tbody", {}, ...body));
-        this.#table.replaceChildren(outside || "", table);
+        const heads = [
+            columnHead(say(lang, "page.position"), "number"),
+            columnHead(say(lang, "page.token")),
+            columnHead(say(lang, "attention.share"), "number"),
+            rollout && columnHead(say(lang, "attention.by_rollout"), "number"),
+        ];
+        this.#table.replaceChildren(outside || "", table(heads, rows, say(lang, "attention.strongest")));
     }
 
     /**

@@ -2,9 +2,10 @@
  * <manako-beside>: the selected step at three temperatures, all with the u on record, so that only the setting differs.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
-import { percent } from "../text/numbers.js";
+/** @import {View} from "./view.js" */
+import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
+import { percent, setting, small } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { StepNumbers, canAnswer } from "../analysis/step-numbers.js";
 import { tokenChip } from "./token-chip.js";
@@ -37,14 +38,14 @@ export class BesideElement extends ViewElement {
             const input = make("input", { ...attributes, input: (event) => this.#changed(n, event) });
             return make("div", {}, make("label", {}, "temperature", input), this.#tables[n]);
         });
-        const about = make("p", { class: "soft" }, say(lang, "page.beside_about"));
+        const about = soft(say(lang, "page.beside_about"));
         this.replaceChildren(about, make("div", { class: "beside" }, ...columns));
     }
 
     /** @param {View} view @param {import("../trace/sampling.js").Sampling} settings */
     #table(view, settings) {
         const { lang, trace, index } = view;
-        if (!canAnswer(trace, settings)) return make("p", { class: "soft" }, say(lang, "page.not_answerable"));
+        if (!canAnswer(trace, settings)) return soft(say(lang, "page.not_answerable"));
         const recorded = trace.header.sampling; // its numbers are exact, even where those of others are not
         const isRecorded = view.sampling === null && settings.temperature === recorded.temperature;
         const numbers = new StepNumbers(trace, index, isRecorded ? null : settings);
@@ -53,18 +54,15 @@ export class BesideElement extends ViewElement {
             return make(
                 "tr",
                 { class: taken ? "chosen" : row.cutBy ? "cut" : "" },
-                make("td", { class: "number" }, taken ? `\u25b8 ${row.rank}` : String(row.rank)),
-                make("th", { scope: "row", class: "cell-token" }, tokenChip(view, row, numbers.pending)),
-                make("td", { class: "number" }, row.cutBy ? "\u2013" : percent(row.p)),
+                number(taken ? `\u25b8 ${row.rank}` : String(row.rank)),
+                rowHead("cell-token", tokenChip(view, row, numbers.pending)),
+                number(row.cutBy ? "\u2013" : percent(row.p)),
             );
         });
-        const about = numbers.error ? say(lang, "page.about", { error: (100 * numbers.error).toPrecision(2) }) : "";
-        const caption = make("caption", {}, `T = ${settings.temperature} ${about}`);
-        const head = ["page.rank", "page.token", "page.p"].map((key, n) => {
-            return make("th", { scope: "col", class: n === 1 ? null : "number" }, say(lang, key));
-        });
-        const table = make("table", {}, caption, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
-        return scroller(`T = ${settings.temperature}`, table);
+        const about = numbers.error ? say(lang, "page.about", { error: small(100 * numbers.error) }) : "";
+        const heads = ["page.rank", "page.token", "page.p"].map((key, n) => columnHead(say(lang, key), n === 1 ? null : "number"));
+        const title = `T = ${setting(settings.temperature)}`;
+        return scroller(title, table(heads, rows, `${title} ${about}`));
     }
 
     /** @param {number} n @param {Event} event */

@@ -1,22 +1,89 @@
-/** <manako-checks>: what must hold for the record to be true, with the errors that were measured. */
+/**
+ * <manako-checks>: whether every token follows from the record, drawn again here; and what only the run itself says.
+ *
+ * Special here: what was not checked is told where the verdict stands.
+ */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {SelfCheck} from "../trace/trace-header.js" */
-import { ViewElement, make } from "./dom.js";
-import { small } from "../text/numbers.js";
+/** @import {Verification} from "../analysis/verification.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
+import { count, small } from "../text/numbers.js";
 import { knows, say } from "../text/messages.js";
 import { visibleText } from "../text/tokens.js";
 
 export class ChecksElement extends ViewElement {
+    /** @type {readonly Verification[] | null} of each record of the text; null while it is being verified */
+    #found = null;
+    #isUnchecked = false;
+    #isOpen = false;
+
     /** @param {View} view @param {View | null} before */
-    draw({ lang, trace }, before) {
-        if (before && before.trace === trace && before.lang === lang) return;
-        const checks = trace.header.self_checks;
+    draw(view, before) {
+        if (!before || before.path !== view.path || before.lang !== view.lang) this.#show();
+    }
+
+    /**
+     * @param {readonly Verification[] | null} found
+     * @param {boolean} isUnchecked whether there was no means to check the digests
+     */
+    tell(found, isUnchecked) {
+        [this.#found, this.#isUnchecked] = [found, isUnchecked];
+        this.#show();
+    }
+
+    #show() {
+        const { lang, path } = this.view;
+        const checks = path.chain.flatMap(({ trace }) => trace.header.self_checks);
         const bad = checks.filter((check) => !check.ok).length;
-        const key = checks.length === 0 ? "page.no_checks" : bad ? "page.checks_failed" : "page.checks_ok";
-        const summary = make("summary", { class: bad ? "warn" : "" }, say(lang, key, { count: bad || checks.length }));
-        const list = make("ul", {}, ...checks.map((check) => make("li", {}, checkSentence(lang, check))));
-        this.replaceChildren(make("details", { open: bad > 0 }, summary, list));
+        const [isWrong, verdict] = this.#verdict();
+        const details = make(
+            "details",
+            { open: isWrong || bad > 0 || this.#isOpen, toggle: () => (this.#isOpen = details.open) },
+            make("summary", { class: isWrong ? "warn" : "" }, verdict),
+            bad > 0 && make("p", { class: "warn" }, say(lang, "page.checks_failed", { count: bad })),
+            make("p", {}, say(lang, "page.not_checked")),
+            make("ul", {}, ...this.#notChecked().map((each) => make("li", {}, each))),
+            make("p", {}, say(lang, checks.length ? "page.checks_recorded" : "page.no_checks")),
+            make("ul", {}, ...checks.map((check) => make("li", {}, checkSentence(lang, check)))),
+        );
+        this.replaceChildren(details);
+    }
+
+    /** @returns {[isWrong: boolean, sentence: string]} */
+    #verdict() {
+        const { lang, path } = this.view;
+        const found = this.#found;
+        if (found === null) return [false, say(lang, "page.verifying")];
+        const wrong = found.findIndex(({ failure }) => failure);
+        if (wrong >= 0) {
+            const { index, recorded, again } = /** @type {NonNullable<Verification["failure"]>} */ (found[wrong].failure);
+            const [first, own] = [path.chain[0], path.chain[wrong]].map(({ trace }) => trace.header.first_step);
+            const key = again < 0 || again === recorded ? "page.verify_numbers" : "page.verify_failed";
+            return [true, say(lang, key, { step: own - first + index + 1, recorded, again })];
+        }
+        const sum = (/** @type {"steps" | "rederived"} */ name) => found.reduce((total, each) => total + each[name], 0);
+        const isScore = path.leaf.trace.header.kind === "score";
+        const key = isScore ? "page.verified_score" : sum("steps") ? "page.verified" : "page.verified_none";
+        return [false, say(lang, key, { count: count(sum("steps")), rederived: count(sum("rederived")) })];
+    }
+
+    /** What the verdict does not say, one sentence each. */
+    #notChecked() {
+        const { lang, path } = this.view;
+        const outside = this.#found?.reduce((total, { unverifiable }) => total + unverifiable, 0) ?? 0;
+        const forced = Array.from({ length: path.length }, (_, place) => path.at(place)).filter((at) => at?.forcedId !== null);
+        const captured = [...new Set(path.chain.flatMap(({ trace }) => trace.header.capture))];
+        const isScore = path.leaf.trace.header.kind === "score";
+        return [
+            outside > 0 && say(lang, "page.unchecked_outside", { count: count(outside) }),
+            forced.length > 0 && say(lang, "page.unchecked_forced", { count: count(forced.length) }),
+            isScore && say(lang, "page.unchecked_score"),
+            captured.length > 0 && say(lang, "page.unchecked_inside", { captures: captured.join(", ") }),
+            this.#isUnchecked && say(lang, "page.unchecked"),
+            say(lang, "page.unchecked_model"),
+        ].filter((each) => each !== false);
     }
 }
 
@@ -40,7 +107,10 @@ export function checkSentence(lang, check) {
 export function checkLines({ lang, trace }, names) {
     return trace.header.self_checks
         .filter((check) => names.includes(check.name))
-        .map((check) => make("p", { class: check.ok ? "soft" : "warn" }, checkSentence(lang, check)));
+        .map((check) => {
+            const said = say(lang, "page.check_recorded", { check: checkSentence(lang, check) });
+            return make("p", { class: check.ok ? "soft" : "warn" }, said);
+        });
 }
 
 customElements.define("manako-checks", ChecksElement);

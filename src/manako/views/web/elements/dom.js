@@ -5,7 +5,6 @@
  * model, so that the page needs no exception in its policy.
  */
 
-/** @import {Act, View, Change} from "../page/view-state.js" */
 /** @typedef {Node | string | null | false} Child */
 
 /**
@@ -30,47 +29,69 @@ export function make(name, attributes = {}, ...children) {
 }
 
 /**
- * A part of the page that shows a view. It draws itself whole when it is given one, and says by an event what to change.
- */
-export class ViewElement extends HTMLElement {
-    /** @type {View | null} */
-    #view = null;
-
-    /** @param {View} view */
-    set view(view) {
-        const before = this.#view;
-        this.#view = view;
-        this.draw(view, before);
-    }
-
-    /** @returns {View} */
-    get view() {
-        if (this.#view === null) throw new Error("nothing is shown yet");
-        return this.#view;
-    }
-
-    /**
-     * @param {View} _view
-     * @param {View | null} _before what it showed until now
-     */
-    draw(_view, _before) {}
-
-    /** @param {Change} change */
-    change(change) {
-        this.dispatchEvent(new CustomEvent("view-change", { bubbles: true, detail: change }));
-    }
-
-    /** Ask for what changes the texts themselves. @param {Act} act */
-    act(act) {
-        this.dispatchEvent(new CustomEvent("act", { bubbles: true, detail: act }));
-    }
-}
-
-/**
  * A wide thing that scrolls by itself where the window is narrow, by keyboard too.
  * @param {string} label what it is, for those who hear it
  * @param {Element} inside
  */
 export function scroller(label, inside) {
     return make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": label }, inside);
+}
+
+/**
+ * @param {(event: Event) => void} click
+ * @param {Child} inside
+ * @param {Record<string, string | number | boolean | null>} [more] attributes
+ */
+export function button(click, inside, more = {}) {
+    return make("button", { type: "button", click, ...more }, inside);
+}
+
+/**
+ * Buttons of which one is pressed, since what it stands for is chosen. It keeps the focus though all are made anew.
+ * @template {string} T
+ * @param {string} label
+ * @param {readonly (readonly [value: T, name: string, lang?: string])[]} options
+ * @param {T} chosen
+ * @param {(value: T) => void} choose
+ */
+export function choices(label, options, chosen, choose) {
+    const buttons = options.map(([value, name, lang = null]) => {
+        const click = () => {
+            choose(value);
+            /** @type {HTMLElement | null} */ (document.querySelector(`[data-choice=${value}]`))?.focus();
+        };
+        return button(click, name, { lang, "data-choice": value, "aria-pressed": String(value === chosen) });
+    });
+    return make("div", { class: "choices", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A note in small letters. @param {...Child} inside */
+export function soft(...inside) {
+    return make("p", { class: "soft" }, ...inside);
+}
+
+/** The head of a column. @param {Child} inside @param {string | null} [kind] */
+export function columnHead(inside, kind = null) {
+    return make("th", { scope: "col", class: kind }, inside);
+}
+
+/** The head of a row. @param {string | null} kind @param {...Child} inside */
+export function rowHead(kind, ...inside) {
+    return make("th", { scope: "row", class: kind }, ...inside);
+}
+
+/** A cell with a number. @param {...Child} inside */
+export function number(...inside) {
+    return make("td", { class: "number" }, ...inside);
+}
+
+/**
+ * @param {readonly Child[]} heads
+ * @param {readonly Child[]} rows
+ * @param {Child} [caption]
+ * @param {string | null} [kind]
+ */
+export function table(heads, rows, caption = null, kind = null) {
+    const titled = typeof caption === "string" ? make("caption", {}, caption) : caption;
+    return make("table", { class: kind }, titled, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
 }

@@ -2,9 +2,10 @@
  * <manako-draw>: the line from 0 to 1 that the draw walks, likeliest token first, and u as a needle on it.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
-import { choices } from "../text/numbers.js";
+/** @import {View} from "./view.js" */
+import { make, soft } from "./dom.js";
+import { ViewElement } from "./view.js";
+import { decimals, fixed, perplexity } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 
@@ -16,19 +17,19 @@ export class DrawElement extends ViewElement {
     /** @param {View} view */
     draw(view) {
         const { lang, shown } = view;
-        const said = make("p", {}, this.#sentence(view));
+        const said = make("p", {}, drawSentence(view));
         const open = shown.entropy === null ? null : this.#entropy(lang, shown.entropy);
-        this.replaceChildren(...[shown.u === null || shown.certain ? null : this.#strip(view), said, open].filter((e) => e !== null));
+        const strip = shown.u === null || shown.certain ? null : this.#strip(view);
+        this.replaceChildren(...[strip, said, open].filter((e) => e !== null));
     }
 
     /** @param {View} view */
     #strip(view) {
         const { shown } = view;
-        const pieces = shown.top(PIECES).filter((row) => row.p >= PIECE_FROM);
         return make(
             "div",
             { class: "strip", "aria-hidden": "true" },
-            ...pieces.map((row) =>
+            ...drawnPieces(view).map((row) =>
                 make(
                     "span",
                     { class: row.id === shown.drawnId ? "piece taken" : "piece", "--p": row.p },
@@ -39,25 +40,35 @@ export class DrawElement extends ViewElement {
         );
     }
 
-    /** @param {View} view @returns {string} */
-    #sentence(view) {
-        const { lang, shown } = view;
-        if (shown.u === null) return say(lang, "page.no_draw");
-        if (shown.certain) return say(lang, "step.no_draw", { u: shown.u.toFixed(4) });
-        if (shown.draw === null) return say(lang, "page.draw_unknown", { u: shown.u.toFixed(4) });
-        const { low, high } = shown.draw;
-        const width = Math.max(high - low, 1e-15);
-        const digits = width >= 0.001 ? 4 : Math.min(17, 2 - Math.floor(Math.log10(width)));
-        const token = tokenText(view, shown.candidate(shown.draw.tokenId), shown.pending);
-        const ends = { u: shown.u.toFixed(digits), low: low.toFixed(digits), high: high.toFixed(digits) };
-        const isListed = shown.hasPlace(shown.draw.tokenId); // of one that is not, only the stretch of all such tokens is known
-        return say(lang, isListed ? "step.draw" : "page.draw_outside", { token, ...ends });
-    }
-
     /** @param {View["lang"]} lang @param {number} bits */
     #entropy(lang, bits) {
-        return make("p", { class: "soft" }, say(lang, "step.entropy", { bits: bits.toFixed(2), choices: choices(bits) }));
+        return soft(say(lang, "step.entropy", { bits: fixed(bits, 2), choices: perplexity(bits) }));
     }
+}
+
+/**
+ * The tokens that are wide enough for a piece of their own, from the left.
+ * @param {View} view
+ */
+export function drawnPieces({ shown }) {
+    return shown.top(PIECES).filter((row) => row.p >= PIECE_FROM);
+}
+
+/**
+ * Where u fell, in a sentence.
+ * @param {View} view
+ */
+export function drawSentence(view) {
+    const { lang, shown } = view;
+    if (shown.u === null) return say(lang, "page.no_draw");
+    if (shown.certain) return say(lang, "step.no_draw", { u: fixed(shown.u, 4) });
+    if (shown.draw === null) return say(lang, "page.draw_unknown", { u: fixed(shown.u, 4) });
+    const { low, high } = shown.draw;
+    const digits = decimals(high - low);
+    const token = tokenText(view, shown.candidate(shown.draw.tokenId), shown.pending);
+    const ends = { u: fixed(shown.u, digits), low: fixed(low, digits), high: fixed(high, digits) };
+    const isListed = shown.hasPlace(shown.draw.tokenId); // of one that is not, only the stretch of all such tokens is known
+    return say(lang, isListed ? "step.draw" : "page.draw_outside", { token, ...ends });
 }
 
 customElements.define("manako-draw", DrawElement);

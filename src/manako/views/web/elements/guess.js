@@ -4,10 +4,12 @@
  * Special here: candidates stand in the order of their ids, which tells nothing, and without their probabilities.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { button, make, soft } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { guessBits } from "../analysis/guess-score.js";
 import { say } from "../text/messages.js";
+import { fixed } from "../text/numbers.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
 const GUESSES = 10;
@@ -75,14 +77,14 @@ export class GuessElement extends ViewElement {
         const { lang, shown } = view;
         const last = this.#scores[this.#scores.length - 1];
         if (!last) return [];
-        const sum = (/** @type {"you" | "model"} */ who) => this.#scores.reduce((bits, score) => bits + score[who], 0).toFixed(2);
+        const sum = (/** @type {"you" | "model"} */ who) => fixed(this.#scores.reduce((bits, score) => bits + score[who], 0), 2);
         const token = tokenText(view, shown.candidate(shown.takenId), shown.pending);
         const picked = this.#picked ? tokenText(view, this.#picked, shown.pending) : say(lang, "page.guess_other");
         return [
             make("p", { class: "note", role: "status" }, say(lang, this.#isRight ? "page.guess_right" : "page.guess_wrong", { token, picked })),
-            make("p", {}, say(lang, "page.guess_bits", { you: last.you.toFixed(2), model: last.model.toFixed(2) })),
+            make("p", {}, say(lang, "page.guess_bits", { you: fixed(last.you, 2), model: fixed(last.model, 2) })),
             make("p", {}, say(lang, "page.guess_sum", { count: this.#scores.length, you: sum("you"), model: sum("model") })),
-            make("p", { class: "soft" }, say(lang, "page.guess_means")),
+            soft(say(lang, "page.guess_means")),
         ];
     }
 
@@ -90,7 +92,7 @@ export class GuessElement extends ViewElement {
     #next({ lang, path, place }) {
         const next = path.drawn(place + 1);
         if (next === null) return make("p", {}, say(lang, "page.guess_end"));
-        return make("div", { class: "row" }, make("button", { type: "button", click: () => this.#ask(next) }, say(lang, "page.guess_next")));
+        return make("div", { class: "row" }, button(() => this.#ask(next), say(lang, "page.guess_next")));
     }
 
     /** @param {number} place */

@@ -5,8 +5,9 @@
  * step copies them and marks its row. Tints are square roots of shares, since a share over a long text is small.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { folded } from "./folded.js";
 import { attentionRecord, attentionSquares, favouriteKeys } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
@@ -42,6 +43,14 @@ export class HeadsElement extends ViewElement {
         this.#width = contentRect.width; // to ask for it at each step would lay the page out once more
     });
 
+    /** @returns {import("./drawing.js").Drawing} the squares as they stand, as they can be saved */
+    get drawing() {
+        const [width, height] = [this.#canvas.width / this.#ratio, this.#canvas.height / this.#ratio];
+        /** @type {import("./drawing.js").Shape} */
+        const image = { tag: "image", put: { x: 0, y: 0, width, height }, canvas: this.#canvas };
+        return { width, height, title: say(this.view.lang, "attention.all_heads"), shapes: [image] };
+    }
+
     connectedCallback() {
         this.#scheme.addEventListener("change", this.#again);
         this.#observer.observe(this);
@@ -64,7 +73,8 @@ export class HeadsElement extends ViewElement {
             this.#table = folded(say(lang, "attention.all_heads_table"), () => this.#strongest());
             const frame = scroller(title, this.#canvas);
             frame.classList.add("heads");
-            this.replaceChildren(make("h3", {}, title), frame, make("p", { class: "soft" }, say(lang, "attention.all_heads_how")), this.#table.element);
+            const how = soft(say(lang, "attention.all_heads_how"));
+            this.replaceChildren(make("h3", {}, title), frame, how, this.#table.element);
             this.#again();
         } else if (/** @type {const} */ (["index", "layer", "head"]).some((name) => before[name] !== view[name])) {
             this.#mark();
@@ -164,21 +174,19 @@ export class HeadsElement extends ViewElement {
     #strongest() {
         const { lang, trace, index } = this.view;
         const found = /** @type {import("../trace/trace-file.js").StepAttention} */ (trace.attention(index));
-        const heads = ["attention.layer_head", "page.position", "page.token", "attention.share"];
         const rows = favouriteKeys(found).map((key, n) => {
-            const id = trace.allIds[found.start + key];
-            const token = { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) };
+            const token = trace.token(trace.allIds[found.start + key]);
             return make(
                 "tr",
                 {},
-                make("th", { scope: "row" }, `${Math.floor(n / found.heads)}.${n % found.heads}`),
-                make("td", { class: "number" }, String(found.start + key + 1)),
+                rowHead(null, `${Math.floor(n / found.heads)}.${n % found.heads}`),
+                number(String(found.start + key + 1)),
                 make("td", { class: "cell-token" }, tokenChip(this.view, token)),
-                make("td", { class: "number" }, percent(found.data[n * found.keys + key])),
+                number(percent(found.data[n * found.keys + key])),
             );
         });
-        const head = make("tr", {}, ...heads.map((key, n) => make("th", { scope: "col", class: n % 2 ? "number" : "" }, say(lang, key))));
-        return make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+        const heads = ["attention.layer_head", "page.position", "page.token", "attention.share"];
+        return table(heads.map((key, n) => columnHead(say(lang, key), n % 2 ? "number" : null)), rows);
     }
 }
 

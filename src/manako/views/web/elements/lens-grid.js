@@ -1,7 +1,8 @@
 /** <manako-lens-grid>: the likeliest token of each layer, at the selected step and at those around it. */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { columnHead, make, rowHead, scroller, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { readLens } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
@@ -37,25 +38,25 @@ export class LensGridElement extends ViewElement {
         const steps = Array.from({ length: count }, (_, i) => this.#first + i);
         const columns = steps.map((step) => readLens(/** @type {import("../trace/trace-file.js").StepLens} */ (trace.lens(step))));
         const pending = steps.map((step) => bytesBegun(trace, step));
-        const chip = (/** @type {number} */ id, /** @type {number} */ i) => tokenChip(view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, pending[i]);
-        const head = steps.map((step, i) =>
-            make("th", { scope: "col", class: "cell-token" }, make("button", { type: "button" }, chip(trace.tokenIds[step], i), make("small", {}, String(view.place - index + step + 1)))),
-        );
+        const chip = (/** @type {number} */ id, /** @type {number} */ i) => tokenChip(view, trace.token(id), pending[i]);
+        const heads = steps.map((step, i) => {
+            const place = make("small", {}, String(view.place - index + step + 1));
+            return columnHead(make("button", { type: "button" }, chip(trace.tokenIds[step], i), place), "cell-token");
+        });
         const rows = columns[0].layers.map((layer, n) => {
             const cells = columns.map(({ first }, i) => {
                 const { id, p } = first[n][0];
                 const kind = `lens-cell cell-token ${id === trace.tokenIds[steps[i]] ? "agrees" : ""}`;
                 return make("td", { class: kind, "--weight": p }, chip(id, i), make("small", {}, percent(p)));
             });
-            return make("tr", {}, make("th", { scope: "row" }, layer), ...cells);
+            return make("tr", {}, rowHead(null, layer), ...cells);
         });
-        const corner = make("th", { scope: "col" }, say(lang, "lens.layer_head"));
-        const click = (/** @type {Event} */ event) => this.#click(event);
-        this.#table = make("table", { class: "lens-grid", click }, make("thead", {}, make("tr", {}, corner, ...head)), ...rows);
+        this.#table = table([columnHead(say(lang, "lens.layer_head")), ...heads], rows, null, "lens-grid");
+        this.#table.addEventListener("click", (event) => this.#click(event));
         this.replaceChildren(
             make("h3", {}, say(lang, "lens.around")),
             scroller(say(lang, "lens.around"), this.#table),
-            make("p", { class: "soft" }, say(lang, "lens.around_how")),
+            soft(say(lang, "lens.around_how")),
         );
     }
 

@@ -1,15 +1,17 @@
 /** <manako-lens>: what each layer would have said, had the model stopped after it; the taken token is followed by id. */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {LensStep} from "../analysis/inside.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { folded } from "./folded.js";
 import { readLens } from "../analysis/inside.js";
 import { LensGridElement } from "./lens-grid.js";
-import { percent, whole } from "../text/numbers.js";
+import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
-import { ranksChart } from "./ranks-chart.js";
+import { svgElement } from "./drawing.js";
+import { ranksDrawing } from "./ranks-chart.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
 const FIRST_SHOWN = 4;
@@ -18,16 +20,23 @@ export class LensElement extends ViewElement {
     #step = make("div", { class: "pane" });
     #grid = new LensGridElement();
     #ranks = folded("", () => "");
+    /** @type {import("./drawing.js").Drawing | null} */
+    #drawing = null;
+
+    /** The ranks of the step, as they can be saved; null where there are none. */
+    get drawing() {
+        return this.view.trace.lens(this.view.index) && this.#drawing;
+    }
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const { lang, trace, index } = view;
         const given = trace.lens(index);
-        if (given === null) return this.replaceChildren(make("p", { class: "soft" }, say(view.lang, "page.not_recorded")));
+        if (given === null) return this.replaceChildren(soft(say(view.lang, "page.not_recorded")));
         if (before && this.firstChild && before.trace === trace && before.lang === lang && before.index === index) return;
         if (!before || !this.firstChild || before.trace !== trace || before.lang !== lang) {
             this.#ranks = folded(say(lang, "lens.ranks_table"), () => this.#ranksTable());
-            const caveats = ["lens.embed_is", "lens.meaning"].map((key) => make("p", { class: "soft" }, say(lang, key)));
+            const caveats = ["lens.embed_is", "lens.meaning"].map((key) => soft(say(lang, key)));
             const checks = checkLines(view, ["lens_last_equals_logits", "lens_lists_fit"]);
             this.replaceChildren(this.#step, this.#ranks.element, this.#grid, ...caveats, ...checks);
         }
@@ -38,7 +47,7 @@ export class LensElement extends ViewElement {
 
     /** @param {LensStep} found */
     #show(found) {
-        const { lang, shown } = this.view;
+        const { lang, shown, trace } = this.view;
         const taken = this.#name(shown.takenId);
         const rows = found.layers.map((layer, n) => {
             const { p, rank } = found.tracked[0][n];
@@ -46,36 +55,30 @@ export class LensElement extends ViewElement {
                 make(
                     "td",
                     { class: `lens-cell cell-token ${reading.id === shown.takenId ? "selected" : ""}`, "--weight": reading.p },
-                    tokenChip(this.view, this.#token(reading.id), shown.pending),
+                    tokenChip(this.view, trace.token(reading.id), shown.pending),
                     " ",
                     make("small", {}, percent(reading.p)),
                 ),
             );
-            return make(
-                "tr",
-                {},
-                make("th", { scope: "row" }, layer),
-                make("td", { class: "number" }, percent(p)),
-                make("td", { class: "number" }, whole(rank)),
-                ...cells,
-            );
+            return make("tr", {}, rowHead(null, layer), number(percent(p)), number(count(rank)), ...cells);
         });
-        const head = make(
-            "tr",
-            {},
-            make("th", { scope: "col" }, say(lang, "lens.layer_head")),
-            make("th", { scope: "col", class: "number" }, say(lang, "page.p_of_taken")),
-            make("th", { scope: "col", class: "number" }, say(lang, "lens.rank_head")),
+        const heads = [
+            columnHead(say(lang, "lens.layer_head")),
+            columnHead(say(lang, "page.p_of_taken"), "number"),
+            columnHead(say(lang, "lens.rank_head"), "number"),
             make("th", { scope: "col", colspan: FIRST_SHOWN }, say(lang, "page.likeliest")),
-        );
+        ];
         const lines = found.tracked.map((readings) => ({ name: this.#name(readings[0].id), readings }));
         const ranks = say(lang, "lens.ranks", { token: taken });
+        this.#drawing = ranksDrawing(ranks, found.layers, lines);
+        const picture = svgElement(this.#drawing);
+        picture.classList.add("ranks");
         this.#step.replaceChildren(
             make("p", {}, say(lang, "lens.question", { token: taken })),
-            scroller(say(lang, "page.lens"), make("table", { class: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows))),
+            scroller(say(lang, "page.lens"), table(heads, rows, null, "lens")),
             make("p", {}, this.#story(found, taken)),
-            make("p", { class: "soft" }, ranks),
-            ranksChart(ranks, found.layers, lines),
+            soft(ranks),
+            picture,
         );
     }
 
@@ -84,22 +87,17 @@ export class LensElement extends ViewElement {
         const { lang, trace, index } = this.view;
         const { layers, tracked } = readLens(/** @type {import("../trace/trace-file.js").StepLens} */ (trace.lens(index)));
         const rows = tracked.map((readings) => {
-            const cells = readings.map(({ p, rank }) => make("td", { class: "number" }, percent(p), make("small", {}, whole(rank))));
-            const name = tokenChip(this.view, this.#token(readings[0].id), this.view.shown.pending);
-            return make("tr", {}, make("th", { scope: "row", class: "cell-token" }, name), ...cells);
+            const cells = readings.map(({ p, rank }) => number(percent(p), make("small", {}, count(rank))));
+            const name = tokenChip(this.view, trace.token(readings[0].id), this.view.shown.pending);
+            return make("tr", {}, rowHead("cell-token", name), ...cells);
         });
-        const heads = [say(lang, "page.token"), ...layers].map((name, n) => make("th", { scope: "col", class: n ? "number" : "" }, name));
-        return scroller(say(lang, "lens.ranks_table"), make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
-    }
-
-    /** @param {number} id */
-    #token(id) {
-        return { bytes: this.view.trace.tokenBytes(id), special: this.view.trace.specialIds.has(id) };
+        const heads = [say(lang, "page.token"), ...layers].map((name, n) => columnHead(name, n ? "number" : null));
+        return scroller(say(lang, "lens.ranks_table"), table(heads, rows));
     }
 
     /** @param {number} id */
     #name(id) {
-        return tokenText(this.view, this.#token(id), this.view.shown.pending);
+        return tokenText(this.view, this.view.trace.token(id), this.view.shown.pending);
     }
 
     /** @param {LensStep} found @param {string} token */

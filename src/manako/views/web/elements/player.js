@@ -4,8 +4,9 @@
  * Special here: playing goes through what is on record, and asks the model for one more token only where the record ends.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { button, make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
 const SPEEDS = [0.5, 1, 2, 4, 8]; // steps a second
@@ -43,8 +44,8 @@ export class PlayerElement extends ViewElement {
     /** @param {View} view */
     #build({ lang, textLang }) {
         this.#lang = lang;
-        const button = (/** @type {string} */ name, /** @type {() => void} */ act) =>
-            make("button", { type: "button", "data-act": name, click: act }, say(lang, `page.act_${name}`));
+        const acting = (/** @type {string} */ name, /** @type {() => void} */ act) =>
+            button(act, say(lang, `page.act_${name}`), { "data-act": name });
         const speeds = SPEEDS.map((each) => make("option", { value: each, selected: each === this.#speed }, say(lang, "page.speed_of", { speed: each })));
         const speed = make("select", { change: (event) => (this.#speed = Number(/** @type {HTMLSelectElement} */ (event.target).value)) }, ...speeds);
         this.#typed.lang = textLang ?? "";
@@ -55,9 +56,9 @@ export class PlayerElement extends ViewElement {
             const where = submitter instanceof HTMLElement && submitter.dataset.act === "end" ? "end" : "here";
             this.act({ kind: "type", where, text: this.#typed.value });
         };
-        const asked = ["go", "luck", "stop", "undo", "redo"].map((name) => button(name, () => this.act({ kind: name })));
+        const asked = ["go", "luck", "stop", "undo", "redo"].map((name) => acting(name, () => this.act({ kind: name })));
         this.replaceChildren(
-            make("div", { class: "row" }, button("step", () => this.#step()), button("play", () => this.#toggle()), make("label", { class: "inline" }, say(lang, "page.speed"), speed)),
+            make("div", { class: "row" }, acting("step", () => this.#step()), acting("play", () => this.#toggle()), make("label", { class: "inline" }, say(lang, "page.speed"), speed)),
             make("div", { class: "row" }, ...asked),
             make("form", { class: "pane", submit: type }, make("label", {}, say(lang, "page.typed"), this.#typed), make("div", { class: "row" }, putter("here"), putter("end"))),
         );

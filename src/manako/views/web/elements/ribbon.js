@@ -6,8 +6,9 @@
  * While the model writes, what it tells is appended; the record takes its place at the end.
  */
 
-/** @import {View, Tint} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View, Tint} from "./view.js" */
+import { choices, make } from "./dom.js";
+import { TINTS, ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
@@ -17,13 +18,11 @@ import { visibleText } from "../text/tokens.js";
  * Upper ends of the first four steps, from expected to unexpected; the fifth is open.
  * @type {Record<Tint, {steps: string[], bin: (pModel: number, rank: number) => number}>}
  */
-const TINTS = {
+const BINS = {
     p_model: { steps: ["\u2265 50%", "20\u201350%", "5\u201320%", "1\u20135%", "< 1%"], bin: (p) => above(-p, [-0.5, -0.2, -0.05, -0.01]) },
     surprisal: { steps: ["\u2264 1", "1\u20132", "2\u20134", "4\u20138", "> 8"], bin: (p) => above(-Math.log2(p), [1, 2, 4, 8]) },
     rank: { steps: ["1", "2\u20133", "4\u201310", "11\u2013100", "> 100"], bin: (_, rank) => above(rank, [1, 3, 10, 100]) },
 };
-/** @type {Tint[]} */
-const NAMES = ["p_model", "surprisal", "rank"];
 
 export class RibbonElement extends ViewElement {
     /** @type {HTMLElement[]} one for each place */
@@ -66,7 +65,7 @@ export class RibbonElement extends ViewElement {
     /** @param {import("./token-chip.js").Token} token that the model wrote @param {number} pModel @param {number} rank */
     write(token, pModel, rank) {
         const shown = runningToken(this.view, token);
-        shown.dataset.bin = String(TINTS[this.view.tint].bin(pModel, rank));
+        shown.dataset.bin = String(BINS[this.view.tint].bin(pModel, rank));
         this.#written.append(...runningText([shown]));
         const text = /** @type {HTMLElement} */ (this.#written.closest(".text"));
         text.scrollTop = text.scrollHeight;
@@ -86,7 +85,7 @@ export class RibbonElement extends ViewElement {
             const found = path.at(place);
             token.classList.toggle("given", !found || found.forcedId !== null);
             if (!found) return;
-            token.dataset.bin = String(TINTS[tint].bin(...expected(found)));
+            token.dataset.bin = String(BINS[tint].bin(...expected(found)));
             token.id = `token-${place}`;
             token.setAttribute("role", "option");
             token.setAttribute("aria-selected", "false");
@@ -110,26 +109,15 @@ export class RibbonElement extends ViewElement {
 
     /** @param {View} view */
     #choices({ lang, tint }) {
-        const buttons = NAMES.map((name) =>
-            make(
-                "button",
-                { type: "button", "aria-pressed": String(name === tint), click: () => this.#tint(name) },
-                say(lang, `page.tint_${name}`),
-            ),
-        );
-        const group = make("div", { class: "choices", role: "group", "aria-label": say(lang, "page.tint") }, ...buttons);
-        return make("div", { class: "row" }, make("span", { class: "soft" }, say(lang, "page.tint")), group);
-    }
-
-    /** @param {Tint} tint */
-    #tint(tint) {
-        this.change({ tint });
-        /** @type {HTMLElement | null} */ (this.querySelector('button[aria-pressed="true"]'))?.focus();
+        const options = TINTS.map((name) => /** @type {const} */ ([name, say(lang, `page.tint_${name}`)]));
+        const label = say(lang, "page.tint");
+        const buttons = choices(label, options, tint, (name) => this.change({ tint: name }));
+        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons);
     }
 
     /** @param {View} view */
     #legend({ lang, tint }) {
-        const steps = TINTS[tint].steps.map((step, bin) =>
+        const steps = BINS[tint].steps.map((step, bin) =>
             make("li", {}, make("span", { class: "token", "data-bin": bin }, step)),
         );
         const name = make("li", {}, say(lang, `page.legend_${tint}`));

@@ -1,8 +1,9 @@
 /** <manako-stages>: the chain as a row of stages, each with what it left and the probability that it cut. */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
-import { percent, whole } from "../text/numbers.js";
+/** @import {View} from "./view.js" */
+import { make } from "./dom.js";
+import { ViewElement } from "./view.js";
+import { count, percent, setting } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 
 export class StagesElement extends ViewElement {
@@ -13,8 +14,8 @@ export class StagesElement extends ViewElement {
             make(
                 "li",
                 {},
-                make("strong", {}, `${name} ${settings[name]}`),
-                make("div", {}, say(lang, "page.kept", { count: whole(kept) })),
+                make("strong", {}, `${name} ${setting(settings[name])}`),
+                make("div", {}, say(lang, "page.kept", { count: count(kept) })),
                 removedMass !== null && make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
                 removedMass !== null &&
                     make("div", { class: "removed", "aria-hidden": "true" }, make("span", { "--p": removedMass })),
@@ -24,7 +25,7 @@ export class StagesElement extends ViewElement {
             "li",
             {},
             make("strong", {}, say(lang, "page.model")),
-            make("div", {}, say(lang, "page.kept", { count: whole(shown.size) })),
+            make("div", {}, say(lang, "page.kept", { count: count(shown.size) })),
         );
         this.replaceChildren(make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
     }

@@ -5,7 +5,7 @@
  * "<|endoftext|>" is never taken for the special one. In the running text spaces stay spaces; one that is alone gets a frame.
  */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 import { make } from "./dom.js";
 import { say } from "../text/messages.js";
@@ -49,7 +49,7 @@ export function tokenChip(view, token, pending) {
 export function ribbonToken(view, position) {
     const { trace } = view;
     const id = trace.allIds[position];
-    return runningToken(view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, characterAt(trace, position));
+    return runningToken(view, trace.token(id), characterAt(trace, position));
 }
 
 /**

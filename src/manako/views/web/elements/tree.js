@@ -1,8 +1,9 @@
 /** <manako-tree>: all texts that were written, as an indented list; choosing one shows it. */
 
-/** @import {View} from "../page/view-state.js" */
+/** @import {View} from "./view.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
-import { ViewElement, make } from "./dom.js";
+import { make, soft } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { forcedCount } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";
@@ -47,7 +48,7 @@ export class TreeElement extends ViewElement {
             { role: "listbox", tabindex: 0, class: "branches", "aria-label": say(lang, "page.tree"), "aria-activedescendant": shown?.id ?? null, keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)) },
             ...items,
         );
-        this.replaceChildren(list, make("p", { class: "soft" }, say(lang, "page.tree_means")));
+        this.replaceChildren(list, soft(say(lang, "page.tree_means")));
         if (hadFocus) list.focus();
         if (shown) list.scrollTop = Math.max(0, shown.offsetTop - list.clientHeight / 2);
     }

@@ -5,15 +5,18 @@
  * record. u stays the recorded one. A setting that the record cannot answer is switched off, with the reason below.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { button, make, soft } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
-import { samplingFault } from "../trace/sampling.js";
+import { small } from "../text/numbers.js";
+import { STAGES, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
-import { SETTINGS } from "../page/view-state.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
 const LARGEST_TEMPERATURE = 5;
+const isPenalty = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
+const SETTINGS = STAGES.toSorted((a, b) => isPenalty(a) - isPenalty(b)); // which few change, stand last
 
 export class WhatIfElement extends ViewElement {
     /** @type {Map<string, HTMLInputElement>} */
@@ -56,10 +59,10 @@ export class WhatIfElement extends ViewElement {
                 make("div", { class: "wider" }, slider),
                 ...SETTINGS.map(number),
             ),
-            make("div", { class: "row" }, make("button", { type: "button", click: () => this.#reset() }, say(lang, "page.reset"))),
+            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset"))),
             make("p", { role: "status" }),
         );
-        if (can.size < SETTINGS.length) this.append(make("p", { class: "soft" }, say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
+        if (can.size < SETTINGS.length) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
     }
 
     /** @param {string} name @param {Record<string, string | number | boolean | null>} attributes */
@@ -93,7 +96,7 @@ export class WhatIfElement extends ViewElement {
     #about({ lang, sampling, shown }) {
         if (sampling === null) return say(lang, "page.as_recorded");
         if (shown.error === 0) return say(lang, "page.exact");
-        return say(lang, "page.approximate", { error: (100 * shown.error).toPrecision(2) });
+        return say(lang, "page.approximate", { error: small(100 * shown.error) });
     }
 }
 

@@ -3,16 +3,18 @@
  * rather than another.
  */
 
-/** @import {View} from "../page/view-state.js" */
-import { ViewElement, make, scroller } from "./dom.js";
+/** @import {View} from "./view.js" */
+import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { contributedIds, strongestParts, sumByKind, why } from "../analysis/inside.js";
-import { signed, small } from "../text/numbers.js";
+import { fixed, signed, small } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
 
 const SHOWN_PARTS = 10;
+const NOISE = 1e-6; // of float32: the digits of anything smaller say nothing
 const LIMIT = 1e-4; // of what may be missing to one logit, as the self-check has it
 
 export class WhyElement extends ViewElement {
@@ -25,7 +27,7 @@ export class WhyElement extends ViewElement {
         const { lang, trace, index } = view;
         if (before && before.trace === trace && before.lang === lang && before.index === index) return;
         const ids = contributedIds(trace, index);
-        if (ids.length === 0) return this.replaceChildren(make("p", { class: "soft" }, say(lang, "page.not_recorded")));
+        if (ids.length === 0) return this.replaceChildren(soft(say(lang, "page.not_recorded")));
         const options = () => ids.map((id) => make("option", { value: id }, this.#name(id)));
         const redraw = () => this.#show();
         this.#selects = {
@@ -37,7 +39,7 @@ export class WhyElement extends ViewElement {
         this.replaceChildren(
             make("div", { class: "row" }, ...labels),
             this.#picture,
-            ...["why.idea", "why.meaning"].map((key) => make("p", { class: "soft" }, say(lang, key))),
+            ...["why.idea", "why.meaning"].map((key) => soft(say(lang, key))),
             ...checkLines(view, ["contributions_sum_to_logit"]),
         );
         this.#show();
@@ -46,7 +48,7 @@ export class WhyElement extends ViewElement {
     /** @param {number} id */
     #name(id) {
         const { trace, shown } = this.view;
-        return tokenText(this.view, { bytes: trace.tokenBytes(id), special: trace.specialIds.has(id) }, shown.pending);
+        return tokenText(this.view, trace.token(id), shown.pending);
     }
 
     #show() {
@@ -62,40 +64,38 @@ export class WhyElement extends ViewElement {
             make(
                 "tr",
                 {},
-                make("th", { scope: "row" }, this.#partName(part)),
-                make("td", { class: "number" }, signed(part.value)),
+                rowHead(null, this.#partName(part)),
+                number(signed(part.value)),
                 make("td", { class: "wide" }, signedBar(part.value / longest)),
-                rival === null && make("td", { class: "number" }, part.overOthers === null ? "" : signed(part.overOthers)),
+                rival === null && number(part.overOthers === null ? "" : signed(part.overOthers)),
             ),
         );
         const others = rest.count > 0 && make(
             "tr",
             { class: "other" },
-            make("th", { scope: "row" }, say(lang, "why.rest", { count: rest.count })),
-            make("td", { class: "number" }, signed(rest.value)),
+            rowHead(null, say(lang, "why.rest", { count: rest.count })),
+            number(signed(rest.value)),
             make("td"),
             rival === null && make("td"),
         );
-        const head = make(
-            "tr",
-            {},
-            make("th", { scope: "col" }, say(lang, "why.part")),
-            make("th", { scope: "col", class: "number" }, say(lang, "why.adds")),
-            make("th", { scope: "col", class: "wide" }, say(lang, "page.scale", { longest: longest.toFixed(2) })),
-            rival === null && make("th", { scope: "col", class: "number" }, say(lang, "why.over")),
-        );
+        const heads = [
+            columnHead(say(lang, "why.part")),
+            columnHead(say(lang, "why.adds"), "number"),
+            columnHead(say(lang, "page.scale", { longest: fixed(longest, 2) }), "wide"),
+            rival === null && columnHead(say(lang, "why.over"), "number"),
+        ];
         const names = { token: this.#name(id), rival: rival === null ? "" : this.#name(rival) };
-        const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows, others));
         const sums = Object.fromEntries(Object.entries(sumByKind(found.parts)).map(([kind, value]) => [kind, signed(value)]));
         const missing = Math.abs(found.logit - found.total);
         const fits = missing <= LIMIT * (rival === null ? 1 : 2);
-        const remainder = missing < 1e-6 ? "<1e-06" : small(missing);
+        const remainder = missing < NOISE ? `<${small(NOISE)}` : small(missing);
+        const [logit, remains] = [signed(found.logit), fits ? "why.remainder" : "why.remainder_failed"];
         this.#picture.replaceChildren(
             make("p", {}, say(lang, rival === null ? "why.question" : "why.question_rather", names)),
-            scroller(say(lang, "page.why"), table),
-            make("p", {}, say(lang, rival === null ? "why.sum" : "why.sum_rather", { ...sums, logit: signed(found.logit), difference: signed(found.logit) })),
-            make("p", { class: fits ? "soft" : "warn" }, say(lang, fits ? "why.remainder" : "why.remainder_failed", { remainder })),
-            make("p", { class: "soft" }, say(lang, rival === null ? "why.over_means" : "why.rather_means")),
+            scroller(say(lang, "page.why"), table(heads, [...rows, others])),
+            make("p", {}, say(lang, rival === null ? "why.sum" : "why.sum_rather", { ...sums, logit, difference: logit })),
+            make("p", { class: fits ? "soft" : "warn" }, say(lang, remains, { remainder })),
+            soft(say(lang, rival === null ? "why.over_means" : "why.rather_means")),
         );
     }
 

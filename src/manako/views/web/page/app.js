@@ -1,68 +1,48 @@
 /**
- * <manako-app>: the page. It keeps the texts and what the reader chose, hands every part the same view, and writes the
- * choice into the address, so that a link or a reload shows the same thing.
+ * <manako-app>: the page. It hands every part the same view, passes on what the reader asks for, and writes the choice
+ * into the address, so that a link or a reload shows the same thing.
  */
 
 /** @import {RecordFile} from "../trace/tree-file.js" */
-/** @import {Act, Choice, Change, View} from "./view-state.js" */
-/** @import {Branch, Path} from "../trace/tree.js" */
+/** @import {Act, Change, View} from "../elements/view.js" */
+/** @import {Branch} from "../trace/tree.js" */
 /** @import {Server, ServedModel} from "./server.js" */
-import { ViewElement, make } from "../elements/dom.js";
+import { make } from "../elements/dom.js";
+import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
-import { say } from "../text/messages.js";
+import { pageLanguage, say } from "../text/messages.js";
+import { ChecksElement } from "../elements/checks.js";
 import { RibbonElement } from "../elements/ribbon.js";
-import { StepNumbers, canAnswer } from "../analysis/step-numbers.js";
-import { samplingFault } from "../trace/sampling.js";
-import { LONG_LIST, SHORT_LIST, fromFragment, toFragment } from "./view-state.js";
+import { fromFragment, toFragment } from "./address.js";
 import { saveRows } from "./save-card.js";
-import { characterAt, tokenText } from "../elements/token-chip.js";
+import { tokenText } from "../elements/token-chip.js";
 import { Tree } from "../trace/tree.js";
 import { TreeElement } from "../elements/tree.js";
 import { visibleText } from "../text/tokens.js";
-import { chainText, percent, whole } from "../text/numbers.js";
+import { chainText } from "../text/numbers.js";
 import { ActElement } from "../elements/act.js";
 import { CandidatesElement } from "../elements/candidates.js";
 import { PlayerElement } from "../elements/player.js";
+import { LONG_LIST, SHORT_LIST, Store } from "./store.js";
+import { stepSentences } from "./step-sentences.js";
+import { Verifier } from "./verifier.js";
 import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
-const WITHOUT_STEPS = [ActElement, PlayerElement, RibbonElement, TreeElement]; // what a text without any has
+const WITHOUT_STEPS = [ActElement, ChecksElement, PlayerElement, RibbonElement, TreeElement]; // what such a text has
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint"]); // may not be chosen then
 
 export class AppElement extends HTMLElement {
-    #tree = new Tree([]);
-    /** @type {Choice} */
-    #choice = {
-        lang: "en",
-        branch: "",
-        place: 0,
-        tint: "p_model",
-        details: false,
-        top: SHORT_LIST,
-        axis: "linear",
-        sampling: null,
-        temperatures: [0.3, 0.8, 1.2],
-        guess: null,
-        layer: null,
-        head: null,
-    };
-    /** @type {Path | null} */
-    #path = null;
-    /** @type {StepNumbers | null} */
-    #shown = null;
-    /** @type {StepNumbers | null} the selected step under the recorded settings */
-    #recorded = null;
-    /** @type {"ja" | null} */
-    #textLang = null;
+    /** @type {Store | null} null until there is something to show */
+    #store = null;
     /** @type {Writer | null} */
     #writer = null;
-    /** @type {{branch: string, place: number}[]} what was shown before, and what was taken back */
-    #past = [];
-    /** @type {{branch: string, place: number}[]} */
-    #future = [];
+    #verifier = new Verifier();
     #timer = 0;
     /** What had the focus when the page was built anew. */
     #focused = "";
+    #builtIn = ""; // language
     #isUnchecked = false;
     /** What is being written: a text of its own, a single token. */
     #isNewText = false;
@@ -81,18 +61,16 @@ export class AppElement extends HTMLElement {
      * @param {Server | null} [server] that can write more
      */
     open({ branches, current }, server = null) {
-        this.#tree = new Tree(branches);
-        this.#writer = server && new Writer(server, this.#tree);
-        const lang = document.documentElement.lang === "ja" ? "ja" : "en";
-        this.#choice = { ...this.#choice, lang, branch: current, place: 0, sampling: null };
-        this.#path = null;
+        const tree = new Tree(branches);
+        this.#writer = server && new Writer(server, tree);
+        this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
     }
 
     /** Say that there was no means to check the digests. */
     warnUnchecked() {
         this.#isUnchecked = true;
-        this.#redraw();
+        this.#verify();
     }
 
     /** Show a text instead of a record. @param {string} text */
@@ -105,12 +83,10 @@ export class AppElement extends HTMLElement {
      * @param {readonly Branch[]} all
      */
     add(all) {
-        const { branches } = this.#tree;
-        const known = [...branches];
-        branches.clear();
-        for (const branch of all) branches.set(branch.id, branch);
-        for (const [id, branch] of known) branches.set(id, branch);
-        if (branches.size > known.length && this.#path) this.#build(this.#path);
+        const { tree } = this.#shown;
+        const known = tree.branches.size;
+        this.#shown.add(all);
+        if (tree.branches.size > known) this.#builtIn = ""; // the frame has a list of texts now
         this.#redraw();
     }
 
@@ -118,22 +94,19 @@ export class AppElement extends HTMLElement {
     setModel(model) {
         if (this.#writer === null) return;
         this.#writer.model = model;
-        this.#writer.fault = model ? "" : say(this.#choice.lang, "page.lost_server");
+        this.#writer.fault = model ? "" : say(this.#view.lang, "page.lost_server");
         this.#redraw();
     }
 
     /** Take over what the address says. */
     #restore() {
-        if (this.#tree.branches.size === 0 || (this.#path && this.#view.busy)) return;
+        const store = this.#store;
+        if (!store || this.#view.busy) return;
         const fragment = location.hash.slice(1); // before anything is shown, which writes it
-        const read = (/** @type {Path} */ path) => {
-            const { trace } = path.at(this.#choice.place) ?? path.leaf;
-            const fits = (/** @type {import("../trace/sampling.js").Sampling} */ s) => samplingFault(s) === null && canAnswer(trace, s);
-            return fromFragment(fragment, this.#choice, trace.header.sampling, fits);
-        };
-        const { branch, place } = read(this.#path ?? this.#tree.path(this.#choice.branch));
+        const read = () => fromFragment(fragment, store.choice, (store.path.at(store.choice.place) ?? store.path.leaf).trace);
+        const { branch, place } = read();
         this.#change({ branch, place });
-        this.#change(read(/** @type {Path} */ (this.#path))); // the rest of it is about that step
+        this.#change(read()); // the rest of it is about that step
     }
 
     #redraw() {
@@ -142,46 +115,30 @@ export class AppElement extends HTMLElement {
 
     /** What the reader wants to see; while the model writes, that is what is shown. @param {Change} change */
     #wish(change) {
-        if (!this.#view.busy || !["branch", "place", "lang", "guess", "tint"].some((name) => name in change)) this.#change(change);
+        if (!this.#view.busy || !DURING_WRITING.some((name) => name in change)) this.#change(change);
     }
 
     /** @param {Change} change */
     #change(change) {
-        const before = this.#choice;
-        const next = { ...before, ...change };
-        if (!this.#tree.branches.has(next.branch)) next.branch = before.branch;
-        const isOther = this.#path === null || next.branch !== before.branch;
-        if (isOther) {
-            if (this.#path) [this.#past, this.#future] = [[...this.#past, before], []];
-            this.#path = this.#tree.path(next.branch);
-            next.guess = change.guess ?? null;
-        }
-        const path = /** @type {Path} */ (this.#path);
-        next.place = Math.min(Math.max(0, next.place), Math.max(0, path.length - 1), next.guess?.place ?? Infinity);
-        next.place = path.next(next.place, -1) ?? path.next(next.place, 1) ?? 0;
-        const at = path.at(next.place);
-        if (change.sampling === undefined && at?.trace !== this.#recorded?.trace) next.sampling = null; // it was about others
-        this.#choice = next;
-        if (isOther || next.lang !== before.lang) this.#build(path);
-        if (at && !(this.#recorded?.trace === at.trace && this.#recorded.index === at.index)) this.#recorded = new StepNumbers(at.trace, at.index);
-        const isSame = this.#shown?.trace === at?.trace && this.#shown?.index === at?.index && before.sampling === next.sampling;
-        if (!next.sampling) this.#shown = this.#recorded;
-        else if (at && !isSame) this.#shown = new StepNumbers(at.trace, at.index, next.sampling, this.#recorded);
+        const isOther = this.#shown.change(change);
+        const isBuilt = isOther || this.#shown.choice.lang !== this.#builtIn;
+        if (isBuilt) this.#build();
         this.#draw();
+        if (isBuilt) this.#verify();
         if (isOther) this.#focusAgain();
         this.#remember(isOther);
     }
 
-    /** @returns {View} what is shown of a step; of a text without any, `shown` is that of no step */
+    get #shown() {
+        return /** @type {Store} */ (this.#store);
+    }
+
+    /** @returns {View} */
     get #view() {
-        const path = /** @type {Path} */ (this.#path);
-        const { trace, index, forcedId } = path.at(this.#choice.place) ?? { trace: path.leaf.trace, index: 0, forcedId: null };
+        const view = this.#shown.view;
         const busy = this.#writer !== null && this.#writer.steps !== null;
         const isReady = Boolean(this.#writer?.model?.ready) && !busy;
-        const canAct = isReady && Boolean(this.#writer?.made(trace));
-        const shown = /** @type {StepNumbers} */ (this.#shown);
-        for (const numbers of [shown, this.#recorded]) if (numbers) numbers.whole = path.leaf.trace;
-        return { ...this.#choice, path, trace, index, forcedId, shown, textLang: this.#textLang, busy, isReady, canAct };
+        return { ...view, busy, isReady, canAct: isReady && Boolean(this.#writer?.made(view.trace)) };
     }
 
     #draw() {
@@ -189,60 +146,49 @@ export class AppElement extends HTMLElement {
         const hasStep = view.path.next(0, 1) !== null;
         this.#tellActs(view);
         for (const part of this.querySelectorAll("*")) {
-            if (part instanceof ViewElement && (hasStep || WITHOUT_STEPS.some((Part) => part instanceof Part))) part.view = view;
+            const isShown = hasStep || WITHOUT_STEPS.some((Part) => part instanceof Part);
+            if (part instanceof ViewElement && isShown) part.view = view;
         }
         if (hasStep) this.#drawStep(view);
     }
 
     /** What the parts that act need beside the view. @param {View} view */
-    #tellActs({ lang, trace, busy }) {
+    #tellActs({ lang, trace, sampling, busy }) {
         const writer = this.#writer;
         const act = this.querySelector("manako-act");
         if (writer && act instanceof ActElement) {
             const { model, fault, steps } = writer;
             const ref = visibleText(model?.ref ?? "");
-            const key = busy ? "page.writing" : !model?.ready ? "page.loading" : writer.made(trace) ? "page.ready" : "page.other_model";
-            const values = { ref, steps: steps ?? 0, made: visibleText(trace.header.model.ref), chain: chainText(this.#choice.sampling ?? trace.header.sampling) };
+            const idle = writer.made(trace) ? "page.ready" : "page.other_model";
+            const key = busy ? "page.writing" : model?.ready ? idle : "page.loading";
+            const made = visibleText(trace.header.model.ref);
+            const values = { ref, steps: steps ?? 0, made, chain: chainText(sampling ?? trace.header.sampling) };
             act.say(fault || (model ? say(lang, key, values) : ""), fault !== "");
         }
         const player = this.querySelector("manako-player");
-        if (player instanceof PlayerElement) player.can = { write: writer !== null, undo: this.#past.length > 0, redo: this.#future.length > 0 };
+        const { canUndo: undo, canRedo: redo, tree: texts } = this.#shown;
+        if (player instanceof PlayerElement) player.can = { write: writer !== null, undo, redo };
         const tree = this.querySelector("manako-tree");
-        if (tree instanceof TreeElement) tree.tree = this.#tree;
+        if (tree instanceof TreeElement) tree.tree = texts;
     }
 
     /** @param {View} view */
     #drawStep(view) {
-        const { lang, shown, path, place, guess, trace, index, forcedId } = view;
-        const put = (/** @type {string} */ name, /** @type {string} */ text) => {
+        const { lang, path, place, guess } = view;
+        const sentences = stepSentences(view, this.#shown.recorded ?? view.shown);
+        for (const [name, text] of Object.entries(sentences)) {
             const spot = this.querySelector(`[data-place="${name}"]`);
             if (spot && spot.textContent !== text) spot.textContent = text;
-        };
-        put("digests", this.#isUnchecked ? say(lang, "page.unchecked") : "");
-        put("title", say(lang, "page.step", { number: place + 1, count: path.length }));
-        const taken = this.#recorded ?? shown;
-        const named = (/** @type {number} */ id) => {
-            const row = taken.candidate(id);
-            return { token: tokenText(view, row, shown.pending), p: percent(row.p), p_model: percent(row.pModel), rank: whole(row.rank) };
-        };
-        put("chosen", say(lang, shown.u === null ? "page.given" : forcedId === null ? "page.chosen" : "page.drawn", named(shown.takenId)));
-        put("settings", trace.header.seed === null ? "" : say(lang, "view.settings", { chain: chainText(trace.header.sampling), seed: trace.header.seed }));
-        for (const name of ["attention", "lens"]) put(`elsewhere-${name}`, trace === path.leaf.trace ? "" : say(lang, "page.elsewhere"));
-        put("brief", say(lang, "page.brief", { number: place + 1, ...named(forcedId ?? shown.takenId) }));
-        const isInstead = forcedId !== null && forcedId !== shown.takenId; // one may put in what was drawn
-        put("forced", isInstead ? say(lang, "page.forced", named(forcedId)) : "");
-        const start = trace.windowStart[index];
-        put("window", start ? say(lang, "step.window", { start: start + 1 }) : "");
-        put("part", (!guess && characterAt(path.leaf.trace, path.prompt + place)) || "");
-        const changed = shown.changed && shown.drawnId !== shown.takenId;
-        put("other", changed && shown.draw ? say(lang, "page.other_token", { token: named(shown.drawnId).token }) : "");
+        }
         for (const button of this.querySelectorAll("[data-move]")) {
             const way = Number(/** @type {HTMLElement} */ (button).dataset.move);
             const to = path.next(place + way, way);
             button.toggleAttribute("disabled", to === null || view.busy || (guess !== null && to > guess.place));
         }
         const pressed = { details: view.details, top: view.top === LONG_LIST, guess: guess !== null };
-        for (const [name, on] of Object.entries(pressed)) this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
+        for (const [name, on] of Object.entries(pressed)) {
+            this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
+        }
         this.querySelector("[data-act=settings]")?.toggleAttribute("disabled", !view.canAct);
         const leave = this.querySelector("[data-toggle=guess]");
         if (leave) leave.textContent = say(lang, guess ? "page.guess_leave" : "page.toggle_guess");
@@ -253,38 +199,46 @@ export class AppElement extends HTMLElement {
         this.toggleAttribute("data-guessing", guess !== null && place === guess.place && !guess.shown);
     }
 
+    /** Draw the tokens of the text that is shown again, and say what came of it. */
+    #verify() {
+        const checks = this.querySelector("manako-checks");
+        if (!(checks instanceof ChecksElement)) return;
+        const traces = this.#shown.path.chain.map(({ trace }) => trace);
+        this.#verifier.verify(traces, (found) => checks.tell(found, this.#isUnchecked));
+    }
+
     /** @param {boolean} atOnce */
     #remember(atOnce) {
         clearTimeout(this.#timer);
         if (location.protocol === "about:") return; // a frame in a notebook has no address of its own
-        const { trace } = this.#view;
-        const write = () => history.replaceState(null, "", `#${toFragment(this.#choice, trace.header.sampling)}`);
+        const { choice, view } = this.#shown;
+        const write = () => history.replaceState(null, "", `#${toFragment(choice, view.trace.header.sampling)}`);
         if (atOnce) write();
         else this.#timer = setTimeout(write, REMEMBER_AFTER);
     }
 
-    /** The frame, in the language of the moment. @param {Path} path */
-    #build(path) {
-        const { lang } = this.#choice;
-        const { trace } = path.leaf;
-        document.documentElement.lang = lang;
-        document.title = `manako: ${visibleText(path.chain[0].trace.header.prompt).slice(0, LONGEST_TITLE)}`;
-        this.#textLang = /[\u3040-\u30ff]/.test(new TextDecoder().decode(trace.textBytes(0, trace.allIds.length))) ? "ja" : null;
+    /** The frame, in the language of the moment. */
+    #build() {
+        const { lang, path } = this.#view;
+        this.#builtIn = document.documentElement.lang = lang;
+        const { prompt } = path.chain[0].trace.header;
+        document.title = `manako: ${visibleText([...prompt].slice(0, LONGEST_TITLE).join(""))}`;
         const parts = frame({
             lang,
             path,
             canWrite: this.#writer !== null,
-            hasTree: this.#tree.branches.size > 1,
+            hasTree: this.#shown.tree.branches.size > 1,
             change: (change) => this.#wish(change),
-            move: (by) => this.#wish({ place: path.next(this.#choice.place + by, by) ?? this.#choice.place }),
+            move: (by) => this.#wish({ place: this.#shown.path.next(this.#view.place + by, by) ?? this.#view.place }),
             toggle: (name) => this.#toggle(name),
             act: (kind) => this.#act({ kind }),
-            save: () => saveRows(() => this.#view, this.#tree, this.#writer?.server ?? null),
+            look: () => this.#view,
+            save: () => saveRows(() => this.#view, this.#shown.tree, this.#writer?.server ?? null),
         });
         this.#markFocus();
-        const kept = ["manako-act", "manako-player", "manako-guess"].map((name) => /** @type {const} */ ([name, this.querySelector(name)]));
-        this.replaceChildren(...parts);
-        for (const [name, old] of kept) if (old) this.querySelector(name)?.replaceWith(old); // with what was typed, playing on, and the score
+        const kept = ["manako-act", "manako-player", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
+        this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
+        for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
 
     /** Before parts are built anew, or switched off and so left. */
@@ -300,13 +254,13 @@ export class AppElement extends HTMLElement {
         const wanted = this.#focused && this.querySelector(this.#focused);
         if (!(wanted instanceof HTMLElement) || document.activeElement !== document.body) return;
         wanted.focus();
-        if (document.activeElement === document.body) /** @type {HTMLElement | null} */ (this.querySelector("manako-ribbon [role=listbox]"))?.focus();
+        if (document.activeElement !== document.body) return;
+        /** @type {HTMLElement | null} */ (this.querySelector("manako-ribbon [role=listbox]"))?.focus();
     }
 
     /** @param {"details" | "top" | "guess"} name */
     #toggle(name) {
-        const { details, top, guess, place } = this.#choice;
-        const path = /** @type {Path} */ (this.#path);
+        const { details, top, guess, place, path } = this.#view;
         if (name === "details") this.#change({ details: !details });
         else if (name === "top") this.#change({ top: top === LONG_LIST ? SHORT_LIST : LONG_LIST });
         else this.#wish({ guess: guess ? null : { place: path.drawn(place) ?? place, shown: false }, sampling: null });
@@ -315,7 +269,9 @@ export class AppElement extends HTMLElement {
     /** @param {KeyboardEvent} event */
     #key(event) {
         if (!this.#writer) return;
-        const isTyping = event.target instanceof HTMLElement && event.target.matches("input:not([type=radio], [type=range], [type=checkbox]), textarea");
+        const { target } = event;
+        const typed = "input:not([type=radio], [type=range], [type=checkbox]), textarea";
+        const isTyping = target instanceof HTMLElement && target.matches(typed);
         const key = event.key.toLowerCase();
         const isUndo = !isTyping && (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
         const kind = isUndo ? (key === "y" || event.shiftKey ? "redo" : "undo") : key === "escape" && this.#view.busy ? "stop" : null;
@@ -328,9 +284,8 @@ export class AppElement extends HTMLElement {
     #act(act) {
         this.#markFocus();
         if (act.kind === "stop") this.#stop();
-        else if (act.kind === "undo") this.#goBack(this.#past, this.#future);
-        else if (act.kind === "redo") this.#goBack(this.#future, this.#past);
-        else return this.#write(act);
+        else if (act.kind !== "undo" && act.kind !== "redo") this.#write(act);
+        else if (!this.#view.busy) this.#change(this.#shown[act.kind]() ?? {});
     }
 
     #stop() {
@@ -343,39 +298,30 @@ export class AppElement extends HTMLElement {
         if (player instanceof PlayerElement) player.pause();
     }
 
-    /**
-     * Show again what was shown before; the texts themselves stay.
-     * @param {{branch: string, place: number}[]} from
-     * @param {{branch: string, place: number}[]} to
-     */
-    #goBack(from, to) {
-        const shown = this.#view.busy ? undefined : from.pop();
-        if (!shown) return;
-        to.push(this.#choice);
-        this.#path = null; // so that this is no new move
-        this.#change({ branch: shown.branch, place: shown.place });
-    }
-
     /** @param {Act} act */
     async #write(act) {
         const [writer, view, form] = [this.#writer, this.#view, this.querySelector("manako-act")];
-        if (!writer || !(form instanceof ActElement) || !(act.kind === "new" ? view.isReady : view.canAct) || !form.isSound) return;
+        if (!writer || !(form instanceof ActElement)) return;
+        if (!(act.kind === "new" ? view.isReady : view.canAct) || !form.isSound) return;
         const isAtEnd = act.kind === "go" || act.kind === "step";
-        const known = act.kind === "step" && !view.sampling ? this.#tree.goesOn(view.path.leaf) : undefined;
+        const { tree } = this.#shown;
+        const known = act.kind === "step" && !view.sampling ? tree.goesOn(view.path.leaf) : undefined;
         if (known) return this.#change({ branch: known.id, place: view.path.length });
         if (act.kind === "type" && !act.text) return;
         [this.#isNewText, this.#isStep] = [act.kind === "new", act.kind === "step"];
         const start = act.kind === "new" ? -1 : isAtEnd || act.where === "end" ? view.path.length : view.place;
-        const given = act.token === undefined ? (act.text ?? "") : tokenText(view, view.shown.candidate(act.token), view.shown.pending);
+        const { shown } = view;
+        const put = act.token === undefined ? null : shown.candidate(act.token);
+        const given = put ? tokenText(view, put, shown.pending) : (act.text ?? "");
         const written = writer.write(act, view, form.wishes, (told) => this.#show(told, view));
         this.#redraw();
         const ribbon = this.querySelector("manako-ribbon");
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
         const id = await written;
-        if (id === null) this.#path = null; // draws the text again as it was
+        if (id === null) this.#shown.forget(); // draws the text again as it was
         if (writer.fault) this.#pause();
         const place = Math.max(0, start);
-        this.#change(id === null ? {} : { branch: id, place: this.#tree.path(id).next(place, 1) ?? place });
+        this.#change(id === null ? {} : { branch: id, place: tree.path(id).next(place, 1) ?? place });
     }
 
     /**
@@ -384,13 +330,15 @@ export class AppElement extends HTMLElement {
      * @param {View} view
      */
     #show(told, view) {
-        const [ribbon, candidates, title] = ["manako-ribbon", "manako-candidates", "[data-place=title]"].map((name) => this.querySelector(name));
+        const parts = ["manako-ribbon", "manako-candidates", "[data-place=title]"];
+        const [ribbon, candidates, title] = parts.map((name) => this.querySelector(name));
         const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
         const { taken } = numbers;
         const before = Number(this.#writer?.first) - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
         if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + told.index + 1 });
         if (ribbon instanceof RibbonElement) ribbon.write(taken, taken.pModel, taken.rank);
-        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown: /** @type {any} */ (numbers) };
+        const shown = /** @type {any} */ (numbers);
+        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown };
         this.#tellActs(this.#view);
     }
 }

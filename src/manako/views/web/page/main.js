@@ -8,31 +8,20 @@
 /** @import {Branch} from "../trace/tree.js" */
 /** @import {ServedTrace} from "./server.js" */
 import { AppElement } from "./app.js";
-import { say, setCatalogs } from "../text/messages.js";
+import { LANGUAGES, pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
 import { Server, ServerError } from "./server.js";
-import "../elements/attention.js";
 import "../elements/beside.js";
-import "../elements/candidates.js";
-import "../elements/checks.js";
-import "../elements/draw.js";
 import "../elements/guess.js";
-import "../elements/lens.js";
-import "../elements/ribbon.js";
 import "../elements/stages.js";
 import "../elements/what-if.js";
 import "../elements/why.js";
 
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
-
-/** @returns {"en" | "ja"} */
-function pageLanguage() {
-    return document.documentElement.lang === "ja" ? "ja" : "en";
-}
 
 /** @param {AppElement} app */
 async function startFromFile(app) {
@@ -47,7 +36,7 @@ async function startFromFile(app) {
 /** @param {AppElement} app */
 async function startFromServer(app) {
     document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
-    const [en, ja] = await Promise.all(["en", "ja"].map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
+    const [en, ja] = await Promise.all(LANGUAGES.map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
     setCatalogs({ en, ja });
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");
@@ -70,11 +59,11 @@ async function startFromServer(app) {
         loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
     };
     await load(first); // what is shown at once, with all that stands before it; then the others
-    app.open({ branches: [...loaded.values()], current: first.id, meta: null }, server);
+    app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
     for (const each of listed) await load(each);
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);
-    if (!(await verifyRecord({ branches, current: first.id, meta: null }))) app.warnUnchecked();
+    if (!(await verifyRecord({ branches, current: first.id, proof: null }))) app.warnUnchecked();
     for (let known = ""; known !== "ready"; ) {
         const model = await server.model().catch(() => null); // what is read already stays, whatever becomes of the server
         const now = model === null ? "lost" : model.ready ? "ready" : "loading";

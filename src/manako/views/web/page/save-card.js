@@ -2,9 +2,10 @@
 
 /** @import {Server} from "./server.js" */
 /** @import {Tree} from "../trace/tree.js" */
-/** @import {View} from "./view-state.js" */
-import { make } from "../elements/dom.js";
+/** @import {View} from "../elements/view.js" */
+import { button, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
+import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
 import { download, saveMenu } from "./save.js";
 import { writeTree } from "../trace/tree-file.js";
@@ -26,7 +27,7 @@ export function saveRows(look, tree, server) {
     const said = make("p", { role: "status", class: "soft" });
     const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
         download(name, blob);
-        said.textContent = say(lang, "page.saved", { name, size: (blob.size / 1e6).toFixed(1) });
+        said.textContent = say(lang, "page.saved", { name, size: fixed(blob.size / 1e6, 1) });
     };
     const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
     const page = async () => {
@@ -34,9 +35,9 @@ export function saveRows(look, tree, server) {
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
         keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
     };
-    const button = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
+    const saver = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
         const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
-        return make("button", { type: "button", click }, say(lang, key));
+        return button(click, say(lang, key));
     };
     const places = () => {
         const { path } = look();
@@ -45,8 +46,8 @@ export function saveRows(look, tree, server) {
     return make(
         "div",
         { class: "pane" },
-        make("div", { class: "row" }, button("page.save_record", record), server && button("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        make("div", { class: "row" }, saver("page.save_record", record), server && saver("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
-        make("p", { class: "soft" }, say(lang, server ? "page.save_means_live" : "page.save_means")),
+        soft(say(lang, server ? "page.save_means_live" : "page.save_means")),
     );
 }

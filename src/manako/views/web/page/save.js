@@ -8,12 +8,12 @@
 /** @import {Lang} from "../text/messages.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Candidate} from "../analysis/step-numbers.js" */
-import { make } from "../elements/dom.js";
+/** @import {Drawing, Look} from "../elements/drawing.js" */
+import { button, make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
-import { picture, toPng, toSvg } from "./picture.js";
+import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 import { hex, visibleBytes, visibleText } from "../text/tokens.js";
-import { TRACE_SCHEMA } from "../trace/trace-header.js";
 
 /**
  * A step of the text that is shown: which record has its numbers, and which token a reader put there, if one did.
@@ -21,24 +21,45 @@ import { TRACE_SCHEMA } from "../trace/trace-header.js";
  */
 
 const FORMULA = /^[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]/; // spreadsheets in Japanese take the wide signs too
+const STEPS_SCHEMA = "manako.steps/1";
 const CANDIDATES = 10; // of each step in JSON, as on the command line
+const FOOT = 32; // pixels below a drawing, for the line that says where it is from
 const KEPT_FOR = 60_000; // ms that a browser has to write a file
 const CHARACTERS = // whole ones; or a byte that begins none, and those behind it that could only have continued it
     /((?:[\0-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+)|[\x80-\xff][\x80-\xbf]*/g;
 
 /**
- * Two buttons that save a card as it stands.
+ * Two buttons that save a drawing.
  * @param {Lang} lang
  * @param {string} name of the file, which has no other place to be told from
- * @param {() => HTMLElement} getCard
- * @param {string} ref the model's, which stands below the picture
+ * @param {() => Drawing | null} take
+ * @param {string} ref the model's, which stands below it
  */
-export function pictureButtons(lang, name, getCard, ref) {
-    const take = () => picture(getCard(), `manako \u00b7 ${visibleText(ref)}`);
+export function pictureButtons(lang, name, take, ref) {
+    /** @param {(drawing: Drawing, look: Look) => Blob | Promise<Blob>} made */
+    const file = (made) => () => {
+        const drawing = take();
+        if (drawing === null) return null;
+        const framed = onGround(drawing, `manako \u00b7 ${visibleText(ref)}`);
+        return made(framed, currentLook(framed));
+    };
+    const svg = (/** @type {Drawing} */ drawing, /** @type {Look} */ look) => toSvg(drawing, look, lang);
     return saveButtons(lang, name, {
-        svg: () => new Blob([toSvg(take())], { type: "image/svg+xml" }),
-        png: () => toPng(take()),
+        svg: file((...drawn) => new Blob([svg(...drawn)], { type: "image/svg+xml" })),
+        png: file((...drawn) => toPng(...drawn)),
     });
+}
+
+/**
+ * On a ground of its own, with a line below it.
+ * @param {Drawing} drawing
+ * @param {string} source
+ * @returns {Drawing}
+ */
+function onGround({ width, height, title, shapes }, source) {
+    const foot = textShape(16, height + FOOT - 12, source, { soft: true, size: 12 });
+    const ground = boxShape(0, 0, width, height + FOOT, "--card");
+    return { width, height: height + FOOT, title, shapes: [ground, ...shapes, foot] };
 }
 
 /**
@@ -96,7 +117,7 @@ export function stepsJson(rows) {
     const last = stepOf(rows, rows[rows.length - 1]);
     const { header } = first;
     const { kind, model, prompt, sampling, first_step, ablate, capture, rounded, end, stop, self_checks } = header;
-    const head = { schema: TRACE_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
+    const head = { schema: STEPS_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
     const text = recordText(last.taken.special ? last.before : Uint8Array.of(...last.before, ...last.taken.bytes));
     const steps = rows.map((row) => {
         const record = stepRecord(rows, row);
@@ -179,13 +200,16 @@ function binary(bytes) {
 /**
  * @param {Lang} lang
  * @param {string} name
- * @param {Record<string, () => Blob | Promise<Blob>>} kinds ending of the file -> what makes it
+ * @param {Record<string, () => Blob | Promise<Blob> | null>} kinds ending of the file -> what makes it, null: nothing
  */
 function saveButtons(lang, name, kinds) {
     const buttons = Object.entries(kinds).map(([kind, blob]) => {
-        const click = async () => download(`manako-${name}.${kind}`, await blob());
+        const click = async () => {
+            const made = await blob();
+            if (made) download(`manako-${name}.${kind}`, made);
+        };
         const about = say(lang, `page.save_${kind}`);
-        return make("button", { type: "button", "aria-label": about, title: about, click }, kind.toUpperCase());
+        return button(click, kind.toUpperCase(), { "aria-label": about, title: about });
     });
     return make("div", { class: "row save" }, ...buttons);
 }

@@ -4,7 +4,7 @@
  * Special here: all that is asked for becomes a branch of its own, so nothing that was written before is touched.
  */
 
-/** @import {Act, View} from "./view-state.js" */
+/** @import {Act, View} from "../elements/view.js" */
 /** @import {Server, ServedModel} from "./server.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Tree} from "../trace/tree.js" */

@@ -5,7 +5,9 @@
  * contains braces is shown as it is.
  */
 
-/** @typedef {"en" | "ja"} Lang */
+export const LANGUAGES = /** @type {const} */ (["en", "ja"]);
+
+/** @typedef {(typeof LANGUAGES)[number]} Lang */
 /** @typedef {Record<string, string>} Catalog */
 
 /** @type {Record<Lang, Catalog>} */
@@ -14,6 +16,11 @@ const catalogs = { en: {}, ja: {} };
 /** @param {Record<Lang, Catalog>} given */
 export function setCatalogs(given) {
     Object.assign(catalogs, given);
+}
+
+/** The language that the page says it is in. @returns {Lang} */
+export function pageLanguage() {
+    return document.documentElement.lang === "ja" ? "ja" : "en";
 }
 
 /**

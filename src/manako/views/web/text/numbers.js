@@ -1,45 +1,89 @@
-/** Numbers as people read them, the same as in the terminal. */
+/**
+ * Numbers as people read them, by the rules of `manako.messages.numbers`; tests/vectors/numbers.json holds both to them.
+ *
+ * Special here: every rule rounds the double itself, exact halves to the even digit. What is not on record is NaN, and
+ * reads "?".
+ */
 
 import { activeStages } from "../trace/sampling.js";
 
-const GROUPED = new Intl.NumberFormat("en-US");
-const UNKNOWN = "?"; // a number that is not on record
+const UNKNOWN = "?";
+const MORE = 40; // digits behind the last one that is shown: an exact half ends among them
+const SMALLEST_WIDTH = 1e-15; // of what decimals are to tell apart
 
 /**
- * A probability: three significant digits, 100.0% at most.
+ * A probability: three significant digits, from 10 % on one decimal; nothing below 0.01 % but zero itself.
  * @param {number} p
  */
 export function percent(p) {
     if (Number.isNaN(p)) return UNKNOWN;
     if (p === 0) return "0%";
     if (p < 0.0001) return "<0.01%";
-    const digits = p >= 0.09995 ? 1 : p >= 0.009995 ? 2 : p >= 0.0009995 ? 3 : 4;
-    return `${(100 * p).toFixed(digits)}%`;
+    return `${fixed(100 * p, p >= 0.09995 ? 1 : p >= 0.009995 ? 2 : p >= 0.0009995 ? 3 : 4)}%`;
 }
 
 /**
- * A number that raises or lowers, always with its sign.
+ * So many decimals, thousands grouped; as in `small` from a billion on, where decimals say nothing.
+ * @param {number} value
+ * @param {number} digits
+ */
+export function fixed(value, digits) {
+    if (Math.abs(value) >= 1e9) return small(value);
+    const [whole, ...part] = halfToEven(value, (number, more) => number.toFixed(digits + more)).split(".");
+    return [grouped(whole), ...part].join(".");
+}
+
+/**
+ * What raises or lowers: two decimals and the true sign, also where they round to zero; zero itself has none.
  * @param {number} value
  */
 export function signed(value) {
-    const text = Math.abs(value) >= 999.995 ? value.toExponential(2) : (Math.round(value * 100) / 100 + 0).toFixed(2);
-    return value < 0 ? text : `+${text}`;
+    return value > 0 ? `+${fixed(value, 2)}` : fixed(value, 2);
 }
 
 /**
- * A small error: one decimal and the power of ten.
+ * How many: all digits, thousands grouped.
+ * @param {number} n
+ */
+export function count(n) {
+    return Number.isNaN(n) ? UNKNOWN : grouped(String(n));
+}
+
+/**
+ * As open as how many equal choices: three significant digits, never a power of ten.
+ * @param {number} bits
+ */
+export function perplexity(bits) {
+    return grouped(setting(Number((2 ** bits).toPrecision(3))));
+}
+
+/**
+ * A number that somebody set: the shortest decimals that are this very number.
+ * @param {number | null} value
+ */
+export function setting(value) {
+    return String(value);
+}
+
+/**
+ * The size of an error: two significant digits, with a power of ten below a thousandth and from a thousand on.
  * @param {number} error
  */
 export function small(error) {
-    return Number.isFinite(error) ? error.toExponential(1) : "inf";
+    if (!Number.isFinite(error)) return Number.isNaN(error) ? "nan" : "inf";
+    const text = halfToEven(error, (number, more) => number.toExponential(1 + more));
+    const size = Math.abs(Number(text));
+    if (size === 0 || (size >= 0.001 && size < 1000)) return setting(Number(text));
+    return text.replace(".0e", "e").replace("e+", "e");
 }
 
 /**
- * As open as how many equal choices.
- * @param {number} bits
+ * How many decimals tell two numbers in [0, 1] apart that differ by this: four, or three digits of a smaller one.
+ * @param {number} difference
  */
-export function choices(bits) {
-    return String(Number((2 ** bits).toPrecision(3)));
+export function decimals(difference) {
+    if (difference >= 0.001) return 4;
+    return Math.min(17, 2 - Number(Math.max(difference, SMALLEST_WIDTH).toExponential(6).split("e")[1]));
 }
 
 /**
@@ -47,10 +91,22 @@ export function choices(bits) {
  * @param {import("../trace/sampling.js").Sampling} sampling
  */
 export function chainText(sampling) {
-    return activeStages(sampling).map((name) => `${name} ${sampling[name]}`).join(" > ");
+    return activeStages(sampling).map((name) => `${name} ${setting(sampling[name])}`).join(" > ");
 }
 
-/** @param {number} n */
-export function whole(n) {
-    return Number.isNaN(n) ? UNKNOWN : GROUPED.format(n);
+/** @param {string} whole digits, perhaps with a sign, or a number below 1000 */
+function grouped(whole) {
+    return whole.replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/**
+ * A number as it is written, but of an exact half the even digit, where JavaScript takes the larger one.
+ * @param {number} number
+ * @param {(number: number, more: number) => string} write with so many digits more
+ */
+function halfToEven(number, write) {
+    const text = write(number, 0);
+    const isHalf = /^50*$/.test(write(number, MORE).split("e")[0].slice(-MORE));
+    const isOdd = Number(text.split("e")[0].slice(-1)) % 2 === 1;
+    return isHalf && isOdd ? write(number * (1 - Number.EPSILON / 2), 0) : text;
 }

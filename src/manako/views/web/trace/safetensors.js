@@ -5,6 +5,7 @@
  * type that no trace has is handed on as bytes, since a newer trace may have it, and that is what must be said then.
  */
 
+import { DTYPES } from "./schema.js";
 import { StrictJsonError, parseJson } from "./strict-json.js";
 
 /** @typedef {Float64Array | Float32Array | Int32Array | Int8Array | Uint8Array} ColumnData */
@@ -29,31 +30,19 @@ export class TraceError extends Error {
 }
 
 const LARGEST_HEADER = 100_000_000; // bytes; the library reads no longer one
-const COLUMN_TYPES = new Map([
-    ["F64", { dtype: "float64", View: Float64Array }],
-    ["F32", { dtype: "float32", View: Float32Array }],
-    ["I32", { dtype: "int32", View: Int32Array }],
-    ["I8", { dtype: "int8", View: Int8Array }],
-    ["U8", { dtype: "uint8", View: Uint8Array }],
-]);
-/** @type {Map<string, number>} bits of one number of each other type */
-const OTHER_TYPES = new Map([
-    ["F4", 4],
-    ["F6_E2M3", 6],
-    ["F6_E3M2", 6],
-    ["BOOL", 8],
-    ["F8_E5M2", 8],
-    ["F8_E4M3", 8],
-    ["F8_E8M0", 8],
-    ["I16", 16],
-    ["U16", 16],
-    ["F16", 16],
-    ["BF16", 16],
-    ["U32", 32],
-    ["I64", 64],
-    ["U64", 64],
-    ["C64", 64],
-]);
+const VIEWS = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
+const COLUMN_TYPES = new Map(
+    Object.entries(VIEWS).map(([dtype, View]) => /** @type {const} */ ([DTYPES[dtype], { dtype, View }])),
+);
+/** @type {Record<number, string[]>} bits of one number -> all other types that the library knows */
+const OTHER_TYPES = {
+    4: ["F4"],
+    6: ["F6_E2M3", "F6_E3M2"],
+    8: ["BOOL", "F8_E5M2", "F8_E4M3", "F8_E8M0"],
+    16: ["I16", "U16", "F16", "BF16"],
+    32: ["U32"],
+    64: ["I64", "U64", "C64"],
+};
 
 /**
  * @param {string} part what does not match
@@ -77,19 +66,11 @@ export function readSafetensors(bytes) {
     if (size > LARGEST_HEADER) throw damaged("header");
     const outer = readOuter(new Uint8Array(bytes, 8, size));
     const metadata = outer.get("__metadata__") ?? new Map();
-    if (!isMap(metadata) || ![...metadata.values()].every((value) => typeof value === "string")) {
+    if (!(metadata instanceof Map) || ![...metadata.values()].every((value) => typeof value === "string")) {
         throw damaged("__metadata__");
     }
     outer.delete("__metadata__");
     return { columns: readColumns(bytes, 8 + size, outer), metadata };
-}
-
-/**
- * @param {unknown} json
- * @returns {json is Map<string, any>}
- */
-export function isMap(json) {
-    return json instanceof Map;
 }
 
 /**
@@ -107,7 +88,7 @@ function decodeStrictly(bytes) {
 function readOuter(bytes) {
     try {
         const outer = parseJson(decodeStrictly(bytes));
-        if (isMap(outer)) return outer;
+        if (outer instanceof Map) return outer;
     } catch (error) {
         // The library takes the last of two tensors of one name; it is Python's JSON that refuses them.
         const isStrict = error instanceof StrictJsonError;
@@ -149,10 +130,11 @@ function readColumns(bytes, first, tensors) {
  * @param {unknown} info
  */
 function describeTensor(name, info) {
-    if (!isMap(info)) throw damaged(name);
+    if (!(info instanceof Map)) throw damaged(name);
     const dtype = info.get("dtype");
     const known = COLUMN_TYPES.get(dtype) ?? { dtype, View: Uint8Array };
-    const bits = OTHER_TYPES.get(dtype) ?? (COLUMN_TYPES.has(dtype) ? 8 * known.View.BYTES_PER_ELEMENT : 0);
+    const other = Object.keys(OTHER_TYPES).find((bits) => OTHER_TYPES[Number(bits)].includes(dtype));
+    const bits = COLUMN_TYPES.has(dtype) ? 8 * known.View.BYTES_PER_ELEMENT : Number(other ?? 0);
     const [shape, offsets] = [info.get("shape"), info.get("data_offsets")].map((numbers) => {
         if (!Array.isArray(numbers)) throw damaged(name);
         return numbers.map((n) => (typeof n === "bigint" ? Number(n) : -1));

@@ -3,7 +3,10 @@
  *
  * Special here: everything is a Float64Array and no input is changed. -Infinity in a row means *cut*, nothing else.
  * Sums are added up in another order than NumPy's, so the last digits differ; nothing beyond 1e-9 does.
+ * Python's answers: tests/vectors/uniform.json and tests/vectors/chain.json.
  */
+
+import { STAGE_RULES } from "./schema.js";
 
 /**
  * The settings of the chain, in the names of the record; null leaves a stage out.
@@ -18,7 +21,7 @@
  * @property {number | null} frequency_penalty
  * @property {readonly StageName[]} order the stages that are used, in order; others may stand among them or not
  */
-/** @typedef {(typeof STAGES)[number]} StageName */
+/** @typedef {keyof typeof FILTERS} StageName */
 /** @typedef {ArrayLike<number>} Numbers */
 /**
  * What one stage did to the row.
@@ -35,17 +38,8 @@
  * @property {number} high the same with its own: low <= u < high, but for rounding at the very end
  */
 
-export const STAGES = /** @type {const} */ ([
-    "repetition_penalty",
-    "presence_penalty",
-    "frequency_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-    "min_p",
-    "typical_p",
-]);
-
+/** In the default order. */
+export const STAGES = /** @type {readonly StageName[]} */ (STAGE_RULES.map(({ name }) => name));
 const FIRST_LOOK = 64; // tokens of the line that a draw looks at before it looks at as many times more
 
 /** One row of logits, seen twice: as the model gave it and as the draw uses it. */
@@ -198,22 +192,12 @@ export function activeStages(sampling) {
  * @returns {keyof Sampling | null}
  */
 export function samplingFault(sampling) {
-    /** @type {[keyof Sampling, (n: number) => boolean][]} */
-    const ranges = [
-        ["temperature", (n) => n >= 0],
-        ["top_k", (n) => n >= 1 && Math.trunc(n) === n],
-        ["top_p", (n) => n > 0 && n <= 1],
-        ["min_p", (n) => n >= 0 && n <= 1],
-        ["typical_p", (n) => n > 0 && n <= 1],
-        ["repetition_penalty", (n) => n > 0],
-        ["presence_penalty", () => true],
-        ["frequency_penalty", () => true],
-    ];
-    for (const [name, inside] of ranges) {
-        const value = sampling[name];
+    for (const { name, type, minimum = -Infinity, exclusiveMinimum = -Infinity, maximum = Infinity } of STAGE_RULES) {
+        const value = sampling[/** @type {StageName} */ (name)];
         if (value === null && name !== "temperature") continue;
-        if (typeof value !== "number" || !inside(value)) return name;
-        if (!Number.isFinite(value) && name !== "top_k") return name; // any whole number will do there, however large
+        const isKind = typeof value === "number" && (type !== "integer" || Math.trunc(value) === value);
+        if (!isKind || !(value >= minimum && value > exclusiveMinimum && value <= maximum)) return /** @type {StageName} */ (name);
+        if (value === Infinity && type !== "integer") return /** @type {StageName} */ (name); // any whole number will do
     }
     const { order } = sampling;
     const known = order.every((name, i) => STAGES.includes(name) && order.indexOf(name) === i);
@@ -245,7 +229,7 @@ export function entropy(p) {
 
 /** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */
 
-/** @type {Record<StageName, Filter>} */
+/** @satisfies {Record<string, Filter>} */
 const FILTERS = {
     repetition_penalty: (row, penalty, history) =>
         changeSeen(row, history, (value) => (value < 0 ? value * penalty : value / penalty)),

@@ -1,68 +1,45 @@
 /**
  * Whether the columns of a trace can be: a file's author can make any digest fit, so every type, shape and range is
- * checked before a number is believed. The rules are those of `manako.trace_file`.
- *
- * Letters: S steps, V logits of a row, K candidates on record, L layers, T tracked tokens.
+ * checked before a number is believed, by the table that Python reads too and by the few rules that no table can say.
  */
 
+/** @import {Column} from "./safetensors.js" */
+/** @import {ColumnRules} from "./schema.js" */
+/** @import {Header} from "./trace-header.js" */
 import { damaged } from "./safetensors.js";
 import { activeStages } from "./sampling.js";
+import { CAPTURES, COLUMNS, LARGEST_PART, NUMBERS } from "./schema.js";
 
-/** @typedef {import("./safetensors.js").Column} Column */
-/** @typedef {import("./trace-header.js").Header} Header */
 /** @typedef {Map<string, Column>} Columns */
-/** @typedef {Map<string, [dtype: string, shape: number[]]>} Shapes */
 
-const SHARE = 1 + 1e-9; // a sum of probabilities may round above 1
-const WEIGHT = Math.fround(1 + 1e-5); // so may a row of attention; NumPy compares it as float32
-const FLOAT32_MAX = 2 ** 128 - 2 ** 104;
-const PART = 256; // candidates that are kept of a step at most, where whole rows are not
-/** @type {Record<string, [dtype: string, dimensions: number]>} */
-const PART_COLUMNS = {
-    part_id: ["int32", 2],
-    part_logit: ["float32", 2],
-    part_p: ["float64", 2],
-    part_p_model: ["float64", 2],
-    part_cut_by: ["int8", 2],
-    logsumexp: ["float64", 1],
-    rest_p: ["float64", 1],
-    rest_p_model: ["float64", 1],
-    rest_logit_max: ["float32", 1],
-    entropy: ["float64", 1],
-    stage_kept: ["int32", 2],
-    stage_removed_mass: ["float64", 2],
-    chosen_logit: ["float32", 1],
-};
-/** @type {Record<string, Record<string, [dtype: string, dimensions: number]>>} */
-const CAPTURE_COLUMNS = {
-    attention: { attention: ["float32", 1], attention_shape: ["int32", 1] },
-    lens: {
-        lens_id: ["int32", 3],
-        lens_logit: ["float32", 3],
-        lens_logsumexp: ["float64", 2],
-        lens_tracked_id: ["int32", 2],
-        lens_tracked_logit: ["float32", 3],
-        lens_tracked_rank: ["int32", 3],
-    },
-    contributions: { contribution_id: ["int32", 2], contribution: ["float32", 3] },
-    residual: { residual: ["float32", 3] },
-};
+/** @type {Record<string, number>} the largest finite number of a type */
+const LARGEST = { float64: Number.MAX_VALUE, float32: 2 ** 128 - 2 ** 104 };
 
 /**
  * Throw TraceError for the first column that cannot be.
  * @param {Header} header
  * @param {Columns} columns
- * @param {number} size V
+ * @param {number} size logits of a row
  */
 export function checkColumns(header, columns, size) {
-    checkShapes(header, columns, size);
-    checkRanges(header, columns, size);
-    if (!columns.has("logits")) checkPart(header, columns, size);
-    for (const capture of header.capture) checkCapture(capture, columns, size);
+    const kept = columns.has("logits") ? "whole" : "part";
+    const captured = header.capture.map((capture) => CAPTURES[capture]);
+    /** @type {ColumnRules} */
+    const table = Object.assign({}, COLUMNS.all, COLUMNS[kept], ...captured);
+    for (const name of columns.keys()) if (!Object.hasOwn(table, name)) throw damaged(name);
+    /** @type {Record<string, number>} letter of an axis -> its length */
+    const sizes = { V: size, A: activeStages(header.sampling).length, N: header.parts.length };
+    if (kept === "whole") sizes.W = size;
+    checkShapes(table, columns, sizes);
+    checkRanges(header, table, columns, sizes);
+    if (header.kind === "score" && !dataOf(columns, "u").every(Number.isNaN)) throw damaged("u"); // it draws nothing
+    for (const row of rowsOf(columns, "logits")) if (row.every((logit) => logit === -Infinity)) throw damaged("logits");
+    if (sizes.K > Math.min(size, LARGEST_PART)) throw damaged("part_id");
+    for (const ids of rowsOf(columns, "part_id")) if (new Set(ids).size < ids.length) throw damaged("part_id");
     if (header.capture.includes("lens")) checkLens(columns);
     checkVocabulary(columns);
-    if (header.max_new_tokens < lengthOf(columns, "token_id")) throw damaged("max_new_tokens");
-    if (header.first_step > lengthOf(columns, "prompt_ids")) throw damaged("first_step");
+    if (header.max_new_tokens < dataOf(columns, "token_id").length) throw damaged("max_new_tokens");
+    if (header.first_step > dataOf(columns, "prompt_ids").length) throw damaged("first_step");
 }
 
 /**
@@ -77,145 +54,50 @@ export function columnOf(columns, name) {
 }
 
 /**
- * @param {Header} header
+ * Each letter of the axes has one length.
+ * @param {ColumnRules} table
  * @param {Columns} columns
- * @param {number} size
+ * @param {Record<string, number>} sizes those known; the others are taken from the first column that has them
  */
-function checkShapes(header, columns, size) {
-    const steps = lengthOf(columns, "token_id");
-    const isPartial = !columns.has("logits");
-    /** @type {Shapes} */
-    const shapes = new Map([
-        ["token_id", ["int32", [steps]]],
-        ["u", ["float64", [steps]]],
-        ["window_start", ["int32", [steps]]],
-        ["p", ["float64", [steps]]],
-        ["p_model", ["float64", [steps]]],
-        ["rank", ["int32", [steps]]],
-        ["prompt_ids", ["int32", [lengthOf(columns, "prompt_ids")]]],
-        ["vocab_bytes", ["uint8", [lengthOf(columns, "vocab_bytes")]]],
-        ["vocab_end", ["int32", [isPartial ? lengthOf(columns, "vocab_id") : size]]],
-    ]);
-    if (isPartial) {
-        const [width, stages] = [sideOf(columns, "part_id", 1), activeStages(header.sampling).length];
-        for (const [name, [dtype, dimensions]] of Object.entries(PART_COLUMNS)) {
-            shapes.set(name, [dtype, [steps, name.startsWith("stage_") ? stages : width].slice(0, dimensions)]);
-        }
-        shapes.set("vocab_id", ["int32", [lengthOf(columns, "vocab_id")]]);
-    } else {
-        shapes.set("logits", ["float32", [steps, size]]);
-    }
-    for (const capture of header.capture) addCaptureShapes(capture, columns, steps, header.parts.length, shapes);
-    for (const name of columns.keys()) if (!shapes.has(name)) throw damaged(name);
-    for (const [name, [dtype, shape]] of shapes) {
+function checkShapes(table, columns, sizes) {
+    for (const [name, { dtype, axes }] of Object.entries(table)) {
         const column = columnOf(columns, name);
-        const same = column.shape.length === shape.length && shape.every((side, i) => side === column.shape[i]);
-        if (column.dtype !== dtype || !same) throw damaged(name);
+        const { shape } = column;
+        if (column.dtype !== dtype || shape.length !== axes.length || shape.slice(1).includes(0)) throw damaged(name);
+        axes.forEach((axis, i) => {
+            const [letter, more = "0"] = String(axis).split("+");
+            sizes[letter] ??= shape[i] - Number(more);
+            if (shape[i] !== (typeof axis === "number" ? axis : sizes[letter] + Number(more))) throw damaged(name);
+        });
     }
 }
 
 /**
- * Layers, candidates and width are taken from one of the columns; the others must fit it.
- * @param {string} capture
- * @param {Columns} columns
- * @param {number} steps
- * @param {number} parts
- * @param {Shapes} shapes
- */
-function addCaptureShapes(capture, columns, steps, parts, shapes) {
-    const wanted = CAPTURE_COLUMNS[capture];
-    for (const [name, [, dimensions]] of Object.entries(wanted)) {
-        if (columnOf(columns, name).shape.length !== dimensions) throw damaged(name);
-    }
-    /** @type {Record<string, number[]>} */
-    let found;
-    if (capture === "attention") {
-        found = { attention: columnOf(columns, "attention").shape, attention_shape: [3] };
-    } else if (capture === "lens") {
-        const [, layers, top] = columnOf(columns, "lens_id").shape;
-        found = { lens_id: [steps, layers, top], lens_logit: [steps, layers, top], lens_logsumexp: [steps, layers] };
-        found.lens_tracked_id = [steps, layers + 1];
-        found.lens_tracked_logit = found.lens_tracked_rank = [steps, layers, layers + 1];
-    } else if (capture === "contributions") {
-        const [, tokens] = columnOf(columns, "contribution_id").shape;
-        found = { contribution_id: [steps, tokens], contribution: [steps, parts, tokens] };
-    } else {
-        const [, layers, width] = columnOf(columns, "residual").shape;
-        found = { residual: [steps, layers, width] };
-    }
-    for (const [name, shape] of Object.entries(found)) {
-        if (shape.slice(1).includes(0)) throw damaged(name); // nothing in it
-        shapes.set(name, [wanted[name][0], shape]);
-    }
-}
-
-/**
+ * Both ends belong to a range; NaN lies in none.
  * @param {Header} header
+ * @param {ColumnRules} table
  * @param {Columns} columns
- * @param {number} size
+ * @param {Record<string, number>} sizes
  */
-function checkRanges(header, columns, size) {
-    const prompt = lengthOf(columns, "prompt_ids");
-    checkRange(columns, "token_id", 0, size - 1);
-    checkRange(columns, "prompt_ids", 0, size - 1);
-    checkRange(columns, "rank", 1, size);
-    checkRange(columns, "window_start", 0, (i) => prompt + i);
-    checkRange(columns, "p", 0, SHARE);
-    checkRange(columns, "p_model", 0, SHARE);
-    if (header.kind === "generation") checkRange(columns, "u", 0, 1 - Number.EPSILON / 2);
-    else if (!dataOf(columns, "u").every(Number.isNaN)) throw damaged("u"); // a score draws nothing
-    if (!columns.has("logits")) return;
-    checkRange(columns, "logits", -Infinity, FLOAT32_MAX);
-    const logits = dataOf(columns, "logits");
-    for (let row = 0; row < logits.length; row += size) {
-        if (logits.subarray(row, row + size).every((value) => value === -Infinity)) throw damaged("logits");
-    }
-}
-
-/**
- * @param {Header} header
- * @param {Columns} columns
- * @param {number} size
- */
-function checkPart(header, columns, size) {
-    for (const name of ["part_logit", "rest_logit_max", "chosen_logit"]) {
-        checkRange(columns, name, -Infinity, FLOAT32_MAX);
-    }
-    for (const name of ["part_p", "part_p_model", "rest_p", "rest_p_model", "stage_removed_mass"]) {
-        checkRange(columns, name, 0, SHARE);
-    }
-    checkRange(columns, "part_id", 0, size - 1);
-    checkRange(columns, "part_cut_by", -1, activeStages(header.sampling).length - 1);
-    checkRange(columns, "logsumexp", -Number.MAX_VALUE, Number.MAX_VALUE);
-    checkRange(columns, "entropy", 0, Math.log2(size) + 1e-9);
-    checkRange(columns, "stage_kept", 1, size);
-    const [ids, width] = [dataOf(columns, "part_id"), sideOf(columns, "part_id", 1)];
-    if (width < 1 || width > Math.min(size, PART)) throw damaged("part_id"); // more candidates than can be
-    for (let row = 0; row < ids.length; row += width) {
-        if (new Set(ids.subarray(row, row + width)).size < width) throw damaged("part_id"); // an id occurs twice
-    }
-}
-
-/**
- * Finite numbers; ids and ranks within the vocabulary; the taken token first.
- * @param {string} capture
- * @param {Columns} columns
- * @param {number} size
- */
-function checkCapture(capture, columns, size) {
-    for (const [name, [dtype]] of Object.entries(CAPTURE_COLUMNS[capture])) {
-        if (name.endsWith("_id")) checkRange(columns, name, 0, size - 1);
-        else if (name.endsWith("_rank")) checkRange(columns, name, 1, size);
-        else if (name === "attention") checkRange(columns, name, 0, WEIGHT);
-        else {
-            const largest = dtype === "float64" ? Number.MAX_VALUE : FLOAT32_MAX;
-            checkRange(columns, name, -largest, largest);
+function checkRanges(header, table, columns, { V, A }) {
+    const prompt = dataOf(columns, "prompt_ids").length;
+    const ends = { "V-1": V - 1, V, "A-1": A - 1, "below 1": 1 - Number.EPSILON / 2, "log2 V": Math.log2(V) + 1e-9, "-inf": -Infinity };
+    for (const [name, { dtype, numbers, chosen_first: isChosenFirst }] of Object.entries(table)) {
+        if (numbers === undefined || (name === "u" && header.kind === "score")) continue;
+        /** @type {Record<string, number>} */
+        const named = { ...ends, max: LARGEST[dtype], "-max": -LARGEST[dtype] };
+        const [low, high] = NUMBERS[numbers].map((end) => {
+            const number = typeof end === "number" ? end : (named[end] ?? NaN);
+            return dtype === "float32" ? Math.fround(number) : number; // as NumPy compares it
+        });
+        const isMoving = NUMBERS[numbers][1] === "position";
+        const { data, shape } = columnOf(columns, name);
+        for (let i = 0; i < data.length; i++) {
+            if (!(data[i] >= low && data[i] <= (isMoving ? prompt + i : high))) throw damaged(name);
         }
+        const ids = isChosenFirst ? dataOf(columns, "token_id") : [];
+        if (!ids.every((id, step) => data[step * shape[1]] === id)) throw damaged(name);
     }
-    const first = { lens: "lens_tracked_id", contributions: "contribution_id" }[capture];
-    if (first === undefined) return;
-    const [taken, ids, width] = [dataOf(columns, "token_id"), dataOf(columns, first), sideOf(columns, first, 1)];
-    if (!taken.every((id, step) => ids[step * width] === id)) throw damaged(first);
 }
 
 /**
@@ -225,8 +107,8 @@ function checkCapture(capture, columns, size) {
 function checkLens(columns) {
     const logsumexp = dataOf(columns, "lens_logsumexp");
     for (const name of ["lens_logit", "lens_tracked_logit"]) {
-        const width = sideOf(columns, name, 2);
-        checkRange(columns, name, -FLOAT32_MAX, (i) => logsumexp[Math.floor(i / width)] + 1e-9);
+        const { data, shape } = columnOf(columns, name);
+        if (!data.every((logit, i) => logit <= logsumexp[Math.floor(i / shape[2])] + 1e-9)) throw damaged(name);
     }
 }
 
@@ -246,31 +128,17 @@ function checkVocabulary(columns) {
     if (!isAscending || ids.length !== onRecord.size || !ids.every((id) => onRecord.has(id))) throw damaged("vocab_id");
 }
 
-/**
- * Both borders belong to the range; NaN lies in none.
- * @param {Columns} columns
- * @param {string} name
- * @param {number} low
- * @param {number | ((i: number) => number)} high
- */
-function checkRange(columns, name, low, high) {
-    const data = dataOf(columns, name);
-    for (let i = 0; i < data.length; i++) {
-        if (!(data[i] >= low && data[i] <= (typeof high === "number" ? high : high(i)))) throw damaged(name);
-    }
-}
-
 /** @param {Columns} columns @param {string} name */
 function dataOf(columns, name) {
     return columnOf(columns, name).data;
 }
 
-/** @param {Columns} columns @param {string} name @returns {number} */
-function lengthOf(columns, name) {
-    return sideOf(columns, name, 0);
-}
-
-/** @param {Columns} columns @param {string} name @param {number} axis @returns {number} */
-function sideOf(columns, name, axis) {
-    return columnOf(columns, name).shape[axis];
+/**
+ * The rows of a column with two axes; none where the file has no such column.
+ * @param {Columns} columns
+ * @param {string} name
+ */
+function* rowsOf(columns, name) {
+    const { data, shape } = columns.get(name) ?? { data: new Float32Array(), shape: [0, 1] };
+    for (let row = 0; row < shape[0]; row++) yield data.subarray(row * shape[1], (row + 1) * shape[1]);
 }

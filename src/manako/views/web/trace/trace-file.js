@@ -1,19 +1,22 @@
 /**
- * A trace: one safetensors file, read in the page as `manako.trace_file` reads it. See docs/trace-format.md.
+ * A trace: one safetensors file, read in the page as `manako.trace.file` reads it. See docs/trace-format.md.
  *
  * Special here: a trace is checked whole before anything is shown, and every row handed out is a view into the file.
- * Digests are apart, since browsers compute them asynchronously: the page can be drawn while they are.
+ * Digests are apart (digests.js), since browsers compute them asynchronously: the page can be drawn while they are.
+ * Python's answers: tests/vectors/trace-whole.json and tests/vectors/trace-part.json.
  *
  * Letters: S steps, P prompt tokens, V logits of a row, K candidates on record, L layers, H heads.
  */
 
-import { StrictJsonError, parseJson, pythonJson } from "./strict-json.js";
-import { TraceError, damaged, isMap, readSafetensors } from "./safetensors.js";
-import { TRACE_SCHEMA, TRACE_SCHEMAS, readHeader } from "./trace-header.js";
+/** @import {FileHeader} from "./file-header.js" */
+/** @import {Column} from "./safetensors.js" */
+/** @import {Header} from "./trace-header.js" */
+import { readFileHeader } from "./file-header.js";
+import { damaged, readSafetensors } from "./safetensors.js";
+import { TRACE } from "./schema.js";
+import { readHeader } from "./trace-header.js";
 import { checkColumns, columnOf } from "./trace-columns.js";
 
-/** @typedef {import("./safetensors.js").Column} Column */
-/** @typedef {import("./trace-header.js").Header} Header */
 /**
  * What is on record of a row of a large vocabulary: the first candidates, best first, and the exact rest.
  * @typedef {object} Part
@@ -60,7 +63,29 @@ import { checkColumns, columnOf } from "./trace-columns.js";
  * @property {Float32Array} values [parts, tokens]
  */
 
-const TRACE_KEY = "manako.trace";
+const PART = {
+    ids: "part_id",
+    logits: "part_logit",
+    p: "part_p",
+    pModel: "part_p_model",
+    cutBy: "part_cut_by",
+    logsumexp: "logsumexp",
+    restP: "rest_p",
+    restPModel: "rest_p_model",
+    restLogitMax: "rest_logit_max",
+    entropy: "entropy",
+    stageKept: "stage_kept",
+    stageRemovedMass: "stage_removed_mass",
+    chosenLogit: "chosen_logit",
+};
+const LENS = {
+    ids: "lens_id",
+    logits: "lens_logit",
+    logsumexp: "lens_logsumexp",
+    trackedIds: "lens_tracked_id",
+    trackedLogits: "lens_tracked_logit",
+    trackedRanks: "lens_tracked_rank",
+};
 
 /** A whole record, whose header and columns have been checked. */
 export class Trace {
@@ -68,13 +93,13 @@ export class Trace {
      * @param {Header} header
      * @param {number} vocabSize V, which may be more than there are tokens
      * @param {Map<string, Column>} columns
-     * @param {Map<string, any>} meta the header as it stands in the file
+     * @param {FileHeader} proof the header as it stands in the file
      */
-    constructor(header, vocabSize, columns, meta) {
+    constructor(header, vocabSize, columns, proof) {
         this.header = header;
         this.vocabSize = vocabSize;
         this.columns = columns;
-        this.meta = meta;
+        this.proof = proof;
         this.promptIds = this.#column("prompt_ids", Int32Array);
         this.tokenIds = this.#column("token_id", Int32Array);
         this.u = this.#column("u", Float64Array); // NaN in a score
@@ -108,7 +133,7 @@ export class Trace {
      * @returns {Float32Array | null}
      */
     logitsRow(step) {
-        return this.exact ? this.#row("logits", Float32Array, step) : null;
+        return this.exact ? this.#step({ row: "logits" }, step).row : null;
     }
 
     /**
@@ -116,24 +141,7 @@ export class Trace {
      * @returns {Part | null} null where whole rows are on record
      */
     part(step) {
-        if (this.exact) return null;
-        /** @param {string} name */
-        const number = (name) => columnOf(this.columns, name).data[step];
-        return {
-            ids: this.#row("part_id", Int32Array, step),
-            logits: this.#row("part_logit", Float32Array, step),
-            p: this.#row("part_p", Float64Array, step),
-            pModel: this.#row("part_p_model", Float64Array, step),
-            cutBy: this.#row("part_cut_by", Int8Array, step),
-            logsumexp: number("logsumexp"),
-            restP: number("rest_p"),
-            restPModel: number("rest_p_model"),
-            restLogitMax: number("rest_logit_max"),
-            entropy: number("entropy"),
-            stageKept: this.#row("stage_kept", Int32Array, step),
-            stageRemovedMass: this.#row("stage_removed_mass", Float64Array, step),
-            chosenLogit: number("chosen_logit"),
-        };
+        return this.exact ? null : this.#step(PART, step);
     }
 
     /**
@@ -153,6 +161,11 @@ export class Trace {
         const place = this.#places === null ? id : (this.#places.get(id) ?? -1);
         if (place < 0 || place >= this.#ends.length) return new Uint8Array();
         return this.#bytes.subarray(place ? this.#ends[place - 1] : 0, this.#ends[place]);
+    }
+
+    /** A token of the vocabulary. @param {number} id */
+    token(id) {
+        return { bytes: this.tokenBytes(id), special: this.specialIds.has(id) };
     }
 
     /**
@@ -204,16 +217,7 @@ export class Trace {
     lens(step) {
         if (!this.header.capture.includes("lens")) return null;
         const [, layers, top] = columnOf(this.columns, "lens_id").shape;
-        return {
-            layers,
-            top,
-            ids: this.#row("lens_id", Int32Array, step),
-            logits: this.#row("lens_logit", Float32Array, step),
-            logsumexp: this.#row("lens_logsumexp", Float64Array, step),
-            trackedIds: this.#row("lens_tracked_id", Int32Array, step),
-            trackedLogits: this.#row("lens_tracked_logit", Float32Array, step),
-            trackedRanks: this.#row("lens_tracked_rank", Int32Array, step),
-        };
+        return { layers, top, ...this.#step(LENS, step) };
     }
 
     /**
@@ -222,11 +226,7 @@ export class Trace {
      */
     contributions(step) {
         if (!this.header.capture.includes("contributions")) return null;
-        return {
-            ids: this.#row("contribution_id", Int32Array, step),
-            parts: this.header.parts,
-            values: this.#row("contribution", Float32Array, step),
-        };
+        return { parts: this.header.parts, ...this.#step({ ids: "contribution_id", values: "contribution" }, step) };
     }
 
     /** L, H, and how many rows of the prompt stand in front of step 0's. */
@@ -293,17 +293,18 @@ export class Trace {
     }
 
     /**
-     * What a column has of one step.
-     * @template {Column["data"]} T
-     * @param {string} name
-     * @param {new (length: number) => T} Type
+     * What some columns have of one step: a row of numbers, or the only one.
+     * @param {Record<string, string>} names by what they are called here
      * @param {number} step
-     * @returns {T}
+     * @returns {any}
      */
-    #row(name, Type, step) {
-        const data = this.#column(name, Type);
-        const width = data.length / this.steps;
-        return /** @type {T} */ (data.subarray(step * width, (step + 1) * width));
+    #step(names, step) {
+        const found = Object.entries(names).map(([ours, name]) => {
+            const { data, shape } = columnOf(this.columns, name);
+            const width = data.length / this.steps;
+            return [ours, shape.length === 1 ? data[step] : data.subarray(step * width, (step + 1) * width)];
+        });
+        return Object.fromEntries(found);
     }
 }
 
@@ -314,60 +315,8 @@ export class Trace {
  */
 export function readTrace(bytes) {
     const { columns, metadata } = readSafetensors(bytes);
-    const text = metadata.get(TRACE_KEY);
-    if (text === undefined) throw new TraceError("not_a_trace");
-    const meta = readMeta(text);
-    const schema = meta.get("schema");
-    if (!TRACE_SCHEMAS.has(schema)) {
-        if (typeof schema !== "string" || !schema.startsWith(`${TRACE_KEY}/`)) throw damaged("schema");
-        throw new TraceError("trace_newer", { found: schema, known: TRACE_SCHEMA });
-    }
-    const { header, vocabSize } = readHeader(meta);
+    const proof = readFileHeader(TRACE, metadata);
+    const { header, vocabSize } = readHeader(proof.meta, proof.version);
     checkColumns(header, columns, vocabSize);
-    return new Trace(header, vocabSize, columns, meta);
-}
-
-/**
- * Whether every byte is the one that was written: false where the browser has no means to tell, as on a page that came
- * over plain HTTP from another machine. Throws TraceError naming what is damaged.
- * @param {Trace} trace
- * @returns {Promise<boolean>}
- */
-export async function verifyDigests(trace) {
-    if (globalThis.crypto?.subtle === undefined) return false;
-    const { meta, columns } = trace;
-    const header = new TextEncoder().encode(pythonJson(new Map([...meta, ["sha256", ""]])));
-    if (meta.get("sha256") !== (await sha256(header))) throw damaged("__metadata__");
-    const expected = meta.get("columns_sha256");
-    if (!isMap(expected) || expected.size !== columns.size) throw damaged("columns_sha256");
-    for (const [name, { dtype, shape, data }] of columns) {
-        const described = new TextEncoder().encode(`${name} ${dtype} [${shape.join(", ")}]\n`);
-        const whole = new Uint8Array(described.length + data.byteLength);
-        whole.set(described);
-        whole.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), described.length);
-        if (expected.get(name) !== (await sha256(whole))) throw damaged(name);
-    }
-    return true;
-}
-
-/**
- * A header's text as an object. Throws TraceError.
- * @param {string} text
- * @returns {Map<string, any>}
- */
-export function readMeta(text) {
-    try {
-        const meta = parseJson(text);
-        if (isMap(meta)) return meta;
-    } catch (error) {
-        if (!(error instanceof SyntaxError || error instanceof StrictJsonError)) throw error;
-        throw new TraceError("json_invalid", { reason: error.message });
-    }
-    throw new TraceError("json_invalid", { reason: "not an object" });
-}
-
-/** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<string>} lower-case hex */
-export async function sha256(bytes) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    return new Trace(header, vocabSize, columns, proof);
 }

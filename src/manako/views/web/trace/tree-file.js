@@ -1,16 +1,15 @@
-/** A record as a file: one trace, or a tree of them, as `manako.tree_file` reads and writes it. See docs/tree-format.md. */
+/** A record as a file: one trace, or a tree of them, as `manako.trace.tree` reads and writes it. See docs/tree-format.md. */
 
 /** @import {Branch} from "./tree.js" */
-import { pythonJson } from "./strict-json.js";
-import { TraceError, damaged, isMap, readSafetensors } from "./safetensors.js";
-import { readMeta, readTrace, sha256, verifyDigests } from "./trace-file.js";
+/** @import {FileHeader} from "./file-header.js" */
+import { sha256Text, verifyDigests, verifyHeader } from "./digests.js";
+import { readFileHeader } from "./file-header.js";
+import { misfitIn } from "./rules.js";
+import { TraceError, damaged, readSafetensors } from "./safetensors.js";
+import { TREE, rulesOf } from "./schema.js";
+import { readTrace } from "./trace-file.js";
 
-/** @typedef {{branches: Branch[], current: string, meta: Map<string, any> | null}} RecordFile meta: null of one trace */
-
-const TREE_KEY = "manako.tree";
-const TREE_SCHEMA = "manako.tree/1";
-const BRANCH_ID = /^[\w-]{1,32}$/;
-const MOST_BRANCHES = 10_000;
+/** @typedef {{branches: Branch[], current: string, proof: FileHeader | null}} RecordFile proof: null of one trace */
 
 /**
  * Check all of a file but its digests. Throws TraceError.
@@ -19,43 +18,39 @@ const MOST_BRANCHES = 10_000;
  */
 export function readRecord(bytes) {
     const { columns, metadata } = readSafetensors(bytes);
-    const text = metadata.get(TREE_KEY);
-    if (text === undefined) {
-        return { branches: [{ id: "1", parent: null, keep: 0, trace: readTrace(bytes), bytes }], current: "1", meta: null };
+    if (!metadata.has(TREE.name)) {
+        const only = { id: "1", parent: null, keep: 0, trace: readTrace(bytes), bytes };
+        return { branches: [only], current: "1", proof: null };
     }
-    const meta = readMeta(text);
-    if (meta.get("schema") !== TREE_SCHEMA) {
-        if (!String(meta.get("schema")).startsWith(`${TREE_KEY}/`)) throw damaged("schema");
-        throw new TraceError("trace_newer", { found: meta.get("schema"), known: TREE_SCHEMA });
-    }
-    const listed = meta.get("branches");
-    if (meta.size !== 4 || !Array.isArray(listed) || listed.length < 1 || listed.length > MOST_BRANCHES || listed.length !== columns.size) {
-        throw damaged("branches");
-    }
+    const proof = readFileHeader(TREE, metadata);
+    const wrong = misfitIn(proof.meta, rulesOf(TREE, proof.version), "header");
+    if (wrong !== null) throw damaged(wrong);
+    const listed = proof.meta.get("branches");
+    if (listed.length !== columns.size) throw damaged("branches");
     /** @type {Map<string, Branch>} */
     const found = new Map();
     for (const each of listed) {
-        const [id, parent, keep] = ["id", "parent", "keep"].map((name) => (isMap(each) && each.size === 3 ? each.get(name) : undefined));
-        const column = typeof id === "string" && BRANCH_ID.test(id) && !found.has(id) && columns.get(id);
-        if (!column || column.dtype !== "uint8" || column.shape.length !== 1 || typeof keep !== "bigint") throw damaged("branches");
+        const [id, parent, keep] = ["id", "parent", "keep"].map((name) => each.get(name));
+        const column = columns.get(id);
+        if (!column || column.dtype !== "uint8" || column.shape.length !== 1 || found.has(id)) throw damaged(`branch ${id}`);
         const data = /** @type {Uint8Array} */ (column.data);
         const own = /** @type {ArrayBuffer} */ (data.buffer).slice(data.byteOffset, data.byteOffset + data.length);
         const branch = { id, parent, keep: Number(keep), trace: readBranch(id, own), bytes: own };
-        if (!(parent === null ? keep === 0n : typeof parent === "string" && fitsParent(found.get(parent), branch))) throw damaged(`branch ${id}`);
+        if (!(parent === null ? keep === 0n : fitsParent(found.get(parent), branch))) throw damaged(`branch ${id}`);
         found.set(id, branch);
     }
-    const current = meta.get("current");
+    const current = proof.meta.get("current");
     if (!found.has(current)) throw damaged("current");
-    return { branches: [...found.values()], current, meta };
+    return { branches: [...found.values()], current, proof };
 }
 
 /**
  * Whether every byte is the one that was written; see `verifyDigests`.
  * @param {RecordFile} record
  */
-export async function verifyRecord({ branches, meta }) {
+export async function verifyRecord({ branches, proof }) {
     for (const { trace } of branches) if (!(await verifyDigests(trace))) return false;
-    if (meta !== null && meta.get("sha256") !== (await digestOf(meta))) throw damaged("__metadata__");
+    if (proof !== null) await verifyHeader(proof);
     return true;
 }
 
@@ -69,25 +64,21 @@ export async function writeTree(branches, current) {
     const all = [...branches];
     const known = new Set(all.map(({ id }) => id));
     const listed = all.map(({ id, parent, keep }) => {
-        const isRoot = parent === null || !known.has(parent);
-        return new Map(Object.entries({ id, parent: isRoot ? null : parent, keep: isRoot ? 0n : BigInt(keep) }));
+        return known.has(parent ?? "") ? { id, keep, parent } : { id, keep: 0, parent: null };
     });
-    const meta = new Map(Object.entries({ schema: TREE_SCHEMA, branches: listed, current, sha256: "" }));
-    meta.set("sha256", await digestOf(meta));
+    const meta = JSON.stringify({ branches: listed, current, schema: `${TREE.name}/${TREE.version}` });
+    const metadata = { [TREE.name]: meta, [TREE.digest]: await sha256Text(meta) };
     /** @type {Record<string, object>} */
-    const header = Object.assign(Object.create(null), { __metadata__: { [TREE_KEY]: pythonJson(meta) } }); // any id is a name
+    const header = Object.assign(Object.create(null), { __metadata__: metadata }); // any id is a name
     let end = 0;
-    for (const { id, bytes } of all) header[id] = { dtype: "U8", shape: [bytes.byteLength], data_offsets: [end, (end += bytes.byteLength)] };
+    for (const { id, bytes } of all) {
+        header[id] = { dtype: "U8", shape: [bytes.byteLength], data_offsets: [end, (end += bytes.byteLength)] };
+    }
     const text = new TextEncoder().encode(JSON.stringify(header));
     const head = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20); // arrays begin at a multiple of 8
     new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
     head.set(text, 8);
     return new Blob([head, ...all.map(({ bytes }) => bytes)]).arrayBuffer();
-}
-
-/** @param {Map<string, any>} meta */
-function digestOf(meta) {
-    return sha256(new TextEncoder().encode(pythonJson(new Map([...meta, ["sha256", ""]]))));
 }
 
 /**

@@ -1,0 +1,37 @@
+/** The table of what a trace file may hold, which Python reads too; `about` in it says how it is read. */
+
+import table from "../../../trace/schema.json" with { type: "json" };
+
+/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean}} ColumnRule */
+/** @typedef {Record<string, ColumnRule>} ColumnRules by name */
+/** @typedef {Record<string, any>} Rule in the words of JSON Schema */
+/** @typedef {{name: string, version: number, digest: string, header: Record<string, Rule>}} Format */
+
+/** @type {Format} */
+export const TRACE = table.trace;
+/** @type {Format} */
+export const TREE = table.tree;
+/** @type {Record<string, string[]>} kind of a trace -> why it can have ended */
+export const ENDS = table.trace.ends;
+/** @type {Record<string, string>} NumPy's name of a type -> the file's */
+export const DTYPES = table.dtypes;
+/** @type {{all: ColumnRules, whole: ColumnRules, part: ColumnRules}} */
+export const COLUMNS = table.columns;
+/** @type {Record<string, ColumnRules>} capture -> its columns */
+export const CAPTURES = table.captures;
+/** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
+export const NUMBERS = table.numbers;
+export const LARGEST_PART = table.largest_part;
+/** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
+export const STAGE_RULES = table.stages;
+
+/**
+ * The rules of a header of some version.
+ * @param {Format} format
+ * @param {number} version
+ */
+export function rulesOf({ header, version: newest }, version) {
+    return Object.fromEntries(
+        Object.entries(header).filter(([, { since = 1, until = newest }]) => since <= version && version <= until),
+    );
+}
