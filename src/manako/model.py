@@ -158,8 +158,8 @@ class Model:
         text: put next, cut into tokens by itself. token_id: that token is put next instead.
         Settings as for `generate`; those left out, `max_new_tokens` aside, are the record's own. A score has no seed: a
         fresh one. temperature and `stages` change single settings of the record's sampling, `sampling` all of them.
-        Step i has the luck of step `step` + i of the record, forced tokens counted: with nothing changed, the same
-        tokens are drawn again. What "=mean" puts in a part's place is taken over the text's own prompt.
+        Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
+        same tokens are generated again. "=mean" is the mean over the original prompt.
         Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
 
         >>> import manako

@@ -97,7 +97,7 @@ def model_option(command: F) -> F:
 
 
 def run_options(count: int = 15) -> Callable[[F], F]:
-    """How long and with what luck: -n, by default `count`, --seed, --stop."""
+    """How long and with which random numbers: -n, by default `count`, --seed, --stop."""
 
     def decorate(command: F) -> F:
         number = Number(True, "max_new_tokens")
