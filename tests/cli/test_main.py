@@ -81,7 +81,12 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "--color", "blue"), 2, "CLI-CHOICE", "--color must be one of: auto, always, never"),
     ((*WATCH, "--json=1"), 2, "CLI-TAKES-NO-VALUE", "--json takes no value"),
     (("watch", "あ", "-m"), 2, "CLI-NEEDS-VALUE", "-m needs a value"),
-    (("watch", "an", "old", "cat"), 2, "CLI-EXTRA", 'unexpected extra arguments: "old cat"; put a text with spaces in quotes'),
+    (
+        ("watch", "an", "old", "cat"),
+        2,
+        "CLI-EXTRA",
+        'unexpected extra arguments: "old cat"; put a text with spaces in quotes',
+    ),
     (("view",), 2, "CLI-MISSING", "FILE is missing; see manako view --help"),
     (("wach",), 2, "CLI-NO-SUCH-COMMAND", 'there is no command "wach" (watch?); to continue a text'),
     (("qqq",), 2, "CLI-NO-SUCH-COMMAND", ", ".join(cli.COMMANDS) + " ["),

@@ -200,7 +200,7 @@ def status_line(trainer: Any) -> Iterator[None]:
 
 
 def watcher(run: Path, prompt: str, keep: bool) -> Callable[[Path, int], None]:
-    """What to do with each evaluated checkpoint: let it write a little, always with the same luck."""
+    """What to do with each evaluated checkpoint: let it write a little, always with the same random numbers."""
 
     def watch(folder: Path, step: int) -> None:
         trace = load(folder).trace(prompt, max_new_tokens=_SAMPLE_TOKENS, seed=0)

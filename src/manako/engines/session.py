@@ -28,7 +28,7 @@ class Session:
     def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[Logits, int]:
         """The row [V] that follows the whole text `ids`, and the first token of it that the model saw.
 
-        keep: filled with what the pass leaves behind; its last row is the deciding one.
+        keep: filled with the activations of the pass; its last row is the one that predicts.
         """
         if len(ids) > self._limit:
             return self.uncached_logits(ids, keep), len(ids) - self._limit
