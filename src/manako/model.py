@@ -126,27 +126,20 @@ class Model:
         token_id: int | None = None,
         **changes: Any,
     ) -> Generation:
-        """Go on from a record that this model made, behind its first `step` steps: 0 goes on from its prompt.
+        """Continue a trace that this model made after its first `step` steps; 0 continues from its prompt.
 
-                text: put next, cut into tokens by itself. token_id: that token is put next instead.
-        <<<<<<< HEAD
-                changes: as for `generate`; settings left out, `max_new_tokens` aside, are the record's own. A score has no
-                seed: a fresh one. temperature and the stages change single settings of the record's sampling, `sampling` all.
-                Step i has the luck of step `step` + i of the record, forced tokens counted: with nothing changed, the same
-                tokens are drawn again. What "=mean" puts in a part's place is taken over the text's own prompt.
-        =======
-                Settings as for `generate`; those left out, `max_new_tokens` aside, are the record's own. A score has no seed: a
-                fresh one. temperature and `stages` change single settings of the record's sampling, `sampling` all of them.
-                Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
-                same tokens are generated again. "=mean" is the mean over the original prompt.
-        >>>>>>> words
-                Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
+        text: forced next, cut into tokens by itself. token_id: that token is forced next instead.
+        changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
+        seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
+        Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
+        same tokens are generated again. "=mean" is the mean over the original prompt.
+        Raises UsageError for a step or token that is not there, CapabilityError for the trace of another model.
 
-                >>> import manako
-                >>> model = manako.load("demo")
-                >>> trace = model.trace("私は", max_new_tokens=4, seed=1)
-                >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
-                True
+        >>> import manako
+        >>> model = manako.load("demo")
+        >>> trace = model.trace("私は", max_new_tokens=4, seed=1)
+        >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
+        True
         """
         before, made = trace.header, trace.header.model
         same = (made.weights_sha256, made.tokenizer_sha256) == (self.info.weights_sha256, self.info.tokenizer_sha256)

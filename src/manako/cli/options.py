@@ -118,45 +118,6 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
     return options
 
 
-<<<<<<< HEAD
-=======
-def model_option(command: F) -> F:
-    """-m/--model REF, the demo by default."""
-    return click.option(
-        "-m", "--model", "ref", default="demo", show_default=True, metavar="REF", help=say("option.model")
-    )(command)
-
-
-def run_options(count: int = 15) -> Callable[[F], F]:
-    """How long and with which random numbers: -n, by default `count`, --seed, --stop."""
-
-    def decorate(command: F) -> F:
-        number = Number(True, "max_new_tokens")
-        for option in (
-            click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
-            click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
-            click.option(
-                "-n",
-                "--max-new-tokens",
-                type=number,
-                default=count,
-                show_default=True,
-                metavar="N",
-                help=say("option.max_new_tokens"),
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def ablate_option(command: F) -> F:
-    """--ablate PART, which may be repeated."""
-    return click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate"))(command)
-
-
->>>>>>> words
 def screen_options(command: F) -> F:
     """How it looks: --plain, --color; and --lang, --debug, which every command has."""
     for option in (
