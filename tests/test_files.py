@@ -198,7 +198,7 @@ def test_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch
     with pytest.raises(ManakoError) as caught:
         write_file(target, bytes(2_000_000))
     assert (caught.value.code, caught.value.exit_code) == ("E-DISK-FULL", 1)
-    assert "needs 2.0 MB" in str(caught.value) and "1.5 MB free" in str(caught.value)
+    assert "2.0 MB needed" in str(caught.value) and "1.5 MB free" in str(caught.value)
     assert "2.0 MB" in caught.value.text("ja") and "1.5 MB" in caught.value.text("ja")
     assert_old_and_nothing_beside(target)
 
@@ -477,7 +477,8 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nowhere", "dangling", "loop", "new\nline", "\x1b[2J", os.fsdecode(b"\xff")):
         assert unreadable(tmp_path / name) == "E-FILE-MISSING"
-    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+    assert unreadable(tmp_path) == "E-FILE-IS-FOLDER"
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
         assert unreadable(path) == "E-FILE-NOT-REGULAR"
     assert unreadable(tmp_path / ("n" * 300)) == "E-FILE-UNREADABLE"
     assert unreadable(tmp_path / "nul\0byte") in ("E-FILE-MISSING", "E-FILE-UNREADABLE")

@@ -153,7 +153,7 @@ def test_bad_targets_are_found_before_the_model_is_loaded(
 
 
 def test_a_disk_that_fills_up_later(run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, replace: bool = True) -> None:
         raise ManakoError("disk_full", file=path, need="1.0 MB", free="0.0 MB")
 
     monkeypatch.setattr("manako.cli.watch.write_file", full)
