@@ -39,7 +39,7 @@ from manako.formats.tensor_files import (
     check_placed,
     read_index,
 )
-from manako.tokenizer import DOCUMENT_START, Tokenizer
+from manako.tokenizer import Tokenizer
 
 Tensors = dict[str, npt.NDArray[Any]]
 WEIGHTS = "model.safetensors"
@@ -375,12 +375,6 @@ def _config_from_json(raw: Mapping[str, Any], end_ids: object) -> tuple[ModelCon
     else:
         raise LoadError("model_type_unknown", value=model_type)
     return config, ignored + notices
-
-
-def start_id_of(tokenizer: Tokenizer) -> int | None:
-    """The id of manako's own document-start token, if the vocabulary has it as a special token."""
-    wanted = DOCUMENT_START.encode()
-    return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
