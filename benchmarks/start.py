@@ -40,7 +40,7 @@ print([m for m in ("torch", "transformers", "starlette", "uvicorn") if m in sys.
 
 
 def main() -> None:
-    from manako.model import DEMO
+    from manako.refs import DEMO
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, *words], check=True, capture_output=True, text=True, encoding="utf-8")

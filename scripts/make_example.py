@@ -8,7 +8,7 @@ whole.
 """
 
 import manako
-from manako.model import DEMO
+from manako.refs import DEMO
 
 PROMPT, STEPS, TEMPERATURE, SEED = "私は", 15, 0.8, 27
 CAPTURE = ("attention", "lens", "contributions")

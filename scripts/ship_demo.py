@@ -20,7 +20,7 @@ import manako
 from manako.corpus.packed import open_packed
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint, write_checkpoint
-from manako.model import DEMO
+from manako.refs import DEMO
 
 
 def main(run: Path, corpus: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import manako
-from manako.model import DEMO
+from manako.refs import DEMO
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,6 @@ import json
 import mmap
 import os
 import re
-import resource
 import shutil
 import socket
 import stat
@@ -372,6 +371,7 @@ def test_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) -> Non
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "file"
     target.write_bytes(OLD)
+    resource = pytest.importorskip("resource")
     limit = (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     run = run_writer(target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert run.returncode == 1 and "File too large" in run.stderr and "Traceback" not in run.stderr

@@ -23,9 +23,13 @@ ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its o
     ("errors", "checks"),
     ("files", "sampling"),
     ("trace", "tokenizer", "corpus"),
+    ("settings",),
+    ("settings",),
     ("families",),
     ("formats",),
     ("engines", "training"),
+    ("refs",),
+    ("refs",),
     ("model",),
     ("analysis",),
     ("views",),
@@ -38,7 +42,7 @@ EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a functio
     ("trace", "analysis"): "a step answers what one asks of it: step.attention(), step.lens(), step.why()",
 }
 ONLY = {  # a room that may import nothing but these of ours, whatever its row allows: the reading side of the hourglass
-    "analysis": ("messages", "errors", "files", "sampling", "trace", "tokenizer", "corpus"),
+    "analysis": ("messages", "errors", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
     "views": ("messages", "errors", "files", "sampling", "trace", "analysis"),
 }
 THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not named here is not used at all
@@ -173,44 +177,6 @@ def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, 
     assert len(violations(module, ast.parse(source))) == count
 
 
-# --- names of columns and captures ------------------------------------------------------------------------------------
-
-PART_OF = "works on the columns of a part, number by number"
-LACKS = "says what a model lacks, capture by capture"
-SWITCH = "a switch of the model's own shape has the same name"
-COMMAND = "a command has the same name"
-MAY_NAME = {  # file outside trace/ that spells a column or capture: why
-    "analysis/compact.py": PART_OF,
-    "analysis/verification.py": PART_OF,
-    "cli/__init__.py": COMMAND,
-    "cli/attention.py": COMMAND,
-    "cli/lens.py": COMMAND,
-    "cli/train.py": SWITCH,
-    "engines/ablation.py": SWITCH,
-    "engines/captures.py": "its recorders make the columns",
-    "engines/generation.py": PART_OF,
-    "engines/hf_engine.py": LACKS,
-    "families/gpt2.py": SWITCH,
-    "families/numpy_gpt2.py": LACKS,
-}
-
-
-def spelled(tree: ast.AST) -> set[str]:
-    """Names of captures, and of columns that only some traces have, that stand as text in a module."""
-    groups = (COLUMNS["part"], *CAPTURE_COLUMNS.values())
-    names = {*CAPTURES, *(column for group in groups for column in group)} - {"entropy"}  # a word of its own
-    return {
-        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value in names
-    }
-
-
-def test_columns_and_captures_are_named_in_one_room() -> None:
-    files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py")}
-    found = {name for name, path in files.items() if spelled(ast.parse(path.read_text(encoding="utf-8")))}
-    assert {name for name in found if not name.startswith("trace/")} == MAY_NAME.keys()
-    assert spelled(ast.parse("if 'lens' in wanted: part['part_id']")) == {"lens", "part_id"}
-
-
 # --- families ---------------------------------------------------------------------------------------------------------
 
 FAMILY_CLASSES = {
@@ -252,6 +218,44 @@ def test_no_code_outside_families_asks_which_family_it_has() -> None:
 ])  # fmt: skip
 def test_negative_control_such_a_question_is_seen(source: str, count: int) -> None:
     assert len(family_questions(ast.parse(source))) == count
+
+
+# --- names of columns and captures ------------------------------------------------------------------------------------
+
+PART_OF = "works on the columns of a part, number by number"
+LACKS = "says what a model lacks, capture by capture"
+SWITCH = "a switch of the model's own shape has the same name"
+COMMAND = "a command has the same name"
+MAY_NAME = {  # file outside trace/ that spells a column or capture: why
+    "analysis/compact.py": PART_OF,
+    "analysis/verification.py": PART_OF,
+    "cli/__init__.py": COMMAND,
+    "cli/attention.py": COMMAND,
+    "cli/lens.py": COMMAND,
+    "cli/train.py": SWITCH,
+    "engines/ablation.py": SWITCH,
+    "engines/captures.py": "its recorders make the columns",
+    "engines/generation.py": PART_OF,
+    "engines/hf_engine.py": LACKS,
+    "engines/session.py": LACKS,
+    "families/gpt2.py": LACKS,
+}
+
+
+def spelled(tree: ast.AST) -> set[str]:
+    """Names of captures, and of columns that only some traces have, that stand as text in a module."""
+    groups = (COLUMNS["part"], *CAPTURE_COLUMNS.values())
+    names = {*CAPTURES, *(column for group in groups for column in group)} - {"entropy"}  # a word of its own
+    return {
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and n.value in names
+    }
+
+
+def test_columns_and_captures_are_named_in_one_room() -> None:
+    files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py")}
+    found = {name for name, path in files.items() if spelled(ast.parse(path.read_text(encoding="utf-8")))}
+    assert {name for name in found if not name.startswith("trace/")} == MAY_NAME.keys()
+    assert spelled(ast.parse("if 'lens' in wanted: part['part_id']")) == {"lens", "part_id"}
 
 
 # --- what stays unloaded ----------------------------------------------------------------------------------------------
@@ -356,3 +360,16 @@ def test_a_star_import_gives_the_public_list() -> None:
     names: dict[str, object] = {}
     exec("from manako import *", names)
     assert set(manako.__all__) <= names.keys()
+
+
+def test_only_refs_spells_a_prefix() -> None:
+    """Of the strings that a program runs on; docstrings and the catalog may explain them."""
+    found = []
+    for module in modules():
+        tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+        explained = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in explained else None
+            if isinstance(text, str) and (text == "demo" or text.startswith(("run:", "gguf:", "hf:", "openai:"))):
+                found.append((module, text))
+    assert {module for module, _ in found} == {"refs"}, found

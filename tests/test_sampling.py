@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manako.errors import ManakoError, UsageError
-from manako.model import check_count
 from manako.sampling import (
     DEFAULT_ORDER,
     LOWEST,
@@ -37,6 +36,7 @@ from manako.sampling import (
     temperature,
     uniform,
 )
+from manako.settings import check_count
 
 LAST_U = 1 - 2.0**-53
 
@@ -144,7 +144,7 @@ def test_a_shift_changes_nothing(multiples: list[int], shift: int) -> None:
         [-np.inf, np.nan],
     ],
 )
-@pytest.mark.parametrize("chain", [Sampling(), Sampling(temperature=0, top_k=2)])
+@pytest.mark.parametrize("chain", [Sampling(temperature=1), Sampling(temperature=0, top_k=2)])
 def test_rows_that_are_no_logits_are_refused_by_name(row: list[float], chain: Sampling) -> None:
     with pytest.raises(ManakoError) as caught:
         distribution(row, chain)
@@ -154,7 +154,7 @@ def test_rows_that_are_no_logits_are_refused_by_name(row: list[float], chain: Sa
 @pytest.mark.parametrize("logits", [[], 1.0, [[1.0, 2.0]]])
 def test_anything_but_one_row_is_refused_by_name(logits: Any) -> None:
     with pytest.raises(ManakoError) as caught:
-        distribution(logits, Sampling())
+        distribution(logits, Sampling(temperature=1))
     assert caught.value.code == "E-LOGITS-SHAPE"
 
 
@@ -162,7 +162,7 @@ def test_anything_but_one_row_is_refused_by_name(logits: Any) -> None:
 
 
 def assert_n12(row: Row, low: float, high: float) -> None:
-    plain = distribution(row, Sampling())
+    plain = distribution(row, Sampling(temperature=1))
     assert bits(plain.row) == bits(row) and bits(plain.p) == bits(plain.p_model)
     cool, warm = (distribution(row, Sampling(temperature=t)).entropy for t in sorted([low, high]))
     assert cool <= warm + 1e-12
@@ -251,13 +251,15 @@ def test_equal_logits_have_equal_probability_wherever_they_stand(row: Row, seed:
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "list"])
 def test_any_number_type_is_taken(dtype: str) -> None:
     row = [1.0, -2.0, 3.0]
-    d = distribution(row if dtype == "list" else np.array(row, dtype=dtype), Sampling())
+    d = distribution(row if dtype == "list" else np.array(row, dtype=dtype), Sampling(temperature=1))
     assert d.logits.dtype == np.float64 and d.logits.tolist() == row
 
 
 def test_logits_further_apart_than_the_largest_float() -> None:
-    assert distribution([1e308, -1e308, 0.0], Sampling()).p.tolist() == [1, 0, 0]
-    d = distribution([-np.inf, 0.0], Sampling(presence_penalty=-1e308, frequency_penalty=-1e308), [0, 0, 0])
+    assert distribution([1e308, -1e308, 0.0], Sampling(temperature=1)).p.tolist() == [1, 0, 0]
+    d = distribution(
+        [-np.inf, 0.0], Sampling(temperature=1, presence_penalty=-1e308, frequency_penalty=-1e308), [0, 0, 0]
+    )
     assert d.row.tolist() == [-np.inf, 0] and d.p.tolist() == [0, 1]
 
 
@@ -267,14 +269,19 @@ def test_logits_further_apart_than_the_largest_float() -> None:
 def test_penalties_by_hand() -> None:
     history = [0, 1, 1, 3]
     row = np.array([2.0, -1.0, 4.0, 0.0])
-    assert distribution(row, Sampling(repetition_penalty=2), history).row.tolist() == [1, -2, 4, 0]
-    assert distribution(row, Sampling(presence_penalty=0.5), history).row.tolist() == [1.5, -1.5, 4, -0.5]
-    assert distribution(row, Sampling(frequency_penalty=0.5), history).row.tolist() == [1.5, -2, 4, -0.5]
+    assert distribution(row, Sampling(temperature=1, repetition_penalty=2), history).row.tolist() == [1, -2, 4, 0]
+    assert distribution(row, Sampling(temperature=1, presence_penalty=0.5), history).row.tolist() == [
+        1.5,
+        -1.5,
+        4,
+        -0.5,
+    ]
+    assert distribution(row, Sampling(temperature=1, frequency_penalty=0.5), history).row.tolist() == [1.5, -2, 4, -0.5]
 
 
 @pytest.mark.parametrize("penalty", ["repetition_penalty", "presence_penalty", "frequency_penalty"])
 def test_ids_without_a_logit_are_no_penalty_to_another(penalty: str) -> None:
-    chain = Sampling(**{penalty: 1.5})
+    chain = Sampling(temperature=1, **{penalty: 1.5})
     assert (
         distribution([1.0, 2.0], chain, [0, 2, 7, -1]).row.tolist() == distribution([1.0, 2.0], chain, [0]).row.tolist()
     )
@@ -286,7 +293,7 @@ def test_presence_and_frequency_follow_the_formula_of_openai(
     row: list[float], history: list[int], data: st.DataObject
 ) -> None:
     presence, frequency = data.draw(st.floats(-2, 2)), data.draw(st.floats(-2, 2))
-    got = distribution(row, Sampling(presence_penalty=presence, frequency_penalty=frequency), history)
+    got = distribution(row, Sampling(temperature=1, presence_penalty=presence, frequency_penalty=frequency), history)
     for j, mu in enumerate(row):  # mu[j] -> mu[j] - c[j] * alpha_frequency - float(c[j] > 0) * alpha_presence
         c = history.count(j)
         assert abs(got.row[j] - (mu - c * frequency - float(c > 0) * presence)) <= 1e-12
@@ -458,7 +465,7 @@ def test_kept_tokens_whose_probability_underflows(t: float, size: int) -> None:
 def test_a_line_that_ends_below_one() -> None:
     below = []
     for seed in range(40):
-        d = distribution(np.random.default_rng(seed).normal(0, 1, 300), Sampling())
+        d = distribution(np.random.default_rng(seed).normal(0, 1, 300), Sampling(temperature=1))
         order = d.top(300)
         line = np.cumsum(d.p[order])
         if line[-1] < LAST_U:
@@ -471,7 +478,7 @@ def test_a_line_that_ends_below_one() -> None:
 def test_the_end_of_a_long_tail_that_underflows() -> None:
     # 100 tokens share the mass, 400 more are kept with p = 0; the line ends below 1 after the hundredth.
     row = np.concatenate([np.random.default_rng(3).normal(0, 1, 100), np.full(400, -1000.0)])
-    d = distribution(row, Sampling())
+    d = distribution(row, Sampling(temperature=1))
     assert d.kept == 500 and np.count_nonzero(d.p) == 100
     assert_n15(d)
     assert draw(d, LAST_U).token_id == d.top(100)[-1]
@@ -480,7 +487,7 @@ def test_the_end_of_a_long_tail_that_underflows() -> None:
 @pytest.mark.parametrize("u", [-5e-324, 1.0, np.nan, np.inf, -1.0, 2.0])
 def test_u_outside_the_range_is_refused(u: float) -> None:
     with pytest.raises(ManakoError) as caught:
-        draw(distribution([0.0, 1.0], Sampling()), u)
+        draw(distribution([0.0, 1.0], Sampling(temperature=1)), u)
     assert caught.value.code == "E-U-RANGE"
 
 
@@ -618,22 +625,22 @@ def test_any_positive_temperature_is_computed(t: float) -> None:
 @pytest.mark.parametrize("k", [0, -1, 1.5, 2.0, True, "3", math.nan, -(10**30), [1]])
 def test_top_k_out_of_range_is_refused(k: Any) -> None:
     english = "top_k must be a whole number of at least 1"
-    assert_usage_error(lambda: Sampling(top_k=k), "E-TOP-K", english, k)
+    assert_usage_error(lambda: Sampling(temperature=1, top_k=k), "E-TOP-K", english, k)
 
 
 @pytest.mark.parametrize("k", [4, 5, 2**70])
 def test_top_k_of_the_vocabulary_or_more_keeps_all(k: int) -> None:
     row = [0.0, 1.0, 2.0, -1.0]
-    d = distribution(row, Sampling(top_k=k))
+    d = distribution(row, Sampling(temperature=1, top_k=k))
     assert d.kept == 4 and bits(d.p) == bits(d.p_model)
     assert [(s.name, s.kept, s.removed_mass) for s in d.stages] == [("temperature", 4, 0), ("top_k", 4, 0)]
 
 
 def test_top_p_at_its_ends() -> None:
     row = np.random.default_rng(0).normal(size=50)
-    assert bits(distribution(row, Sampling(top_p=1)).row) == bits(row)
+    assert bits(distribution(row, Sampling(temperature=1, top_p=1)).row) == bits(row)
     for threshold in (1e-300, 5e-324):
-        d = distribution(row, Sampling(top_p=threshold))
+        d = distribution(row, Sampling(temperature=1, top_p=threshold))
         assert d.kept == 1 and d.p.tolist() == (row == row.max()).astype(float).tolist()
 
 
@@ -652,7 +659,7 @@ NEUTRAL: dict[str, Any] = {
 @settings(max_examples=200)
 @given(rows | coarse_rows, st.lists(st.integers(0, 60), max_size=20), st.sampled_from([*NEUTRAL, "all"]))
 def test_neutral_values_change_nothing_bitwise(row: Row, history: list[int], name: str) -> None:
-    chain = Sampling(**NEUTRAL) if name == "all" else Sampling(**{name: NEUTRAL[name]})
+    chain = Sampling(**NEUTRAL) if name == "all" else Sampling(**{"temperature": 1, name: NEUTRAL[name]})
     d = distribution(row, chain, history)
     assert bits(d.row) == bits(row) and bits(d.p) == bits(d.p_model)
     assert all(s.removed_mass == 0 for s in d.stages) and (d.cut_by == -1).all()

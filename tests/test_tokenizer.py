@@ -403,7 +403,7 @@ def test_every_value_of_the_wrong_type_is_a_load_error(capfd: pytest.CaptureFixt
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    cases: dict[str, str] = {"missing": "file_missing", "folder": "file_not_regular", "pipe": "file_not_regular"}
+    cases: dict[str, str] = {"missing": "file_missing", "folder": "file_is_folder", "pipe": "file_not_regular"}
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     with (tmp_path / "huge").open("wb") as stream:

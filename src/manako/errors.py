@@ -18,6 +18,13 @@ from manako import messages
 LONGEST_VALUE = 120  # characters of one value in a message: a million-character argument must not fill the screen
 
 
+class Names(str):
+    """Names of ours, all of which somebody must see: a message does not cut them short."""
+
+    def __new__(cls, names: Iterable[str]) -> "Names":
+        return super().__new__(cls, ", ".join(names))
+
+
 class ManakoError(Exception):
     """A failure with a message that says what happened, where, and what to do next.
 
@@ -69,15 +76,19 @@ class MissingExtraError(ManakoError):
 def near(name: str, known: Iterable[str]) -> str:
     """The known name that somebody may have meant, to follow theirs in a message; nothing where none is close.
 
-    >>> near("tempreture", ["temperature", "top_p"]), near("x", ["top_p"])
-    (' (temperature?)', '')
+    What begins like it goes before what merely looks like it.
+
+    >>> near("tempreture", ["temperature", "top_p"]), near("--temp", ["--top", "--temperature"]), near("x", ["top_p"])
+    (' (temperature?)', ' (--temperature?)', '')
     """
-    close = difflib.get_close_matches(name.lower(), list(known), n=1)
+    known = list(known)
+    begun = [other for other in known if len(name.strip("-")) > 2 and other.startswith(name.lower())]
+    close = begun or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
     return f" ({close[0]}?)" if close else ""
 
 
 def _short(value: object) -> str:
-    if isinstance(value, messages.Phrase):
+    if isinstance(value, messages.Phrase | Names):
         return value
     try:
         text = str(value).replace("\r", "\\r").replace("\n", "\\n")

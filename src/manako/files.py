@@ -140,16 +140,20 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def check_regular(path: Path) -> None:
+    """Raise LoadError unless this is a regular file; a FIFO or device would hang who reads it."""
+    if not path.is_file():
+        key = "file_is_folder" if path.is_dir() else "file_not_regular" if path.exists() else "file_missing"
+        raise LoadError(key, file=path)
+
+
 def read_regular(path: Path, limit: int | None = None) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; a FIFO or device is refused before it can hang.
 
     Raises LoadError naming the path, also for a file that does not fit into memory.
     """
     try:
-        if not path.exists():
-            raise LoadError("file_missing", file=path)
-        if not path.is_file():
-            raise LoadError("file_not_regular", file=path)
+        check_regular(path)
         if limit is not None and path.stat().st_size > limit:
             raise LoadError("file_too_large", file=path, size=path.stat().st_size, limit=limit)
         return path.read_bytes()

@@ -1,32 +1,28 @@
 """`Model`, what a user holds, and `load`, the one way in."""
 
-import numbers
-import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from manako.engines.ablation import Ablation, ablated
-from manako.engines.captures import CaptureRecorder, check_captures
+from manako.engines.ablation import ablated
+from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine
 from manako.engines.provenance import model_info
 from manako.engines.scoring import Evaluation, evaluate, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, LoadError, UsageError
-from manako.formats import run_folder
+from manako.errors import CapabilityError, UsageError
 from manako.formats.checkpoint import Checkpoint, Source
 from manako.formats.model_folder import read_checkpoint
-from manako.sampling import Sampling, check_seed
+from manako.refs import Ref
+from manako.sampling import Sampling
+from manako.settings import Ablation, RunSettings, is_whole
 from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
-
-DEMO = Path(__file__).parent / "models" / "demo"
-KINDS_TO_COME = ("openai:",)
 
 
 def load(ref: str | Path) -> "Model":
@@ -37,38 +33,21 @@ def load(ref: str | Path) -> "Model":
     `transformers`. Only hf:ORG/NAME touches the network, where the hub's cache lacks it.
     Raises LoadError naming the folder, file or tensor, MissingExtraError for a library that is not installed.
     """
-    text = str(ref)
-    if not text:
-        raise LoadError("ref_unknown", ref='""')
-    if text == "demo":
-        return Model(text, read_checkpoint(DEMO))
-    if text.startswith(KINDS_TO_COME):
-        raise CapabilityError("ref_not_yet", ref=text)
-    if text.startswith("gguf:"):
+    found = Ref.parse(ref)
+    found.check_supported()
+    if found.kind == "gguf":
         from manako.formats.gguf import read_gguf  # its library is an extra
 
-        return Model(text, read_gguf(Path(text.removeprefix("gguf:"))))
-    if text.startswith("hf:"):
+        return Model(found.text, read_gguf(Path(found.name)))
+    if found.kind == "hf":
         from manako.formats.hf_folder import hf_folder
 
-        folder = hf_folder(text)  # says what is missing before torch is imported
+        folder = hf_folder(found.name, found.text)  # says what is missing before torch is imported
         from manako.engines.hf_engine import open_engine
 
-        found = open_engine(folder)
-        return Model(text, found.source, found)
-    if text.startswith("run:"):
-        return Model(text, read_checkpoint(run_folder.located(text)))
-    folder = Path(text)
-    try:
-        exists = folder.exists()
-    except OSError as error:  # a name that is too long, a parent folder without permission
-        raise LoadError("file_unreadable", file=text, reason=error.strerror or error) from None
-    if not exists:
-        looks_like_hub = text.count("/") == 1 and not text.startswith((".", "/", "~"))
-        raise LoadError("ref_maybe_hub" if looks_like_hub else "ref_unknown", ref=text)
-    if folder.is_file():
-        raise LoadError("ref_is_pickle" if folder.suffix in (".pt", ".pth", ".bin") else "not_a_folder", file=text)
-    return Model(text, read_checkpoint(run_folder.checkpoint(folder) if run_folder.is_run(folder) else folder))
+        engine = open_engine(folder)
+        return Model(found.text, engine.source, engine)
+    return Model(found.text, read_checkpoint(found.checkpoint()))
 
 
 class Model:
@@ -99,9 +78,9 @@ class Model:
         """What this model can record of its inside, names for `capture`."""
         return tuple(name for name in CAPTURES if name not in self.engine.lacks)
 
-    def trace(self, prompt: str, **settings: Any) -> Trace:
+    def trace(self, prompt: str, settings: RunSettings | None = None, **changes: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""
-        generation = self.generate(prompt, **settings)
+        generation = self.generate(prompt, settings, **changes)
         while generation.advance():
             pass
         return generation.trace()
@@ -109,33 +88,34 @@ class Model:
     def generate(
         self,
         prompt: str,
+        settings: RunSettings | None = None,
         *,
-        max_new_tokens: int = 15,
-        temperature: float = 0.8,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
         seed: int | None = None,
-        stop: Sequence[str] = (),
-        capture: Sequence[str] = (),
-        ablate: Sequence[str] = (),
+        stop: Sequence[str] | None = None,
+        capture: Sequence[str] | None = None,
+        ablate: Sequence[str] | None = None,
         sampling: Sampling | None = None,
         **stages: Any,
     ) -> Generation:
         """Start to generate: iterate over the result for one step after another.
 
         prompt: any text; the empty one starts a document where the vocabulary has a token for that.
-        max_new_tokens: how many tokens to draw at most. temperature and `stages` (top_k, top_p, min_p, typical_p,
-        repetition_penalty, presence_penalty, frequency_penalty, order) make a `Sampling`; `sampling` gives one whole.
+        settings: all at once, by default `RunSettings()`; what else is given takes the place of single ones.
+        max_new_tokens: how many tokens to draw at most, 15 by default. temperature (0.8) and `stages` (top_k, top_p,
+        min_p, typical_p, repetition_penalty, presence_penalty, frequency_penalty, order) are the settings of a
+        `Sampling`; `sampling` gives one whole.
         seed: 0 to 2^64 - 1; a fresh one when left out. stop: texts that end the run once generated.
         capture: what else to record of each step, names out of `captures`: attention, lens, contributions, residual.
         ablate: parts to switch off, such as "head:3.5", "mlp:2", "layer:4"; with "=mean" behind it, the average of what
         it added over the prompt takes its place.
         Raises UsageError before anything is computed, CapabilityError for what this model cannot give.
         """
-        if sampling is None:
-            sampling = Sampling(temperature=temperature, **known_stages(stages))
-        elif stages:
-            raise UsageError("sampling_twice", got=", ".join(stages))
+        own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
+        settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
         ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
-        return self._generation(ids, prompt, 0, sampling, seed, max_new_tokens, stop, capture=capture, ablate=ablate)
+        return self._generation(ids, prompt, 0, settings)
 
     def fork(
         self,
@@ -144,20 +124,13 @@ class Model:
         *,
         text: str = "",
         token_id: int | None = None,
-        max_new_tokens: int = 15,
-        seed: int | None = None,
-        sampling: Sampling | None = None,
-        temperature: float | None = None,
-        stop: Sequence[str] | None = None,
-        capture: Sequence[str] | None = None,
-        ablate: Sequence[str] | None = None,
-        **stages: Any,
+        **changes: Any,
     ) -> Generation:
         """Go on from a record that this model made, behind its first `step` steps: 0 goes on from its prompt.
 
         text: put next, cut into tokens by itself. token_id: that token is put next instead.
-        Settings as for `generate`; those left out, `max_new_tokens` aside, are the record's own. A score has no seed: a
-        fresh one. temperature and `stages` change single settings of the record's sampling, `sampling` all of them.
+        changes: as for `generate`; settings left out, `max_new_tokens` aside, are the record's own. A score has no
+        seed: a fresh one. temperature and the stages change single settings of the record's sampling, `sampling` all.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
         same tokens are generated again. "=mean" is the mean over the original prompt.
         Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
@@ -172,26 +145,15 @@ class Model:
         same = (made.weights_sha256, made.tokenizer_sha256) == (self.info.weights_sha256, self.info.tokenizer_sha256)
         if not same or trace.vocabulary.size != self.config.vocab_size:
             raise CapabilityError("fork_other_model", made=made.ref, ref=self.ref)
-        if not _is_whole(step) or not 0 <= step <= len(trace):
+        if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
         forced = self._forced(text, token_id)
-        changes = known_stages(stages) | ({} if temperature is None else {"temperature": temperature})
-        if sampling is None:
-            sampling = replace(before.sampling, **changes)
-        elif changes:
-            raise UsageError("sampling_twice", got=", ".join(changes))
-        ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
-        return self._generation(
-            ids,
-            bytes_to_text(self._vocabulary.join(ids)),
-            before.first_step + int(step) + len(forced),
-            sampling,
-            before.seed if seed is None else seed,
-            max_new_tokens,
-            before.stop if stop is None else stop,
-            capture=before.capture if capture is None else capture,
-            ablate=before.ablate if ablate is None else ablate,
+        own = RunSettings(
+            seed=before.seed, stop=before.stop, capture=before.capture, ablate=before.ablate, sampling=before.sampling
         )
+        ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
+        prompt = bytes_to_text(self._vocabulary.join(ids))
+        return self._generation(ids, prompt, before.first_step + int(step) + len(forced), own.changed(**changes))
 
     def _forced(self, text: str, token_id: int | None) -> list[int]:
         """The ids that somebody puts next: those of a text, or one."""
@@ -200,44 +162,36 @@ class Model:
         if text:
             raise UsageError("fork_twice")
         size = min(len(self.tokenizer.token_bytes), self.config.vocab_size)
-        if not _is_whole(token_id) or not 0 <= token_id < size:
+        if not is_whole(token_id) or not 0 <= token_id < size:
             raise UsageError("fork_token", got=token_id, last=size - 1)
         return [int(token_id)]
 
-    def _generation(
-        self,
-        ids: list[int],
-        prompt: str,
-        first_step: int,
-        sampling: Sampling,
-        seed: int | None,
-        max_new_tokens: int,
-        stop: Sequence[str],
-        *,
-        capture: Sequence[str],
-        ablate: Sequence[str],
-    ) -> Generation:
+    def _generation(self, ids: list[int], prompt: str, first_step: int, settings: RunSettings) -> Generation:
         """A run behind `ids`, whose last `first_step` ones are steps already taken."""
-        wanted, ablations = check_captures(capture), [Ablation.parse(part) for part in ablate]
         header = Header(
             kind="generation",
-            model=replace(self.info, engine=self.engine.name_with(wanted)),
+            model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
-            sampling=sampling,
-            seed=secrets.randbelow(2**32) if seed is None else check_seed(seed),
-            stop=check_stop(stop),
+            sampling=settings.sampling,
+            seed=settings.seeded().seed,
+            stop=settings.stop,
             end="interrupted",
-            max_new_tokens=check_count(max_new_tokens),
+            max_new_tokens=settings.max_new_tokens,
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
-            ablate=tuple(map(str, ablations)),
+            ablate=settings.ablate,
             first_step=first_step,
         )
         own = ids[: len(ids) - first_step] or ids  # a made-up record may call all of its prompt steps
-        engine = ablated(self.engine, ablations, own) if ablations else self.engine
-        captures = CaptureRecorder(engine, wanted) if wanted else None
+        engine, captures = self._prepared(settings, own)
         return Generation(Session(engine), header, ids, self._vocabulary, self.config.end_ids, captures)
+
+    def _prepared(self, settings: RunSettings, ids: Sequence[int]) -> tuple[Engine, CaptureRecorder | None]:
+        """The engine without what is switched off, where a mean is one over `ids`, and what records its inside."""
+        parts = [Ablation.parse(part) for part in settings.ablate]
+        engine = ablated(self.engine, parts, ids) if parts else self.engine
+        return engine, CaptureRecorder(engine, settings.capture) if settings.capture else None
 
     def score(self, text: str, *, capture: Sequence[str] = (), ablate: Sequence[str] = ()) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
@@ -245,15 +199,14 @@ class Model:
         capture, ablate: as for `generate`; a mean is taken over the text.
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
-        wanted, ablations = check_captures(capture), [Ablation.parse(part) for part in ablate]
+        settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
         ids, _ = self._scored_ids(text)
-        engine = ablated(self.engine, ablations, ids) if ablations else self.engine
-        captures = CaptureRecorder(engine, wanted) if wanted else None
+        engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
-            model=replace(self.info, engine=self.engine.name_with(wanted)),
+            model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
-            sampling=Sampling(),
+            sampling=settings.sampling,
             seed=None,
             stop=(),
             end="text",
@@ -261,7 +214,7 @@ class Model:
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
-            ablate=tuple(map(str, ablations)),
+            ablate=settings.ablate,
         )
         return scored(Session(engine), header, ids, self._vocabulary, captures)
 
@@ -293,30 +246,3 @@ class Model:
             raise UsageError("score_too_short")
         first = self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
         return ids, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
-
-
-def check_count(max_new_tokens: object) -> int:
-    """A number of tokens to draw: a whole number of at least 0. Raises UsageError."""
-    if not _is_whole(max_new_tokens) or max_new_tokens < 0:
-        raise UsageError("max_new_tokens", got=max_new_tokens)
-    return int(max_new_tokens)
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def check_stop(stop: Sequence[str]) -> tuple[str, ...]:
-    """Texts to stop at, none of them empty, all of them Unicode. Raises UsageError."""
-    if isinstance(stop, str) or not isinstance(stop, Iterable):
-        raise UsageError("stop", got=repr(stop))
-    texts = tuple(stop)
-    for text in texts:
-        if not isinstance(text, str) or not text or any("\ud800" <= ch <= "\udfff" for ch in text):
-            raise UsageError("stop", got=ascii(text))
-    return texts
-
-
-def known_stages(stages: dict[str, Any]) -> dict[str, Any]:
-    """The settings, if Sampling knows all of them; UsageError naming the others."""
-    return {name: value for name, value in Sampling.from_dict(stages).to_dict().items() if name in stages}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import ManakoError, UsageError, near
+from manako.errors import ManakoError, Names, UsageError, near
 
 Row = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.integer[Any]]
@@ -202,11 +202,22 @@ class Stage:
     penalty: bool = False
     """Whether it asks for the ids of the text so far."""
 
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The range in the words of JSON Schema.
+
+        >>> STAGES[5].rule
+        {'type': 'number', 'exclusiveMinimum': 0, 'maximum': 1}
+        """
+        ends = {"minimum" if self.low_included else "exclusiveMinimum": self.low, "maximum": self.high}
+        return {"type": "integer" if self.whole else "number"} | {k: v for k, v in ends.items() if v is not None}
+
     def checked(self, value: Any) -> float:
         """A setting as a plain number, since one of NumPy has no place in the JSON of a record. Raises UsageError."""
-        kind, plain = (numbers.Integral, int) if self.whole else (numbers.Real, float)
+        kind: Any = numbers.Integral if self.whole else numbers.Real
+        fits = isinstance(value, kind) and not isinstance(value, bool)
         try:
-            number = plain(value) if isinstance(value, kind) and not isinstance(value, bool) else math.nan
+            number = math.nan if not fits else int(value) if self.whole else float(value)
         except OverflowError:  # a fraction beyond the largest float
             number = math.inf
         # After conversion: 1/10^400 lies in (0, 1], its float does not. The first comparison also catches NaN.
@@ -240,8 +251,8 @@ class Sampling:
     Raises UsageError naming value and range.
     """
 
-    temperature: float = 1.0
-    """Divides the logits; 0 is greedy by definition, ties to the lowest id."""
+    temperature: float = 0.8
+    """Divides the logits; 1 leaves the model's own probabilities, 0 is greedy by definition, ties to the lowest id."""
     top_k: int | None = None
     """Keep the k likeliest tokens, and all tied with the k-th."""
     top_p: float | None = None
@@ -285,7 +296,9 @@ class Sampling:
         """The reverse of `to_dict`; an unknown key raises UsageError."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(map(str, values.keys() - known)):
-            raise UsageError("sampling_key", got=", ".join(unknown), known=", ".join(sorted(known)))
+            raise UsageError("sampling_key", got=", ".join(unknown), known=Names(sorted(known)))
+        if "temperature" not in values:  # what is usual today says nothing about a record
+            raise UsageError("temperature", got=None)
         return cls(**values)
 
 
@@ -295,10 +308,9 @@ def _checked_order(sampling: Sampling) -> tuple[str, ...]:
         order = tuple(map(str, sampling.order))
     except TypeError:
         order = (str(sampling.order),)
-    known = ", ".join(DEFAULT_ORDER)
     for name in order:
         if name not in DEFAULT_ORDER:
-            raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=known)
+            raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=Names(DEFAULT_ORDER))
         if order.count(name) > 1:
             raise UsageError("order_twice", name=name)
     used = (stage.name for stage in STAGES if getattr(sampling, stage.name) is not None)
@@ -381,7 +393,7 @@ def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[in
     logits: [V], any float type, natural log, unnormalised. history: ids of the whole text so far, for the penalties.
     Raises ManakoError for NaN, +inf, or a row with nothing in it.
 
-    >>> d = distribution(np.log([0.5, 0.3, 0.2]), Sampling(top_p=0.6))
+    >>> d = distribution(np.log([0.5, 0.3, 0.2]), Sampling(temperature=1, top_p=0.6))
     >>> d.p.round(3).tolist(), [(s.name, s.kept, round(s.removed_mass, 3)) for s in d.stages]
     ([0.625, 0.375, 0.0], [('temperature', 3, 0.0), ('top_p', 2, 0.2)])
     """
@@ -407,7 +419,7 @@ def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[in
 def draw(distribution: Distribution, u: float) -> Draw:
     """The token at `u` in [0, 1) on the cumulative line, likeliest first; never one of probability 0.
 
-    >>> d = distribution(np.log([0.3, 0.5, 0.2]), Sampling())
+    >>> d = distribution(np.log([0.3, 0.5, 0.2]), Sampling(temperature=1))
     >>> [draw(d, u).token_id for u in (0.0, 0.4999, 0.5, 0.999)]
     [1, 1, 0, 2]
     """

@@ -15,7 +15,7 @@ import pytest
 from commands import Run
 from golden import golden_trace
 
-from manako.cli import complain
+from manako.cli.console import fail
 from manako.trace.record import Vocabulary
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
@@ -148,9 +148,9 @@ def test_a_terminal_keeps_title_cursor_and_earlier_lines(run: Run, toy: str, tmp
     assert screen.mode == pyte.Screen(100, 30).mode
 
 
-def test_complain_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_safe_line(capsys: pytest.CaptureFixture[str]) -> None:
     for sequence in SEQUENCES:
-        assert complain(f"x {sequence} y", "E-X", 7) == 7
+        assert fail(f"x {sequence} y", "E-X", 7) == 7
         check(text := capsys.readouterr().err)
         assert text.count("\n") == 1 and text.endswith(" y [E-X]\n")
 

@@ -47,13 +47,14 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "--presence-penalty", "inf"), 2, "PRESENCE-PENALTY", "must be a finite number"),
     ((*WATCH, "--frequency-penalty", "x"), 2, "FREQUENCY-PENALTY", "got x"),
     (
-        (*WATCH, "--order", "temperature,top_k"),
+        (*WATCH, "--order", "temprature,top_k"),
         2,
-        "ORDER",
-        f"must name each stage once: {ORDER}; got temperature, top_k",
+        "ORDER-UNKNOWN",
+        f'unknown stage, "temprature" (temperature?); known: {ORDER}',
     ),
-    ((*WATCH, "--order", ORDER + ",top_k"), 2, "ORDER", "must name each stage once"),
-    ((*WATCH, "--order", ORDER.replace("min_p", "max_p")), 2, "ORDER", "max_p"),
+    ((*WATCH, "--order", ORDER + ",top_k"), 2, "ORDER-TWICE", "the stage top_k more than once"),
+    ((*WATCH, "--order", "top_p"), 2, "ORDER-MISSING", "a stage that is used: temperature; got top_p"),
+    ((*WATCH, "--order", ORDER.replace("min_p", "max_p")), 2, "ORDER-UNKNOWN", "max_p"),
     ((*WATCH, "-n", "-1"), 2, "MAX-NEW-TOKENS", "a whole number of at least 0, got -1"),
     ((*WATCH, "-n", "1.5"), 2, "MAX-NEW-TOKENS", "got 1.5"),
     ((*WATCH, "-n", "1000000000000"), 1, "TRACE-TOO-LARGE", "lower -n"),
@@ -65,8 +66,18 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "--top", "ten"), 2, "TOP", "got ten"),
     ((*WATCH, "--stop", ""), 2, "STOP", "a stop text must have at least one character"),
     ((*WATCH, "--json", "--jsonl"), 2, "JSON-TWICE", "--json and --jsonl cannot be used together; choose one"),
-    ((*WATCH, "--temprature", "1"), 2, "CLI-NO-SUCH-OPTION", "there is no option --temprature (--temperature?)"),
-    ((*WATCH, "--zzz"), 2, "CLI-NO-SUCH-OPTION", "there is no option --zzz; --help lists them"),
+    ((*WATCH, "--temprature", "1"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--temprature" (--temperature?)'),
+    ((*WATCH, "--temp", "1"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--temp" (--temperature?)'),
+    (
+        ("watch", "-猫"),
+        2,
+        "CLI-NO-SUCH-OPTION",
+        '"-猫"; --help lists them; a text that begins with -',
+    ),
+    (("-m", "demo", "watch"), 2, "CLI-OPTION-FIRST", '"-m" comes before the command; write options after it'),
+    (("--json", "watch"), 2, "CLI-OPTION-FIRST", '"--json" comes before the command'),
+    (("watch", "--", "-はい", "-n"), 2, "CLI-EXTRA-OPTION", '"-n" comes after --'),
+    ((*WATCH, "--zzz"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--zzz"; --help lists them'),
     ((*WATCH, "--color", "blue"), 2, "CLI-CHOICE", "--color must be one of: auto, always, never"),
     ((*WATCH, "--json=1"), 2, "CLI-TAKES-NO-VALUE", "--json takes no value"),
     (("watch", "あ", "-m"), 2, "CLI-NEEDS-VALUE", "-m needs a value"),
@@ -74,12 +85,23 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
         ("watch", "an", "old", "cat"),
         2,
         "CLI-EXTRA",
-        "unexpected extra arguments: old cat; put a text with spaces in quotes",
+        'unexpected extra arguments: "old cat"; put a text with spaces in quotes',
     ),
+    (("export", "pdf"), 2, "CLI-NO-SUCH-PART", 'manako export has no command "pdf"; commands: html'),
+    (("corpus", "bild"), 2, "CLI-NO-SUCH-PART", 'manako corpus has no command "bild" (build?); commands: build, show'),
+    (("--lang", "en"), 2, "CLI-MISSING-COMMAND", "a command is missing after manako; commands: watch"),
     (("view",), 2, "CLI-MISSING", "FILE is missing; see manako view --help"),
-    (("wach",), 2, "CLI-NO-SUCH-COMMAND", "there is no command wach (watch?); known are watch, compare, view"),
-    (("qqq",), 2, "CLI-NO-SUCH-COMMAND", "there is no command qqq; known are watch"),
-    (("watch", "あ", "-m", "no-such-folder"), 3, "REF-UNKNOWN", "no such folder"),
+    (("wach",), 2, "CLI-NO-SUCH-COMMAND", 'there is no command "wach" (watch?); to continue a text'),
+    (("qqq",), 2, "CLI-NO-SUCH-COMMAND", ", ".join(cli.COMMANDS) + " ["),
+    (("猫",), 2, "CLI-NO-SUCH-COMMAND", "write manako watch TEXT"),
+    (("watch", "あ", "-m", "no-such-folder"), 3, "REF-UNKNOWN", 'there is no model "no-such-folder"; give demo'),
+    (("watch", "あ", "-m", "dmo"), 3, "REF-UNKNOWN", 'there is no model "dmo" (demo?)'),
+    (("watch", "あ", "-m", "Demo"), 3, "REF-UNKNOWN", "(demo?)"),
+    (("watch", "あ", "-m", "gguf:"), 3, "REF-UNKNOWN", 'there is no model "gguf:"'),
+    (("watch", "あ", "-m", "run:"), 3, "REF-UNKNOWN", 'there is no model "run:"'),
+    (("view", "EMPTY"), 3, "FILE-IS-FOLDER", 'EMPTY" is a folder; give a file'),
+    (("eval", "--data", "EMPTY"), 3, "FILE-IS-FOLDER", 'EMPTY" is a folder'),
+    (("eval",), 2, "CLI-MISSING", "--data is missing"),
     (("watch", "あ", "-m", "org/name"), 3, "REF-MAYBE-HUB", "for a Hugging Face model write hf:org/name"),
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
@@ -88,7 +110,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two temperatures, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
     (("view", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist; check the path"),
-    (("view", "."), 3, "FILE-NOT-REGULAR", "is not a regular file"),
+    (("view", "."), 3, "FILE-IS-FOLDER", "is a folder"),
     (("view", "TOY/model.safetensors"), 3, "NOT-A-TRACE", "give a file made with --save"),
     (("view", "TOY/config.json"), 3, "NOT-A-TRACE", "config.json is not a manako trace"),
     (("verify", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist"),
@@ -188,7 +210,7 @@ def test_an_unexpected_failure_is_one_line_without_debug(run: Run, toy: str, mon
     def burst(*_: object) -> None:
         raise RuntimeError("line one\nline two \x1b[2J" + "x" * 1000)
 
-    monkeypatch.setattr("manako.cli.watch.load", burst)
+    monkeypatch.setattr("manako.cli.options.load", burst)
     found = run("watch", "あ")
     assert found.code == 1 and found.out == "" and found.err.count("\n") == 1 and len(found.err) < 400
     assert "unexpected failure: RuntimeError: line one\\nline two \\x1b[2J" in found.err
@@ -202,7 +224,7 @@ def test_ctrl_c_before_the_first_step(run: Run, monkeypatch: pytest.MonkeyPatch,
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("manako.cli.watch.load", interrupted)
+    monkeypatch.setattr("manako.cli.options.load", interrupted)
     found = run("watch", "あ", "--save", tmp_path / "x.manako")
     assert (found.code, found.out, found.err) == (
         130,
@@ -223,5 +245,5 @@ def test_every_command_is_listed_with_its_summary(run: Run) -> None:
 def test_every_error_text_is_safe_whatever_it_names() -> None:
     hostile = "\x1b]0;x\x07\u202e\x9b2J\r\u200b" + "e" + "\u0301" * 1000
     for lang in ("en", "ja"):
-        text = cli.safe(ManakoError("file_missing", file=hostile).text(lang))
+        text = cli.console.safe(ManakoError("file_missing", file=hostile).text(lang))
         assert text.isprintable() and "\x1b" not in text and text.count("\u0301") <= 4  # two on each side of the cut

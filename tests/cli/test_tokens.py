@@ -88,7 +88,7 @@ def test_no_text(run: Run, toy: str) -> None:
         (("tokens",), 2, "E-CLI-MISSING"),
         (("tokens", "a", "--with"), 2, "E-CLI-NEEDS-VALUE"),
         (("tokens", "a", "--top", "3"), 2, "E-CLI-NO-SUCH-OPTION"),
-        (("tokens", "a", "--with", ""), 3, "E-TOKENIZER-REF"),
+        (("tokens", "a", "--with", ""), 3, "E-REF-UNKNOWN"),
         (("tokens", "a", "--with", "no/such"), 3, "E-TOKENIZER-REF"),
         (("tokens", "a", "--with", "x" * 5000), 3, "E-FILE-UNREADABLE"),
         (("tokens", "a", "--with", "a\0b"), 3, "E-"),

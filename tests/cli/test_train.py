@@ -109,7 +109,7 @@ def test_bad_text_leaves_nothing(run: Run, tmp_path: Path, content: bytes | None
 def test_a_config_with_an_unknown_key_suggests_the_nearest(run: Run, text: Path, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("n_layers = 3\n")
     done = run("train", "--data", text, "--config", tmp_path / "c.toml", "--out", tmp_path / "m", "--lang", "en")
-    assert done.code == 2 and "n_layers (n_layer?)" in done.err and not (tmp_path / "m").exists()
+    assert done.code == 2 and '"n_layers" (n_layer?)' in done.err and not (tmp_path / "m").exists()
 
 
 def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path: Path) -> None:

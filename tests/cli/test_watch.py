@@ -14,6 +14,7 @@ from toy import write_toy
 
 import manako
 from manako.errors import ManakoError
+from manako.files import megabytes
 from manako.trace.record import bytes_to_text
 
 
@@ -22,7 +23,7 @@ def test_what_is_shown_is_what_is_saved(run: Run, ref: str, tmp_path: Path) -> N
     watched = run("watch", "私は", "-m", ref, "--seed", "3", "-n", "6", "--save", path, "--top-k", "12")
     viewed = run("view", path)
     assert watched.code == viewed.code == 0 and viewed.out == watched.out and viewed.err == ""
-    size = f"{path.stat().st_size / 1e6:.2f} MB"
+    size = megabytes(path.stat().st_size)
     assert watched.err == f"manako: saved {path} ({size})\n"
     assert run("verify", path).code == 0
     trace = manako.open(path)

@@ -327,7 +327,7 @@ def test_self_check_goes_red_when_probabilities_do_not_add_up(model: Model) -> N
 
 def test_recorder_counts_a_step_only_once_it_is_whole(model: Model) -> None:
     recorder = Recorder.start(5, 1, 3)
-    d = distribution(np.zeros(5), manako.Sampling())
+    d = distribution(np.zeros(5), manako.Sampling(temperature=1))
     with pytest.raises(IndexError):
         recorder.add(d, 7, 0.5, 0)  # no such token
     assert recorder.length == 0

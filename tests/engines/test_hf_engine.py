@@ -370,7 +370,7 @@ from manako.engines.hf_engine import open_engine
 from manako.formats.hf_folder import hf_folder
 from manako.errors import ManakoError
 try:
-    engine = open_engine(hf_folder(sys.argv[1]))
+    engine = open_engine(hf_folder(sys.argv[1].removeprefix("hf:"), sys.argv[1]))
     row = engine.forward([5, 6, 7], engine.new_cache())[0]
     found = [float(x) for x in row[:5]]
 except ManakoError as error:

@@ -118,7 +118,7 @@ def test_the_record_of_a_score_holds_the_row_rank_and_surprisal_of_each_token(st
         assert step.chosen.rank == order.index(chosen) + 1
         assert step.surprisal == pytest.approx(nats[i] / math.log(2), rel=1e-5)
         assert step.u is None and step.chosen.id == chosen
-    assert trace.header.sampling == Sampling()
+    assert trace.header.sampling == Sampling(temperature=1)
 
 
 def test_evaluate_and_the_record_agree() -> None:

@@ -379,6 +379,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str, monkeypatch: pyte
         if kind == "dangling":
             path.symlink_to(tmp_path / "nowhere")
     elif kind == "folder":
+        expected = "file_is_folder"
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)

@@ -1127,7 +1127,7 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     assert keys == {
         "fifo": "file_not_regular",
         "empty": "legacy_not_zip",
-        "folder": "file_not_regular",
+        "folder": "file_is_folder",
         "dangling": "file_missing",
         "a\nb": "legacy_not_zip",
         "socket": "file_not_regular",

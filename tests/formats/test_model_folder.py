@@ -689,7 +689,7 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
         (folder / name).unlink()
         assert name in str(refused(folder, key))
         (folder / name).mkdir()
-        assert name in str(refused(folder, "file_not_regular"))
+        assert name in str(refused(folder, "file_is_folder"))
         (folder / name).rmdir()
         os.mkfifo(folder / name)
         assert name in str(refused(folder, "file_not_regular"))

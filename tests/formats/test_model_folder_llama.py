@@ -205,7 +205,7 @@ def test_what_stands_beside_the_model_is_checked_as_well(folder: Path, tmp_path:
     refused(folder, "file_too_large")
     (folder / name).unlink()
     (folder / name).mkdir()
-    refused(folder, "file_not_regular")
+    refused(folder, "file_is_folder")
     (folder / name).rmdir()
     (tmp_path / "outside").write_text("{}")
     (folder / name).symlink_to(tmp_path / "outside")

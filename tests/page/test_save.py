@@ -52,7 +52,7 @@ COMPARE = """async ([texts, coarse]) => {
 
 def trace_of(tokens: Sequence[bytes], rows: npt.NDArray[np.float64]) -> Trace:
     """A record of as many steps as there are rows of logits; the first token is the prompt."""
-    header = golden_header(sampling=Sampling(), special_ids=(), end="length", max_new_tokens=len(rows))
+    header = golden_header(sampling=Sampling(temperature=1), special_ids=(), end="length", max_new_tokens=len(rows))
     vocabulary = Vocabulary(tokens, len(tokens), frozenset())
     generation = Generation(FakeSession(rows.astype(np.float32)), header, (0,), vocabulary, ())
     for _ in rows:

@@ -76,7 +76,7 @@ def test_each_stage_on_1_200_rows(name: str) -> None:
     for _ in range(40):
         rows, setting = rows_of(rng, 30), setting_of(name, rng)
         history = rng.integers(0, rows.shape[1], size=(30, 8))
-        compare(rows, Sampling(**{name: setting}), THEIRS[name](setting), history)
+        compare(rows, Sampling(**{"temperature": 1, name: setting}), THEIRS[name](setting), history)
 
 
 def default_chain(rng: np.random.Generator) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_the_default_chain_on_2_800_rows() -> None:
     for _ in range(140):
         rows, values = rows_of(rng, 20), default_chain(rng)
         theirs = LogitsProcessorList([THEIRS[name](values[name]) for name in DEFAULT_ORDER if name in values])
-        compare(rows, Sampling(**values), theirs, rng.integers(0, rows.shape[1], size=(20, 8)))
+        compare(rows, Sampling(**{"temperature": 1} | values), theirs, rng.integers(0, rows.shape[1], size=(20, 8)))
 
 
 def test_our_default_order_is_the_one_that_transformers_builds() -> None:
@@ -101,7 +101,7 @@ def test_our_default_order_is_the_one_that_transformers_builds() -> None:
     built = model._get_logits_processor(config, input_ids_seq_length=3)
     assert [type(stage) for stage in built] == [THEIRS[name] for name in DEFAULT_ORDER if name in THEIRS]
     rows = np.random.default_rng(5).normal(0, 2, size=(200, 300))
-    compare(rows, Sampling(repetition_penalty=1.1, **values), built, np.full((200, 3), 7))
+    compare(rows, Sampling(**{"temperature": 1, "repetition_penalty": 1.1} | values), built, np.full((200, 3), 7))
 
 
 def test_greedy_is_the_arg_max() -> None:
@@ -114,7 +114,7 @@ def test_greedy_is_the_arg_max() -> None:
 
 
 def kept(row: list[float], **settings: Any) -> list[int]:
-    return np.flatnonzero(distribution(row, Sampling(**settings)).row > -np.inf).tolist()
+    return np.flatnonzero(distribution(row, Sampling(**{"temperature": 1} | settings)).row > -np.inf).tolist()
 
 
 def kept_there(row: list[float], stage: Any) -> list[int]:

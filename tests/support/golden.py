@@ -122,9 +122,9 @@ def golden_score(ids: Sequence[int] = (9, 1, 5, 10, 7, 11)) -> Trace:
     """The record of a given text: the first id is context, each other one is scored with the row of its place."""
     rows = []
     for i, token_id in enumerate(ids[1:]):
-        d = distribution(LOGITS[i], Sampling())
+        d = distribution(LOGITS[i], Sampling(temperature=1))
         rows.append((token_id, np.nan, 0, d.p[token_id], d.p_model[token_id], d.rank(token_id)))
-    changes: dict[str, Any] = {"kind": "score", "sampling": Sampling(), "seed": None, "end": "text"}
+    changes: dict[str, Any] = {"kind": "score", "sampling": Sampling(temperature=1), "seed": None, "end": "text"}
     header = golden_header(**changes, max_new_tokens=len(rows), self_checks=())
     return Trace(header, _columns(rows, ids[:1], LOGITS[: len(rows)]), golden_vocabulary())
 

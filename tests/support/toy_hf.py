@@ -72,4 +72,4 @@ def write_lm(folder: Path, family: str = "gpt2") -> Path:
 
 def load_hf(ref: str) -> HfEngine:
     """The engine of "hf:org/name" or "hf:./folder"."""
-    return open_engine(hf_folder(ref))
+    return open_engine(hf_folder(ref.removeprefix("hf:"), ref))

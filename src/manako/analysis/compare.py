@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from manako.errors import UsageError
+from manako.settings import COMPARED, RunSettings
 from manako.trace.record import Step, Trace
 
 
 class Traceable(Protocol):
     """What a model must be able to do."""
 
-    def trace(self, prompt: str, **settings: Any) -> Trace:
+    def trace(self, prompt: str, settings: RunSettings) -> Trace:
         """Generate and record."""
         ...
 
@@ -55,22 +56,33 @@ class Comparison:
         return tuple(t.steps[index] for t in self.traces)
 
 
+def runs(
+    settings: RunSettings, temperatures: Sequence[float], ablations: Sequence[Sequence[str]] = ()
+) -> list[RunSettings]:
+    """The settings of each run: one a temperature, or, where parts are switched off, the untouched model first.
+
+    Raises UsageError where there is nothing to compare.
+    """
+    if ablations:
+        return [settings.changed(ablate=off) for off in ((), *ablations)]
+    if len(temperatures) < 2:
+        raise UsageError("compare_count", got=len(temperatures))
+    return [settings.changed(temperature=t) for t in temperatures]
+
+
 def compare(
     model: Traceable,
     prompt: str,
     *,
-    temperatures: Sequence[float] = (0.3, 0.8, 1.2),
+    temperatures: Sequence[float] = COMPARED,
     ablations: Sequence[Sequence[str]] = (),
     seed: int = 0,
-    **settings: Any,
+    **changes: Any,
 ) -> Comparison:
     """Run one prompt several times with the same draws. Settings as for `Model.generate`.
 
     temperatures: one a run. ablations: instead of them, the parts to switch off in each run, such as [["head:3.5"]];
     the untouched model stands in front. Raises UsageError when one makes no sense or there is nothing to compare.
     """
-    if ablations:
-        return Comparison(tuple(model.trace(prompt, ablate=off, seed=seed, **settings) for off in ((), *ablations)))
-    if len(temperatures) < 2:
-        raise UsageError("compare_count", got=len(temperatures))
-    return Comparison(tuple(model.trace(prompt, temperature=t, seed=seed, **settings) for t in temperatures))
+    settings = RunSettings(seed=seed).changed(**changes)
+    return Comparison(tuple(model.trace(prompt, each) for each in runs(settings, temperatures, ablations)))

@@ -4,14 +4,11 @@ Special here: the table holds what `manako --help` prints, so that help needs ne
 `main`: one line on stderr in the user's language, with a stable code, and the exit code of docs/cli.md.
 """
 
-import contextlib
-import difflib
 import errno
 import io
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
@@ -19,9 +16,9 @@ from typing import Any, TypeVar
 import click
 
 from manako import __version__, messages
+from manako.cli.console import chosen_language, fail, hush, note, say
 from manako.cli.help import translated
-from manako.errors import LONGEST_VALUE, ManakoError, UsageError
-from manako.messages.lines import wrap
+from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
     "watch": "manako.cli.watch",
@@ -46,7 +43,6 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout; files have their own errors
-MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 
 
 class LazyGroup(click.Group):
@@ -57,34 +53,16 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return translated(import_module(module).command, say) if module else None
+        return translated(import_module(module).command) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            near = f" ({close[0]}?)" if close else ""
-            raise UsageError("cli_no_such_command", name=args[0], near=near, known=", ".join(COMMANDS))
+            raise UsageError("cli_no_such_command", name=args[0], near=near(args[0], COMMANDS), known=Names(COMMANDS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section(say("cli.commands")):
             formatter.write_dl([(name, say(f"cli.{name}")) for name in COMMANDS])
-
-
-def chosen_language(arguments: Sequence[str]) -> str:
-    """The language of this call: --lang wherever it stands, then the locale, then English."""
-    for n, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--lang":
-            value = value or (arguments[n + 1] if n + 1 < len(arguments) else "")
-            if value in messages.LANGUAGES:
-                return value
-    return messages.language(os.environ)
-
-
-def say(key: str, **values: object) -> str:
-    """A sentence in the language of this call, for help texts and stderr."""
-    return messages.text(key, chosen_language(sys.argv[1:]), **values)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -111,7 +89,7 @@ def common_options(command: F) -> F:
 def group() -> None: ...
 
 
-translated(group, say)
+translated(group)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,16 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
         sys.stdout.flush()
     except ManakoError as error:
-        code = complain(error.text(lang), error.code, error.exit_code)
+        name_as_typed(error, arguments)
+        code = fail(error.text(lang), error.code, error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         code = 2
     except click.ClickException as error:
         usage = usage_error(error, arguments)
-        code = complain(usage.text(lang), usage.code, usage.exit_code)
+        code = fail(usage.text(lang), usage.code, usage.exit_code)
     except (KeyboardInterrupt, click.Abort):
         hush()  # a reader that does not read on must not keep the process from ending
-        code = complain(messages.text("cli.interrupted", lang), None, 130)
+        note("cli.interrupted")
+        code = 130
     except BrokenPipeError:
         code = hush()
     except Exception as error:
@@ -140,10 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             hush()
-            code = complain(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT", 1)
+            code = fail(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT")
         else:
             said = messages.text("cli.unexpected", lang, error=f"{type(error).__name__}: {str(error)[:LONGEST_VALUE]}")
-            code = complain(said, "E-UNEXPECTED", 1)
+            code = fail(said, "E-UNEXPECTED")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -158,60 +138,43 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def hush() -> int:
-    """Nobody reads stdout any more: let the rest go nowhere, or Python stalls or complains when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):  # it has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def complain(message: str, code: str | None, exit_code: int) -> int:
-    """One line on stderr; a terminal gets it wrapped at words."""
-    line = f"manako: {safe(message)}" + (f" [{code}]" if code else "")
-    with contextlib.suppress(OSError):
-        if sys.stderr.isatty():
-            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or len(line) * 2))
-        print(line, file=sys.stderr)  # noqa: T201
-    return exit_code
-
-
-def tell(message: str) -> None:
-    """One line on stdout."""
-    click.echo(safe(message))
-
-
-def safe(message: str) -> str:
-    """One line in which nothing moves a cursor, changes direction, or hides: file names and such may hold anything.
-
-    >>> safe("a\\x1b[2J\\u202eb\\n")
-    'a\\\\x1b[2J\\\\u202eb\\\\n'
-    """
-    shown, marks = "", 0
-    for ch in message:
-        marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
-        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW
-        shown += ch if visible else ch.encode("unicode_escape").decode()
-    return shown
+def name_as_typed(error: ManakoError, arguments: Sequence[str]) -> None:
+    """A setting that the library names by its own name, as the option that was typed."""
+    flag = "--" + error.values.get("name", "").replace("_", "-")
+    if any(argument.partition("=")[0] == flag for argument in arguments):
+        error.values["name"] = flag
 
 
 def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageError:
     """click's own complaints as ours, with the nearest name where one is close."""
     context = getattr(error, "ctx", None)
+    path = context.command_path if context else "manako"
     if isinstance(error, click.NoSuchOption):
-        close = difflib.get_close_matches(error.option_name, error.possibilities or (), n=1)
-        near = f" ({close[0]}?)" if close else ""
-        return UsageError("cli_no_such_option", name=error.option_name, near=near)
+        known = [option for p in context.command.get_params(context) for option in p.opts] if context else []
+        typed = next((a.partition("=")[0] for a in arguments if a.startswith(error.option_name)), error.option_name)
+        key = "cli_no_such_option" if context and context.parent else "cli_option_first"
+        return UsageError(key, name=typed, near=near(typed, known))
     if isinstance(error, click.MissingParameter):
-        name = error.param.human_readable_name if error.param else error.param_hint
-        return UsageError("cli_missing", name=name, command=context.command_path if context else "manako")
+        name = _name_of(error.param) if error.param else error.param_hint
+        return UsageError("cli_missing", name=name, command=path)
     if isinstance(error, click.BadOptionUsage):
         has_one = any(a.startswith(f"{error.option_name}=") for a in arguments)
         return UsageError("cli_takes_no_value" if has_one else "cli_needs_value", name=error.option_name)
     if isinstance(error, click.BadParameter) and error.param is not None:
         if isinstance(error.param.type, click.Choice):
-            choices = ", ".join(error.param.type.choices)
-            return UsageError("cli_choice", name=error.param.opts[0], choices=choices)
-        return UsageError("cli_bad_value", name=error.param.opts[0], reason=error.message)
+            return UsageError("cli_choice", name=_name_of(error.param), choices=Names(error.param.type.choices))
+        return UsageError("cli_bad_value", name=_name_of(error.param), reason=error.message)
+    if context and isinstance(context.command, click.Group) and isinstance(error, click.UsageError):
+        known = context.command.list_commands(context)
+        if typed := re.search("'(.*)'", error.message, re.S):
+            name = typed[1]
+            return UsageError("cli_no_such_part", command=path, name=name, near=near(name, known), known=Names(known))
+        return UsageError("cli_missing_command", command=path, known=Names(known))
     if type(error) is click.UsageError and (extra := re.search(r"^[^(]*\((.*)\)$", error.message, re.S)):
-        return UsageError("cli_extra", given=extra[1])
+        return UsageError("cli_extra_option" if extra[1].startswith("-") else "cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())
+
+
+def _name_of(parameter: click.Parameter) -> str:
+    """An option by its long flag, an argument by what help calls it."""
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from manako.analysis.attention import attention
-from manako.cli import say
+from manako.cli.console import say
 from manako.cli.inside import inside_options
 from manako.cli.options import Number
 from manako.cli.output import Screen, print_json

@@ -2,14 +2,15 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from manako.cli import common_options, complain, say, tell
+from manako.cli import common_options
+from manako.cli.console import note, say, tell
 from manako.cli.options import Number
 from manako.cli.output import print_json
 from manako.corpus.build import VALIDATION_SHARE, Vocabulary, build
@@ -118,10 +119,10 @@ def command() -> None: ...
 @corpus_options
 @common_options
 def build_command(sources: tuple[str, ...], out: Path, corpus_options: CorpusOptions) -> None:
-    corpus = corpus_options.build(sources, out, report)
-    for line in summary(corpus):
-        report_line(line)
-    report("corpus.done", folder=out, digest=corpus.digest[:12])
+    corpus = corpus_options.build(sources, out, note)
+    for key, values in summary(corpus):
+        note(key, **values)
+    note("corpus.done", folder=out, digest=corpus.digest[:12])
 
 
 @command.command("show", help=say("help.corpus_show"), short_help=say("cli.corpus_show"))
@@ -134,8 +135,8 @@ def show_command(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(corpus.header.to_json() | {"digest": corpus.digest, "authors": dict(authors.most_common())})
         return
-    for line in summary(corpus):
-        tell(line)
+    for key, values in summary(corpus):
+        tell(say(key, **values))
     statistics = corpus.header.statistics
     listed = {
         "authors": authors.most_common(_TOP),
@@ -148,27 +149,14 @@ def show_command(folder: Path, as_json: bool) -> None:
     tell(say("corpus.show_digest", digest=corpus.digest))
 
 
-def summary(corpus: PackedCorpus) -> list[str]:
-    """What a corpus holds, in a few sentences."""
+def summary(corpus: PackedCorpus) -> Iterator[tuple[str, dict[str, str]]]:
+    """What a corpus holds: (catalog key, values) of a few sentences."""
     statistics = corpus.header.statistics
-    lines = []
     for side in SIDES:
-        counts = {name: count(value) for name, value in statistics[side].items()}
-        lines.append(say(f"corpus.show_{side}", **counts))
-    works = {"works": count(statistics["works"]), "near_duplicates": count(statistics["near_duplicates"])}
-    lines.append(say("corpus.show_works", **works))
+        yield f"corpus.show_{side}", {name: count(value) for name, value in statistics[side].items()}
+    yield "corpus.show_works", {name: count(statistics[name]) for name in ("works", "near_duplicates")}
     different = count(statistics["different_characters"])
-    lines.append(say("corpus.show_vocabulary", size=count(corpus.vocab_size), different=different))
-    return lines
-
-
-def report(key: str, **values: object) -> None:
-    """One line on stderr."""
-    report_line(say(key, **values))
-
-
-def report_line(line: str) -> None:
-    complain(line, None, 0)
+    yield "corpus.show_vocabulary", {"size": count(corpus.vocab_size), "different": different}
 
 
 def _visible(text: str) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from manako.cli import common_options, say, tell
+from manako.cli import common_options
+from manako.cli.console import say, tell
 from manako.cli.options import model_option
 from manako.cli.output import print_json
 from manako.corpus.documents import document

@@ -1,13 +1,13 @@
 """`manako export`: a saved trace, or a tree of them, as one file that anyone can open."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from manako.analysis.compact import KEPT, compact
-from manako.cli import chosen_language, common_options, complain, say
+from manako.cli import common_options
+from manako.cli.console import chosen_language, note, say
 from manako.files import megabytes, writable_target, write_file
 from manako.trace.tree import open_tree
 from manako.views.html import page
@@ -29,6 +29,6 @@ def html_command(file: Path, out: Path, smaller: bool, force: bool) -> None:
     tree = open_tree(file)
     if smaller:
         tree = replace(tree, branches=tuple(replace(b, trace=compact(b.trace)) for b in tree.branches))
-    data = page(tree if tree.only is None else tree.only, chosen_language(sys.argv[1:])).encode()
+    data = page(tree if tree.only is None else tree.only, chosen_language()).encode()
     write_file(out, data)
-    complain(say("export.done", file=out, size=megabytes(len(data))), None, 0)
+    note("export.done", file=out, size=megabytes(len(data)))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from manako.cli import common_options, complain, say, tell
+from manako.cli import common_options
+from manako.cli.console import note, say, tell
 from manako.formats.legacy_pt import import_legacy
 
 
@@ -17,7 +18,7 @@ from manako.formats.legacy_pt import import_legacy
 def command(file: Path, folder: Path) -> None:
     imported = import_legacy(file, folder)
     for key, values in imported.notices:
-        complain(say(key, **values), None, 0)
+        note(key, **values)
     c = imported.config
     shape = say("view.shape", n_layer=c.n_layer, n_head=c.n_head, n_embd=c.n_embd, n_positions=c.block_size)
     tell(say("import.done", folder=folder, shape=shape, vocab=c.vocab_size))

@@ -2,23 +2,24 @@
 
 import click
 
-from manako.cli import complain, say
+from manako.cli.console import note, say
 from manako.cli.options import screen_options
 from manako.cli.output import Screen
 from manako.model import load
+from manako.refs import DEFAULT
 from manako.trace.schema import CAPTURES
 from manako.views.terminal.info import info_lines
 from manako.views.terminal.steps import Look
 
 
 @click.command("info", help=say("help.info"))
-@click.argument("ref", default="demo")
+@click.argument("ref", default=DEFAULT)
 @screen_options
 def command(ref: str, plain: bool, color: str) -> None:
     model = load(ref)
     for key, values in model.notices:
         if key != "notice.chat_template":  # it is shown
-            complain(say(key, **values), None, 0)
+            note(key, **values)
     config, spelled = model.config, model.tokenizer.token_bytes
     start = [config.start_id] if config.start_id is not None else []
     tokens = {

@@ -7,22 +7,10 @@ from typing import Any, TypeVar
 import click
 
 import manako
-from manako.cli import say
-from manako.cli.options import (
-    Number,
-    ablate_option,
-    is_trace,
-    model_option,
-    read_prompt,
-    run_options,
-    sampling_options,
-    screen_options,
-)
-from manako.cli.watch import warn
-from manako.engines.ablation import Ablation
+from manako.cli.console import say
+from manako.cli.options import check_step, is_trace, model_option, opened, screen_options, settings_options, step_option
 from manako.errors import CapabilityError, UsageError
-from manako.model import check_count, check_stop, load
-from manako.sampling import check_seed
+from manako.settings import RunSettings
 from manako.trace.record import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,23 +25,19 @@ def inside_options(capture: str) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         @functools.wraps(command)  # also carries along the options that were declared below this one
         def wrapped(source: str, step: int | None, given: bool, **rest: Any) -> Any:
-            names = ("ref", "sampling", "max_new_tokens", "seed", "stop", "ablate")
-            settings = {name: rest.pop(name) for name in names}
-            trace = manako.open(source) if is_trace(source) else _recorded(source, given, capture, **settings)
+            ref, settings = rest.pop("ref"), rest.pop("settings")
+            trace = manako.open(source) if is_trace(source) else _recorded(source, given, capture, ref, settings)
             if not len(trace):
                 raise UsageError("view_no_steps", got=step or 1)
             if capture not in trace.header.capture:
                 raise CapabilityError("trace_without_capture", got=capture, can=", ".join(trace.header.capture) or "-")
-            if step is not None and not 1 <= step <= len(trace):
-                raise UsageError("view_step", got=step, last=len(trace))
+            check_step(step, len(trace))
             return command(trace=trace, index=(len(trace) if step is None else step) - 1, **rest)
 
         for option in (
-            click.option("--step", type=Number(True, "view_step_number"), metavar="N", help=say("option.step_inside")),
+            step_option("option.step_inside"),
             click.option("--given", is_flag=True, help=say("option.given")),
-            ablate_option,
-            run_options(count=1),
-            sampling_options(),
+            settings_options(count=1),
             model_option,
             click.argument("source", metavar="TEXT|FILE"),
         ):
@@ -63,16 +47,9 @@ def inside_options(capture: str) -> Callable[[F], F]:
     return decorate
 
 
-def _recorded(prompt: str, given: bool, capture: str, ref: str, ablate: tuple[str, ...], **settings: Any) -> Trace:
-    """A model run now. What was asked is checked before it is loaded."""
-    for part in ablate:
-        Ablation.parse(part)
-    settings["max_new_tokens"] = check_count(settings["max_new_tokens"])
-    settings["seed"] = None if settings["seed"] is None else check_seed(settings["seed"])
-    settings["stop"] = check_stop(settings["stop"])
-    text = read_prompt(prompt)
-    model = load(ref)
-    warn(model, text)
+def _recorded(prompt: str, given: bool, capture: str, ref: str, settings: RunSettings) -> Trace:
+    """A model run now. What was asked has been checked before it is loaded."""
+    model, text = opened(ref, prompt)
     if given:
-        return model.score(text, capture=(capture,), ablate=ablate)
-    return model.trace(text, capture=(capture,), ablate=ablate, **settings)
+        return model.score(text, capture=(capture,), ablate=settings.ablate)
+    return model.trace(text, settings, capture=(capture,))

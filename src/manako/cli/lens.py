@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from manako.analysis.lens import lens
-from manako.cli import say
+from manako.cli.console import say
 from manako.cli.inside import inside_options
 from manako.cli.output import Screen, print_json
 from manako.trace.record import Trace

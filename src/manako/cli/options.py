@@ -9,9 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
-from manako.cli import common_options, say
+from manako.cli import common_options
+from manako.cli.console import note, say
 from manako.errors import UsageError
-from manako.sampling import Sampling
+from manako.model import Model, load
+from manako.refs import DEFAULT
+from manako.sampling import STAGES, Sampling
+from manako.settings import COMPARED, SETTINGS, RunSettings
+from manako.trace.schema import CAPTURES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,80 +54,68 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def sampling_options(many_temperatures: bool = False) -> Callable[[F], F]:
-    """The options of the chain. The command gets one keyword `sampling`, or `samplings` where -t may be repeated."""
+def model_option(command: F) -> F:
+    """-m/--model REF, the demo by default."""
+    return click.option(
+        "-m", "--model", "ref", default=DEFAULT, show_default=True, metavar="REF", help=say("option.model")
+    )(command)
+
+
+def settings_options(
+    *, count: int = RunSettings.max_new_tokens, temperatures: bool = False, capture: bool = False, ablate: bool = True
+) -> Callable[[F], F]:
+    """What a run can be told: -t and the other stages, --order, -n, by default `count`, --seed, --stop, --ablate.
+
+    The command gets one keyword `settings`, a RunSettings; where -t or --ablate name several runs, `temperatures` and
+    `ablate` beside it, as they were given. capture, ablate: whether these are told.
+    """
 
     def decorate(command: F) -> F:
         @functools.wraps(command)  # also carries along the options that were declared below this one
-        def wrapped(*args: Any, temperature: Any, order: str | None, **kwargs: Any) -> Any:
-            stages = {name: kwargs.pop(name) for name in _STAGES}
-            if order is not None:
-                stages["order"] = tuple(name.strip() for name in order.split(","))
-            if many_temperatures:
-                usual = (_USUAL,) if kwargs.get("ablate") else _COMPARED
-                kwargs["samplings"] = [Sampling(temperature=t, **stages) for t in temperature or usual]
-            else:
-                kwargs["sampling"] = Sampling(temperature=temperature, **stages)
-            return command(*args, **kwargs)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            several = {}
+            if temperatures:
+                several = {"temperatures": kwargs.pop("temperature"), "ablate": kwargs.pop("ablate")}
+            given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
+            if given["order"] is not None:
+                given["order"] = tuple(name.strip() for name in given["order"].split(","))
+            return command(*args, settings=RunSettings().changed(**given), **several, **kwargs)
 
-        for option in reversed(_chain_options(many_temperatures)):
+        for option in reversed(_chain_options(temperatures) + _run_options(count, ablate, capture)):
             wrapped = option(wrapped)
         return wrapped  # type: ignore[return-value]
 
     return decorate
 
 
-_STAGES = ("top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
-_USUAL, _COMPARED = 0.8, (0.3, 0.8, 1.2)
+def _chain_options(temperatures: bool) -> list[Callable[[F], F]]:
+    """One for each stage, -t first: the only one of which a comparison takes several."""
+    more: dict[str, Any]
+    key, more = "option.temperature", {"default": Sampling.temperature, "show_default": True}
+    if temperatures:
+        key, more = "option.temperatures", {"multiple": True}
+    kind, text = Number(False, "temperature"), say(key, usual=", ".join(map(str, COMPARED)))
+    options = [click.option("-t", "--temperature", type=kind, metavar="T", help=text, **more)]
+    for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
+        if stage.name != "temperature":
+            flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
+            options.append(click.option(flag, type=kind, metavar="N", help=say(f"option.{stage.name}")))
+    return [*options, click.option("--order", metavar="STAGE,...", help=say("option.order"))]
 
 
-def _chain_options(many: bool) -> list[Callable[[Any], Any]]:
-    t_help = say("option.temperatures" if many else "option.temperature")
-    t_more: dict[str, Any] = {"multiple": True} if many else {"default": _USUAL, "show_default": True}
+def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], F]]:
+    number: dict[str, Any] = {"type": Number(True, "max_new_tokens"), "default": count, "show_default": True}
     options = [
-        click.option("-t", "--temperature", type=Number(False, "temperature"), metavar="T", help=t_help, **t_more)
+        click.option("-n", "--max-new-tokens", metavar="N", help=say("option.max_new_tokens"), **number),
+        click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
+        click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
     ]
-    for name in _STAGES:
-        flag, kind = f"--{name.replace('_', '-')}", Number(name == "top_k", name)
-        options.append(click.option(flag, name, type=kind, metavar="N", help=say(f"option.{name}")))
-    options.append(click.option("--order", metavar="STAGE,...", help=say("option.order")))
+    if ablate:
+        options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
+    if capture:
+        text = say("option.capture", names=", ".join(CAPTURES))
+        options.append(click.option("--capture", multiple=True, metavar="NAME", help=text))
     return options
-
-
-def model_option(command: F) -> F:
-    """-m/--model REF, the demo by default."""
-    return click.option(
-        "-m", "--model", "ref", default="demo", show_default=True, metavar="REF", help=say("option.model")
-    )(command)
-
-
-def run_options(count: int = 15) -> Callable[[F], F]:
-    """How long and with which random numbers: -n, by default `count`, --seed, --stop."""
-
-    def decorate(command: F) -> F:
-        number = Number(True, "max_new_tokens")
-        for option in (
-            click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
-            click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
-            click.option(
-                "-n",
-                "--max-new-tokens",
-                type=number,
-                default=count,
-                show_default=True,
-                metavar="N",
-                help=say("option.max_new_tokens"),
-            ),
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def ablate_option(command: F) -> F:
-    """--ablate PART, which may be repeated."""
-    return click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate"))(command)
 
 
 def screen_options(command: F) -> F:
@@ -173,3 +166,27 @@ def is_trace(source: str) -> bool:
         return source.endswith(".manako") and Path(source).is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
+
+
+def step_option(key: str = "option.step") -> Callable[[F], F]:
+    """--step N, counted from 1; see `step_index`."""
+    return click.option("--step", type=Number(True, "view_step_number"), metavar="N", help=say(key))
+
+
+def check_step(step: int | None, steps: int) -> int | None:
+    """The step as it is counted from 1, if there is one with that number. Raises UsageError."""
+    if step is not None and not 1 <= step <= steps:
+        raise UsageError("view_step" if steps else "view_no_steps", got=step, last=steps)
+    return step
+
+
+def opened(ref: str, prompt: str) -> tuple[Model, str]:
+    """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
+    text = read_prompt(prompt)
+    model = load(ref)
+    for key, values in model.notices:
+        note(key, **values)
+    length, context = len(model.tokenizer.encode(text)), model.config.block_size
+    if length > context:
+        note("notice.long_prompt", length=length, context=context)
+    return model, text

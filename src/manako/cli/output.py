@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from manako.cli import chosen_language
+from manako.cli.console import chosen_language
 from manako.messages.lines import breaks
 from manako.views.terminal import glyphs
 from manako.views.terminal.steps import Look
@@ -26,7 +26,7 @@ class Screen:
 
     def __init__(self, top: int, plain: bool, color: str, lang: str | None = None) -> None:
         self.look = Look(
-            lang=lang or chosen_language(sys.argv[1:]),
+            lang=lang or chosen_language(),
             columns=_columns(),
             glyphs=glyphs.choose(sys.stdout.encoding, os.environ, _ambiguous_width()),
             plain=plain or os.environ.get("TERM") == "dumb",

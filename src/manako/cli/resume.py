@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from manako.cli import common_options, say
+from manako.cli import common_options
+from manako.cli.console import note, say
 from manako.cli.options import Number
-from manako.cli.train import report, require_torch, train, watcher
+from manako.cli.train import require_torch, train, watcher
 from manako.corpus.packed import open_packed
 from manako.errors import LoadError
 from manako.families.gpt2 import only_gpt2
@@ -42,7 +43,7 @@ def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
         corpus = open_packed(data or (inside if inside.exists() else Path(settings["data"][0])))
         corpus.verify()
         keep = watcher(run, settings.get("sample", ""), settings.get("traces", False))
-        trainer = Trainer(run, config, training, corpus, here, report, keep)
+        trainer = Trainer(run, config, training, corpus, here, note, keep)
         trainer.restore(checkpoint, folder)
         minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
         trainer.training = replace(trainer.training, max_minutes=minutes)

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import click
 
-from manako.cli import chosen_language, common_options, complain, say, tell
+from manako.cli import common_options
+from manako.cli.console import chosen_language, note, say, tell
 from manako.cli.options import Number, model_option
 from manako.errors import ManakoError, UsageError
-from manako.model import DEMO, Model, load
+from manako.model import Model, load
+from manako.refs import DEMO
 from manako.server.generations import LONGEST_TITLE, Runs
 from manako.server.http import ANY_ADDRESS, Guard, Server, Site
 from manako.trace.file import to_bytes
@@ -52,22 +54,23 @@ def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_b
         address, used = listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
         named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
-        server = Server(Guard(Site(runs, chosen_language(sys.argv[1:])), named, used, token), runs)
+        server = Server(Guard(Site(runs, chosen_language()), named, used, token), runs)
         if wait([runs.model], QUICK_SECONDS).done:
             runs.model.result()  # or why there is none
         runs.model.add_done_callback(partial(_loaded, server))
         url = f"http://{_in_url(address)}:{used}/#token={token}"
         if port is None and used != PORT:
-            complain(say("notice.port_taken", port=PORT, used=used), None, 0)
+            note("notice.port_taken", port=PORT, used=used)
         if not ipaddress.ip_address(address).is_loopback:
-            complain(say("notice.exposed", host=host), None, 0)
+            note("notice.exposed", host=host)
         tell(say("notice.serve", url=url))
-        complain(say("notice.serve_stop"), None, 0)
+        note("notice.serve_stop")
         with contextlib.nullcontext() if no_browser else browser(url):
             try:
                 server.run(sockets=[listener])
             except KeyboardInterrupt:
-                return complain(say("cli.interrupted"), None, 130)
+                note("cli.interrupted")
+                return 130
     if not runs.model.cancelled():
         runs.model.result()  # what ended the server may be that there is none
     return 0
@@ -92,7 +95,7 @@ def _loaded(server: Server, model: Future[Model]) -> None:
         server.should_exit = True
         return
     for key, values in model.result().notices:
-        complain(say(key, **values), None, 0)
+        note(key, **values)
 
 
 def _add(runs: Runs, name: str, tree: Tree) -> None:

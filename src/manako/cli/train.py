@@ -1,7 +1,6 @@
 """`manako train`: a small GPT from your own text, in a folder from which it can always go on."""
 
 import contextlib
-import difflib
 import os
 import shutil
 import sys
@@ -13,11 +12,12 @@ from typing import Any
 
 import click
 
-from manako.cli import common_options, complain, say
+from manako.cli import common_options
+from manako.cli.console import note, say
 from manako.cli.corpus import CorpusOptions, corpus_options
 from manako.cli.options import Number
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed
-from manako.errors import MissingExtraError, UsageError
+from manako.errors import MissingExtraError, UsageError, near
 from manako.families.gpt2 import ModelConfig
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
@@ -62,8 +62,7 @@ def _config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     known = [p.name for p in ctx.command.params if p.name and p.name not in ("config", "out")]
     for name in settings:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            raise UsageError("config_key", file=path, name=name, near=f" ({close[0]}?)" if close else "")
+            raise UsageError("config_key", file=path, name=name, near=near(name, known))
     ctx.default_map = dict(ctx.default_map or {}) | settings
 
 
@@ -140,7 +139,7 @@ def command(
             here.wait()
             corpus = open_packed(Path(data[0])) if is_packed(Path(data[0])) else open_packed(out / "corpus")
             config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
-            trainer = Trainer(out, config, training, corpus, here, report, watcher(out, sample, traces))
+            trainer = Trainer(out, config, training, corpus, here, note, watcher(out, sample, traces))
             trainer.plan()
             if here.first:
                 settings = {k: v for k, v in ctx.params.items() if k not in (*_NOT_SETTINGS, "corpus_options")}
@@ -204,8 +203,8 @@ def watcher(run: Path, prompt: str, keep: bool) -> Callable[[Path, int], None]:
     """What to do with each evaluated checkpoint: let it write a little, always with the same random numbers."""
 
     def watch(folder: Path, step: int) -> None:
-        trace = load(folder).trace(prompt, max_new_tokens=_SAMPLE_TOKENS, temperature=0.8, seed=0)
-        report("train.sample", text=trace.text)
+        trace = load(folder).trace(prompt, max_new_tokens=_SAMPLE_TOKENS, seed=0)
+        note("train.sample", text=trace.text)
         if keep:
             (run / "traces").mkdir(exist_ok=True)
             path = run / "traces" / f"step-{step:06d}.manako"
@@ -223,11 +222,6 @@ def keep_settings(run: Path, settings: dict[str, Any], data: Sequence[str]) -> N
     write_file(run / "config.toml", to_toml({"data": sources} | settings))
 
 
-def report(key: str, **values: object) -> None:
-    """One line on stderr."""
-    complain(say(key, **values), None, 0)
-
-
 def _pack(data: Sequence[str], out: Path, options: CorpusOptions) -> PackedCorpus | None:
     """Text becomes a packed corpus inside the run, so that nothing outside can change it later."""
     if is_packed(Path(data[0])):
@@ -236,7 +230,7 @@ def _pack(data: Sequence[str], out: Path, options: CorpusOptions) -> PackedCorpu
         corpus = open_packed(Path(data[0]))
         corpus.verify()
         return corpus
-    return options.build(data, out / "corpus", report)
+    return options.build(data, out / "corpus", note)
 
 
 def _check_shape(shape: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from manako.analysis.verification import Verification, verify
-from manako.cli import common_options, complain, say, tell
+from manako.cli import common_options
+from manako.cli.console import fail, say, tell
 from manako.cli.output import print_json
 from manako.messages.numbers import small
 from manako.trace.record import SelfCheck, Trace
@@ -35,7 +36,7 @@ def command(file: Path, as_json: bool) -> int:
         for check in found.checks:
             values = {"error": small(check.error), "limit": small(check.limit)}
             tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
-    return 0 if wrong is None else complain(wrong, "E-VERIFY", 1)
+    return 0 if wrong is None else fail(wrong, "E-VERIFY")
 
 
 def verify_tree(tree: Tree, as_json: bool) -> int:
@@ -53,7 +54,7 @@ def verify_tree(tree: Tree, as_json: bool) -> int:
         if said is None:
             tell(line)
         else:
-            complain(line, "E-VERIFY", 1)
+            fail(line, "E-VERIFY")
     return code
 
 

@@ -6,24 +6,22 @@ from typing import Any
 import click
 
 import manako
-from manako.cli import say
-from manako.cli.options import Number, check_top, look_options
+from manako.cli.console import say
+from manako.cli.options import check_step, check_top, look_options, step_option
 from manako.cli.output import Screen, print_json
-from manako.errors import UsageError
 from manako.views.document import trace_document
 from manako.views.terminal.steps import characters, header_lines, step_lines, trace_lines
 
 
 @click.command("view", help=say("help.view"))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--step", type=Number(True, "view_step_number"), metavar="N", help=say("option.step"))
+@step_option()
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @look_options
 def command(file: Path, step: int | None, as_json: bool, **rest: Any) -> None:
     top = check_top(rest["top"])
     trace = manako.open(file)
-    if step is not None and not 1 <= step <= len(trace):
-        raise UsageError("view_step" if len(trace) else "view_no_steps", got=step, last=len(trace))
+    check_step(step, len(trace))
     chosen = range(len(trace)) if step is None else [step - 1]
     if as_json:
         document = trace_document(trace, top)

@@ -1,7 +1,6 @@
 """`manako watch`: see a model choose, one token after another."""
 
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -9,27 +8,16 @@ from typing import Any
 
 import click
 
-from manako.cli import chosen_language, complain, hush, say
-from manako.cli.options import (
-    ablate_option,
-    check_top,
-    look_options,
-    model_option,
-    read_prompt,
-    run_options,
-    sampling_options,
-)
+from manako.cli.console import chosen_language, fail, hush, note, say
+from manako.cli.options import check_top, look_options, model_option, opened, settings_options
 from manako.cli.output import Screen, print_json
-from manako.engines.ablation import Ablation
-from manako.engines.captures import check_captures
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes, need_space, writable_target, write_file
-from manako.model import Model, check_count, check_stop, load
-from manako.sampling import Sampling, check_seed
+from manako.settings import RunSettings
 from manako.trace.file import to_bytes
 from manako.trace.record import Step, Trace
-from manako.trace.schema import CAPTURES, FULL_ROW_LIMIT
+from manako.trace.schema import FULL_ROW_LIMIT
 from manako.views.document import step_record, trace_document
 from manako.views.terminal.glyphs import is_partial
 from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines
@@ -38,34 +26,22 @@ from manako.views.terminal.steps import characters, final_lines, header_lines, s
 @click.command("watch", help=say("help.watch"))
 @click.argument("prompt", default="")
 @model_option
-@sampling_options()
-@run_options()
-@ablate_option
-@click.option("--capture", multiple=True, metavar="NAME", help=say("option.capture", names=", ".join(CAPTURES)))
+@settings_options(capture=True)
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save"))
 @click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
-def command(prompt: str, ref: str, sampling: Sampling, save: Path | None, force: bool, **rest: Any) -> int:
+def command(prompt: str, ref: str, settings: RunSettings, save: Path | None, force: bool, **rest: Any) -> int:
     top = check_top(rest["top"])
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
-    settings = {
-        "max_new_tokens": check_count(rest["max_new_tokens"]),
-        "seed": None if rest["seed"] is None else check_seed(rest["seed"]),
-        "stop": check_stop(rest["stop"]),
-        "capture": check_captures(rest["capture"]),
-        "ablate": [str(Ablation.parse(part)) for part in rest["ablate"]],
-    }
     if save is not None:
         writable_target(save, force)
-    text = read_prompt(prompt)
-    model = load(ref)
-    warn(model, text)
-    generation = model.generate(text, sampling=sampling, **settings)
+    model, text = opened(ref, prompt)
+    generation = model.generate(text, settings)
     if save is not None:
-        need_space(save.parent, settings["max_new_tokens"] * 4 * min(model.config.vocab_size, FULL_ROW_LIMIT))
+        need_space(save.parent, settings.max_new_tokens * 4 * min(model.config.vocab_size, FULL_ROW_LIMIT))
     with Interrupts() as interrupts:
         try:
             if rest["as_json"] or rest["as_jsonl"]:
@@ -77,15 +53,6 @@ def command(prompt: str, ref: str, sampling: Sampling, save: Path | None, force:
         if save is not None:
             _save(trace, save)
     return code
-
-
-def warn(model: Model, prompt: str) -> None:
-    """Say on stderr what a user should know before the numbers come."""
-    for key, values in model.notices:
-        complain(say(key, **values), None, 0)
-    length, context = len(model.tokenizer.encode(prompt)), model.config.block_size
-    if length > context:
-        complain(say("notice.long_prompt", length=length, context=context), None, 0)
 
 
 class Interrupts:
@@ -123,7 +90,7 @@ def _run_lines(generation: Generation, interrupts: Interrupts, screen: Screen) -
 def _run_json(generation: Generation, interrupts: Interrupts, top: int, each: bool) -> tuple[Trace, int]:
     """One document at the end, or one line a step as it happens; (record, exit code)."""
     if each:  # the one thing to know for the same run again that no line of it says
-        complain(say("notice.seed", seed=generation.record().header.seed), None, 0)
+        note("notice.seed", seed=generation.record().header.seed)
 
     def show(step: Step) -> None:
         if each:
@@ -146,8 +113,9 @@ def _run(generation: Generation, interrupts: Interrupts, show: Callable[[Step], 
                 return 0
             show(step)
     except ManakoError as error:
-        return complain(error.text(chosen_language(sys.argv[1:])), error.code, error.exit_code)
-    return complain(say("cli.interrupted"), None, 130)
+        return fail(error.text(chosen_language()), error.code, error.exit_code)
+    note("cli.interrupted")
+    return 130
 
 
 def _save(trace: Trace, path: Path) -> None:
@@ -155,6 +123,6 @@ def _save(trace: Trace, path: Path) -> None:
     try:
         write_file(path, data)
     except ManakoError:
-        complain(say("notice.not_saved", seed=trace.header.seed), None, 1)
+        note("notice.not_saved", seed=trace.header.seed)
         raise
-    complain(say("notice.saved", file=path, size=megabytes(len(data))), None, 0)
+    note("notice.saved", file=path, size=megabytes(len(data)))

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from manako.analysis.contributions import contributions
-from manako.cli import say
+from manako.cli.console import say
 from manako.cli.inside import inside_options
 from manako.cli.options import Number, check_top
 from manako.cli.output import Screen, print_json

@@ -258,6 +258,13 @@ def open_packed(folder: Path) -> PackedCorpus:
     return corpus
 
 
+def open_whole(folder: Path) -> PackedCorpus:
+    """The same, with every byte checked. Raises LoadError."""
+    corpus = open_packed(folder)
+    corpus.verify()
+    return corpus
+
+
 def header_digest(content: Mapping[str, Any]) -> str:
     """SHA-256 of the content of a JSON header without its "digest", in one canonical spelling."""
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -5,9 +5,7 @@ caches stay true as they are. A head is off when its rows of the output matrix a
 it added over the prompt in its place, as a bias. Layers and heads count from 0, as in the names of weights.
 """
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,38 +15,9 @@ from manako.engines.protocol import Editable, Engine, editable
 from manako.errors import CapabilityError, UsageError
 from manako.families.activations import Activations
 from manako.messages import Phrase
+from manako.settings import Ablation
 
 Array = npt.NDArray[Any]
-_FORM = re.compile(r"(head:(\d{1,4})\.(\d{1,4})|(mlp|layer):(\d{1,4}))(=mean|=zero)?")
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """One part to switch off."""
-
-    kind: str
-    """head, mlp or layer."""
-    layer: int
-    head: int | None
-    mean: bool
-    """Whether the average over the prompt takes its place, rather than zero."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Ablation":
-        """From "head:3.5", "mlp:2" or "layer:4", with "=mean" behind it or not. Raises UsageError.
-
-        >>> Ablation.parse("head:3.5"), str(Ablation.parse("mlp:2=mean"))
-        (Ablation(kind='head', layer=3, head=5, mean=False), 'mlp:2=mean')
-        """
-        found = _FORM.fullmatch(text.strip()) if isinstance(text, str) and text.isascii() else None
-        if found is None:
-            raise UsageError("ablate_form", got=text)
-        _, layer, head, kind, other, how = found.groups()
-        return cls(kind or "head", int(layer or other), None if head is None else int(head), how == "=mean")
-
-    def __str__(self) -> str:
-        place = f"{self.layer}" if self.head is None else f"{self.layer}.{self.head}"
-        return f"{self.kind}:{place}" + ("=mean" if self.mean else "")
 
 
 def ablated(engine: Engine, ablations: Sequence[Ablation], prompt_ids: Sequence[int]) -> Engine:

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.engines.protocol import Engine, need
-from manako.errors import UsageError
 from manako.families.activations import Activations
+from manako.settings import check_captures
 from manako.trace.captures import (
     CONTRIBUTION_TOP,
     LENS_TOP,
@@ -28,7 +28,7 @@ from manako.trace.captures import (
     part_names,
 )
 from manako.trace.record import Header, SelfCheck
-from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, check_limit
+from manako.trace.schema import CAPTURE_COLUMNS, check_limit
 
 Array = npt.NDArray[Any]
 Seen = dict[str, Array]  # what waits of one step
@@ -249,15 +249,6 @@ class ResidualRecorder(Recorder):
 
 
 RECORDERS = (AttentionRecorder, LensRecorder, ContributionRecorder, ResidualRecorder)  # in the order of CAPTURES
-
-
-def check_captures(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The names, each once and in the order of CAPTURES. Raises UsageError for another one."""
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    for name in names:
-        if name not in CAPTURES:
-            raise UsageError("capture_unknown", got=name, known=", ".join(CAPTURES))
-    return tuple(name for name in CAPTURES if name in names)
 
 
 def lens_columns(engine: Engine, resid: Array, chosen: Array) -> dict[str, Array]:

@@ -22,6 +22,7 @@ from manako.errors import LoadError, MissingExtraError
 from manako.families import FAMILIES
 from manako.families.family import Family, GGUFLayout, GGUFSettings
 from manako.families.shape import FileShape
+from manako.files import check_regular
 from manako.formats.checkpoint import Checkpoint, Tensors
 from manako.formats.gguf_head import QUANTISATIONS, GGUFHead, Metadata, TensorPlace, read_head
 from manako.formats.gguf_tokenizer import notices, start_token, token_id, tokenizer_json
@@ -63,8 +64,7 @@ def read_gguf_tokenizer(path: Path) -> Tokenizer:
 
 def _opened(path: Path, read: Callable[[Path, BinaryIO], T]) -> T:
     try:
-        if not path.is_file():
-            raise LoadError("file_not_regular" if path.exists() else "file_missing", file=path)
+        check_regular(path)
         with path.open("rb") as stream:
             return read(path, stream)
     except OSError as error:

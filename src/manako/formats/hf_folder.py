@@ -95,18 +95,17 @@ class HfFolder:
         )
 
 
-def hf_folder(ref: str) -> HfFolder:
-    """All but the weights of the folder that such a reference means.
+def hf_folder(place: str, ref: str) -> HfFolder:
+    """All but the weights of a folder such as "./folder", or of a hub model such as "org/name".
 
-    "hf:org/name" is looked for in the hub's cache, then on the network; "hf:./folder" is a folder.
+    A hub model is looked for in the hub's cache, then on the network. ref: what errors call it.
     Raises MissingExtraError without torch or transformers 5, LoadError naming folder, file, tensor or key.
     """
     _require_extra()
-    place = ref.removeprefix("hf:")
     if place.startswith((".", "/", "\\")) or Path(place).is_absolute():
         return read_hf_folder(Path(place))
     if _HUB_NAME.fullmatch(place) and ".." not in place:
-        return read_hf_folder(_snapshot(place))
+        return read_hf_folder(_snapshot(place, ref))
     raise LoadError("hf_ref", ref=ref)
 
 
@@ -165,7 +164,7 @@ def _require_extra() -> None:
         raise MissingExtraError("missing_hf")
 
 
-def _snapshot(name: str) -> Path:
+def _snapshot(name: str, ref: str) -> Path:
     """The folder of a hub model: as the cache has it if that is whole, else fetched. Raises LoadError."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -184,13 +183,13 @@ def _snapshot(name: str) -> Path:
     if cached and _is_whole(cached):
         return cached
     if huggingface_hub.constants.HF_HUB_OFFLINE:
-        raise LoadError("hf_not_cached", ref=f"hf:{name}")
+        raise LoadError("hf_not_cached", ref=ref)
     try:
         fetched = fetch(local=False)
     except Exception as error:  # of the hub's client, its HTTP library or the disk
-        raise LoadError("hf_download", ref=f"hf:{name}", reason=first_line(error)) from None
+        raise LoadError("hf_download", ref=ref, reason=first_line(error)) from None
     if not _is_whole(fetched):
-        raise LoadError("hf_not_whole", ref=f"hf:{name}")
+        raise LoadError("hf_not_whole", ref=ref)
     return fetched
 
 

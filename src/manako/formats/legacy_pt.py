@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from manako import tokenizer as tokenizers
 from manako.errors import LoadError
-from manako.files import writable_folder
+from manako.files import check_regular, writable_folder
 from manako.formats.model_folder import ModelConfig, Tensors, write_checkpoint
 from manako.formats.pickle_reader import MAX_BYTES, Instance, TensorRecord, is_integers, read_pickle
 from manako.tokenizer import Tokenizer
@@ -78,10 +78,7 @@ def read_legacy(path: Path) -> LegacyCheckpoint:
     Raises LoadError naming the member, global, tensor or value that is missing, damaged, contradictory or unknown.
     """
     try:
-        if not path.exists():
-            raise LoadError("file_missing", file=path)
-        if not path.is_file():  # a FIFO or device would hang
-            raise LoadError("file_not_regular", file=path)
+        check_regular(path)
         with path.open("rb") as stream:
             return _Intake(path, Archive(path, stream)).read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -75,16 +75,6 @@ def checkpoint(run: Path, at: str | None = None) -> Path:
     return step_folder(run, int(at))
 
 
-def located(ref: str) -> Path:
-    """The checkpoint that run:NAME or run:NAME@STEP means; NAME is the folder of a run, or its name below runs/.
-
-    Raises LoadError where there is no such run, naming its steps where there is no such step.
-    """
-    name = ref.removeprefix("run:")
-    name, at = name.rsplit("@", 1) if "@" in name else (name, None)
-    return checkpoint(Path(name) if is_run(Path(name)) else Path("runs") / name, at or None)
-
-
 def save(
     run: Path,
     step: int,

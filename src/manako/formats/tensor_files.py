@@ -16,7 +16,7 @@ import numpy.typing as npt
 import safetensors
 
 from manako.errors import LoadError
-from manako.files import read_regular, strict_json
+from manako.files import check_regular, read_regular, strict_json
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 MOST_SHARDS = 1_000
@@ -81,10 +81,7 @@ def announced(path: Path, limit: int) -> tuple[dict[str, str], list[Stored]]:
     Raises LoadError naming the file.
     """
     try:
-        if not path.exists():
-            raise LoadError("file_missing", file=path)
-        if not path.is_file():
-            raise LoadError("file_not_regular", file=path)
+        check_regular(path)
         if (size := path.stat().st_size) > limit:
             raise LoadError("file_too_large", file=path, size=size, limit=limit)
         with safetensors.safe_open(path, framework="numpy"):  # raises for whatever is wrong in the header

@@ -27,7 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from manako import messages
-from manako.errors import LoadError, ManakoError, UsageError
+from manako.errors import LoadError, ManakoError, Names, UsageError
 from manako.files import strict_json
 from manako.sampling import Sampling
 from manako.server.generations import After, Run, Runs
@@ -299,7 +299,7 @@ def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any], After | None]
     after = None if given["after"] is None else _object(given, "after")
     unknown = [*sorted(given.keys() - {"prompt", "settings", "after"}), *sorted(settings.keys() - SETTINGS)]
     if unknown := [*unknown, *sorted(f"after.{name}" for name in (after or {}).keys() - AFTER)]:
-        raise UsageError("serve_no_field", name=", ".join(unknown), known=", ".join(sorted(SETTINGS)))
+        raise UsageError("serve_no_field", name=", ".join(unknown), known=Names(sorted(SETTINGS)))
     for name in ("stop", "capture", "ablate", "order"):
         if name in settings and not _strings(settings[name]):
             raise UsageError("serve_field", name=name, kind="array of strings")

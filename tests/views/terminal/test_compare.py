@@ -152,7 +152,7 @@ def test_no_bar_where_it_would_say_nothing() -> None:
     assert not any("█" in line or line.startswith("bars") for line in lines_of(runs(0.5, 1.0, 2.0), Look("en", 60)))
     lines = lines_of(runs(0.5, 1.0, 2.0), EN)
     assert any("bars: 12 cells are 100 %" in line for line in lines)
-    assert "71.6% " + "█" * 8 + " " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
+    assert "71.6% " + "█" * 8 + "▌ " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_a_length_at_the_same_places_as_a_longer_one_has_no_column(corpus: Packe
 
 
 def test_p_stands_beside_p_model_only_where_they_differ(corpus: PackedCorpus) -> None:
-    trace = trace_of_corpus(sampling=Sampling())
+    trace = trace_of_corpus(sampling=Sampling(temperature=1))
     lines = lines_of(evidence(trace, 0, corpus), EN)
     assert next(line for line in lines if "p_model" in line).split() == ["p_model", "k=1"]
     lines = lines_of(found_at(corpus, 0)[0], EN)

@@ -179,7 +179,7 @@ def test_its_own_self_check_and_any_that_failed() -> None:
 
 
 def test_document() -> None:
-    trace = golden_inside(sampling=Sampling(), ablate=("head:1.0",))
+    trace = golden_inside(sampling=Sampling(temperature=1), ablate=("head:1.0",))
     found = lens(trace, 2)
     document = json.loads(json.dumps(lens_document(trace, found), allow_nan=False))
     assert document["schema"] == "manako.lens/1" and document["ablate"] == ["head:1.0"]

@@ -1,0 +1,80 @@
+"""What a command says: sentences in the language of this call, notes and errors on stderr, each one safe line.
+
+Special here: light, since `manako --help` needs it: neither NumPy nor rich.
+"""
+
+import contextlib
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+
+import click
+
+from manako import messages
+from manako.messages.lines import wrap
+
+MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
+
+
+def chosen_language(arguments: Sequence[str] | None = None) -> str:
+    """The language of this call: --lang wherever it stands, then the locale, then English."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for n, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--lang":
+            value = value or (arguments[n + 1] if n + 1 < len(arguments) else "")
+            if value in messages.LANGUAGES:
+                return value
+    return messages.language(os.environ)
+
+
+def say(key: str, **values: object) -> str:
+    """A sentence in the language of this call."""
+    return messages.text(key, chosen_language(), **values)
+
+
+def tell(message: str) -> None:
+    """One line on stdout."""
+    click.echo(safe(message))
+
+
+def note(key: str, **values: object) -> None:
+    """What a user should know, one line on stderr."""
+    _on_stderr(say(key, **values))
+
+
+def fail(message: str, code: str, exit_code: int = 1) -> int:
+    """What went wrong, one line on stderr with its stable code; the exit code."""
+    _on_stderr(f"{message} [{code}]")
+    return exit_code
+
+
+def _on_stderr(message: str) -> None:
+    """One line; a terminal gets it wrapped at words."""
+    line = f"manako: {safe(message)}"
+    with contextlib.suppress(OSError):
+        if sys.stderr.isatty():
+            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or 2 * len(line)))
+        print(line, file=sys.stderr)  # noqa: T201
+
+
+def hush() -> int:
+    """Nobody reads stdout any more: let the rest go nowhere, or Python stalls or complains when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):  # it has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def safe(message: str) -> str:
+    """One line in which nothing moves a cursor, changes direction, or hides: file names and such may hold anything.
+
+    >>> safe("a\\x1b[2J\\u202eb\\n")
+    'a\\\\x1b[2J\\\\u202eb\\\\n'
+    """
+    shown, marks = "", 0
+    for ch in message:
+        marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
+        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW
+        shown += ch if visible else ch.encode("unicode_escape").decode()
+    return shown

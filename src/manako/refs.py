@@ -1,0 +1,151 @@
+"""What a reference to a model means: "demo", "run:mine@200", "gguf:file.gguf", "hf:org/name", a folder.
+
+Special here: the one module that spells the prefixes. It finds folders, files, vocabularies and corpora; a model is
+opened by `model.load`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from manako.corpus.packed import PackedCorpus, is_packed, open_whole
+from manako.errors import CapabilityError, LoadError, UsageError, near
+from manako.files import read_regular, strict_json
+from manako.formats import run_folder
+from manako.tokenizer import Tokenizer
+
+Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
+DEFAULT = "demo"
+DEMO = Path(__file__).parent / "models" / "demo"
+_PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A reference, taken apart; whether it leads anywhere shows when it is followed."""
+
+    text: str
+    """As somebody wrote it."""
+    kind: Kind
+    name: str
+    """Without its prefix: of a folder, file, run or hub model."""
+    step: str | None = None
+    """Of a run: a number, "last" or "best"."""
+
+    @classmethod
+    def parse(cls, ref: str | Path) -> "Ref":
+        """Take a reference apart. Raises LoadError for an empty one, or for a prefix with nothing behind it.
+
+        >>> Ref.parse("run:mine@200")
+        Ref(text='run:mine@200', kind='run', name='mine', step='200')
+        """
+        text = str(ref)
+        if text == DEFAULT:
+            return cls(text, "demo", text)
+        prefix, colon, name = text.partition(":")
+        kind = _PREFIXES.get(prefix + colon)
+        if not text or (kind and not name):
+            raise LoadError("ref_unknown", ref=text, near="")
+        if kind is None:
+            return cls(text, "folder", text)
+        if kind == "run" and "@" in name:
+            name, _, step = name.rpartition("@")
+            return cls(text, kind, name, step or None)
+        return cls(text, kind, name)
+
+    def checkpoint(self) -> Path:
+        """The model folder of a demo, run or folder. Raises LoadError saying what is there instead, or may be meant."""
+        if self.kind == "demo":
+            return DEMO
+        if self.kind == "run":
+            return run_folder.checkpoint(self._run_folder(), self.step)
+        path = self._existing()
+        if path.is_file() and path.suffix == ".gguf":
+            raise LoadError("ref_is_gguf", file=self.text, ref=f"gguf:{self.text}")
+        if not path.is_dir():
+            raise LoadError(
+                "ref_is_pickle" if path.suffix in (".pt", ".pth", ".bin") else "not_a_folder", file=self.text
+            )
+        return run_folder.checkpoint(path) if run_folder.is_run(path) else path
+
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary: of a model, a run or a corpus, or that of a `tokenizer.json` itself.
+
+        Raises LoadError naming what is missing, CapabilityError for a kind that this version cannot open.
+        """
+        self.check_supported()
+        if self.kind == "gguf":
+            from manako.formats.gguf import read_gguf_tokenizer  # its library is an extra
+
+            return read_gguf_tokenizer(Path(self.name))
+        if self.kind == "hf":
+            from manako.formats.hf_folder import hf_folder  # torch
+
+            return hf_folder(self.name, self.text).tokenizer
+        if self.kind == "folder" and self._existing("tokenizer_ref").is_file():
+            return Tokenizer.from_file(Path(self.name))
+        folder = Path(self.name) if is_packed(Path(self.name)) else self.checkpoint()
+        if not (folder / "tokenizer.json").exists():
+            raise LoadError("tokenizer_none", folder=folder)
+        return Tokenizer.from_file(folder / "tokenizer.json")
+
+    def check_supported(self) -> None:
+        """Raise CapabilityError for a kind that this version cannot open."""
+        if self.kind == "openai":
+            raise CapabilityError("ref_not_yet", ref=self.text)
+
+    def run(self) -> Path | None:
+        """The run that is meant, or that the folder is a checkpoint of."""
+        if self.kind not in ("run", "folder"):
+            return None
+        folder = self.checkpoint() if self.kind == "run" else Path(self.name)
+        above = folder if len(folder.parts) > 2 else folder.absolute()  # as it was written where that says enough
+        return next((place for place in (folder, above.parent.parent) if run_folder.is_run(place)), None)
+
+    def corpus(self, data: Path | None = None) -> PackedCorpus:
+        """The packed corpus that the model was trained on: `data`, or the one on record in the run that it is part of.
+
+        Raises CapabilityError where neither is known, LoadError where it is no longer there or is damaged, UsageError
+        where it is not the one that the run was trained on.
+        """
+        run = self.run()
+        if run is None:
+            if data is None:
+                raise CapabilityError("evidence_no_corpus", ref=self.text)
+            return open_whole(data)
+        corpus = open_whole(data or _recorded(run))
+        # Older checkpoints have lost theirs; a run has one corpus.
+        state = run_folder.pointed(run, run_folder.LAST) / run_folder.STATE
+        was = strict_json(read_regular(state), str(state)).get("corpus")
+        if corpus.digest != was:
+            raise UsageError("resume_corpus", run=run, was=str(was)[:12], now=corpus.digest[:12])
+        return corpus
+
+    def _run_folder(self) -> Path:
+        """A run by its folder, or by its name below runs/."""
+        return Path(self.name) if run_folder.is_run(Path(self.name)) else Path("runs") / self.name
+
+    def _existing(self, otherwise: str = "ref_unknown") -> Path:
+        path = Path(self.name)
+        try:
+            exists = path.exists()
+        except (OSError, ValueError) as error:  # a name that is too long, a parent folder without permission
+            reason = getattr(error, "strerror", None) or error
+            raise LoadError("file_unreadable", file=self.text, reason=reason) from None
+        if exists:
+            return path
+        if self.text.count("/") == 1 and not self.text.startswith((".", "/", "~")) and otherwise == "ref_unknown":
+            raise LoadError("ref_maybe_hub", ref=self.text)
+        raise LoadError(otherwise, ref=self.text, near=near(self.text, [DEFAULT]))
+
+
+def _recorded(run: Path) -> Path:
+    """Where a run says that its corpus is, as `manako resume` looks for it."""
+    from manako.training.config import read_toml  # it needs no torch, but most runs have their corpus inside
+
+    if (run / "corpus").exists():
+        return run / "corpus"
+    folder = Path(read_toml(run / "config.toml")["data"][0])
+    if not is_packed(folder):
+        raise LoadError("evidence_corpus_moved", run=run, folder=folder)
+    return folder

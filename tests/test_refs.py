@@ -1,0 +1,70 @@
+"""References: each kind is taken apart as it is written, and a wrong one says what may be meant."""
+
+from pathlib import Path
+
+import pytest
+
+from manako.errors import CapabilityError, LoadError
+from manako.refs import DEMO, Ref
+
+
+@pytest.mark.parametrize(("text", "kind", "name", "step"), [
+    ("demo", "demo", "demo", None),
+    ("demo2", "folder", "demo2", None),
+    ("runs/soseki", "folder", "runs/soseki", None),
+    ("C:/models/a", "folder", "C:/models/a", None),
+    ("run:mine", "run", "mine", None),
+    ("run:mine@200", "run", "mine", "200"),
+    ("run:a@b@best", "run", "a@b", "best"),
+    ("run:mine@", "run", "mine", None),
+    ("gguf:a:b.gguf", "gguf", "a:b.gguf", None),
+    ("hf:org/name", "hf", "org/name", None),
+    ("hf:./folder@1", "hf", "./folder@1", None),
+    ("openai:x@http://127.0.0.1:1/v1", "openai", "x@http://127.0.0.1:1/v1", None),
+])  # fmt: skip
+def test_a_reference_is_taken_apart(text: str, kind: str, name: str, step: str | None) -> None:
+    found = Ref.parse(text)
+    assert (found.text, found.kind, found.name, found.step) == (text, kind, name, step)
+    assert Ref.parse(Path("runs/soseki")) == Ref.parse("runs/soseki")
+
+
+@pytest.mark.parametrize("text", ["", "run:", "gguf:", "hf:", "openai:"])
+def test_a_prefix_with_nothing_behind_it_names_no_model(text: str) -> None:
+    with pytest.raises(LoadError, match=f'there is no model "{text}"; give demo') as refused:
+        Ref.parse(text)
+    assert refused.value.code == "E-REF-UNKNOWN"
+
+
+@pytest.mark.parametrize(("file", "code", "hint"), [
+    ("m.gguf", "E-REF-IS-GGUF", '"m.gguf" is a GGUF file; write gguf:m.gguf'),
+    ("m.pt", "E-REF-IS-PICKLE", "manako import m.pt"),
+    ("m.safetensors", "E-NOT-A-FOLDER", "the folder that holds config.json"),
+])  # fmt: skip
+def test_a_file_where_a_folder_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, code: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_bytes(b"x")
+    with pytest.raises(LoadError) as refused:
+        Ref.parse(file).checkpoint()
+    assert refused.value.code == code and hint in str(refused.value)
+
+
+def test_a_near_miss_of_demo_is_told_so() -> None:
+    for text in ("dmo", "Demo", "demmo"):
+        with pytest.raises(LoadError, match=rf'"{text}" \(demo\?\)'):
+            Ref.parse(text).checkpoint()
+    with pytest.raises(LoadError, match='"nothing"; give demo'):
+        Ref.parse("nothing").checkpoint()
+
+
+def test_the_demo_has_a_folder_and_no_corpus() -> None:
+    assert Ref.parse("demo").checkpoint() == DEMO and Ref.parse("demo").run() is None
+    with pytest.raises(CapabilityError, match="demo does not say which text"):
+        Ref.parse("demo").corpus()
+
+
+def test_a_kind_to_come_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(CapabilityError) as refused:
+        Ref.parse("openai:x@http://127.0.0.1:1").tokenizer()
+    assert refused.value.exit_code == 4
