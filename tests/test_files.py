@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -616,3 +617,37 @@ def test_an_error_inside_a_new_folder_names_the_folder_that_was_wanted(tmp_path:
                 failing(temporary)
         assert caught.value.key == "write_failed" and caught.value.values["file"] == str(tmp_path / "c")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_without_replacing_one_of_many_writers_wins(tmp_path: Path) -> None:
+    """Four at once: one wins, three are told, and what stands there is whole."""
+    path, results = tmp_path / "a.manako", list[str]()
+    barrier = threading.Barrier(4)
+
+    def write(n: int) -> None:
+        barrier.wait()
+        try:
+            write_file(path, bytes([n]) * 1000, replace=False)
+            results.append("wrote")
+        except UsageError as error:
+            results.append(error.key)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["target_exists"] * 3 + ["wrote"]
+    assert len(set(path.read_bytes())) == 1 and path.stat().st_size == 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["a.manako"]
+
+
+def test_without_hard_links_nothing_is_replaced_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    write_file(tmp_path / "a", b"first", replace=False)
+    with pytest.raises(UsageError):
+        write_file(tmp_path / "a", b"second", replace=False)
+    assert (tmp_path / "a").read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1

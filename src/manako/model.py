@@ -126,14 +126,14 @@ class Model:
         token_id: int | None = None,
         **changes: Any,
     ) -> Generation:
-        """Go on from a record that this model made, behind its first `step` steps: 0 goes on from its prompt.
+        """Continue a trace that this model made after its first `step` steps: 0 continues its prompt.
 
-        text: put next, cut into tokens by itself. token_id: that token is put next instead.
-        changes: as for `generate`; settings left out, `max_new_tokens` aside, are the record's own. A score has no
-        seed: a fresh one. temperature and the stages change single settings of the record's sampling, `sampling` all.
+        text: inserted there, tokenized by itself. token_id: a forced token.
+        changes: as for `generate`; settings left out, `max_new_tokens` aside, are the trace's own. A score has no
+        seed: a fresh one. temperature and the stages change single settings of the trace's sampling, `sampling` all.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
         same tokens are generated again. "=mean" is the mean over the original prompt.
-        Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
+        Raises UsageError for a step or token that is not there, CapabilityError for the trace of another model.
 
         >>> import manako
         >>> model = manako.load("demo")

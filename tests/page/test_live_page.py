@@ -70,9 +70,10 @@ def rows(page: Page) -> list[str]:
 
 def wait(page: Page, act: Callable[[], Any]) -> None:
     """Do something that makes the model write, until there is a branch more."""
-    before = page.evaluate("location.hash")
+    branch = "new URLSearchParams(location.hash.slice(1)).get('branch')"  # the step is written a moment later
+    before = page.evaluate(branch)
     act()
-    page.wait_for_function("before => location.hash !== before", arg=before)
+    page.wait_for_function(f"before => {branch} !== before", arg=before)
     page.wait_for_selector(IDLE)
 
 

@@ -231,7 +231,7 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
         percent(p) for p in sorted(mean.tolist(), reverse=True)[:8]
     ]
     found = lens(trace, 5)
-    assert [row[:3] for row in cells(page, "manako-lens")] == [
+    assert [row[:3] for row in cells(page, "manako-lens > .pane")] == [
         [layer, percent(r.p), str(r.rank)] for layer, r in zip(found.layers, found.chosen, strict=True)
     ]
     on_record = contributions(trace, 5)

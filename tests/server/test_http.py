@@ -27,15 +27,14 @@ from manako.server.generations import TOP
 from manako.server.http import (
     BODY_BYTES,
     HEADER_BYTES,
-    LONGEST_PROMPT,
-    MOST_STEPS,
-    SETTINGS,
-    SHAPE,
     STATUS,
     URL_BYTES,
     Guard,
     Site,
 )
+from manako.server.openapi import SHAPE, document
+from manako.server.requests import LONGEST_PROMPT, MOST_STEPS
+from manako.settings import SETTINGS, RunSettings
 from manako.trace.file import to_bytes
 from manako.views.document import step_record
 from manako.views.html import offline_page
@@ -422,6 +421,13 @@ def test_a_wrong_field_is_named(site: Serving, body: Any, names: str) -> None:
     assert not site.runs.live
 
 
+def test_null_leaves_a_setting_out(site: Serving) -> None:
+    told = dict.fromkeys(SETTINGS - {"max_new_tokens"}) | {"max_new_tokens": 1}
+    status, body = site.ask("POST", "/api/generate", {"prompt": "私", "settings": told})
+    started = next(data for _, name, data in events(body) if name == "start")
+    assert status == 200 and started["sampling"] == RunSettings().sampling.to_dict()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -561,10 +567,6 @@ def test_errors_speak_the_language_of_the_client(site: Serving, accepted: str, l
     assert json.loads(body)["message"] == messages.text("error.serve_token", lang)
 
 
-def document() -> dict[str, Any]:
-    return json.loads((importlib.resources.files("manako.server") / "openapi.json").read_text(encoding="utf-8"))
-
-
 def test_the_document_names_every_route_and_no_other(site: Serving) -> None:
     assert json.loads(site.ask("GET", "/api/openapi.json")[1]) == document()
     routes: Any = guard().site.app.routes
@@ -577,6 +579,7 @@ def test_the_document_knows_settings_and_bounds() -> None:
     schema = document()["components"]["schemas"]["Settings"]["properties"]
     assert schema.keys() == SETTINGS
     assert schema["max_new_tokens"]["maximum"] == MOST_STEPS
+    assert schema["top_p"] == {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1}
     body = document()["paths"]["/api/generate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["properties"]["prompt"]["maxLength"] == LONGEST_PROMPT
 

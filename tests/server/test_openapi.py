@@ -1,7 +1,6 @@
 """What the server answers is what its document says: hundreds of requests made out of it by schemathesis."""
 
 import copy
-import importlib.resources
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 from serving import TOKEN, Serving, events, serving
 from toy import toy_model
 
+from manako.server.openapi import document
 from manako.trace.file import to_bytes
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def nearer() -> dict[str, Any]:
     return found
 
 
-DOCUMENT = json.loads((importlib.resources.files("manako.server") / "openapi.json").read_text(encoding="utf-8"))
+DOCUMENT = json.loads(json.dumps(document()))
 OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 CAN_BE_WRONG = [("/api/generate", "post"), ("/api/stop", "post"), ("/api/runs/{id}", "get")]  # any string is a name
 EXAMPLES = {"/": 1, "/api/openapi.json": 1, "/api/model": 1, "/api/traces": 1, "/api/generate": 100}

@@ -61,7 +61,7 @@ def chain_cases() -> list[Json]:
     """Rows before and after the chain, and what is drawn from each."""
     found: list[Json] = []
     for name, (logits, history, settings) in CHAINS.items():
-        sampling = Sampling.from_dict(settings)
+        sampling = Sampling.from_dict({"temperature": 1} | settings)
         d = distribution(np.array(logits, np.float32), sampling, history)
         names = [*[stage.name for stage in d.stages], None]  # -1: no stage cut it
         found.append(

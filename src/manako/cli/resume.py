@@ -48,6 +48,6 @@ def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
         minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
         trainer.training = replace(trainer.training, max_minutes=minutes)
         if here.first:
-            keep_lines(run / "metrics.jsonl", trainer.progress.step)
+            keep_lines(run / run_folder.METRICS, trainer.progress.step)
         trainer.report("train.resumed", step=trainer.progress.step, steps=trainer.training.steps)
         train(trainer)

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from importlib import resources
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,10 +27,11 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from manako import messages
-from manako.errors import LoadError, ManakoError, Names, UsageError
+from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
-from manako.sampling import Sampling
-from manako.server.generations import After, Run, Runs
+from manako.server.generations import Run, Runs
+from manako.server.openapi import SHAPE, document
+from manako.server.requests import checked
 from manako.views.html import WEB, offline_page
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
@@ -38,8 +39,6 @@ URL_BYTES = 8_192
 HEADER_BYTES = 16_384
 BODY_BYTES = 1_000_000
 PATIENCE_SECONDS = 30.0  # for the head of a request, for its body, and for a client that takes nothing of an answer
-MOST_STEPS = 2_000  # of one generation
-LONGEST_PROMPT = 8_192  # characters; every event of a step has the text before it
 SHUTDOWN_SECONDS = 5
 
 TOKEN_HEADER = b"x-manako-token"
@@ -75,10 +74,6 @@ STATUS = {  # of errors that are the server's own; any other one is about what w
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 ANY_ADDRESS = ("0.0.0.0", "::")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
-SHAPE = ("n_layer", "n_head", "n_embd", "n_positions")
-SETTINGS = {"max_new_tokens", "seed", "stop", "capture", "ablate", *Sampling.__dataclass_fields__}
-AFTER = {"id", "steps", "token"}
-JSON_KINDS: Mapping[type, str] = {str: "string", int: "integer", dict: "object"}
 T = TypeVar("T")
 
 
@@ -109,7 +104,7 @@ class Site:
         return Response(content(), media_type=kind)
 
     async def openapi(self, request: Request) -> Response:
-        return Response((resources.files("manako.server") / "openapi.json").read_bytes(), media_type="application/json")
+        return _json(document())
 
     async def model(self, request: Request) -> Response:
         known, model = {"ready": False, "ref": self._runs.ref}, self._runs.model
@@ -290,43 +285,6 @@ async def while_there(receive: Receive, work: Awaitable[T]) -> T:
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any], After | None]:
-    """(prompt, settings, what to go on from) for `Model.generate` or `fork`. Raises UsageError naming the field."""
-    given: dict[str, Any] = {"settings": {}, "after": None, **body}
-    prompt, settings = _field(given, "prompt", str), _object(given, "settings")
-    after = None if given["after"] is None else _object(given, "after")
-    unknown = [*sorted(given.keys() - {"prompt", "settings", "after"}), *sorted(settings.keys() - SETTINGS)]
-    if unknown := [*unknown, *sorted(f"after.{name}" for name in (after or {}).keys() - AFTER)]:
-        raise UsageError("serve_no_field", name=", ".join(unknown), known=Names(sorted(SETTINGS)))
-    for name in ("stop", "capture", "ablate", "order"):
-        if name in settings and not _strings(settings[name]):
-            raise UsageError("serve_field", name=name, kind="array of strings")
-    if len(prompt) > LONGEST_PROMPT:
-        raise UsageError("serve_prompt", got=len(prompt), most=LONGEST_PROMPT)
-    count = settings.get("max_new_tokens", 0)
-    if isinstance(count, int) and count > MOST_STEPS:
-        raise UsageError("serve_steps", got=count, most=MOST_STEPS)
-    if after is None:
-        return prompt, settings, None
-    token = None if after.get("token") is None else _field(after, "token", int)
-    return prompt, settings, After(_field(after, "id", str), _field(after, "steps", int), token)
-
-
-def _object(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", _field(values, name, dict))
-
-
-def _field(values: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    value = values.get(name)
-    if type(value) is not kind:  # not isinstance: True is an int
-        raise UsageError("serve_field", name=name, kind=JSON_KINDS[kind])
-    return value
-
-
-def _strings(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in cast("list[object]", value))
 
 
 async def _body(request: Request) -> dict[str, Any]:
