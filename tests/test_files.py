@@ -198,7 +198,7 @@ def test_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch
     with pytest.raises(ManakoError) as caught:
         write_file(target, bytes(2_000_000))
     assert (caught.value.code, caught.value.exit_code) == ("E-DISK-FULL", 1)
-    assert "needs 2.0 MB" in str(caught.value) and "1.5 MB free" in str(caught.value)
+    assert "2.0 MB needed" in str(caught.value) and "1.5 MB free" in str(caught.value)
     assert "2.0 MB" in caught.value.text("ja") and "1.5 MB" in caught.value.text("ja")
     assert_old_and_nothing_beside(target)
 

@@ -45,7 +45,7 @@ def test_the_numpy_models_have_every_member(model: Model) -> None:
 
 def test_an_engine_without_rows_is_asked_for_none(model: Model) -> None:
     engine = Told(model.engine, {"rows": "lacks.hf_blocks"})
-    with pytest.raises(CapabilityError, match="rows: this model cannot give it: its layers"):
+    with pytest.raises(CapabilityError, match="rows: this model cannot provide it: no single residual stream"):
         Session(engine)
     other = copy.copy(model)
     other.engine = engine
