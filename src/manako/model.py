@@ -126,11 +126,11 @@ class Model:
         token_id: int | None = None,
         **changes: Any,
     ) -> Generation:
-        """Continue a trace that this model made after its first `step` steps: 0 continues its prompt.
+        """Continue a trace that this model made after its first `step` steps; 0 continues from its prompt.
 
-        text: inserted there, tokenized by itself. token_id: a forced token.
-        changes: as for `generate`; settings left out, `max_new_tokens` aside, are the trace's own. A score has no
-        seed: a fresh one. temperature and the stages change single settings of the trace's sampling, `sampling` all.
+        text: forced next, cut into tokens by itself. token_id: that token is forced next instead.
+        changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
+        seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
         same tokens are generated again. "=mean" is the mean over the original prompt.
         Raises UsageError for a step or token that is not there, CapabilityError for the trace of another model.
