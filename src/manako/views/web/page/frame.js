@@ -12,6 +12,11 @@ import { LensElement } from "../elements/lens.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
 import { visibleText } from "../text/tokens.js";
+import "../elements/beside.js";
+import "../elements/guess.js";
+import "../elements/stages.js";
+import "../elements/what-if.js";
+import "../elements/why.js";
 
 const NAMES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e", "ja"], ["en", "English", "en"]]); // of the languages
 

@@ -14,11 +14,6 @@ import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
 import { Server, ServerError } from "./server.js";
-import "../elements/beside.js";
-import "../elements/guess.js";
-import "../elements/stages.js";
-import "../elements/what-if.js";
-import "../elements/why.js";
 
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
