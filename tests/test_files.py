@@ -477,7 +477,8 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nowhere", "dangling", "loop", "new\nline", "\x1b[2J", os.fsdecode(b"\xff")):
         assert unreadable(tmp_path / name) == "E-FILE-MISSING"
-    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+    assert unreadable(tmp_path) == "E-FILE-IS-FOLDER"
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
         assert unreadable(path) == "E-FILE-NOT-REGULAR"
     assert unreadable(tmp_path / ("n" * 300)) == "E-FILE-UNREADABLE"
     assert unreadable(tmp_path / "nul\0byte") in ("E-FILE-MISSING", "E-FILE-UNREADABLE")

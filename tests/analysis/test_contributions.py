@@ -208,7 +208,7 @@ def test_texts_that_would_break_a_list_are_named_by_id() -> None:
 
 def test_a_saved_record_reads_the_same(tmp_path: Path) -> None:
     for trace in (golden_inside(), large_inside()):
-        trace.save(tmp_path / "t.manako")
+        trace.save(tmp_path / "t.manako", force=True)
         opened = manako.open(tmp_path / "t.manako")
         for index in range(len(trace)):
             ours, theirs = contributions(trace, index), contributions(opened, index)

@@ -108,7 +108,7 @@ def test_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Pa
     captured = dict(trace.columns.captured)
     captured["contribution"] = captured["contribution"].copy()
     captured["contribution"][3, 0, 0] += 0.01
-    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(path, force=True)
     found = run("verify", path, "--lang", lang)
     failed = {"en": "SELF-CHECK FAILED contributions sum", "ja": "自己検査に失敗 寄与の合計"}[lang]
     said = {"en": "do not fit the trace: contributions sum", "ja": "内部の値がトレースと合いません: 寄与の合計"}[lang]
@@ -120,7 +120,9 @@ def test_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Pa
     captured["contribution_id"] = captured["contribution_id"].copy()
     part = trace.columns.part or {}
     captured["contribution_id"][0, 4] = next(i for i in range(300) if i not in part["part_id"][0])
-    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)  # an error that no number tells
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(
+        path, force=True
+    )  # an error that no number tells
     document = run("verify", path, "--json")
     assert document.code == 1 and json.loads(document.out)["checks"][-1]["error"] is None
 
@@ -133,7 +135,7 @@ def test_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:
     for name, value in zip(columns, (other.id, other.rank, other.p, other.p_model), strict=True):
         columns[name][4] = value
     path = tmp_path / "changed.manako"
-    replace(trace, columns=replace(trace.columns, **columns)).save(path)
+    replace(trace, columns=replace(trace.columns, **columns)).save(path, force=True)
     found = run("verify", path)
     assert (found.code, found.out) == (1, "")
     assert found.err == (
@@ -151,7 +153,7 @@ def test_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, na
     column = getattr(trace.columns, name).copy()
     column[4] = column[4] % 12 + 1 if name == "rank" else column[4] * 0.999
     path = tmp_path / "changed.manako"
-    replace(trace, columns=replace(trace.columns, **{name: column})).save(path)
+    replace(trace, columns=replace(trace.columns, **{name: column})).save(path, force=True)
     found = run("verify", path)
     assert (found.code, found.out) == (1, "")
     assert found.err == "manako: step 5: its stored u, rank or probability does not follow from the trace [E-VERIFY]\n"

@@ -855,7 +855,7 @@ def test_files_that_are_not_there_or_not_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dangling").symlink_to("nowhere")
     expected = {"nowhere": "E-FILE-MISSING", "dangling": "E-FILE-MISSING", "pipe": "E-FILE-NOT-REGULAR"}
-    for name, code in (expected | {".": "E-FILE-NOT-REGULAR", "nul\0": "E-FILE-MISSING"}).items():
+    for name, code in (expected | {".": "E-FILE-IS-FOLDER", "nul\0": "E-FILE-MISSING"}).items():
         with pytest.raises(LoadError) as caught:
             open_trace(tmp_path / name)
         assert caught.value.code == code
