@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from measure import ROUNDS, calibration, report, seconds
 
-from manako.corpus.build import Vocabulary, build
 from manako.corpus.documents import Document
+from manako.corpus.packing import Vocabulary, pack
 from manako.formats.model_folder import ModelConfig, start_id_of
 from manako.tokenizer import train_characters
 from manako.training import machine
@@ -40,7 +40,7 @@ SIDES: dict[str, dict[str, Any]] = {
 def main() -> None:
     start = calibration()
     with tempfile.TemporaryDirectory() as place:
-        corpus = build([Document("random", random_text())], Path(place) / "corpus", characters, validation_share=0.1)
+        corpus = pack([Document("random", random_text())], Path(place) / "corpus", characters, validation_share=0.1)
         assert corpus.vocab_size == VOCABULARY
         results = {name: shape_result(Path(place), corpus, *given) for name, given in SHAPES.items()}
     target = "MFU >= 0.55 at 4/4/128/256, >= 0.70 at 6/8/256/512"

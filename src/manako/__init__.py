@@ -11,13 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from manako import corpus
     from manako.analysis.compare import Comparison, compare
+    from manako.analysis.evidence import evidence
+    from manako.analysis.tokens import tokens
     from manako.analysis.verification import verify
     from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError, UsageError
     from manako.model import Model, load
     from manako.sampling import Sampling
+    from manako.settings import RunSettings
     from manako.trace.file import open
     from manako.trace.record import Candidate, Step, Trace
+    from manako.training.run import train
 
 __version__ = "0.1.0"
 
@@ -29,13 +34,18 @@ _HOMES = {
     "ManakoError": "manako.errors",
     "MissingExtraError": "manako.errors",
     "Model": "manako.model",
+    "RunSettings": "manako.settings",
     "Sampling": "manako.sampling",
     "Step": "manako.trace.record",
     "Trace": "manako.trace.record",
     "UsageError": "manako.errors",
     "compare": "manako.analysis.compare",
+    "corpus": "manako",
+    "evidence": "manako.analysis.evidence",
     "load": "manako.model",
     "open": "manako.trace.file",
+    "tokens": "manako.analysis.tokens",
+    "train": "manako.training.run",
     "verify": "manako.analysis.verification",
 }
 __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
@@ -46,13 +56,18 @@ __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
     "ManakoError",
     "MissingExtraError",
     "Model",
+    "RunSettings",
     "Sampling",
     "Step",
     "Trace",
     "UsageError",
     "compare",
+    "corpus",
+    "evidence",
     "load",
     "open",
+    "tokens",
+    "train",
     "verify",
 ]
 
@@ -60,6 +75,8 @@ __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'manako' has no attribute {name!r}")
+    if _HOMES[name] == __name__:  # a room, such as corpus, whose own functions are public
+        return import_module(f"{__name__}.{name}")
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -164,6 +164,12 @@ class Tokenizer:
         return not ids or (self._rust.normalizer is None and ch.encode("utf-8") not in self.decode(ids))
 
 
+def start_id_of(tokenizer: Tokenizer) -> int | None:
+    """The id of manako's own document-start token, if the vocabulary has it as a special token."""
+    wanted = DOCUMENT_START.encode()
+    return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
+
+
 def train_characters(documents: Iterable[str], min_count: int) -> Tokenizer:
     """A character vocabulary: every character that occurs at least `min_count` times, and the 256 bytes.
 

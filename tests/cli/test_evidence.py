@@ -12,9 +12,9 @@ from small_runs import TEXT, corpus_of, train
 
 import manako
 from manako.analysis.evidence import evidence
-from manako.cli.train import keep_settings
 from manako.corpus.packed import open_packed
 from manako.formats import run_folder
+from manako.training.run import keep_settings
 
 
 @pytest.fixture(scope="module")

@@ -210,7 +210,7 @@ def test_an_unexpected_failure_is_one_line_without_debug(run: Run, toy: str, mon
     def burst(*_: object) -> None:
         raise RuntimeError("line one\nline two \x1b[2J" + "x" * 1000)
 
-    monkeypatch.setattr("manako.cli.options.load", burst)
+    monkeypatch.setattr("manako.cli.running.load", burst)
     found = run("watch", "あ")
     assert found.code == 1 and found.out == "" and found.err.count("\n") == 1 and len(found.err) < 400
     assert "unexpected failure: RuntimeError: line one\\nline two \\x1b[2J" in found.err
@@ -224,7 +224,7 @@ def test_ctrl_c_before_the_first_step(run: Run, monkeypatch: pytest.MonkeyPatch,
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("manako.cli.options.load", interrupted)
+    monkeypatch.setattr("manako.cli.running.load", interrupted)
     found = run("watch", "あ", "--save", tmp_path / "x.manako")
     assert (found.code, found.out, found.err) == (
         130,

@@ -10,7 +10,7 @@ from corpora import build_toy, toy_documents, toy_vocabulary
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from manako.corpus import build, occurrences, packed
+from manako.corpus import occurrences, packed, packing
 from manako.corpus.occurrences import Occurrences
 from manako.corpus.packed import PackedCorpus, Shard, Shards, shard_head
 from manako.errors import LoadError
@@ -78,7 +78,7 @@ def test_as_a_naive_search(
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackedCorpus:
     """A packed corpus of 40 made-up works in shards of 100 ids, read in blocks of 37."""
-    for module in (build, packed):
+    for module in (packing, packed):
         monkeypatch.setattr(module, "SHARD_TOKENS", 100)
     monkeypatch.setattr(occurrences, "BLOCK", 37)
     return build_toy(tmp_path / "c")

@@ -11,14 +11,14 @@ import pytest
 import safetensors.numpy
 from corpora import build_toy, toy_documents, toy_vocabulary
 
-from manako.corpus import build, packed
+from manako.corpus import packed, packing
 from manako.corpus.packed import PackedCorpus, header_digest, is_packed, open_packed, shard_head
 from manako.errors import LoadError
 
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (build, packed):
+    for module in (packing, packed):
         monkeypatch.setattr(module, "SHARD_TOKENS", 100)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from manako.corpus.build import Vocabulary, build
 from manako.corpus.documents import Document
 from manako.corpus.packed import PackedCorpus
+from manako.corpus.packing import Vocabulary, pack
 
 KANJI = [chr(c) for c in range(0x4E00, 0x4E30)]
 
@@ -37,4 +37,4 @@ def build_toy(folder: Path, count: int = 40, seed: int = 0, vocab_size: int = 64
     """A packed corpus of toy documents, a fifth of them held out."""
     share = settings.pop("validation_share", 0.2)
     documents = settings.pop("documents", None) or toy_documents(count, seed)
-    return build(documents, folder, lambda texts: toy_vocabulary(texts, vocab_size), validation_share=share, **settings)
+    return pack(documents, folder, lambda texts: toy_vocabulary(texts, vocab_size), validation_share=share, **settings)

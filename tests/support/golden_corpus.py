@@ -8,9 +8,9 @@ from typing import Any
 
 from golden import END_ID, MODEL, TOKENS, golden_trace
 
-from manako.corpus.build import Vocabulary, build
 from manako.corpus.documents import Document
 from manako.corpus.packed import PackedCorpus
+from manako.corpus.packing import Vocabulary, pack
 from manako.trace.record import Trace
 
 SOURCE = '{"golden": 12}'  # in place of a tokenizer.json
@@ -31,7 +31,7 @@ def golden_corpus(folder: Path, documents: Sequence[Sequence[int]] = DOCUMENTS) 
         SOURCE, len(TOKENS), END_ID, lambda texts: [[ord(ch) - 97 for ch in text] for text in texts]
     )
     made = [Document(str(n), "".join(chr(97 + i) for i in ids)) for n, ids in enumerate(documents)]
-    return build(made, folder, lambda texts: vocabulary, validation_share=0)
+    return pack(made, folder, lambda texts: vocabulary, validation_share=0)
 
 
 def trace_of_corpus(steps: int = 12, **changes: Any) -> Trace:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from manako import messages
-from manako.corpus.build import Vocabulary, build
 from manako.corpus.documents import Document
 from manako.corpus.packed import PackedCorpus, open_packed
+from manako.corpus.packing import Vocabulary, pack
 from manako.formats import run_folder
-from manako.formats.model_folder import ModelConfig, read_checkpoint, start_id_of
-from manako.tokenizer import train_characters
+from manako.formats.model_folder import ModelConfig, read_checkpoint
+from manako.tokenizer import start_id_of, train_characters
 from manako.training.config import TrainingConfig
 from manako.training.loop import Trainer, keep_lines
 from manako.training.processes import Processes
@@ -30,7 +30,7 @@ def corpus_of(folder: Path, *texts: str, validation: float = 0.1) -> PackedCorpu
         return Vocabulary(t.source, t.vocab_size, start_id_of(t) or 0, t.encode_documents)
 
     documents = [Document(str(n), text) for n, text in enumerate(texts or (TEXT,))]
-    return build(documents, folder, characters, validation_share=validation)
+    return pack(documents, folder, characters, validation_share=validation)
 
 
 def trainer(

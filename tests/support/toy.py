@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, start_id_of, write_checkpoint
+from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, write_checkpoint
 from manako.model import Model
-from manako.tokenizer import Tokenizer, train_characters
+from manako.tokenizer import Tokenizer, start_id_of, train_characters
 
 CHARACTERS = "あいうえおかきくけこ、。私猫犬abc \n"
 Weights = dict[str, npt.NDArray[Any]]

@@ -6,9 +6,10 @@ that a model had read by its checkpoint is another matter.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from manako.corpus.occurrences import Occurrences, context_within, occurrences
-from manako.corpus.packed import PackedCorpus
+from manako.corpus.packed import PackedCorpus, open_packed
 from manako.errors import UsageError
 from manako.trace.record import Candidate, ModelInfo, Step, Trace, bytes_to_text
 
@@ -106,12 +107,15 @@ def check_vocabulary(corpus: PackedCorpus, model: ModelInfo) -> PackedCorpus:
     return corpus
 
 
-def evidence(trace: Trace, index: int, corpus: PackedCorpus, longest: int = LONGEST) -> Evidence:
+def evidence(trace: Trace, index: int, corpus: PackedCorpus | str | Path, longest: int = LONGEST) -> Evidence:
     """Look for what stands before a step, counted from 0: at most `longest` tokens, all of them seen by the model.
+
+    corpus: what `manako.corpus.build` made, or its folder.
 
     Raises UsageError for a length outside 1 to MOST, and where record and corpus have different vocabularies.
     """
     check_longest(longest)
+    corpus = open_packed(Path(corpus)) if isinstance(corpus, str | Path) else corpus
     check_vocabulary(corpus, trace.header.model)
     step = trace.steps[index]
     seen = trace.all_ids[step.window_start : len(trace.columns.prompt_ids) + index].tolist()

@@ -6,8 +6,9 @@ import click
 
 from manako.analysis.compare import Comparison, runs
 from manako.cli.console import say
-from manako.cli.options import check_top, look_options, model_option, opened, settings_options
+from manako.cli.options import check_top, look_options
 from manako.cli.output import Screen, print_json
+from manako.cli.running import model_option, opened, settings_options
 from manako.errors import UsageError
 from manako.settings import COMPARED, Ablation, RunSettings
 from manako.views.document import trace_document

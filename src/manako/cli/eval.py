@@ -7,8 +7,8 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import say, tell
-from manako.cli.options import model_option
 from manako.cli.output import print_json
+from manako.cli.running import model_option
 from manako.corpus.documents import document
 from manako.files import read_regular
 from manako.messages.numbers import count, fixed

@@ -8,18 +8,9 @@ import click
 import manako
 from manako.analysis.evidence import LONGEST, SearchedText, check_longest, check_vocabulary, evidence
 from manako.cli.console import say
-from manako.cli.options import (
-    Number,
-    check_step,
-    check_top,
-    is_trace,
-    look_options,
-    model_option,
-    opened,
-    settings_options,
-    step_option,
-)
+from manako.cli.options import Number, check_step, check_top, is_trace, look_options, step_option
 from manako.cli.output import Screen, print_json
+from manako.cli.running import model_option, opened, settings_options
 from manako.corpus.packed import PackedCorpus, open_whole
 from manako.errors import CapabilityError
 from manako.refs import Ref

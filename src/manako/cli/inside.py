@@ -8,7 +8,8 @@ import click
 
 import manako
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, model_option, opened, screen_options, settings_options, step_option
+from manako.cli.options import check_step, is_trace, screen_options, step_option
+from manako.cli.running import model_option, opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import RunSettings
 from manako.trace.record import Trace

@@ -19,7 +19,8 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
-from manako.cli.options import Number, model_option
+from manako.cli.options import Number
+from manako.cli.running import model_option
 from manako.errors import ManakoError, UsageError
 from manako.model import Model, load
 from manako.refs import DEMO

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from manako.cli.console import chosen_language, fail, hush, note, say
-from manako.cli.options import check_top, look_options, model_option, opened, settings_options
+from manako.cli.options import check_top, look_options
 from manako.cli.output import Screen, print_json
+from manako.cli.running import model_option, opened, settings_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes, need_space, writable_target, write_file

@@ -43,7 +43,7 @@ from manako.formats.tensor_files import (
     check_placed,
     read_index,
 )
-from manako.tokenizer import DOCUMENT_START, Tokenizer
+from manako.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -305,12 +305,6 @@ def _ignored_keys(raw: Mapping[str, Any]) -> Notices:
     """Keys that would steer another loader, named."""
     steering = sorted(k for k in raw if k.startswith("_") or k in ("auto_map", "trust_remote_code"))
     return [("notice.ignored_keys", {"names": ", ".join(steering)})] if steering else []
-
-
-def start_id_of(tokenizer: Tokenizer) -> int | None:
-    """The id of manako's own document-start token, if the vocabulary has it as a special token."""
-    wanted = DOCUMENT_START.encode()
-    return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

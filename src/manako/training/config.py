@@ -16,6 +16,27 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
 }
+SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 192, "block_size": 256}
+PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags and --config go before them
+    "laptop-5min": {
+        "n_layer": 4,
+        "n_head": 4,
+        "n_embd": 128,
+        "block_size": 128,
+        "max_minutes": 5,
+        "eval_interval": 100,
+    },
+    "laptop-1h": {"n_layer": 4, "n_head": 4, "n_embd": 256, "block_size": 256, "max_minutes": 60, "eval_interval": 500},
+    "gpu-30min": {
+        "n_layer": 8,
+        "n_head": 8,
+        "n_embd": 512,
+        "block_size": 512,
+        "batch_size": 64,
+        "max_minutes": 30,
+        "eval_interval": 500,
+    },
+}
 _LEAST = {"steps": 1, "batch_size": 1, "micro_batch": 1, "eval_interval": 1, "keep": 1, "warmup_steps": 0, "seed": 0}
 _LARGEST = 1e300  # a whole number beyond it would be no float
 _POSITIVE = ("learning_rate", "muon_rate", "grad_clip", "max_minutes")

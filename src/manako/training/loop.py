@@ -28,9 +28,9 @@ from manako.corpus.packed import PackedCorpus, header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import megabytes, read_regular, strict_json, write_file
 from manako.formats import run_folder
-from manako.formats.model_folder import Checkpoint, ModelConfig, start_id_of
+from manako.formats.model_folder import Checkpoint, ModelConfig
 from manako.messages.numbers import count, fixed
-from manako.tokenizer import Tokenizer
+from manako.tokenizer import Tokenizer, start_id_of
 from manako.training import machine
 from manako.training.batches import Batches, pairs, validation_windows
 from manako.training.config import TrainingConfig

@@ -15,10 +15,10 @@ import pytest
 from corpora import build_toy, toy_documents, toy_vocabulary
 
 from manako import files
-from manako.corpus import build as module
-from manako.corpus.build import ShardWriter, Vocabulary, build, parts
+from manako.corpus import packing as module
 from manako.corpus.documents import Document
 from manako.corpus.packed import PackedCorpus
+from manako.corpus.packing import ShardWriter, Vocabulary, pack, parts
 from manako.errors import LoadError, ManakoError, UsageError
 
 
@@ -131,7 +131,7 @@ def test_the_vocabulary_is_made_from_the_training_side_alone_and_may_read_it_twi
         seen.extend((list(texts), list(texts)))
         return toy_vocabulary([])
 
-    corpus = build(toy_documents(), tmp_path / "c", make, validation_share=0.2)
+    corpus = pack(toy_documents(), tmp_path / "c", make, validation_share=0.2)
     names = by_side(corpus)["train"]
     assert seen[0] == seen[1] == [d.text for d in toy_documents() if d.name in names]
 
@@ -193,7 +193,7 @@ def nothing_left(folder: Path) -> bool:
 
 def test_no_documents(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        build([], tmp_path / "c", toy_vocabulary)
+        pack([], tmp_path / "c", toy_vocabulary)
     assert caught.value.key == "corpus_no_documents" and nothing_left(tmp_path)
 
 
@@ -204,7 +204,7 @@ def test_a_failure_while_reading_leaves_nothing(tmp_path: Path, error: BaseExcep
         raise error
 
     with pytest.raises(type(error)):
-        build(documents(), tmp_path / "new" / "c", toy_vocabulary)
+        pack(documents(), tmp_path / "new" / "c", toy_vocabulary)
     assert nothing_left(tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_a_failure_of_the_vocabulary_leaves_nothing(tmp_path: Path) -> None:
         raise UsageError("vocab_size", got=1, least=2)
 
     with pytest.raises(UsageError):
-        build(toy_documents(), tmp_path / "c", make)
+        pack(toy_documents(), tmp_path / "c", make)
     assert nothing_left(tmp_path)
 
 
@@ -235,7 +235,7 @@ def test_a_folder_that_another_build_makes_meanwhile_is_not_overwritten(tmp_path
         build_toy(tmp_path / "c", seed=1)
 
     with pytest.raises(ManakoError) as caught:
-        build(documents(), tmp_path / "c", toy_vocabulary)
+        pack(documents(), tmp_path / "c", toy_vocabulary)
     assert caught.value.key == "write_failed" and [p.name for p in tmp_path.iterdir()] == ["c"]
     assert module.open_packed(tmp_path / "c").digest == build_toy(tmp_path / "d", seed=1, validation_share=0.2).digest
 

@@ -92,7 +92,7 @@ class Record:
         }
 
 
-def build(
+def pack(
     documents: Iterable[Document],
     folder: Path,
     make_vocabulary: Callable[[Iterable[str]], Vocabulary],
@@ -102,7 +102,7 @@ def build(
     sources: Sequence[str] = (),
     report: Report = lambda key, **values: None,
 ) -> PackedCorpus:
-    """Build a packed corpus in a new folder, whole or not at all, and open it.
+    """Make a packed corpus in a new folder, whole or not at all, and open it.
 
     make_vocabulary(texts) is called once, with the texts of the training side, which may be gone through repeatedly.
     settings, sources: recorded as they are. report(key, **values) gets a catalog key for each line a person should see.

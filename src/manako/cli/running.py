@@ -1,0 +1,93 @@
+"""What commands that run a model share: which model, what it is told, the text, and what to know before the numbers."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from manako.cli.console import note, say
+from manako.cli.options import Number, read_prompt
+from manako.model import Model, load
+from manako.refs import DEFAULT
+from manako.sampling import STAGES, Sampling
+from manako.settings import COMPARED, SETTINGS, RunSettings
+from manako.trace.schema import CAPTURES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def model_option(command: F) -> F:
+    """-m/--model REF, the demo by default."""
+    return click.option(
+        "-m", "--model", "ref", default=DEFAULT, show_default=True, metavar="REF", help=say("option.model")
+    )(command)
+
+
+def settings_options(
+    *, count: int = RunSettings.max_new_tokens, temperatures: bool = False, capture: bool = False, ablate: bool = True
+) -> Callable[[F], F]:
+    """What a run can be told: -t and the other stages, --order, -n, by default `count`, --seed, --stop, --ablate.
+
+    The command gets one keyword `settings`, a RunSettings; where -t or --ablate name several runs, `temperatures` and
+    `ablate` beside it, as they were given. capture, ablate: whether these are told.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)  # also carries along the options that were declared below this one
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            several = {}
+            if temperatures:
+                several = {"temperatures": kwargs.pop("temperature"), "ablate": kwargs.pop("ablate")}
+            given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
+            if given["order"] is not None:
+                given["order"] = tuple(name.strip() for name in given["order"].split(","))
+            return command(*args, settings=RunSettings().changed(**given), **several, **kwargs)
+
+        for option in reversed(_chain_options(temperatures) + _run_options(count, ablate, capture)):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[return-value]
+
+    return decorate
+
+
+def _chain_options(temperatures: bool) -> list[Callable[[F], F]]:
+    """One for each stage, -t first: the only one of which a comparison takes several."""
+    more: dict[str, Any]
+    key, more = "option.temperature", {"default": Sampling.temperature, "show_default": True}
+    if temperatures:
+        key, more = "option.temperatures", {"multiple": True}
+    kind, text = Number(False, "temperature"), say(key, usual=", ".join(map(str, COMPARED)))
+    options = [click.option("-t", "--temperature", type=kind, metavar="T", help=text, **more)]
+    for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
+        if stage.name != "temperature":
+            flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
+            options.append(click.option(flag, type=kind, metavar="N", help=say(f"option.{stage.name}")))
+    return [*options, click.option("--order", metavar="STAGE,...", help=say("option.order"))]
+
+
+def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], F]]:
+    number: dict[str, Any] = {"type": Number(True, "max_new_tokens"), "default": count, "show_default": True}
+    options = [
+        click.option("-n", "--max-new-tokens", metavar="N", help=say("option.max_new_tokens"), **number),
+        click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
+        click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
+    ]
+    if ablate:
+        options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
+    if capture:
+        text = say("option.capture", names=", ".join(CAPTURES))
+        options.append(click.option("--capture", multiple=True, metavar="NAME", help=text))
+    return options
+
+
+def opened(ref: str, prompt: str) -> tuple[Model, str]:
+    """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
+    text = read_prompt(prompt)
+    model = load(ref)
+    for key, values in model.notices:
+        note(key, **values)
+    length, context = len(model.tokenizer.encode(text)), model.config.block_size
+    if length > context:
+        note("notice.long_prompt", length=length, context=context)
+    return model, text

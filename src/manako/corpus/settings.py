@@ -1,0 +1,71 @@
+"""How text becomes a packed corpus: what is read, how much is held out, and which vocabulary counts it into tokens."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from manako.corpus.documents import Reading
+from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
+from manako.errors import Names, UsageError, near
+from manako.tokenizer import (
+    DOCUMENT_START,
+    Tokenizer,
+    start_id_of,
+    train_byte_bpe,
+    train_character_bpe,
+    train_characters,
+)
+
+KINDS = ("char", "bpe", "byte-bpe")
+
+
+@dataclass(frozen=True)
+class CorpusSettings(Reading):
+    """What `manako.corpus.build` can be told: how sources are read, and what becomes of their text."""
+
+    validation: float = VALIDATION_SHARE
+    """The share of the text that is held out."""
+    tokenizer: str = "char"
+    """One of KINDS, or the path of a tokenizer.json or of a model folder."""
+    vocab_size: int = 8192
+    """Tokens of a vocabulary of pieces."""
+    min_count: int = 2
+    """How often a character must occur to have a token of its own."""
+
+    def on_record(self) -> dict[str, Any]:
+        """What a corpus says of how it was read and counted: what decided anything."""
+        said = {f.name: value for f in fields(Reading) if (value := getattr(self, f.name))}
+        counted = {"min_count": self.min_count} if self.tokenizer == "char" else {"vocab_size": self.vocab_size}
+        return said | {"tokenizer": self.tokenizer} | (counted if self.tokenizer in KINDS else {})
+
+    def make_vocabulary(self) -> Callable[[Iterable[str]], Vocabulary]:
+        """What makes the vocabulary from the texts of the training side; a file is read at once: its errors come early.
+
+        Raises UsageError when `tokenizer` is neither a kind nor a path, LoadError for the file.
+        """
+        if self.tokenizer == "char":
+            return lambda texts: _vocabulary(train_characters(texts, self.min_count))
+        if self.tokenizer in KINDS:
+            train = train_character_bpe if self.tokenizer == "bpe" else train_byte_bpe
+            return lambda texts: _vocabulary(train(texts, self.vocab_size))
+        path = Path(self.tokenizer)
+        if not path.exists():
+            raise UsageError("tokenizer_kind", got=self.tokenizer, kinds=", ".join(KINDS))
+        given = _vocabulary(Tokenizer.from_file(path / "tokenizer.json" if path.is_dir() else path))
+        return lambda texts: given
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UsageError for the first name of a setting that is not among those known."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise UsageError("setting_unknown", name=name, near=near(name, known), known=Names(known))
+
+
+def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    start_id = start_id_of(tokenizer)
+    if start_id is None:
+        raise UsageError("tokenizer_no_start", token=DOCUMENT_START)
+    return Vocabulary(tokenizer.source, tokenizer.vocab_size, start_id, tokenizer.encode_documents)

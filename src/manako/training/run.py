@@ -1,0 +1,215 @@
+"""A training from text to its last checkpoint, and on from one: what `manako train` and `manako resume` do.
+
+Special here: no torch until one of them is called. The settings are flat, under the names of config.toml.
+"""
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manako.corpus import build
+from manako.corpus.packed import is_packed, open_packed, open_whole
+from manako.corpus.settings import CorpusSettings, check_names
+from manako.errors import LoadError, MissingExtraError, UsageError
+from manako.families.gpt2 import ModelConfig, only_gpt2
+from manako.files import writable_folder, write_file
+from manako.formats import run_folder
+from manako.formats.model_folder import read_checkpoint
+from manako.training.config import SHAPE, TrainingConfig, read_toml, to_toml, training_settings
+
+if TYPE_CHECKING:
+    from manako.training.loop import Trainer
+
+CONFIG = "config.toml"
+SWITCHES = {"no_residual": False, "norm": "pre", "no_attention": False}
+DEFAULTS: dict[str, Any] = {
+    **SWITCHES,
+    **SHAPE,
+    **{f.name: f.default for each in (TrainingConfig, CorpusSettings) for f in fields(each)},
+}
+"""Every setting of a training, with its default."""
+
+Report = Callable[..., None]  # (catalog key, **values)
+Watch = Callable[[Path, int], None]  # (checkpoint, step)
+Show = Callable[["Trainer"], contextlib.AbstractContextManager[Any]]
+
+
+def quiet(key: str, **values: object) -> None:
+    """Say nothing."""
+
+
+def train(
+    data: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    report: Report = quiet,
+    watch: Watch | None = None,
+    show: Show = contextlib.nullcontext,
+    also: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """Train a small GPT on text, in a new run folder from which it can always go on; returns that folder.
+
+    data: text as for `manako.corpus.build`, or one packed corpus. settings: as in config.toml and the options of
+    `manako train`, such as max_minutes=5, n_layer=4, tokenizer="bpe", learning_rate=1e-3; see DEFAULTS.
+    report(key, **values) gets a catalog key for each line that a person should see, watch(folder, step) each evaluated
+    checkpoint; show(trainer) is a context held while it trains. also: what else config.toml shall keep.
+    Raises UsageError for a setting that makes no sense, MissingExtraError without PyTorch, LoadError for the text;
+    a run that comes to no checkpoint leaves nothing.
+    """
+    require_torch()
+    from manako.training.loop import Trainer
+    from manako.training.processes import processes
+
+    check_names(settings, DEFAULTS)
+    told, out = DEFAULTS | settings, Path(out)
+    sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
+    training, shape = training_settings(told), _checked_shape(told)
+    switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
+    with processes(training.device) as here:
+        if here.first:
+            run_folder.clear_unfinished(out)
+            writable_folder(out)
+        here.wait()
+        with _ending_cleanly(), _new_run(out) if here.first else contextlib.nullcontext():
+            if here.first:
+                _pack(sources, out, told, report)
+            here.wait()
+            corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
+            config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+            trainer = Trainer(out, config, training, corpus, here, report, watch)
+            trainer.plan()
+            if here.first:
+                keep_settings(out, told | dict(also or {}) | {"steps": trainer.training.steps}, sources)
+            trainer.save()  # step 0: the untrained model, and something to go on from
+            _go(trainer, show)
+    return out
+
+
+def resume(
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    max_minutes: float | None = None,
+    report: Report = quiet,
+    watch: Watch | None = None,
+    show: Show = contextlib.nullcontext,
+) -> None:
+    """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
+
+    data: its packed corpus, where it is no longer where it was. max_minutes: from now on, in place of the run's own.
+    The rest as for `train`. Raises LoadError, and UsageError for another corpus.
+    """
+    require_torch()
+    from manako.training.loop import Trainer, keep_lines
+    from manako.training.processes import processes
+
+    run = Path(run)
+    settings = settings_of(run)
+    training = training_settings(settings)
+    with processes(training.device) as here, run_folder.locked(run) if here.first else contextlib.nullcontext():
+        if here.first:
+            run_folder.sweep(run)
+        here.wait()
+        folder = run_folder.pointed(run, run_folder.LAST)
+        checkpoint = read_checkpoint(folder)
+        config = only_gpt2(checkpoint.config)
+        inside = run / "corpus"
+        corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
+        trainer = Trainer(run, config, training, corpus, here, report, watch)
+        trainer.restore(checkpoint, folder)
+        minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
+        trainer.training = replace(trainer.training, max_minutes=minutes)
+        if here.first:
+            keep_lines(run / run_folder.METRICS, trainer.progress.step)
+        trainer.report("train.resumed", step=trainer.progress.step, steps=trainer.training.steps)
+        _go(trainer, show)
+
+
+def require_torch() -> None:
+    """Raise MissingExtraError where PyTorch is not installed."""
+    if find_spec("torch") is None:
+        raise MissingExtraError("missing_torch")
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """What the config.toml of a run says. Raises LoadError where there is no run."""
+    if not run_folder.is_run(run):
+        raise LoadError("run_none", folder=run)
+    return read_toml(run / CONFIG)
+
+
+def keep_settings(run: Path, settings: Mapping[str, Any], data: Iterable[str]) -> None:
+    """config.toml of a run: every setting as it was used."""
+    sources = [str(Path(d).absolute()) if d != "-" else d for d in data]
+    write_file(run / CONFIG, to_toml({"data": sources} | dict(settings)))
+
+
+def _go(trainer: "Trainer", show: Show) -> None:
+    """Go to the end, and say where the run is and how it can be opened or resumed."""
+    try:
+        with show(trainer):
+            trainer.go()
+    except KeyboardInterrupt:
+        trainer.report("train.interrupted", folder=trainer.run)
+        raise
+    if trainer.progress.step >= (trainer.training.steps or 0):
+        trainer.report("train.done", folder=trainer.run)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP before there is a checkpoint end as Ctrl-C does: what was begun is removed."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    wanted = [s for name in ("SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
+    try:
+        before = [(s, signal.signal(s, end)) for s in wanted if signal.getsignal(s) != signal.SIG_IGN]
+    except ValueError:  # not the main thread: whoever runs it there has the signals
+        before = []
+    try:
+        yield
+    finally:
+        for s, handler in before:
+            signal.signal(s, handler)
+
+
+@contextlib.contextmanager
+def _new_run(out: Path) -> Iterator[None]:
+    """A run folder, locked; gone again when it comes to no checkpoint."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with run_folder.locked(out):
+            yield
+    finally:
+        if not run_folder.is_run(out):
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def _pack(sources: list[str], out: Path, told: Mapping[str, Any], report: Report) -> None:
+    """Text becomes a packed corpus inside the run, so that nothing outside can change it later."""
+    if not is_packed(Path(sources[0])):
+        wanted = {f.name: told[f.name] for f in fields(CorpusSettings)}
+        build(sources, out / "corpus", report=report, **wanted)
+    elif len(sources) > 1:
+        raise UsageError("train_one_packed", folder=sources[0])
+    else:
+        open_whole(Path(sources[0]))
+
+
+def _checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
+    """The shape as the user gave it, checked before any text is read."""
+    shape = {name: told[name] for name in SHAPE}
+    for name, value in shape.items():
+        if value < 1:
+            raise UsageError("training_range", name=name, got=value, least=1)
+    if shape["n_embd"] % shape["n_head"]:
+        raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
+    return shape

@@ -1,0 +1,70 @@
+"""`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import manako
+from manako.errors import LoadError, UsageError
+from manako.formats import run_folder
+from manako.training.run import DEFAULTS, resume, settings_of
+
+TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    (tmp_path / "a.txt").write_text("私は猫である。名前はまだ無い。\n" * 40, encoding="utf-8")
+    return tmp_path / "a.txt"
+
+
+def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    seen: list[tuple[str, int]] = []
+    out = manako.train(
+        text,
+        tmp_path / "m",
+        steps=4,
+        eval_interval=2,
+        min_count=1,
+        report=lambda key, **_: told.append(key),
+        watch=lambda folder, step: seen.append((folder.name, step)),
+        also={"sample": "私"},
+        **TINY,
+    )
+    assert out == tmp_path / "m" and run_folder.steps(out) == [0, 2, 4]
+    assert seen == [("step-000002", 2), ("step-000004", 4)] and told[-1] == "train.done"
+    kept = settings_of(out)
+    assert kept["data"] == [str(text)] and kept["sample"] == "私"
+    assert kept.keys() >= {name for name, value in DEFAULTS.items() if value is not None}
+    model = manako.load(out)
+    assert model.config.n_embd == 8 and len(model.trace("私", max_new_tokens=2, seed=0)) == 2
+    trace = model.trace("私は", max_new_tokens=1, seed=0)
+    assert manako.evidence(trace, 0, out / "corpus").step.index == 0
+    resume(out, report=lambda key, **_: told.append(key))
+    assert told[-2:] == ["train.resumed", "train.done"]
+
+
+def test_a_packed_corpus_is_taken_as_it_is(text: Path, tmp_path: Path) -> None:
+    corpus = manako.corpus.build(text, tmp_path / "c", min_count=1)
+    out = manako.train(tmp_path / "c", tmp_path / "m", steps=1, **TINY)
+    assert not (out / "corpus").exists() and manako.load(out).config.vocab_size == corpus.vocab_size
+
+
+@pytest.mark.parametrize(("settings", "sentence"), [
+    ({"n_layers": 2}, 'no setting "n_layers" (n_layer?)'),
+    ({"n_embd": 10, "n_head": 3}, "cannot be divided"),
+    ({"n_layer": 0}, "n_layer must be at least 1"),
+    ({"optimizer": "sgd"}, "muon, adamw"),
+    ({"tokenizer": "words"}, "words"),
+])  # fmt: skip
+def test_a_wrong_setting_leaves_nothing(text: Path, tmp_path: Path, settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        manako.train(text, tmp_path / "m", **TINY | {"steps": 1} | settings)
+    assert sentence in str(refused.value) and not (tmp_path / "m").exists()
+
+
+def test_only_a_run_can_be_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="not the folder of a run"):
+        resume(tmp_path)
