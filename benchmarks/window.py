@@ -42,8 +42,9 @@ print(ids.shape[1])
 """
 OWN_PEER = """
 import sys
-from manako.model import _Session, load
-_Session.next_logits = lambda self, ids: (self.uncached_logits(ids), max(0, len(ids) - 512))
+from manako.engines.session import Session
+from manako.model import load
+Session.next_logits = lambda self, ids: (self.uncached_logits(ids), max(0, len(ids) - 512))
 print(len(load(sys.argv[1]).trace("私は", max_new_tokens=600, seed=0)))
 """
 

@@ -22,13 +22,13 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 | --- | --- |
 | 0 | done |
 | 1 | a failure while doing what was asked |
-| 2 | what was asked makes no sense: a value out of range, a wrong name |
-| 3 | a model, record or text that cannot be read, or must not be trusted |
-| 4 | the source cannot give what was asked |
+| 2 | wrong usage: a value out of range, a wrong name |
+| 3 | a model, trace or text that cannot be read, or must not be trusted |
+| 4 | the model or trace cannot provide what was asked |
 | 5 | an optional dependency is not installed; the message has the line that installs it |
-| 130 | interrupted by Ctrl-C; what was made before is shown, and saved where `--save` was given |
+| 130 | interrupted by Ctrl-C; what was generated before is shown, and saved if `--save` was given |
 
-`NO_COLOR`, `FORCE_COLOR`, `COLUMNS`, `TERM=dumb` and the locale are honoured; `--color` and `--lang` come before them.
+`NO_COLOR`, `FORCE_COLOR`, `COLUMNS`, `TERM=dumb` and the locale are honoured; `--color` and `--lang` take precedence.
 `MANAKO_AMBIGUOUS_WIDTH=1` or `2` says how many cells your terminal gives to `█`, where asking it does not help.
 """
 

@@ -21,6 +21,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 import manako
+from manako.messages.lines import breaks
 from manako.views.html import page
 
 HERE = Path(__file__).parent / "images"
@@ -49,7 +50,8 @@ def main() -> None:
         command = [str(Path(sys.executable).with_name("manako")), *words.split(), "--color", "always"]
         made = subprocess.run(command, check=True, capture_output=True, env=env).stdout.decode()
         lines = [Text(f"$ manako {words}", style="bold"), Text("")]
-        lines += [Text.from_ansi(line) for line in made.splitlines()[:count]]
+        for line in map(Text.from_ansi, made.splitlines()[:count]):
+            lines += line.divide(breaks(line.plain, COLUMNS))  # as a terminal gets it
         (HERE / f"{name}.svg").write_text(picture(lines), encoding="utf-8")
     photograph()
 

@@ -16,7 +16,7 @@ CAPTURE = ("attention", "lens", "contributions")
 
 def main() -> None:
     trace = manako.load("demo").trace(PROMPT, max_new_tokens=STEPS, temperature=TEMPERATURE, seed=SEED, capture=CAPTURE)
-    trace.save(DEMO / "example.manako")
+    trace.save(DEMO / "example.manako", force=True)
     print(f"{trace.text} ({(DEMO / 'example.manako').stat().st_size:,} bytes)")
 
 

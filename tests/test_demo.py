@@ -74,7 +74,9 @@ def test_the_commands_of_the_article_run_as_they_stand(command: str) -> None:
     found = subprocess.run(words, cwd=ROOT / "examples" / "article", capture_output=True, text=True, encoding="utf-8")
     assert found.returncode == 0 and "demo" in found.stderr
     assert (
-        "--- Step 1 ---" in found.stdout and "現在のテキスト: 「" in found.stdout and "選択された文字: " in found.stdout
+        "--- Step 1 ---" in found.stdout
+        and "現在のテキスト: 「" in found.stdout
+        and "選択されたトークン: " in found.stdout
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from manako.model import DEMO
+from manako.refs import DEMO
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -9,12 +9,12 @@ import json
 import mmap
 import os
 import re
-import resource
 import shutil
 import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,7 +198,7 @@ def test_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch
     with pytest.raises(ManakoError) as caught:
         write_file(target, bytes(2_000_000))
     assert (caught.value.code, caught.value.exit_code) == ("E-DISK-FULL", 1)
-    assert "needs 2.0 MB" in str(caught.value) and "1.5 MB free" in str(caught.value)
+    assert "2.0 MB needed" in str(caught.value) and "1.5 MB free" in str(caught.value)
     assert "2.0 MB" in caught.value.text("ja") and "1.5 MB" in caught.value.text("ja")
     assert_old_and_nothing_beside(target)
 
@@ -372,6 +372,7 @@ def test_the_size_limit_of_the_process_cuts_a_write_short(tmp_path: Path) -> Non
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "file"
     target.write_bytes(OLD)
+    resource = pytest.importorskip("resource")
     limit = (8192, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     run = run_writer(target, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     assert run.returncode == 1 and "File too large" in run.stderr and "Traceback" not in run.stderr
@@ -476,7 +477,8 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for name in ("nowhere", "dangling", "loop", "new\nline", "\x1b[2J", os.fsdecode(b"\xff")):
         assert unreadable(tmp_path / name) == "E-FILE-MISSING"
-    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+    assert unreadable(tmp_path) == "E-FILE-IS-FOLDER"
+    for path in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
         assert unreadable(path) == "E-FILE-NOT-REGULAR"
     assert unreadable(tmp_path / ("n" * 300)) == "E-FILE-UNREADABLE"
     assert unreadable(tmp_path / "nul\0byte") in ("E-FILE-MISSING", "E-FILE-UNREADABLE")
@@ -616,3 +618,37 @@ def test_an_error_inside_a_new_folder_names_the_folder_that_was_wanted(tmp_path:
                 failing(temporary)
         assert caught.value.key == "write_failed" and caught.value.values["file"] == str(tmp_path / "c")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_without_replacing_one_of_many_writers_wins(tmp_path: Path) -> None:
+    """Four at once: one wins, three are told, and what stands there is whole."""
+    path, results = tmp_path / "a.manako", list[str]()
+    barrier = threading.Barrier(4)
+
+    def write(n: int) -> None:
+        barrier.wait()
+        try:
+            write_file(path, bytes([n]) * 1000, replace=False)
+            results.append("wrote")
+        except UsageError as error:
+            results.append(error.key)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["target_exists"] * 3 + ["wrote"]
+    assert len(set(path.read_bytes())) == 1 and path.stat().st_size == 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["a.manako"]
+
+
+def test_without_hard_links_nothing_is_replaced_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    write_file(tmp_path / "a", b"first", replace=False)
+    with pytest.raises(UsageError):
+        write_file(tmp_path / "a", b"second", replace=False)
+    assert (tmp_path / "a").read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1

@@ -177,6 +177,49 @@ def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, 
     assert len(violations(module, ast.parse(source))) == count
 
 
+# --- families ---------------------------------------------------------------------------------------------------------
+
+FAMILY_CLASSES = {
+    node.name
+    for file in (SOURCE / "families").glob("*.py")
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    if isinstance(node, ast.ClassDef)
+}
+
+
+def family_questions(tree: ast.AST) -> list[str]:
+    """Where code asks which family it has: isinstance, issubclass, `type(x) is` and class patterns."""
+    asked: list[tuple[ast.AST, ast.AST]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            asked.append((node, node.args[1]))
+        elif isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type("):
+            asked += [(node, other) for other in node.comparators]
+        elif isinstance(node, ast.MatchClass):
+            asked.append((node, node.cls))
+    names = [(node, getattr(part, "id", getattr(part, "attr", ""))) for node, of in asked for part in ast.walk(of)]
+    return [ast.unparse(node) for node, name in names if name in FAMILY_CLASSES]
+
+
+def test_no_code_outside_families_asks_which_family_it_has() -> None:
+    for module in modules():
+        if room(module) != "families":
+            assert (module, family_questions(ast.parse(path_of(module).read_text(encoding="utf-8")))) == (module, [])
+
+
+@pytest.mark.parametrize(("source", "count"), [
+    ("isinstance(config, ModelConfig)", 1),
+    ("isinstance(config, (int, llama.LlamaConfig))", 1),
+    ("issubclass(kind, NumpyGPT2)", 1),
+    ("type(config) is ModelConfig", 1),
+    ("match config:\n    case LlamaConfig(): ...", 1),
+    ("isinstance(config, int)", 0),
+    ("def f(config: ModelConfig) -> None: ...", 0),
+])  # fmt: skip
+def test_negative_control_such_a_question_is_seen(source: str, count: int) -> None:
+    assert len(family_questions(ast.parse(source))) == count
+
+
 # --- names of columns and captures ------------------------------------------------------------------------------------
 
 PART_OF = "works on the columns of a part, number by number"
@@ -194,8 +237,8 @@ MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "engines/captures.py": "its recorders make the columns",
     "engines/generation.py": PART_OF,
     "engines/hf_engine.py": LACKS,
-    "families/gpt2.py": SWITCH,
-    "families/numpy_gpt2.py": LACKS,
+    "engines/session.py": LACKS,
+    "families/gpt2.py": LACKS,
 }
 
 

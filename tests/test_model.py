@@ -13,7 +13,7 @@ import manako
 from manako.analysis.verification import verify
 from manako.engines.generation import Generation
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
-from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model, load
 from manako.sampling import Sampling, uniform
 from manako.settings import check_count, check_stop

@@ -60,7 +60,7 @@ def test_a_near_miss_of_demo_is_told_so() -> None:
 
 def test_the_demo_has_a_folder_and_no_corpus() -> None:
     assert Ref.parse("demo").checkpoint() == DEMO and Ref.parse("demo").run() is None
-    with pytest.raises(CapabilityError, match="demo does not say which text"):
+    with pytest.raises(CapabilityError, match="the training text of demo is not known"):
         Ref.parse("demo").corpus()
 
 

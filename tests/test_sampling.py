@@ -580,7 +580,7 @@ REFUSED = {
 }
 RANGES = {
     "temperature": "temperature must be 0 or a positive finite number",
-    "top_p": "use temperature 0 for the likeliest only",
+    "top_p": "for the likeliest token only, use temperature 0",
     "min_p": "[0, 1]",
     "typical_p": "(0, 1]",
     "repetition_penalty": "positive finite number",

@@ -47,8 +47,10 @@ def test_help_needs_nothing_heavy(files: Path, words: list[str]) -> None:
         "manako",
         "manako.cli",
         "manako.cli.console",
+        "manako.cli.help",
         "manako.errors",
         "manako.messages",
+        "manako.messages.lines",
     }
 
 

@@ -21,10 +21,12 @@ SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
 DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako reads nests deeper than ten
 
 
-def write_file(path: Path, data: bytes | memoryview) -> None:
+def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> None:
     """Put a file in place whole: temporary file in the same folder, fsync, rename, fsync of the folder.
 
-    Raises ManakoError naming the path; the file that stood there before is then untouched.
+    replace: whether a file of that name may be there; without it one that appeared meanwhile is never replaced, which
+    only the last step can promise. Raises UsageError for that, ManakoError naming the path for all else; the file that
+    stood there before is then untouched.
     """
     folder, data = path.parent, memoryview(data).cast("B")
     # 32 characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
@@ -39,17 +41,37 @@ def write_file(path: Path, data: bytes | memoryview) -> None:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.replace(path)
+            if replace:
+                temporary.replace(path)
+            else:
+                _rename_to_new(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):  # what went wrong first is what the message must say
                 temporary.unlink(missing_ok=True)
             raise
+    except FileExistsError:
+        raise UsageError("target_exists", file=path) from None
     except OSError as error:
         raise ManakoError("write_failed", file=path, reason=error.strerror or error) from None
     try:
         sync_folder(folder)
     except OSError as error:  # the new content stands there, but may not outlast a power cut
         raise ManakoError("write_not_synced", file=path, reason=error.strerror or error) from None
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Give a file a name that nothing else has. Raises FileExistsError."""
+    if os.name == "nt":
+        temporary.rename(path)  # which replaces nothing there
+        return
+    try:
+        os.link(temporary, path)  # unlike a rename, it never replaces
+        temporary.unlink()
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT: take the name first, then fill it
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        temporary.replace(path)
 
 
 def need_space(folder: Path, size: int) -> None:

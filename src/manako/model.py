@@ -1,37 +1,28 @@
 """`Model`, what a user holds, and `load`, the one way in."""
 
-import os
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from manako import __version__
 from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
+from manako.engines.protocol import Engine
+from manako.engines.provenance import model_info
 from manako.engines.scoring import Evaluation, evaluate, scored
+from manako.engines.session import Session
 from manako.errors import CapabilityError, UsageError
-from manako.families.activations import Activations
-from manako.families.llama import LlamaConfig
-from manako.families.numpy_gpt2 import NumpyGPT2
-from manako.families.numpy_llama import NumpyLlama
+from manako.formats.checkpoint import Checkpoint, Source
 from manako.formats.model_folder import read_checkpoint
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
-from manako.tokenizer import Tokenizer
-from manako.trace.captures import Attention
-from manako.trace.record import Header, ModelInfo, Trace, Vocabulary, bytes_to_text
+from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
-
-WINDOW_LOGITS = 2**26  # of one window of a score, 256 MB: a context of 131,072 tokens would take many gigabytes
-SHORTEST_WINDOW = 1024
 
 
 def load(ref: str | Path) -> "Model":
@@ -55,40 +46,27 @@ def load(ref: str | Path) -> "Model":
         from manako.engines.hf_engine import open_engine
 
         engine = open_engine(folder)
-        return Model(found.text, engine, engine)
+        return Model(found.text, engine.source, engine)
     return Model(found.text, read_checkpoint(found.checkpoint()))
-
-
-class Source(Protocol):
-    """Where a model came from: a `Checkpoint`, or an engine that opened its own files."""
-
-    @property
-    def config(self) -> Any: ...
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-    @property
-    def notices(self) -> Sequence[tuple[str, dict[str, object]]]: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def stored_dtype(self) -> str: ...
-    @property
-    def chat_template(self) -> str | None: ...
 
 
 class Model:
     """A model and its tokenizer, ready to generate and to score."""
 
-    def __init__(self, ref: str, source: Source, engine: Any = None) -> None:
+    def __init__(self, ref: str, source: Source, engine: Engine | None = None) -> None:
+        """engine: what runs the model; a checkpoint brings its own."""
+        if engine is None:
+            assert isinstance(source, Checkpoint)  # everything else comes with an engine
+            engine = source.model()
         self.ref = ref
-        self.config = source.config
+        self.engine = engine
+        self.config = engine.config
         self.tokenizer = source.tokenizer
         self.notices = source.notices
         """(catalog key, values) of what a user should know about the file."""
         self.chat_template = source.chat_template
         """How its author has conversations written down: text to show, never run."""
-        self.engine = numpy_engine(source) if engine is None else engine
-        self.info = _model_info(ref, source, self.engine)
+        self.info = model_info(ref, source, engine)
         self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self.tokenizer.special_ids)
 
     def __repr__(self) -> str:
@@ -148,14 +126,14 @@ class Model:
         token_id: int | None = None,
         **changes: Any,
     ) -> Generation:
-        """Go on from a record that this model made, behind its first `step` steps: 0 goes on from its prompt.
+        """Continue a trace that this model made after its first `step` steps; 0 continues from its prompt.
 
-        text: put next, cut into tokens by itself. token_id: that token is put next instead.
-        changes: as for `generate`; settings left out, `max_new_tokens` aside, are the record's own. A score has no
-        seed: a fresh one. temperature and the stages change single settings of the record's sampling, `sampling` all.
-        Step i has the luck of step `step` + i of the record, forced tokens counted: with nothing changed, the same
-        tokens are drawn again. What "=mean" puts in a part's place is taken over the text's own prompt.
-        Raises UsageError for a step or token that is not there, CapabilityError for the record of another model.
+        text: forced next, cut into tokens by itself. token_id: that token is forced next instead.
+        changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
+        seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
+        Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
+        same tokens are generated again. "=mean" is the mean over the original prompt.
+        Raises UsageError for a step or token that is not there, CapabilityError for the trace of another model.
 
         >>> import manako
         >>> model = manako.load("demo")
@@ -192,7 +170,7 @@ class Model:
         """A run behind `ids`, whose last `first_step` ones are steps already taken."""
         header = Header(
             kind="generation",
-            model=self._info(settings.capture),
+            model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
             sampling=settings.sampling,
             seed=settings.seeded().seed,
@@ -207,9 +185,9 @@ class Model:
         )
         own = ids[: len(ids) - first_step] or ids  # a made-up record may call all of its prompt steps
         engine, captures = self._prepared(settings, own)
-        return Generation(_Session(engine), header, ids, self._vocabulary, self.config.end_ids, captures)
+        return Generation(Session(engine), header, ids, self._vocabulary, self.config.end_ids, captures)
 
-    def _prepared(self, settings: RunSettings, ids: Sequence[int]) -> tuple[Any, CaptureRecorder | None]:
+    def _prepared(self, settings: RunSettings, ids: Sequence[int]) -> tuple[Engine, CaptureRecorder | None]:
         """The engine without what is switched off, where a mean is one over `ids`, and what records its inside."""
         parts = [Ablation.parse(part) for part in settings.ablate]
         engine = ablated(self.engine, parts, ids) if parts else self.engine
@@ -226,7 +204,7 @@ class Model:
         engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
-            model=self._info(settings.capture),
+            model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
             sampling=settings.sampling,
             seed=None,
@@ -238,22 +216,16 @@ class Model:
             self_checks=(),
             ablate=settings.ablate,
         )
-        return scored(_Rows(engine), header, ids, self._vocabulary, captures)
+        return scored(Session(engine), header, ids, self._vocabulary, captures)
 
     def evaluate(self, text: str) -> Evaluation:
         """Loss, perplexity and bits of a text, every character scored once."""
         ids, skipped = self._scored_ids(text)
-        return evaluate(_Rows(self.engine), ids, text, skipped)
+        return evaluate(Session(self.engine), ids, text, skipped)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""
-        return _Rows(self.engine).rows(ids)
-
-    def _info(self, wanted: Sequence[str]) -> ModelInfo:
-        """What ran: `transformers` computes attention in another way, with other last digits, where rows are wanted."""
-        usual = getattr(self.engine, "attention_implementation", None)
-        way = "eager" if Attention.name in wanted else usual
-        return self.info if usual is None else replace(self.info, engine=f"{self.engine.name} {way}")
+        return Session(self.engine).rows(ids)
 
     def _in_front(self, ids: list[int]) -> list[int]:
         """With the start token in front, where this family has it in front of every text."""
@@ -274,76 +246,3 @@ class Model:
             raise UsageError("score_too_short")
         first = self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
         return ids, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
-
-
-class _Rows:
-    """An engine as scoring sees it: one window, no cache."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine = engine
-        self.context = min(engine.config.block_size, max(SHORTEST_WINDOW, WINDOW_LOGITS // engine.config.vocab_size))
-
-    def rows(self, ids: Sequence[int], keep: Activations | None = None) -> npt.NDArray[np.float32]:
-        """[T, V]: the row of logits after each of `ids`, at most the context of them. keep: filled on the way."""
-        rows = self._engine.forward(ids, self._engine.new_cache(), last_only=False, keep=keep)
-        return rows.astype(np.float32, copy=False)
-
-
-class _Session:
-    """One text in an engine: a cache while the text fits the context, the exact window after that."""
-
-    def __init__(self, engine: Any) -> None:
-        self._engine, self._cache = engine, engine.new_cache()
-
-    def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[npt.NDArray[np.float32], int]:
-        context = self._engine.config.block_size
-        if len(ids) > context:
-            return self.uncached_logits(ids, keep), len(ids) - context
-        if self._cache.length >= len(ids):  # this step was computed before and interrupted before it counted
-            self._cache.length = 0
-        return self._last(ids[self._cache.length :], keep), 0
-
-    def uncached_logits(self, ids: Sequence[int], keep: Activations | None = None) -> npt.NDArray[np.float32]:
-        self._cache.length = 0  # the next call in the context would start over too
-        return self._last(ids[-self._engine.config.block_size :], keep)
-
-    def first_bad_layer(self, ids: Sequence[int]) -> int:
-        return self._engine.first_bad_layer(ids[-self._engine.config.block_size :])
-
-    def _last(self, ids: Sequence[int], keep: Activations | None) -> npt.NDArray[np.float32]:
-        return self._engine.forward(ids, self._cache, keep=keep)[0].astype(np.float32, copy=False)
-
-
-def numpy_engine(source: Any) -> NumpyGPT2 | NumpyLlama:
-    """The engine for a `Checkpoint`, by the family that its configuration belongs to."""
-    if isinstance(source.config, LlamaConfig):
-        return NumpyLlama(source.config, source.tensors)
-    return NumpyGPT2(source.config, source.tensors)
-
-
-def _model_info(ref: str, source: Source, engine: Any) -> ModelInfo:
-    shape = asdict(source.config)
-    libraries = {"transformers": ("torch", "transformers")}.get(engine.name, ())
-    return ModelInfo(
-        ref=ref,
-        model_type=source.config.model_type,
-        config={("n_positions" if k == "block_size" else k): v for k, v in shape.items()},
-        switches=source.config.switches,
-        weights_sha256=source.fingerprint,
-        tokenizer_sha256=source.tokenizer.fingerprint,
-        engine=engine.name,
-        device=engine.device,
-        dtype=str(engine.dtype),
-        stored_dtype=source.stored_dtype,
-        threads=_blas_threads(),
-        versions={"manako": __version__, "numpy": np.__version__, "python": platform.python_version()}
-        | {name: metadata.version(name) for name in libraries},
-    )
-
-
-def _blas_threads() -> int | None:
-    """How many threads OpenBLAS takes, by its own rule: its variable, OpenMP's, else the cores it may use."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if (value := os.environ.get(name, "")).isdigit():
-            return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -2,7 +2,7 @@
 
 Special here: -inf in a row means *cut*, nothing else; a stage never turns a token it keeps into -inf. The draw walks
 the kept tokens from the likeliest down, so `u` has a meaning one can see: small u takes the favourite at any
-temperature. `u` comes from a counter-based generator keyed by (seed, step): the same step has the same luck whatever
+temperature. `u` comes from a counter-based generator keyed by (seed, step): the same step has the same `u` whatever
 the settings.
 
 Semantics and default order are those of `transformers` (v5, `generation/logits_process.py`); presence and frequency
@@ -437,7 +437,7 @@ def draw(distribution: Distribution, u: float) -> Draw:
 
 
 def uniform(seed: int, step: int) -> float:
-    """The luck of one step: a number in [0, 1) with 53 random bits, the same on every machine.
+    """The random number of one step, in [0, 1) with 53 random bits, the same on every machine.
 
     The first output of Philox4x64-10 with key (seed, 0) and counter (step + 1, 0, 0, 0), its upper 53 bits over 2^53.
     Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; numpy.random.Philox.

@@ -29,7 +29,7 @@ def toy_trace(**settings: Any) -> Trace:
 
 def reopened(trace: Trace, path: Path) -> Trace:
     """Through its file, with every check of the reader."""
-    trace.save(path / "c.manako")
+    trace.save(path / "c.manako", force=True)
     return manako.open(path / "c.manako")
 
 

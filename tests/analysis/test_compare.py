@@ -44,7 +44,7 @@ def test_diverged_at_is_the_first_difference(model: Model, seed: int) -> None:
         rows = [trace.logits[index] for trace in found.traces]  # the same text before: the same row
         assert all(np.array_equal(row, rows[0]) for row in rows)
     with pytest.raises(
-        UsageError, match=f"step {last + 2} cannot be compared; the runs have one text up to step {last + 1}"
+        UsageError, match=f"step {last + 2} cannot be compared: the runs share their text only up to step {last + 1}"
     ):
         found.steps(last + 1)
     with pytest.raises(UsageError):

@@ -85,7 +85,7 @@ def test_one_rather_than_another() -> None:
     assert values(back) == pytest.approx([-v for v in values(found)])
     assert found.logit == pytest.approx(a.logit - b.logit) and abs(found.remainder) < 1e-5
     assert {part.over_others for part in found.parts} == {None}
-    with pytest.raises(UsageError, match="names the explained token itself"):
+    with pytest.raises(UsageError, match="is the explained token itself"):
         on_record.why(a, a)
 
 
@@ -173,7 +173,7 @@ def test_not_on_record_lists_what_is(named: str) -> None:
     assert 0 not in {c.id for c in on_record.tokens}
     with pytest.raises(UsageError) as raised:
         on_record.find(named)
-    known = raised.value.text("en").partition("name one of these: ")[2].split(", ")
+    known = raised.value.text("en").partition("choose one of these: ")[2].split(", ")
     assert known == [on_record.spelling(c) for c in on_record.tokens]
 
 
@@ -208,7 +208,7 @@ def test_texts_that_would_break_a_list_are_named_by_id() -> None:
 
 def test_a_saved_record_reads_the_same(tmp_path: Path) -> None:
     for trace in (golden_inside(), large_inside()):
-        trace.save(tmp_path / "t.manako")
+        trace.save(tmp_path / "t.manako", force=True)
         opened = manako.open(tmp_path / "t.manako")
         for index in range(len(trace)):
             ours, theirs = contributions(trace, index), contributions(opened, index)
@@ -238,7 +238,7 @@ def test_part_names_that_a_file_made_up_count_as_biases() -> None:
 
 
 def test_not_on_record() -> None:
-    with pytest.raises(CapabilityError, match="contributions is not on record"):
+    with pytest.raises(CapabilityError, match="this trace has no contributions"):
         contributions(golden_trace(), 0)
 
 

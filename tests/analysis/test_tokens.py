@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 from toy import random_texts, toy_tokenizer
 
-from manako.analysis.tokens import Part, Piece, Tokens, tokens
+from manako.analysis.tokens import CharacterPart, Piece, Tokens, tokens
 from manako.errors import UsageError
 from manako.tokenizer import Tokenizer, from_characters, from_merges
 
@@ -42,7 +42,7 @@ def test_whole_characters() -> None:
 def test_a_character_in_bytes_is_named_in_each_of_its_parts() -> None:
     found = tokens(TOY, "あ龘い", "toy")  # 龘 is E9 BE 98 and not in the vocabulary
     assert [p.parts for p in found.pieces] == [
-        *((), (Part("龘", 1, 3),), (Part("龘", 2, 3),), (Part("龘", 3, 3),), ()),
+        *((), (CharacterPart("龘", 1, 3),), (CharacterPart("龘", 2, 3),), (CharacterPart("龘", 3, 3),), ()),
     ]
     assert [p.text for p in found.pieces[1:4]] == ["‹E9›", "‹BE›", "‹98›"]
     assert found.cuts == (3, 4, 5, 6) and found.characters_per_token == 3 / 5
@@ -52,10 +52,10 @@ def test_a_piece_may_have_parts_of_two_characters() -> None:
     found = tokens(mixed(), "あ猫", "mixed")
     assert [p.bytes.hex() for p in found.pieces] == ["e381", "82e7", "8c", "ab"]
     assert [p.parts for p in found.pieces] == [
-        (Part("あ", 1, 2),),
-        (Part("あ", 2, 2), Part("猫", 1, 3)),
-        (Part("猫", 2, 3),),
-        (Part("猫", 3, 3),),
+        (CharacterPart("あ", 1, 2),),
+        (CharacterPart("あ", 2, 2), CharacterPart("猫", 1, 3)),
+        (CharacterPart("猫", 2, 3),),
+        (CharacterPart("猫", 3, 3),),
     ]
 
 
@@ -83,7 +83,12 @@ def test_bytes_that_are_no_text_have_no_character() -> None:
 
     assert all(p.parts == () for p in module._with_parts(pieces))
     whole = module._with_parts((*pieces, Piece(3, b"\x82", "‹82›", False)))
-    assert [p.parts for p in whole] == [(Part("あ", 1, 3),), (), (Part("あ", 2, 3),), (Part("あ", 3, 3),)]
+    assert [p.parts for p in whole] == [
+        (CharacterPart("あ", 1, 3),),
+        (),
+        (CharacterPart("あ", 2, 3),),
+        (CharacterPart("あ", 3, 3),),
+    ]
     assert module._with_parts((Piece(0, b"\x81", "", False), Piece(0, b"\x82", "", False)))[1].parts == ()
 
 

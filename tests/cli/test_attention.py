@@ -45,14 +45,16 @@ def test_a_saved_record_needs_no_model(run: Run, recorded: Path, toy: str) -> No
     same = ("step", "keys", "per_head", "rollout", "sinks")
     assert {name: one[name] for name in same} == {name: other[name] for name in same}
     shown = run("attention", recorded, "--step", 2)
-    assert "Which tokens got it, mean of all 4 heads:" in shown.out and "--- Step 2 ---" in shown.out
-    assert "self-check of the run, attention rows sum to 1" in shown.out
+    assert "Attention received by each token, mean of all 4 heads:" in shown.out and "--- Step 2 ---" in shown.out
+    assert "self-check when generated, attention rows sum to 1" in shown.out
 
 
 def test_past_the_context(run: Run, recorded: Path) -> None:
     found = run("attention", recorded)
     assert found.code == 0 and "--- Step 20 ---" in found.out
-    assert "The model sees it from token 6 on." in found.out and "No rollout: the window has moved" in found.out
+    assert (
+        "The context window starts at token 6." in found.out and "No rollout: the context window has moved" in found.out
+    )
     document = json.loads(run("attention", recorded, "--json").out)
     assert (document["rollout"], document["rollout_lacks"]) == (None, "window")
     assert [k["position"] for k in document["keys"]] == list(range(5, 21))
@@ -66,9 +68,9 @@ def test_a_given_text(run: Run, toy: str) -> None:
 
 def test_one_layer_and_one_head(run: Run, recorded: Path) -> None:
     layer = run("attention", recorded, "--layer", 1).out
-    assert "Which tokens got it in layer 1, mean of its 2 heads:" in layer and "\n  1.1 " in layer
+    assert "Attention received by each token in layer 1, mean of its 2 heads:" in layer and "\n  1.1 " in layer
     head = run("attention", recorded, "--head", "1.0").out
-    assert "Which tokens got it from head 1.0 alone:" in head and "By head" not in head
+    assert "Attention received by each token from head 1.0 alone:" in head and "By head" not in head
 
 
 @pytest.mark.parametrize(

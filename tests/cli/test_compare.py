@@ -39,18 +39,18 @@ def test_a_fresh_seed_is_shared_and_shown(run: Run, toy: str) -> None:
 
 def test_other_stages_apply_to_all(run: Run, toy: str) -> None:
     found = run("compare", "あ", "-m", toy, "-t", "0", "-t", "1", "--top-k", "3", "-n", "3", "--seed", "1")
-    assert "chain in this order: temperature 0 / 1 > top_k 3; seed 1" in found.out and " cut" in found.out
+    assert "sampler chain: temperature 0 / 1 > top_k 3; seed 1" in found.out and " cut" in found.out
 
 
 def test_notices_stand_on_stderr(run: Run, toy: str) -> None:
     found = run("compare", "あ" * 30, "-m", toy, "-n", "2", "--json")
-    assert found.err == "manako: the prompt has 30 tokens, the model sees the last 16\n"
+    assert found.err == "manako: the prompt has 30 tokens; the model sees only the last 16\n"
     json.loads(found.out)
 
 
 def test_nothing_asked(run: Run, toy: str) -> None:
     found = run("compare", "あ", "-m", toy, "-n", "0")
-    assert found.code == 0 and "All runs took the same tokens." in found.out
+    assert found.code == 0 and "All runs chose the same tokens." in found.out
 
 
 def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str) -> None:
@@ -70,9 +70,9 @@ def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str)
     )
     found = run(*words)
     assert found.code == 0 and "temperature 0.8; seed 4" in found.out
-    titles = re.search(r"^ +(untouched +head:0\.1\+mlp:1 +layer:1=mean)$", found.out, re.M)
+    titles = re.search(r"^ +(unmodified +head:0\.1\+mlp:1 +layer:1=mean)$", found.out, re.M)
     assert titles is not None
-    assert re.findall(r"^(untouched|head:0.1\+mlp:1|layer:1=mean) ", found.out, re.M)[-3:] == titles[1].split()
+    assert re.findall(r"^(unmodified|head:0.1\+mlp:1|layer:1=mean) ", found.out, re.M)[-3:] == titles[1].split()
     document = json.loads(run(*words, "--json").out)
     assert [r["ablate"] for r in document["runs"]] == [[], ["head:0.1", "mlp:1"], ["layer:1=mean"]]
     assert len({tuple(s["u"] for s in r["steps"]) for r in document["runs"]}) == 1
@@ -83,7 +83,7 @@ def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str)
     for shown, trace in zip(document["runs"], expected.traces, strict=True):
         assert [s["chosen"]["id"] for s in shown["steps"]] == trace.columns.token_id.tolist()
     assert document["diverged_at"] == expected.diverged_at
-    assert "Run untouched:" in run(*words, "--plain").out
+    assert "Run unmodified:" in run(*words, "--plain").out
 
 
 def test_parts_that_cannot_be_switched_off(run: Run, toy: str) -> None:

@@ -29,7 +29,7 @@ def test_build_and_show(run: Run, data: Path, tmp_path: Path) -> None:
     shown = run("corpus", "show", tmp_path / "c")
     assert shown.code == 0 and shown.err == ""
     digest = open_packed(tmp_path / "c").digest
-    assert f"digest: {digest}" in shown.out and "train: " in shown.out and "encodings: " in shown.out
+    assert f"digest: {digest}" in shown.out and "training: " in shown.out and "encodings: " in shown.out
     assert "。 800" in shown.out.split("most frequent characters: ")[1]
 
 

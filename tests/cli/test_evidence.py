@@ -51,9 +51,9 @@ def test_json_is_what_the_analysis_says(run: Run, trained: Path) -> None:
 def test_one_step_without_being_told(run: Run, trained: Path) -> None:
     found = run("evidence", "私は", "-m", trained, "--seed", "3")
     assert found.code == 0 and found.out.count("--- Step") == 1
-    assert "training text" in found.out and "k=2" in found.out and "Longest found: k = 2" in found.out
+    assert "training text" in found.out and "k=2" in found.out and "Longest match: k = 2" in found.out
     japanese = run("evidence", "私は", "-m", trained, "--seed", "3", "--lang", "ja", "--plain")
-    assert japanese.code == 0 and "学習用の文章" in japanese.out and "k = 2 の次では" in japanese.out
+    assert japanese.code == 0 and "学習テキスト" in japanese.out and "k = 2 の次では" in japanese.out
 
 
 def test_every_reference_to_a_run_finds_its_corpus(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,5 +161,5 @@ def test_nothing_asked(run: Run, trained: Path) -> None:
 
 def test_a_long_prompt_is_announced(run: Run, trained: Path) -> None:
     found = run("evidence", "私は猫である。" * 4, "-m", trained, "--json")
-    assert found.err == "manako: the prompt has 28 tokens, the model sees the last 16\n"
+    assert found.err == "manako: the prompt has 28 tokens; the model sees only the last 16\n"
     assert len(json.loads(found.out)["steps"][0]["looked_for"]["ids"]) == 16

@@ -9,6 +9,7 @@ from trees import toy_tree
 
 import manako
 from manako.analysis.compact import compact
+from manako.files import megabytes
 from manako.trace.tree import Branch, Tree, tree_bytes
 from manako.views.html import page
 
@@ -18,7 +19,7 @@ def test_the_page_is_written_and_its_size_told(run: Run, saved: Path, tmp_path: 
     out = tmp_path / "run.html"
     found = run("export", "html", saved, "-o", out, "--lang", lang)
     assert (found.code, found.out) == (0, "")
-    assert str(out) in found.err and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
+    assert str(out) in found.err and megabytes(out.stat().st_size) in found.err
     assert out.read_text(encoding="utf-8") == page(manako.open(saved), lang)
 
 
@@ -34,7 +35,7 @@ def test_compact_makes_every_branch_smaller_and_tells_the_size(run: Run, saved: 
     small = [Branch(b.id, b.parent, b.keep, compact(b.trace)) for b in toy_tree().branches]
     out = tmp_path / "run.html"
     found = run("export", "html", "--compact", tmp_path / "tree.manako", "-o", out)
-    assert found.code == 0 and f"({out.stat().st_size / 1e6:.1f} MB)" in found.err
+    assert found.code == 0 and f"({megabytes(out.stat().st_size)})" in found.err
     assert out.read_text(encoding="utf-8") == page(Tree(tuple(small), "2-1"), "en")
     assert run("export", "html", saved, "-o", out, "-f", "--compact").code == 0
     assert out.read_text(encoding="utf-8") == page(compact(manako.open(saved)), "en")

@@ -12,7 +12,7 @@ import manako
 def test_the_facts_are_those_of_the_model(run: Run, toy: str) -> None:
     found, info = run("info", toy), manako.load(toy).info
     assert found.code == 0 and info.weights_sha256 in found.out and info.tokenizer_sha256 in found.out
-    assert f"2 layers, 2 heads, width 12, context 16, {info.config['vocab_size']} tokens" in found.out
+    assert f"layers 2, heads 2, width 12, context 16, vocabulary {info.config['vocab_size']}" in found.out
     assert "attention, lens, contributions, residual" in found.out
     assert "<|endoftext|>" in found.out and "template" not in found.out
     assert run("info", toy, "--lang", "ja").code == 0
@@ -23,8 +23,8 @@ def test_what_an_ablated_model_cannot_give(run: Run, tmp_path: Path) -> None:
     write_toy(tmp_path / "m", attention=False, residual=False)
     found = run("info", tmp_path / "m")
     assert "no_residual, no_attention" in found.out
-    assert "cannot record attention: it was trained without attention" in found.out
-    assert "cannot record contributions: " in found.out
+    assert "cannot capture attention: it was trained without attention" in found.out
+    assert "cannot capture contributions: " in found.out
 
 
 def test_a_chat_template_is_text(run: Run, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def check_interrupted(model: str, path: Path, moment: Callable[[str], bool]) -> 
     shown = before + out
     assert shown.count("--- Step ") == shown.count(">>> chosen") == len(trace)  # no step is shown in part
     end = shown.split("The whole text:\n")[1]
-    assert end.startswith(trace.text + "\n") and f"Interrupted after {len(trace)} tokens." in end
+    assert end.startswith(trace.text + "\n") and f"Interrupted. Tokens generated: {len(trace)}." in end
     assert manako.verify(trace).failure is None
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

@@ -50,14 +50,14 @@ def test_the_last_step_without_being_told(run: Run, toy: str) -> None:
 
 def test_past_the_context(run: Run, toy: str) -> None:
     found = run("lens", "私は猫", "-m", toy, "-n", "30", "--seed", "1")
-    assert found.code == 0 and "The model sees it from token" in found.out
+    assert found.code == 0 and "The context window starts at token" in found.out
     error = re.search(r"equals the logits: error ([\d.e+-]+), within", found.out)
     assert error and float(error[1]) <= 1e-5
 
 
 def test_a_given_text(run: Run, toy: str) -> None:
     found = run("lens", "私は猫", "-m", toy, "--given")
-    assert found.code == 0 and ">>> the text has: '猫'" in found.out
+    assert found.code == 0 and ">>> in the given text: '猫'" in found.out
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_models_trained_with_an_ablation_are_named(run: Run, tmp_path: Path, cha
     found = run("lens", "あ", "-m", tmp_path / "m", "-n", "2", "--seed", "1")
     assert found.code == (0 if "lens" in can else 4)
     if "lens" in can:
-        assert ("ablated model: " in found.out) == ("tie_word_embeddings" not in changes)
+        assert ("model trained with ablations: " in found.out) == ("tie_word_embeddings" not in changes)
         assert "SELF-CHECK FAILED" not in found.out
     else:
         assert "E-CAPTURE-LACKING" in found.err
@@ -85,7 +85,7 @@ def test_a_part_switched_off(run: Run, toy: str) -> None:
 
 def test_what_is_not_on_record(run: Run, saved: Path) -> None:
     found = run("lens", saved)
-    assert (found.code, found.out) == (4, "") and "lens is not on record" in found.err
+    assert (found.code, found.out) == (4, "") and "this trace has no lens" in found.err
 
 
 def test_a_step_that_does_not_exist(run: Run, toy: str) -> None:

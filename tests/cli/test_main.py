@@ -22,8 +22,8 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "-t", "abc"), 2, "TEMPERATURE", "got abc"),
     ((*WATCH, "-t", ""), 2, "TEMPERATURE", "got "),
     ((*WATCH, "-t", "1_0"), 2, "TEMPERATURE", "got 1_0"),
-    ((*WATCH, "-t", "0,8"), 2, "NUMBER-FORM", "-t: 0,8 is not a number in the form expected; write 0.8"),
-    ((*WATCH, "--temperature", "０．８"), 2, "NUMBER-FORM", "０．８ is not a number in the form expected; write 0.8"),
+    ((*WATCH, "-t", "0,8"), 2, "NUMBER-FORM", "-t: 0,8 is not a number of the expected form; write 0.8"),
+    ((*WATCH, "--temperature", "０．８"), 2, "NUMBER-FORM", "０．８ is not a number of the expected form; write 0.8"),
     ((*WATCH, "-n", "１５"), 2, "NUMBER-FORM", "write 15"),
     (
         (*WATCH, "--top-k", "0"),
@@ -37,7 +37,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
         (*WATCH, "--top-p", "0"),
         2,
         "TOP-P",
-        "top_p must lie in (0, 1], got 0.0; use temperature 0 for the likeliest only",
+        "top_p must lie in (0, 1], got 0.0; for the likeliest token only, use temperature 0",
     ),
     ((*WATCH, "--top-p", "1.01"), 2, "TOP-P", "got 1.01"),
     ((*WATCH, "--top-p", "nan"), 2, "TOP-P", "got nan"),
@@ -65,24 +65,29 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     ((*WATCH, "--top", "0"), 2, "TOP", "--top must be a whole number of at least 1, got 0"),
     ((*WATCH, "--top", "ten"), 2, "TOP", "got ten"),
     ((*WATCH, "--stop", ""), 2, "STOP", "a stop text must have at least one character"),
-    ((*WATCH, "--json", "--jsonl"), 2, "JSON-TWICE", "--json and --jsonl exclude each other; choose one"),
+    ((*WATCH, "--json", "--jsonl"), 2, "JSON-TWICE", "--json and --jsonl cannot be used together; choose one"),
     ((*WATCH, "--temprature", "1"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--temprature" (--temperature?)'),
     ((*WATCH, "--temp", "1"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--temp" (--temperature?)'),
     (
         ("watch", "-猫"),
         2,
         "CLI-NO-SUCH-OPTION",
-        '"-猫"; --help lists them, and a text that begins with -',
+        '"-猫"; --help lists them. Write a text that begins with -',
     ),
-    (("-m", "demo", "watch"), 2, "CLI-OPTION-FIRST", '"-m" stands before the command; options belong behind it'),
-    (("--json", "watch"), 2, "CLI-OPTION-FIRST", '"--json" stands before the command'),
-    (("watch", "--", "-はい", "-n"), 2, "CLI-EXTRA-OPTION", '"-n" stands behind --'),
+    (("-m", "demo", "watch"), 2, "CLI-OPTION-FIRST", '"-m" comes before the command; options follow it'),
+    (("--json", "watch"), 2, "CLI-OPTION-FIRST", '"--json" comes before the command'),
+    (("watch", "--", "-はい", "-n"), 2, "CLI-EXTRA-OPTION", '"-n" follows --'),
     ((*WATCH, "--zzz"), 2, "CLI-NO-SUCH-OPTION", 'there is no option "--zzz"; --help lists them'),
     ((*WATCH, "--color", "blue"), 2, "CLI-CHOICE", "--color must be one of: auto, always, never"),
     ((*WATCH, "--json=1"), 2, "CLI-TAKES-NO-VALUE", "--json takes no value"),
     (("watch", "あ", "-m"), 2, "CLI-NEEDS-VALUE", "-m needs a value"),
-    (("watch", "an", "old", "cat"), 2, "CLI-EXTRA", 'too much was given: "old cat"; put a text with spaces in quotes'),
-    (("view",), 2, "CLI-MISSING", "FILE is missing; manako view --help shows how to give it"),
+    (
+        ("watch", "an", "old", "cat"),
+        2,
+        "CLI-EXTRA",
+        'unexpected extra arguments: "old cat"; put a text with spaces in quotes',
+    ),
+    (("view",), 2, "CLI-MISSING", "FILE is missing; see manako view --help"),
     (("wach",), 2, "CLI-NO-SUCH-COMMAND", 'there is no command "wach" (watch?); to continue a text'),
     (("qqq",), 2, "CLI-NO-SUCH-COMMAND", ", ".join(cli.COMMANDS) + " ["),
     (("猫",), 2, "CLI-NO-SUCH-COMMAND", "write manako watch TEXT"),
@@ -98,7 +103,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
     (("watch", "あ", "-m", "PICKLE/pytorch_model.bin"), 3, "REF-IS-PICKLE", "manako import"),
-    (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "servers cannot be opened"),
+    (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "this version cannot use servers"),
     (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two temperatures, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
     (("view", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist; check the path"),
@@ -164,7 +169,7 @@ def test_edges_that_are_no_mistakes(run: Run, toy: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [("--help",), ("-h",), ("watch", "--help"), ("--lang", "ja", "--help")])
 def test_help(run: Run, words: tuple[str, ...]) -> None:
     found = run(*words)
-    assert (found.code, found.err) == (0, "") and found.out.startswith("Usage: manako")
+    assert (found.code, found.err) == (0, "") and found.out.startswith(("Usage: manako", "使い方: manako"))
 
 
 def test_no_arguments_is_help_and_a_usage_error(run: Run) -> None:

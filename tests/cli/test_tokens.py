@@ -62,14 +62,14 @@ def test_a_trained_vocabulary_beside_the_demo(run: Run, tmp_path: Path) -> None:
     made = train_byte_bpe(["吾輩は猫である。" * 9], 270)
     (tmp_path / "tokenizer.json").write_text(made.source, encoding="utf-8")
     found = run("tokens", "猫である", "--with", "demo", "--with", tmp_path, "--lang", "ja", env={"COLUMNS": "60"})
-    assert found.code == 0 and "トークナイザーごとの区切り" in found.out
+    assert found.code == 0 and "トークナイザーごとの分割" in found.out
 
 
 def test_looks(run: Run, toy: str) -> None:
     words = ("tokens", "私は猫", "--with", toy)
     assert "\x1b[" in run(*words, "--color", "always").out and "\x1b[" not in run(*words).out
     plain = run(*words, "--plain").out
-    assert "1. 私: id " in plain and "|" not in plain
+    assert "1. '私': id " in plain and "|" not in plain
     assert run(*words, env={"TERM": "dumb"}).out == plain
     narrow = run("tokens", "私 \n", "--with", toy, encoding="cp932").out
     assert ASCII.space in narrow and ASCII.newline in narrow

@@ -156,7 +156,7 @@ def test_on_a_terminal_one_line_is_rewritten_and_gone_at_the_end(text: Path, tmp
     screen = pyte.Screen(100, 40)
     pyte.ByteStream(screen).feed(shown)
     lines = [line.rstrip() for line in screen.display if line.strip()]
-    assert any(line.startswith("manako: done: manako watch") for line in lines), lines
+    assert any(line.startswith("manako: done; to watch the model: manako watch") for line in lines), lines
     assert not any(re.fullmatch(r"step \d+/300  loss [\d.]+  [\d.]+ min left", line) for line in lines), lines
 
 

@@ -31,20 +31,20 @@ def saved_tree(folder: Path, tree: Tree) -> Path:
 def test_every_branch_is_verified(run: Run, tmp_path: Path) -> None:
     found = run("verify", saved_tree(tmp_path, toy_tree()))
     assert (found.code, found.err) == (0, "")
-    starts = [line.partition(" from the record")[0] for line in found.out.splitlines()]
+    starts = [line.partition(" from the trace")[0] for line in found.out.splitlines()]
     assert starts == [
-        "branch 1: 5 of 5 tokens drawn again",
-        "branch 2: 3 of 3 tokens drawn again",
-        "branch 3: 2 of 2 tokens drawn again",
-        "branch 2-1: 2 of 2 tokens drawn again",
-        "branch b: 1 of 1 tokens drawn again",
+        "branch 1: 5 of 5 tokens re-derived",
+        "branch 2: 3 of 3 tokens re-derived",
+        "branch 3: 2 of 2 tokens re-derived",
+        "branch 2-1: 2 of 2 tokens re-derived",
+        "branch b: 1 of 1 tokens re-derived",
     ]
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_a_branch_that_does_not_hold_is_named_and_the_others_are_told(run: Run, tmp_path: Path, lang: str) -> None:
     found = run("verify", saved_tree(tmp_path, with_wrong("2", "b")), "--lang", lang)
-    word = {"en": "branch", "ja": "枝"}[lang]
+    word = {"en": "branch", "ja": "分岐"}[lang]
     assert found.code == 1
     assert [line.split(":")[0] for line in found.out.splitlines()] == [f"{word} {id}" for id in ("1", "3", "2-1")]
     errors = found.err.splitlines()
@@ -77,11 +77,11 @@ def test_a_program_reads_each_branch(run: Run, tmp_path: Path) -> None:
 
 def test_a_tree_of_one_branch_is_told_as_a_trace(run: Run, tmp_path: Path) -> None:
     path = saved_tree(tmp_path, Tree(toy_tree().branches[:1], "1"))
-    assert run("verify", path).out.startswith("5 of 5 tokens drawn again")
+    assert run("verify", path).out.startswith("5 of 5 tokens re-derived")
     assert json.loads(run("verify", "--json", path).out)["schema"] == "manako.verification/1"
 
 
 def test_other_commands_say_where_a_tree_opens(run: Run, tmp_path: Path) -> None:
     found = run("view", saved_tree(tmp_path, toy_tree()))
     assert found.code == 3 and found.out == ""
-    assert "tree.manako is a tree of 5 branches" in found.err and found.err.endswith(" [E-TREE-NOT-TRACE]\n")
+    assert "tree.manako holds a tree (5 branches)" in found.err and found.err.endswith(" [E-TREE-NOT-TRACE]\n")

@@ -45,7 +45,7 @@ def test_a_record_of_nothing(run: Run, tmp_path: Path) -> None:
     assert found.code == 0 and "Nothing was generated." in found.out
     step = run("view", path, "--step", "1")
     assert (step.code, step.out) == (2, "")
-    assert step.err == "manako: this trace has no steps, so there is no step 1; leave --step out [E-VIEW-NO-STEPS]\n"
+    assert step.err == "manako: this trace has no steps, so there is no step 1; omit --step [E-VIEW-NO-STEPS]\n"
 
 
 def test_the_model_is_not_needed(run: Run, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_score_opens(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "score.manako"
     golden_score().save(path)
     found = run("view", path)
-    assert found.code == 0 and ">>> the text has:" in found.out and "draw u" not in found.out
+    assert found.code == 0 and ">>> in the given text:" in found.out and "random number u" not in found.out
     assert run("verify", path).out.startswith("5 of 5 tokens scored again")
 
 
@@ -74,9 +74,7 @@ def test_self_checks_of_a_stranger_are_shown(run: Run, tmp_path: Path) -> None:
 def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
     found = run("verify", saved)
     assert found.code == 0 and found.err == ""
-    assert found.out.startswith(
-        "4 of 4 tokens drawn again from the record, all the same (largest error of a probability "
-    )
+    assert found.out.startswith("4 of 4 tokens re-derived from the trace, all identical (largest probability error ")
     document = json.loads(run("verify", saved, "--json").out)
     assert document == {
         "schema": "manako.verification/1",
@@ -96,7 +94,7 @@ def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
     assert run("verify", path).out.splitlines()[1:] == [
         "self-check attention rows sum to 1: error 4.5e-8, within 1e-6",
         "self-check the lens at the last layer equals the logits: error 0, within 1e-5",
-        "self-check the lists of the lens fit each other: error 0, within 0",
+        "self-check the lists of the lens agree with each other: error 0, within 0",
         "self-check contributions sum to the logit: error 0, within 1e-4",
     ]
     names = ["attention_rows_sum_to_1", "lens_last_equals_logits", "lens_lists_fit", "contributions_sum_to_logit"]
@@ -110,10 +108,10 @@ def test_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Pa
     captured = dict(trace.columns.captured)
     captured["contribution"] = captured["contribution"].copy()
     captured["contribution"][3, 0, 0] += 0.01
-    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(path, force=True)
     found = run("verify", path, "--lang", lang)
-    failed = {"en": "SELF-CHECK FAILED contributions sum", "ja": "自己検査に失敗 寄与の和"}[lang]
-    said = {"en": "does not fit the record: contributions sum", "ja": "内部の記録が合いません: 寄与の和"}[lang]
+    failed = {"en": "SELF-CHECK FAILED contributions sum", "ja": "自己検査に失敗 寄与の合計"}[lang]
+    said = {"en": "do not fit the trace: contributions sum", "ja": "内部の値がトレースと合いません: 寄与の合計"}[lang]
     assert found.code == 1 and failed in found.out and said in found.err and "[E-VERIFY]" in found.err
     document = run("verify", path, "--json")
     assert document.code == 1 and not json.loads(document.out)["ok"]
@@ -122,7 +120,9 @@ def test_verify_shows_a_captured_number_that_does_not_fit(run: Run, tmp_path: Pa
     captured["contribution_id"] = captured["contribution_id"].copy()
     part = trace.columns.part or {}
     captured["contribution_id"][0, 4] = next(i for i in range(300) if i not in part["part_id"][0])
-    replace(trace, columns=replace(trace.columns, captured=captured)).save(path)  # an error that no number tells
+    replace(trace, columns=replace(trace.columns, captured=captured)).save(
+        path, force=True
+    )  # an error that no number tells
     document = run("verify", path, "--json")
     assert document.code == 1 and json.loads(document.out)["checks"][-1]["error"] is None
 
@@ -135,12 +135,12 @@ def test_verify_finds_the_first_changed_step(run: Run, tmp_path: Path) -> None:
     for name, value in zip(columns, (other.id, other.rank, other.p, other.p_model), strict=True):
         columns[name][4] = value
     path = tmp_path / "changed.manako"
-    replace(trace, columns=replace(trace.columns, **columns)).save(path)
+    replace(trace, columns=replace(trace.columns, **columns)).save(path, force=True)
     found = run("verify", path)
     assert (found.code, found.out) == (1, "")
     assert found.err == (
-        f"manako: step 5 does not follow from the record: it says token {other.id}, "
-        f"derived again is {drawn.id} [E-VERIFY]\n"
+        f"manako: step 5 does not follow from the trace: stored is token {other.id}, "
+        f"re-derived is {drawn.id} [E-VERIFY]\n"
     )
     document = run("verify", path, "--json")
     assert document.code == 1 and json.loads(document.out)["failure"] == [4, other.id, drawn.id]
@@ -153,12 +153,10 @@ def test_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, na
     column = getattr(trace.columns, name).copy()
     column[4] = column[4] % 12 + 1 if name == "rank" else column[4] * 0.999
     path = tmp_path / "changed.manako"
-    replace(trace, columns=replace(trace.columns, **{name: column})).save(path)
+    replace(trace, columns=replace(trace.columns, **{name: column})).save(path, force=True)
     found = run("verify", path)
     assert (found.code, found.out) == (1, "")
-    assert (
-        found.err == "manako: step 5: its recorded u, rank or probability does not follow from the record [E-VERIFY]\n"
-    )
+    assert found.err == "manako: step 5: its stored u, rank or probability does not follow from the trace [E-VERIFY]\n"
 
 
 def test_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:
@@ -171,7 +169,7 @@ def test_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:
     assert outside
     found = run("verify", path)
     assert found.code == 0
-    assert f"{outside} draws fell outside the candidates on record and cannot be checked" in found.out
+    assert f"draws outside the stored candidates, which cannot be checked: {outside}" in found.out
     assert run("view", path).code == 0
 
 

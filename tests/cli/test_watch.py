@@ -14,6 +14,7 @@ from toy import write_toy
 
 import manako
 from manako.errors import ManakoError
+from manako.files import megabytes
 from manako.trace.record import bytes_to_text
 
 
@@ -22,7 +23,7 @@ def test_what_is_shown_is_what_is_saved(run: Run, ref: str, tmp_path: Path) -> N
     watched = run("watch", "私は", "-m", ref, "--seed", "3", "-n", "6", "--save", path, "--top-k", "12")
     viewed = run("view", path)
     assert watched.code == viewed.code == 0 and viewed.out == watched.out and viewed.err == ""
-    size = f"{path.stat().st_size / 1e6:.2f} MB"
+    size = megabytes(path.stat().st_size)
     assert watched.err == f"manako: saved {path} ({size})\n"
     assert run("verify", path).code == 0
     trace = manako.open(path)
@@ -94,17 +95,17 @@ def test_a_prompt_that_is_not_utf8(run: Run, toy: str, tmp_path: Path) -> None:
 def test_empty_prompt_starts_a_document(run: Run, toy: str) -> None:
     for words in ((), ("",)):
         found = run("watch", *words, "-m", toy, "-n", "1")
-        assert found.code == 0 and "The prompt is empty: the model starts a document." in found.out
+        assert found.code == 0 and "The prompt is empty: the model starts a new document." in found.out
     found = run("watch", "-", "-m", toy, "-n", "1", "--json", stdin=b"\n")
     assert json.loads(found.out)["prompt"] == {"text": "", "ids": [0]}
 
 
 def test_a_long_prompt_is_announced_and_its_window_named(run: Run, toy: str) -> None:
     found = run("watch", "あ" * 20, "-m", toy, "-n", "3")
-    assert found.err == "manako: the prompt has 20 tokens, the model sees the last 16\n"
-    assert re.findall(r"The model sees it from token (\d+) on\.", found.out) == ["5", "6", "7"]
+    assert found.err == "manako: the prompt has 20 tokens; the model sees only the last 16\n"
+    assert re.findall(r"The context window starts at token (\d+)\.", found.out) == ["5", "6", "7"]
     within = run("watch", "あ" * 15, "-m", toy, "-n", "3", "--seed", "1")
-    assert within.err == "" and re.findall(r"from token (\d+) on\.", within.out) == ["2"]
+    assert within.err == "" and re.findall(r"starts at token (\d+)\.", within.out) == ["2"]
 
 
 def test_no_tokens_asked(run: Run, toy: str, tmp_path: Path) -> None:
@@ -152,15 +153,15 @@ def test_bad_targets_are_found_before_the_model_is_loaded(
 
 
 def test_a_disk_that_fills_up_later(run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, replace: bool = True) -> None:
         raise ManakoError("disk_full", file=path, need="1.0 MB", free="0.0 MB")
 
     monkeypatch.setattr("manako.cli.watch.write_file", full)
     found = run("watch", "あ", "-m", toy, "-n", "2", "--seed", "77", "--save", tmp_path / "x")
     assert found.code == 1 and "The whole text:" in found.out
     first, second = found.err.splitlines()
-    assert first == "manako: the record was NOT saved; --seed 77 makes the same run again"
-    assert second.endswith("make room or choose another place [E-DISK-FULL]")
+    assert first == "manako: the trace was NOT saved; --seed 77 generates the same text again"
+    assert second.endswith("free some space or choose another place [E-DISK-FULL]")
 
 
 def test_a_disk_that_is_full_from_the_start(
@@ -201,7 +202,7 @@ def test_notices_of_a_folder_stand_on_stderr(run: Run, toy: str, tmp_path: Path)
     tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     safetensors.numpy.save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, folder / "model.safetensors")
     found = run("watch", "あ", "-m", folder, "-n", "1", "--json")
-    assert found.code == 0 and "integrity not verifiable" in found.err
+    assert found.code == 0 and "integrity cannot be verified" in found.err
     json.loads(found.out)
 
 
@@ -314,7 +315,7 @@ def test_an_ablated_run_is_named_wherever_it_is_shown(run: Run, toy: str, tmp_pa
     path = tmp_path / "a.manako"
     found = run("watch", "あ", "-m", toy, "-n", "2", "--ablate", "head:1.0", "--ablate", "mlp:0=mean", "--save", path)
     for shown in (found, run("view", path), run("view", path, "--step", "1")):
-        assert "switched off: head:1.0, mlp:0=mean" in shown.out
+        assert "ablated parts: head:1.0, mlp:0=mean" in shown.out
     assert json.loads(run("view", path, "--json").out)["ablate"] == ["head:1.0", "mlp:0=mean"]
 
 

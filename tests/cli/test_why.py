@@ -46,7 +46,7 @@ def test_one_token_or_one_rather_than_another(run: Run, toy: str) -> None:
     assert (found["token"]["id"], found["rather_than"]["id"]) == (a.id, b.id)
     assert found["logit"] == pytest.approx(a.logit - b.logit)
     shown = run(*words[:-1], "--token", f"id:{a.id}", "--rather-than", f"id:{b.id}").out
-    assert "What speaks for" in shown and "= difference" in shown and "Rather than" not in shown
+    assert "what favours" in shown and "= difference" in shown and "Rather than" not in shown
     alone = json.loads(run(*words, "--token", a.text).out)
     assert alone["token"]["id"] == a.id and alone["rather_than"] is None
 
@@ -72,14 +72,14 @@ def test_top(run: Run, toy: str) -> None:
 
 def test_past_the_context(run: Run, toy: str) -> None:
     found = run("why", "私は猫", "-m", toy, "-n", "30", "--seed", "1")
-    assert found.code == 0 and "The model sees it from token" in found.out
+    assert found.code == 0 and "The context window starts at token" in found.out
     error = re.search(r"sum to the logit: error ([\d.e+-]+), within", found.out)
     assert error and float(error[1]) <= 1e-4
 
 
 def test_a_given_text(run: Run, toy: str) -> None:
     found = run("why", "私は猫", "-m", toy, "--given")
-    assert found.code == 0 and ">>> the text has: '猫'" in found.out
+    assert found.code == 0 and ">>> in the given text: '猫'" in found.out
 
 
 @pytest.mark.parametrize("changes", [{"attention": False}, {"residual": False}, {"norm": "post"}])
@@ -87,10 +87,10 @@ def test_models_trained_with_an_ablation(run: Run, tmp_path: Path, changes: dict
     write_toy(tmp_path / "m", **changes)
     found = run("why", "あ", "-m", tmp_path / "m", "-n", "2", "--seed", "1")
     if "attention" in changes:
-        assert found.code == 0 and "ablated model: no_attention" in found.out
+        assert found.code == 0 and "model trained with ablations: no_attention" in found.out
     else:
         assert (found.code, found.out) == (4, "") and "E-CAPTURE-LACKING" in found.err
-        assert "what a part adds does not reach the logits as it is" in found.err
+        assert "what a part adds does not reach the logits unchanged" in found.err
 
 
 def test_a_part_switched_off_adds_nothing(run: Run, toy: str) -> None:
@@ -103,4 +103,4 @@ def test_a_part_switched_off_adds_nothing(run: Run, toy: str) -> None:
 
 def test_what_is_not_on_record(run: Run, saved: Path) -> None:
     found = run("why", saved)
-    assert (found.code, found.out) == (4, "") and "contributions is not on record" in found.err
+    assert (found.code, found.out) == (4, "") and "this trace has no contributions" in found.err

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from manako.analysis.verification import verify
 from manako.engines.ablation import Ablation, ablated
 from manako.errors import CapabilityError, UsageError
 from manako.families.activations import Activations
-from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model
 from manako.trace.schema import CAPTURES
 
@@ -252,10 +252,12 @@ def test_a_model_without_attention_has_no_heads_to_switch_off() -> None:
 def test_an_engine_that_cannot_be_edited_says_so() -> None:
     class Sealed:
         config = toy_config()
+        lacks: ClassVar = {"ablation": "lacks.hf_ablation"}
 
     with pytest.raises(CapabilityError) as caught:
         ablated(Sealed(), [Ablation.parse("mlp:0")], [1])  # type: ignore[type-var]
     assert caught.value.key == "ablate_engine" and caught.value.exit_code == 4
+    assert "cannot be ablated: only the NumPy engine" in str(caught.value)
 
 
 @given(

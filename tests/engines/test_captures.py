@@ -21,7 +21,8 @@ from manako.engines.captures import CaptureRecorder, best_of, ranks_of
 from manako.engines.generation import Recorder
 from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.activations import Activations
-from manako.families.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2
+from manako.families.attention import QUERY_BLOCK
+from manako.families.gpt2 import NumpyGPT2
 from manako.families.readout import Readout
 from manako.model import Model
 from manako.trace.captures import CONTRIBUTION_TOP, LENS_TOP
@@ -224,7 +225,7 @@ def test_one_capture_alone_is_the_same_numbers(model: Model, capture: tuple[str,
 def test_a_large_vocabulary_keeps_the_bytes_of_every_token_that_a_layer_named(tmp_path: Path) -> None:
     large = toy_model(vocab_size=16_385, start_id=None, n_embd=8)
     trace = large.trace("私は", max_new_tokens=6, seed=3, capture=CAPTURES)
-    trace.save(tmp_path / "t.manako")
+    trace.save(tmp_path / "t.manako", force=True)
     again = manako.open(tmp_path / "t.manako")
     assert not again.exact and verify(again).ok
     for i in range(6):
@@ -535,7 +536,7 @@ def test_no_warning_and_no_unreadable_record_from_absurd_weights(factor: float, 
         except ManakoError as error:
             assert error.key == "logits_not_finite_at", name
             continue
-        trace.save(tmp_path / "t.manako")
+        trace.save(tmp_path / "t.manako", force=True)
         opened = manako.open(tmp_path / "t.manako")
         assert opened.header.self_checks == trace.header.self_checks
         verify(opened)

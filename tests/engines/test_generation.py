@@ -10,7 +10,8 @@ from toy import toy_checkpoint, toy_model, toy_tokenizer
 import manako
 from manako.engines.generation import Generation, Recorder
 from manako.errors import ManakoError
-from manako.families.numpy_gpt2 import Cache, NumpyGPT2
+from manako.families.attention import Cache
+from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
 from manako.trace.schema import FULL_ROW_LIMIT
@@ -44,7 +45,7 @@ def scripted(continuation: list[int], monkeypatch: pytest.MonkeyPatch, **setting
     model = toy_model()
     session = Scripted(continuation, model.config.vocab_size)
     session.prompt_length = 1
-    monkeypatch.setattr("manako.model._Session", lambda _: session)
+    monkeypatch.setattr("manako.model.Session", lambda _: session)
     return model.trace("私", temperature=0, max_new_tokens=40, **settings)
 
 
@@ -77,7 +78,7 @@ def test_stop_text_with_a_special_token_in_the_middle(monkeypatch: pytest.Monkey
     model = toy_model(start_id=None)  # token 0 is special and does not end the run
     session = Scripted([*model.tokenizer.encode("a"), 0, 0, *model.tokenizer.encode("b")], model.config.vocab_size)
     session.prompt_length = 1
-    monkeypatch.setattr("manako.model._Session", lambda _: session)
+    monkeypatch.setattr("manako.model.Session", lambda _: session)
     trace = model.trace("私", temperature=0, max_new_tokens=40, stop=["ab"])
     assert trace.text == "私ab" and trace.header.end == "stop"
 

@@ -19,6 +19,7 @@ from toy_hf import FAMILIES, V, load_hf, toy_lm, write_lm
 
 from manako.engines import hf_engine
 from manako.engines.hf_engine import HfEngine
+from manako.engines.session import Session
 from manako.errors import LoadError, ManakoError, MissingExtraError
 from manako.families.activations import Activations
 from manako.formats import hf_folder
@@ -28,6 +29,7 @@ torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 IDS = np.random.default_rng(7).integers(0, V, 12).tolist()
+ABLATION = {"ablation": "lacks.hf_ablation"}
 
 
 @pytest.fixture
@@ -270,7 +272,7 @@ def test_keys_that_steer_a_loader_are_dropped_and_named(folder: Path) -> None:
     for name in ("modeling_x.py", "configuration_x.py"):
         (folder / name).write_text("raise SystemExit('ran')")
     opened = load_hf(f"hf:{folder}")
-    assert opened.notices[0] == ("notice.ignored_keys", {"names": ", ".join(sorted(steering))})
+    assert opened.source.notices[0] == ("notice.ignored_keys", {"names": ", ".join(sorted(steering))})
     assert opened.attention_implementation == "sdpa" and opened.dtype == "float32"
     assert close(opened.forward(IDS, opened.new_cache()), load_expected(IDS), 1e-5)
 
@@ -285,17 +287,17 @@ def test_a_chat_template_and_the_authors_settings_are_text(folder: Path) -> None
     edit(folder / "tokenizer_config.json", chat_template=template)
     edit(folder / "generation_config.json", eos_token_id=[3, 5, 10**9, "7"], top_k=20, temperature=0.1, do_sample=True)
     opened = load_hf(f"hf:{folder}")
-    assert opened.chat_template == template
-    assert ("notice.chat_template", {}) in opened.notices
+    assert opened.source.chat_template == template
+    assert ("notice.chat_template", {}) in opened.source.notices
     settings = ("notice.hf_generation", {"settings": "do_sample=True, temperature=0.1, top_k=20"})
-    assert settings in opened.notices
+    assert settings in opened.source.notices
     assert opened.config.start_id == 0 and opened.config.end_ids == (0, 3, 5)
     assert close(opened.forward(IDS, opened.new_cache()), load_expected(IDS), 1e-5)
 
 
 def test_a_tensor_without_a_place_is_named(folder: Path) -> None:
     put_weights(folder, weights_of(folder) | {"value_head.weight": torch.ones(2)})
-    notices = load_hf(f"hf:{folder}").notices
+    notices = load_hf(f"hf:{folder}").source.notices
     assert ("notice.hf_unused", {"count": 1, "first": "value_head.weight"}) in notices
 
 
@@ -314,7 +316,7 @@ def test_shards_are_read_like_one_file(folder: Path, engine: HfEngine) -> None:
     (folder / "model.safetensors").unlink(missing_ok=True)
     assert len(list(folder.glob("*.safetensors"))) > 1
     opened = load_hf(f"hf:{folder}")
-    assert opened.fingerprint == engine.fingerprint
+    assert opened.source.fingerprint == engine.source.fingerprint
     assert close(opened.forward(IDS, opened.new_cache()), engine.forward(IDS, engine.new_cache()), 1e-6)
     next(folder.glob("*-00002-*.safetensors")).unlink()
     with pytest.raises(LoadError) as caught:
@@ -331,8 +333,8 @@ def test_an_older_vocabulary_is_converted(folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, pairs)) + "\n", encoding="utf-8")
     edit(folder / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer")
     opened = load_hf(f"hf:{folder}")
-    ids = opened.tokenizer.encode("abcab 眼")
-    assert ids[:2] == [257, 256] and opened.tokenizer.decode(ids) == "abcab 眼".encode()
+    ids = opened.source.tokenizer.encode("abcab 眼")
+    assert ids[:2] == [257, 256] and opened.source.tokenizer.decode(ids) == "abcab 眼".encode()
 
 
 # --- the hub's cache --------------------------------------------------------------------------------------------------
@@ -513,14 +515,14 @@ def test_too_little_memory_is_a_message(engine: HfEngine, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "rwkv"])
 def test_the_first_bad_layer_is_the_one_with_the_bad_weight(tmp_path: Path, family: str) -> None:
     opened = load_hf(f"hf:{write_lm(tmp_path / 'm', family)}")
-    assert opened.first_bad_layer(IDS) == 3  # nothing is wrong: what is left is the head
+    assert Session(opened).first_bad_layer(IDS) == 3  # nothing is wrong: what is left is the head
     for block, layer in ((1, 2), (0, 1)):
         with torch.no_grad():
             max(opened.parts.blocks[block].parameters(), key=torch.numel).fill_(float("nan"))
-        assert opened.first_bad_layer(IDS) == layer
+        assert Session(opened).first_bad_layer(IDS) == layer
     with torch.no_grad():
         opened.model.get_input_embeddings().weight.fill_(float("nan"))
-    assert opened.first_bad_layer(IDS) == 0
+    assert Session(opened).first_bad_layer(IDS) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -530,8 +532,8 @@ def test_half_precision_is_judged_by_its_own_digits(tmp_path: Path, family: str,
     folder = read_hf_folder(write_lm(tmp_path / "m", family))
     model, _ = hf_engine._built(folder, dtype)
     opened = HfEngine(model.eval(), folder)
-    assert opened.dtype == str(dtype).removeprefix("torch.") and opened.stored_dtype == "float32"
-    assert opened.lacks == ({"contributions": "lacks.hf_sum"} if family == "gemma2" else {})
+    assert opened.dtype == str(dtype).removeprefix("torch.") and opened.source.stored_dtype == "float32"
+    assert opened.lacks == ABLATION | ({"contributions": "lacks.hf_sum"} if family == "gemma2" else {})
     keep = Activations(attention=True)
     rows = opened.forward(IDS, opened.new_cache(), False, keep)
     assert {a.dtype for a in (rows, *keep.pattern, *keep.resid_post, *keep.z)} == {np.dtype("float32")}
@@ -554,4 +556,4 @@ def test_a_model_whose_sum_is_off_lacks_contributions(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(kind, "forward", block)
     opened = load_hf(f"hf:{write_lm(tmp_path / 'm')}")
-    assert opened.lacks == {"contributions": "lacks.hf_sum"}
+    assert opened.lacks == ABLATION | {"contributions": "lacks.hf_sum"}

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import toy_config, toy_weights, worst, worst_of_row
 
-from manako.families.numpy_gpt2 import QUERY_BLOCK, NumpyGPT2, erf, gelu, gelu_new, relu
+from manako.engines.session import Session
+from manako.families.attention import QUERY_BLOCK
+from manako.families.gpt2 import NumpyGPT2
+from manako.families.nonlinear import erf, gelu, gelu_new, relu
 from manako.formats.model_folder import ModelConfig
 
 SWITCHES = [
@@ -135,7 +138,7 @@ def test_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int)
     config = toy_config()
     weights = toy_weights(config)
     weights[tensor] = weights[tensor] * np.float32(np.nan)
-    assert NumpyGPT2(config, weights).first_bad_layer(ids_for(config, 6)) == layer
+    assert Session(NumpyGPT2(config, weights)).first_bad_layer(ids_for(config, 6)) == layer
 
 
 def test_a_residual_switch_that_does_nothing_would_be_seen() -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from toy import worst_of_row
 from toy_llama import toy_llama_config, toy_llama_weights
 
+from manako.engines.session import Session
 from manako.families.activations import Activations
-from manako.families.llama import LlamaConfig, Rope
-from manako.families.numpy_llama import QUERY_BLOCK, NumpyLlama
+from manako.families.attention import QUERY_BLOCK
+from manako.families.llama import LlamaConfig, NumpyLlama
+from manako.families.rope import Rope
 
 KINDS: list[dict[str, object]] = [
     {},
@@ -284,7 +286,7 @@ def test_first_bad_layer_is_the_one_with_the_bad_weight(tensor: str, layer: int)
     config = toy_llama_config()
     weights = toy_llama_weights(config)
     weights[tensor] = weights[tensor] * np.float32(np.nan)
-    assert NumpyLlama(config, weights).first_bad_layer(ids_for(config, 6)) == layer
+    assert Session(NumpyLlama(config, weights)).first_bad_layer(ids_for(config, 6)) == layer
 
 
 def test_every_switch_of_the_shape_changes_the_numbers() -> None:

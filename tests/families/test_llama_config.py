@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from manako.errors import LoadError
-from manako.families.llama import LlamaConfig, Rope, llama_config_from_json, yarn_attention
+from manako.families.llama import LlamaConfig, config_from_json
+from manako.families.rope import Rope, yarn_attention
 
 BASE: dict[str, Any] = {  # Llama-3.2-1B, as published
     "model_type": "llama",
@@ -41,7 +42,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 
 def read(base: dict[str, Any] = BASE, end_ids: object = None, **changes: Any) -> LlamaConfig:
-    return llama_config_from_json(base | changes, end_ids)[0]
+    return config_from_json(base | changes, end_ids)[0]
 
 
 def without(*names: str, base: dict[str, Any] = BASE) -> dict[str, Any]:
@@ -89,13 +90,13 @@ def test_only_llama_asks_config_json_for_its_biases(base: dict[str, Any], biases
 
 
 def test_what_may_be_left_out() -> None:
-    config = llama_config_from_json(
+    config = config_from_json(
         without("head_dim", "num_key_value_heads", "rope_theta", "rope_scaling", "rms_norm_eps", "eos_token_id")
         | {"tie_word_embeddings": False}
     )[0]
     assert (config.head_size, config.n_kv_head, config.rms_norm_epsilon, config.end_ids) == (64, 32, 1e-6, ())
     assert config.rope == Rope() and "lm_head.weight" in config.parameters()
-    assert not llama_config_from_json(without("tie_word_embeddings"))[0].tie_word_embeddings  # their default
+    assert not config_from_json(without("tie_word_embeddings"))[0].tie_word_embeddings  # their default
 
 
 @pytest.mark.parametrize(("changes", "context", "noticed"), [
@@ -105,12 +106,12 @@ def test_what_may_be_left_out() -> None:
     ({"sliding_window": 4096, "layer_types": ["sliding_attention"] * 16}, 4096, True),
 ])  # fmt: skip
 def test_mistral_ends_at_its_window(changes: dict[str, Any], context: int, noticed: bool) -> None:
-    config, notices = llama_config_from_json(MISTRAL | changes)
+    config, notices = config_from_json(MISTRAL | changes)
     assert config.block_size == context and [key for key, _ in notices] == ["notice.sliding_window"] * noticed
 
 
 def test_a_window_that_is_left_out_is_the_default_of_mistral() -> None:
-    assert llama_config_from_json(without("sliding_window", base=MISTRAL))[0].block_size == 4096
+    assert config_from_json(without("sliding_window", base=MISTRAL))[0].block_size == 4096
 
 
 def test_qwen2_has_a_window_where_it_says_so() -> None:
@@ -182,7 +183,7 @@ def test_frequencies_keep_their_dtype() -> None:
 
 def refused(base: dict[str, Any], key: str, end_ids: object = None) -> LoadError:
     with pytest.raises(LoadError) as caught:
-        llama_config_from_json(base, end_ids)
+        config_from_json(base, end_ids)
     error = caught.value
     assert error.key == key, str(error)
     assert error.exit_code == 3 and "\n" not in str(error) and error.text("ja")

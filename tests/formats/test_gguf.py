@@ -40,10 +40,12 @@ from toy_gguf import (
 )
 
 from manako.errors import LoadError, MissingExtraError
+from manako.families import FAMILIES, llama
 from manako.families.gpt2 import ModelConfig
-from manako.families.llama import Rope
+from manako.families.llama import halves_from_neighbours
+from manako.families.rope import Rope
 from manako.formats import gguf as gguf_file
-from manako.formats.gguf import ARCHITECTURES, halves_from_neighbours, read_gguf, stored_name
+from manako.formats.gguf import read_gguf, stored_name
 from manako.formats.gguf_head import QUANTISATIONS, UNREADABLE, read_head
 from manako.formats.model_folder import Checkpoint
 
@@ -162,7 +164,7 @@ def test_the_tables_are_those_of_the_library() -> None:
         k: (kinds(k).name, *gguf.GGML_QUANT_SIZES[kinds(k)]) for k in QUANTISATIONS
     }
     assert all(kinds(k).name == name for k, name in UNREADABLE.items() if k in {int(kind) for kind in kinds})
-    assert set(ARCHITECTURES) <= set(gguf.MODEL_ARCH_NAMES.values())
+    assert {name for family in FAMILIES for name in family.gguf.architectures} <= set(gguf.MODEL_ARCH_NAMES.values())
 
 
 def test_the_order_of_rows_is_undone() -> None:
@@ -612,7 +614,10 @@ print(peak(), sum(t.nbytes for t in model.tensors.values()))
     block = np.ones(1, np.float16).tobytes() + bytes(range(32))
     for rows in (1 << 14, 1 << 15):
         config = toy_llama(n_embd=1024, vocab_size=rows, tie_word_embeddings=True)
-        others = [zeros(stored_name(n), s[::-1]) for n, s in config.parameters().items() if n != "embed_tokens.weight"]
+        names = llama.FAMILY.gguf.names
+        others = [
+            zeros(stored_name(names, n), s[::-1]) for n, s in config.parameters().items() if n != "embed_tokens.weight"
+        ]
         embedding = Tensor("token_embd.weight", (1024, rows), 8, block * (rows * 32))
         (tmp_path / "m.gguf").write_bytes(gguf_bytes(llama_metadata(config) | spm_metadata(), [embedding, *others]))
         command = [sys.executable, "-c", code, str(tmp_path / "m.gguf")]

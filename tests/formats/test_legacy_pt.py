@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 
 from manako.errors import LoadError, ManakoError, UsageError
-from manako.families.numpy_gpt2 import NumpyGPT2
+from manako.families.gpt2 import NumpyGPT2
 from manako.formats.legacy_pt import LegacyCheckpoint, import_legacy, read_legacy
 from manako.formats.model_folder import read_checkpoint
 from manako.formats.pickle_reader import MAX_BYTES
@@ -359,8 +359,8 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "mask shifted": (spoil(MASK, lambda t: torch.ones(1, 1, 6, 6).tril(1)), f"{MASK} is not a causal mask"),
     "mask with a 2": (spoil(MASK, lambda t: t * 2), f"{MASK} is not a causal mask"),
     "untied": (spoil("lm_head.weight", lambda t: t + 1e-6), "lm_head.weight differs"),
-    "NaN": (spoil("blocks.0.mlp.c_fc.weight", with_value(float("nan"))), "c_fc.weight holds 8 numbers that are not"),
-    "Inf": (spoil("ln_f.bias", with_value(float("inf"))), "ln_f.bias holds 1 numbers that are not finite"),
+    "NaN": (spoil("blocks.0.mlp.c_fc.weight", with_value(float("nan"))), "c_fc.weight contains 8 non-finite numbers"),
+    "Inf": (spoil("ln_f.bias", with_value(float("inf"))), "ln_f.bias contains 1 non-finite numbers"),
     "signalling NaN": (
         spoil("ln_f.bias", lambda t: t.double().view(torch.int64).fill_(0x7FF4 << 48).view(torch.double)),
         "ln_f.bias holds 8",
@@ -386,7 +386,7 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "tensor a part": (spoil("ln_f.bias", lambda t: torch.ones(20)[4:12]), "ln_f.bias storage_offset is 4"),
     "tensor of a larger storage": (spoil("ln_f.bias", lambda t: torch.ones(20)[:8]), "ln_f.bias storage is 20"),
     "tensor stride 0": (spoil("blocks.0.mlp.c_fc.weight", lambda t: torch.ones(1).expand(32, 8)), "stride is (0, 0)"),
-    "tensors share": (put("model", lambda d: d.update({"ln_f.bias": d["ln_f.weight"]})), "lie in the same storage"),
+    "tensors share": (put("model", lambda d: d.update({"ln_f.bias": d["ln_f.weight"]})), "share storage"),
     "tensor of integers": (spoil("ln_f.bias", lambda t: t.long()), "torch.LongStorage"),
     "tensor a number": (
         put("model", lambda d: d.update({"ln_f.bias": 1.0})),

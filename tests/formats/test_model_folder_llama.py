@@ -14,7 +14,8 @@ from toy import same_tensors, toy_tokenizer
 from toy_llama import config_json, toy_llama_config, write_toy_llama
 
 from manako.errors import LoadError
-from manako.families.llama import LlamaConfig, Rope
+from manako.families.llama import LlamaConfig
+from manako.families.rope import Rope
 from manako.formats import model_folder
 from manako.formats.model_folder import INDEX, WEIGHTS, read_checkpoint
 
@@ -438,10 +439,10 @@ def test_a_folder_of_absurd_size(folder: Path) -> None:
 def test_a_file_that_changes_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = model_folder._read_tensors
 
-    def cut(config: Any, weights: Any) -> Any:
+    def cut(*given: Any) -> Any:
         with (folder / WEIGHTS).open("r+b") as stream:
             stream.truncate(3000)
-        return original(config, weights)
+        return original(*given)
 
     monkeypatch.setattr(model_folder, "_read_tensors", cut)
     refused(folder, "safetensors_damaged")

@@ -164,3 +164,38 @@ def test_a_whole_checkpoint_is_left_at_every_call_of_one_save(tmp_path: Path, wh
         run_folder.sweep(run)
         assert manako.load(run) and not list(run.rglob(".*.tmp")), place
     assert seen == {"step-000002", "step-000003"}
+
+
+# --- a run folder is a stranger's folder ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lock", "checkpoints", "last", "best", "metrics.jsonl", "traces",
+                                  "checkpoints/step-000009"])  # fmt: skip
+def test_a_run_with_a_link_is_refused_before_anything_is_touched(tmp_path: Path, name: str) -> None:
+    run, outside = make(tmp_path / "m", 0, 3), tmp_path / "outside"
+    (outside / ".mydata.tmp").mkdir(parents=True)
+    (outside / "file").write_text("precious")
+    path = run / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(outside / "file" if name in ("lock", "last", "best", "metrics.jsonl") else outside)
+    with pytest.raises(LoadError) as caught, run_folder.locked(run):
+        raise AssertionError("locked")
+    assert caught.value.key == "run_link" and name.rpartition("/")[2] in str(caught.value)
+    assert (outside / "file").read_text() == "precious" and (outside / ".mydata.tmp").is_dir()
+
+
+def test_a_lock_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    run = make(tmp_path / "m", 0)
+    os.mkfifo(run / "lock")
+    with pytest.raises(LoadError), run_folder.locked(run):
+        raise AssertionError("locked")
+
+
+def test_locking_empties_no_file(tmp_path: Path) -> None:
+    run = make(tmp_path / "m", 0)
+    (run / "lock").write_text("kept")
+    with run_folder.locked(run):
+        pass
+    assert (run / "lock").read_text() == "kept"

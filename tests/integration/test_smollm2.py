@@ -59,7 +59,7 @@ def test_weights_and_64_greedy_tokens_are_those_of_transformers(path: Path, mode
     import transformers
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-    from manako.families.numpy_llama import NumpyLlama
+    from manako.families.llama import NumpyLlama
 
     assert isinstance(model.config, LlamaConfig)
     described = {  # as `config.json` of HuggingFaceTB/SmolLM2-135M-Instruct has it

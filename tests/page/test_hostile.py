@@ -106,5 +106,5 @@ def test_a_character_in_pieces_is_shown_as_bytes_and_named(open_page: Open) -> N
 
 def test_a_failed_self_check_is_open_and_named(open_page: Open) -> None:
     page = open_page(golden_trace(self_checks=(SelfCheck("probabilities_sum_to_1", float("inf"), 1e-9),)))
-    assert "1 SELF-CHECKS FAILED" in page.inner_text("manako-checks")
+    assert "SELF-CHECKS FAILED: 1" in page.inner_text("manako-checks")
     assert "SELF-CHECK FAILED probabilities sum to 1: error inf" in page.inner_text("manako-checks")

@@ -207,11 +207,11 @@ def test_the_grid_has_the_likeliest_token_of_each_layer(width: int, open_page: O
     assert 9 <= len(steps) <= 15 and 19 in steps and steps == list(range(steps[0], steps[-1] + 1))
     found = [lens(trace, step) for step in steps]
     shown = page.eval_on_selector_all(
-        ".lens-grid > tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.lastChild.textContent))"
+        ".lens-grid tbody tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.lastChild.textContent))"
     )
     assert shown == [[percent(step.first[n][0].p) for step in found] for n in range(5)]
     agreeing = page.eval_on_selector_all(
-        ".lens-grid > tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.classList.contains('agrees')))"
+        ".lens-grid tbody tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.classList.contains('agrees')))"
     )
     assert agreeing == [[s.first[n][0].id == s.chosen[0].id for s in found] for n in range(5)]
     assert (
@@ -227,7 +227,7 @@ def test_the_grid_has_the_likeliest_token_of_each_layer(width: int, open_page: O
 
 def test_a_column_of_the_grid_selects_its_step(open_page: Open) -> None:
     page = open_page(demo(), "en", "step=20", viewport={"width": 1280, "height": 900})
-    page.locator(".lens-grid > tr").nth(2).locator("td").nth(1).click()
+    page.locator(".lens-grid tbody tr").nth(2).locator("td").nth(1).click()
     step = int(page.locator(".lens-grid button small").nth(1).inner_text())
     assert step != 20
     settled(page, f"Step {step} of 40")
@@ -324,7 +324,7 @@ def test_what_was_rounded_is_said(open_page: Open) -> None:
     trace = golden_inside()
     assert "Rounded" not in open_page(trace).inner_text("manako-attention")
     page = open_page(replace(trace, header=replace(trace.header, rounded={"attention": 2.0**-9})))
-    assert "Rounded in this file: each share is off by at most 0.195% of itself." in page.inner_text("manako-attention")
+    assert "Attention is rounded in this file (relative error ≤ 0.195%)." in page.inner_text("manako-attention")
 
 
 def test_a_window_that_moves_is_drawn_as_it_moved(open_page: Open) -> None:

@@ -70,9 +70,10 @@ def rows(page: Page) -> list[str]:
 
 def wait(page: Page, act: Callable[[], Any]) -> None:
     """Do something that makes the model write, until there is a branch more."""
-    before = page.evaluate("location.hash")
+    branch = "new URLSearchParams(location.hash.slice(1)).get('branch')"  # the step is written a moment later
+    before = page.evaluate(branch)
     act()
-    page.wait_for_function("before => location.hash !== before", arg=before)
+    page.wait_for_function(f"before => {branch} !== before", arg=before)
     page.wait_for_selector(IDLE)
 
 
@@ -80,7 +81,7 @@ def write(page: Page, prompt: str, count: int, seed: int | None = None) -> None:
     page.fill("manako-act textarea", prompt)
     page.fill("manako-act input[type=number] >> nth=0", str(count))
     page.fill("manako-act input[type=number] >> nth=1", "" if seed is None else str(seed))
-    wait(page, lambda: page.get_by_role("button", name="Write", exact=True).click())
+    wait(page, lambda: page.get_by_role("button", name="Generate", exact=True).click())
 
 
 def test_what_is_written_is_what_the_library_gives(open_live: Callable[..., Page], model: Model) -> None:
@@ -102,12 +103,12 @@ def test_while_it_writes_every_step_is_shown_and_stop_stops(
         globalThis.seen = [];
         new MutationObserver(() => {
             const title = document.querySelector("[data-place=title]").textContent;
-            if (title.startsWith("Writing")) seen.push(
+            if (title.startsWith("Generating")) seen.push(
                 [title, document.querySelector("manako-candidates tbody tr th").textContent]);
         }).observe(document.querySelector("manako-app"), { childList: true, subtree: true, characterData: true });
     }""")
     page.fill("manako-act input[type=number] >> nth=0", "2000")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function("() => seen.length > 5")
     page.keyboard.press("Escape")
     page.wait_for_selector(IDLE)
@@ -148,7 +149,7 @@ def test_a_forced_candidate_forks_with_the_same_luck_and_nothing_is_lost(
     assert manako.verify(forked).ok
     assert text_of(page) == forked.text.replace("\n", "")
     assert page.inner_text("[data-place=title]").startswith("Step 5 of ")
-    assert "was put here instead" in page.inner_text("[data-place=forced]")
+    assert "the token was forced" in page.inner_text("[data-place=forced]")
     assert page.locator("manako-candidates tr.forced").count() == 1
     assert len(rows(page)) == 3
     page.keyboard.press("Control+z")
@@ -168,11 +169,11 @@ def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Pag
     whole = text_of(page)
     page.click("#token-2")
     page.fill("manako-player input[type=text]", "\u72ac\u3068")
-    wait(page, lambda: page.get_by_role("button", name="Put them in at the selected").click())
+    wait(page, lambda: page.get_by_role("button", name="Insert it at the selected").click())
     assert text_of(page).startswith(whole[:4] + "\u72ac\u3068")
     page.locator("manako-tree [role=option] >> nth=1").click()
     assert text_of(page) == whole
-    wait(page, lambda: page.get_by_role("button", name="Put them at the end").click())
+    wait(page, lambda: page.get_by_role("button", name="Append it").click())
     assert text_of(page).startswith(whole + "\u72ac\u3068")
     assert page.locator("manako-ribbon .given").count() == 2
     assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end
@@ -211,7 +212,7 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
         page.evaluate("""() => {
             globalThis.others = [];  // what is told of all other tokens while it writes
             new MutationObserver(() => {
-                if (!document.querySelector("[data-place=title]").textContent.includes("書いて")) return;
+                if (!document.querySelector("[data-place=title]").textContent.includes("生成して")) return;
                 others.push(document.querySelector("tr.other th").textContent);
             }).observe(document.body, { childList: true, subtree: true });
         }""")
@@ -227,7 +228,7 @@ def test_the_server_tells_what_it_refuses(browser: Browser, site: Serving) -> No
     page.goto(f"http://{site.host}/#token={TOKEN}")
     page.wait_for_selector("[data-act=go]:not([disabled])")
     page.fill("manako-act textarea", "\u3042" * 9000)
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_selector("manako-act .warn")
     assert "8192" in page.inner_text("manako-act .warn").replace(",", "")
     assert len(rows(page)) == 1
@@ -291,7 +292,7 @@ def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[...
     assert values == [*sorted(c.id for c in listed), -1]
     page.check(f"manako-guess [type=radio][value='{trace.steps[0].token_id}']")
     page.get_by_role("button", name="Show the draw").click()
-    assert "Your surprise: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
+    assert "Your surprisal: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
     assert text_of(page) == trace.text[:3] and page.is_visible("manako-candidates") and page.is_hidden("manako-tree")
     for _ in range(count - 1):
         page.get_by_role("button", name="Next guess").click()
@@ -399,7 +400,7 @@ def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(br
     page.click("[data-act=go]")
     page.wait_for_selector("manako-act .warn")
     said = page.inner_text("manako-act .warn")
-    assert "does not answer" in said and "on no record: " in said
+    assert "does not answer" in said and "not in any trace: " in said
     assert text_of(page) == before and page.is_enabled("[data-act=go]") and len(rows(page)) == 1
     page.unroute("**/api/traces/*")
     wait(page, lambda: page.click("[data-act=go]"))
@@ -560,7 +561,7 @@ def test_a_part_that_was_written_without_captures_says_so(open_live: Callable[..
     page.fill("manako-act input[type=number] >> nth=0", "2")
     wait(page, lambda: page.click("[data-act=go]"))
     for card in ("manako-attention", "manako-lens", "manako-why"):
-        assert "Not on record of this step" in page.inner_text(card)
+        assert "Not stored for this step" in page.inner_text(card)
     page.click("#token-3")
     for card in ("manako-attention", "manako-lens", "manako-why"):
         assert "Not on record" not in page.inner_text(card) and page.locator(f"{card} table").count()

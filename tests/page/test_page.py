@@ -192,7 +192,7 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
     page.fill("manako-what-if input[type=number]", str(temperature))
     if top_k:  # more than are on record
         page.fill("manako-what-if label:has-text('top_k') input", str(top_k))
-        assert f"{top_k:,} tokens left" in text_of(page, "manako-stages")
+        assert f"tokens left: {top_k:,}" in text_of(page, "manako-stages")
     d = distribution(rows[2], Sampling(temperature=temperature, top_k=top_k))
     said = text_of(page, "manako-what-if [role=status]")
     bound = float(re.findall(r"more than ([\d.e-]+)", said)[0]) / 100 if temperature else 0
@@ -231,7 +231,7 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
         percent(p) for p in sorted(mean.tolist(), reverse=True)[:8]
     ]
     found = lens(trace, 5)
-    assert [row[:3] for row in cells(page, "manako-lens")] == [
+    assert [row[:3] for row in cells(page, "manako-lens > .pane")] == [
         [layer, percent(r.p), str(r.rank)] for layer, r in zip(found.layers, found.chosen, strict=True)
     ]
     on_record = contributions(trace, 5)

@@ -251,15 +251,15 @@ def set_view(page: Page, changes: dict[str, Any]) -> None:
 def test_a_candidate_can_be_put_here_where_a_model_can_go_on(open_page: Open) -> None:
     trace = golden_trace()
     page = open_page(trace, fragment="step=2&details=1")
-    assert page.locator(".force").count() == 0 and "put here" not in page.inner_text("manako-candidates")
+    assert page.locator(".force").count() == 0 and "force" not in page.inner_text("manako-candidates")
     set_view(page, {"canAct": True})
-    assert page.inner_text("manako-candidates thead th:last-child") == "put here"
+    assert page.inner_text("manako-candidates thead th:last-child") == "force"
     rows = page.locator("manako-candidates tbody tr:not(.other)")
     ids = [int(text) for text in page.locator("manako-candidates tbody td:nth-child(3)").all_inner_texts() if text]
     assert rows.count() == len(ids) == page.locator("tr:not(.other) > td:last-child > .force").count()
     button = rows.nth(ids.index(TOKENS.index(b"[bold]"))).locator(".force")
     assert button.get_attribute("aria-label") == button.get_attribute("title")
-    assert button.get_attribute("title") == "put '[bold]' here and let the model go on"
+    assert button.get_attribute("title") == "force '[bold]' at this step and continue"
     button.click()
     rows.last.locator(".force").press("Enter")
     assert page.evaluate("acts") == [{"kind": "force", "token": 2}, {"kind": "force", "token": ids[-1]}]
@@ -273,7 +273,7 @@ def test_the_token_that_a_reader_put_there_is_listed_and_marked(rank: int, open_
     set_view(page, {"forcedId": forced.id})
     (row,) = page.locator("tr.forced").all()
     assert row.locator("td").nth(1).inner_text() == str(forced.id)
-    assert "put here by you" in row.locator("th").inner_text()
+    assert "token forced by you" in row.locator("th").inner_text()
     assert row.locator("td").first.inner_text().removeprefix("\u25b8 ") == str(rank)
     count = page.locator("manako-candidates tbody tr:not(.other)").count()
     assert count == len({c.id for c in step.candidates[:10]} | {step.chosen.id, forced.id})

@@ -21,10 +21,9 @@ from toy import close, random_texts, toy_weights
 from toy_gguf import Metadata, gpt2_metadata, llama_metadata, spm_metadata, stored, toy_llama, toy_llama_weights
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from manako.families.gpt2 import ModelConfig
-from manako.families.llama import LlamaConfig, Rope
-from manako.families.numpy_gpt2 import NumpyGPT2
-from manako.families.numpy_llama import NumpyLlama
+from manako.families.gpt2 import ModelConfig, NumpyGPT2
+from manako.families.llama import LlamaConfig, NumpyLlama
+from manako.families.rope import Rope
 from manako.formats.gguf import read_gguf
 from manako.tokenizer import Tokenizer
 

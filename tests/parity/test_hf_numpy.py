@@ -16,8 +16,8 @@ from toy_hf import FAMILIES, V, load_hf, toy_lm, write_lm
 
 from manako.engines.hf_engine import HfEngine
 from manako.families.activations import Activations
-from manako.families.numpy_gpt2 import NumpyGPT2
-from manako.families.numpy_llama import NumpyLlama
+from manako.families.gpt2 import NumpyGPT2
+from manako.families.llama import NumpyLlama
 from manako.formats.model_folder import read_checkpoint
 
 torch.set_num_threads(1)  # the tests share the machine
@@ -54,7 +54,7 @@ def theirs(family: str, **asked: Any) -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_model_can_give_is_found_out(engines: dict[str, HfEngine], family: str) -> None:
     engine, config = engines[family], engines[family].config
-    assert engine.lacks == LACKS[family]
+    assert engine.lacks == {"ablation": "lacks.hf_ablation"} | LACKS[family]
     assert (config.n_layer, config.n_embd, config.vocab_size) == (2, 33 if family == "gpt2" else 32, V)
     assert config.n_head == {"gpt2": 3, "mamba": 0, "rwkv": 0}.get(family, 4)
     assert config.model_type == family and config.switches == ()
@@ -180,7 +180,7 @@ def test_both_engines_see_the_same(tmp_path: Path, family: str) -> None:
     assert hf.readout is not None and close(hf.readout.weight, ours.readout.weight, 1e-6)
     assert (hf.readout.bias is None) == (ours.readout.bias is None)
     assert np.array_equal(hf.readout.head, ours.readout.head)
-    assert hf.fingerprint == read.fingerprint and hf.stored_dtype == read.stored_dtype == "float32"
+    assert hf.source.fingerprint == read.fingerprint and hf.source.stored_dtype == read.stored_dtype == "float32"
     c, d = hf.config, read.config
     assert (c.n_layer, c.n_head, c.n_embd, c.vocab_size) == (d.n_layer, d.n_head, d.n_embd, d.vocab_size)
     assert (c.start_id, c.end_ids) == (d.start_id, d.end_ids)
@@ -190,7 +190,7 @@ def test_both_engines_see_the_same(tmp_path: Path, family: str) -> None:
 def test_a_folder_of_ours_opens_with_both(tmp_path: Path) -> None:
     made = write_toy(tmp_path / "m")
     hf = load_hf(f"hf:{tmp_path / 'm'}")
-    assert hf.fingerprint == made.fingerprint and hf.notices == []  # its checksums are checked
+    assert hf.source.fingerprint == made.fingerprint and hf.source.notices == []  # its checksums are checked
     _, ours = numpy_engine(tmp_path / "m")
     ids = IDS[:9]
     assert close(hf.forward(ids, hf.new_cache()), ours.forward(ids, ours.new_cache()), 1e-5)

@@ -18,8 +18,8 @@ from toy_llama import toy_llama_config, toy_llama_weights
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from manako.families.activations import Activations
-from manako.families.llama import Rope
-from manako.families.numpy_llama import NumpyLlama
+from manako.families.llama import NumpyLlama
+from manako.families.rope import Rope
 from manako.formats.model_folder import read_checkpoint
 
 torch.set_num_threads(1)  # the tests share the machine

@@ -436,7 +436,7 @@ def test_who_waits_for_a_model_that_does_not_come_is_told(ends: bool, caplog: py
         if ends:
             site.server.should_exit = True
         else:
-            site.runs.model.set_exception(manako.LoadError("ref_unknown", ref="slow"))
+            site.runs.model.set_exception(manako.LoadError("ref_unknown", ref="slow", near=""))
         response = client.getresponse()
         assert response.status == 503 and json.loads(response.read())["code"] == "E-SERVE-NO-MODEL"
         client.close()

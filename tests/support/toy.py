@@ -58,7 +58,13 @@ def toy_checkpoint(tokenizer: Tokenizer | None = None, seed: int = 0, **changes:
     """A checkpoint in memory, with no folder behind it."""
     tokenizer = tokenizer or toy_tokenizer()
     config = toy_config(tokenizer, **changes)
-    return Checkpoint(config, toy_weights(config, seed), tokenizer, "0" * 64, "float32")
+    return Checkpoint(
+        config=config,
+        tensors=toy_weights(config, seed),
+        tokenizer=tokenizer,
+        fingerprint="0" * 64,
+        stored_dtype="float32",
+    )
 
 
 def toy_model(tokenizer: Tokenizer | None = None, seed: int = 0, **changes: Any) -> Model:

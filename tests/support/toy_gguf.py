@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from toy import Weights
 
+from manako.families import family_of
 from manako.families.gpt2 import ModelConfig
 from manako.families.llama import LlamaConfig
 from manako.formats.gguf import stored_name
@@ -176,13 +177,13 @@ def neighbours_from_halves(tensor: npt.NDArray[Any], heads: int) -> npt.NDArray[
 
 def stored(config: LlamaConfig | ModelConfig, weights: Weights) -> dict[str, npt.NDArray[Any]]:
     """The tensors as llama.cpp's converter hands them to its writer, by their name in the file."""
-    out: dict[str, npt.NDArray[Any]] = {}
+    names, out = family_of(config.model_type).gguf.names, {}
     for name, tensor in weights.items():
         if isinstance(config, ModelConfig):
             tensor = tensor.T if ".c_" in name and name.endswith("weight") else tensor
         elif config.model_type == "llama" and (".q_proj." in name or ".k_proj." in name):
             tensor = neighbours_from_halves(tensor, config.n_head if ".q_proj." in name else config.n_kv_head)
-        out[stored_name(name)] = np.ascontiguousarray(tensor)
+        out[stored_name(names, name)] = np.ascontiguousarray(tensor)
     return out
 
 

@@ -91,9 +91,9 @@ def test_a_single_trace_is_a_tree_of_one_branch(tmp_path: Path) -> None:
 
 def test_a_tree_is_no_trace_and_says_where_it_opens(tmp_path: Path) -> None:
     (tmp_path / "tree.manako").write_bytes(tree_bytes(toy_tree()))
-    with pytest.raises(LoadError, match="a tree of 5 branches.*manako serve FILE or manako export html FILE") as caught:
+    with pytest.raises(LoadError, match="holds a tree .*manako serve FILE or manako export html FILE") as caught:
         manako.open(tmp_path / "tree.manako")
-    assert caught.value.code == "E-TREE-NOT-TRACE" and "5 本の枝" in caught.value.text("ja")
+    assert caught.value.code == "E-TREE-NOT-TRACE" and "5 本の分岐" in caught.value.text("ja")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a trace", b"\x02\0\0\0\0\0\0\0{}", b"\xff" * 9])

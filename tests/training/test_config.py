@@ -1,6 +1,7 @@
 """Settings that make no sense are refused with their name; TOML goes out and in; every field has its sentence."""
 
 import math
+import tomllib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,12 @@ def test_bad_toml_names_the_file(tmp_path: Path, data: bytes) -> None:
 def test_every_field_has_a_sentence_for_its_flag() -> None:
     keys = messages.catalog("en")
     assert [f.name for f in fields(TrainingConfig) if f"option.{f.name}" not in keys] == []
+
+
+def test_whole_numbers_beyond_any_float_are_refused() -> None:
+    with pytest.raises(UsageError):
+        TrainingConfig(learning_rate=10**400)  # type: ignore[arg-type]
+
+
+def test_a_text_with_delete_in_it_is_read_back() -> None:
+    assert tomllib.loads(to_toml({"sample": "a\x7fb"}).decode()) == {"sample": "a\x7fb"}

@@ -1,6 +1,8 @@
 """Training end to end at toy size: it learns, stops cleanly, leaves folders that open, and goes on bit by bit."""
 
+import json
 import math
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from small_runs import SHAPE, TEXT, checkpoint_bytes, corpus_of, metrics, resume
 from toy import worst
 
 import manako
+from manako.corpus.packed import header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.loop import read_state
+from manako.training.loop import keep_lines, read_state
 from manako.training.model import GPT
 
 
@@ -96,7 +99,9 @@ def test_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: str)
     resume(tmp_path / "parts", **settings)
     for step in (75, 100):
         assert checkpoint_bytes(tmp_path / "whole", step) == checkpoint_bytes(tmp_path / "parts", step)
-    assert timeless(tmp_path / "whole") == timeless(tmp_path / "parts")
+    parts = timeless(tmp_path / "parts")
+    assert timeless(tmp_path / "whole") == [line for line in parts if line["step"] != 37]
+    assert "validation_loss" in next(line for line in parts if line["step"] == 37)  # it was judged where it was stopped
     assert (tmp_path / "whole" / "best").read_text() == (tmp_path / "parts" / "best").read_text()
 
 
@@ -248,3 +253,105 @@ def test_the_state_names_everything(tmp_path: Path) -> None:
         "exp_avg_sq/ln_f.bias",
     } <= state.keys()
     assert SHAPE["n_embd"] == state["exp_avg/ln_f.bias"].shape[0]
+
+
+# --- a run is judged where it ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, None], ids=str)
+def test_a_run_that_is_stopped_is_judged_where_it_ends(tmp_path: Path, number: int | None) -> None:
+    """Between two evaluations, by a signal or when the time is over: `best` means the best of all that was trained."""
+    settings: dict[str, Any] = {"steps": 1000, "eval_interval": 1000}
+    if number is None:
+        settings["max_minutes"] = 60.0
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), **settings)
+    made.plan()
+    made.save()
+    if number is None:
+
+        def tick(loss: float) -> None:
+            made.progress.seconds = 1e6 if made.progress.step == 37 else 1.0
+
+        made.tick = tick
+        made.go()
+        bits = f"{metrics(tmp_path / 'm')[-1]['bits_per_character']:.3f}"
+        assert any("37" in line and bits in line for line in lines)
+    else:
+        stop_after(made, 37, number)
+        came: list[int] = []
+        before = signal.signal(number, lambda n, _: came.append(n))
+        try:
+            made.go()
+        except KeyboardInterrupt:
+            came.append(signal.SIGINT)
+        finally:
+            signal.signal(number, before)
+        assert came == [number]  # raised again once all is safe
+    run = tmp_path / "m"
+    assert run_folder.pointed(run, "last") == run_folder.pointed(run, "best") == run_folder.step_folder(run, 37)
+    state, _ = read_state(run_folder.step_folder(run, 37))
+    last = metrics(run)[-1]
+    assert (last["step"], state["best_step"], state["best_loss"]) == (37, 37, last["validation_loss"])
+
+
+def test_a_second_signal_while_it_is_judged_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=100, eval_interval=100)
+    made.plan()
+    made.save()
+    stop_after(made, 7)
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(made, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.go()
+    run = tmp_path / "m"
+    assert run_folder.pointed(run, "last") == run_folder.step_folder(run, 7)
+    resume(run, steps=100, eval_interval=100)
+    assert run_folder.steps(run)[-1] == 100
+
+
+# --- settings on record are settings used -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changed", [{"batch_size": 4}, {"seed": 7}, {"learning_rate": 0.5}, {"optimizer": "adamw"},
+                                     {"warmup_steps": 3}, {"steps": 70}], ids=str)  # fmt: skip
+def test_other_settings_than_those_of_the_state_are_named(tmp_path: Path, changed: dict[str, Any]) -> None:
+    train(tmp_path / "m", steps=20)
+    with pytest.raises(UsageError) as caught:
+        resume(tmp_path / "m", **{"steps": 20} | changed)
+    ((name, value),) = changed.items()
+    assert caught.value.key == "resume_setting" and caught.value.values["name"] == name
+    assert caught.value.values["now"] == str(value) != caught.value.values["was"]
+
+
+def test_a_state_of_the_first_schema_is_believed(tmp_path: Path) -> None:
+    train(tmp_path / "m", steps=20)
+    path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("settings", "threads", "digest")}
+    old["schema"] = "manako.training/1"
+    path.write_text(json.dumps(old | {"digest": header_digest(old)}))
+    assert resume(tmp_path / "m", steps=20).progress.step == 20
+
+
+@pytest.mark.parametrize("change", [{"step": "20"}, {"step": -1}, {"position": True}, {"seconds": None},
+                                    {"best_step": 1.5}, {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
+def test_a_state_that_lies_is_a_load_error(tmp_path: Path, change: dict[str, Any]) -> None:
+    train(tmp_path / "m", steps=20)
+    path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE
+    found = {k: v for k, v in json.loads(path.read_text()).items() if k != "digest"} | change
+    path.write_text(json.dumps(found | {"digest": header_digest(found)}))
+    with pytest.raises(LoadError):
+        read_state(path.parent)
+
+
+def test_damaged_lines_of_the_log_are_dropped(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(b'{"step": 1}\n\xff\xfe\n[1]\n{"a": 1}\n{"step": "2"}\n{"step": 3}\n{"step": 9}\n{"st')
+    keep_lines(log, 5)
+    assert log.read_bytes() == b'{"step": 1}\n{"step": 3}\n'
+    log.unlink()
+    os.mkfifo(log)
+    with pytest.raises(LoadError):
+        keep_lines(log, 5)

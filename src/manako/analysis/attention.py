@@ -52,9 +52,9 @@ class StepAttention:
     rollout_lacks: Literal["window", "prompt"] | None
     """Why there is no rollout: the window has moved since the text began, or the prompt was too long to keep it all."""
 
-    def weights(self, part: tuple[int, ...] = ()) -> Floats:
+    def weights(self, scope: tuple[int, ...] = ()) -> Floats:
         """[K]: mean of all heads, of one layer's for (layer,), or one head's own for (layer, head)."""
-        chosen = self.per_head[part].astype(np.float64)
+        chosen = self.per_head[scope].astype(np.float64)
         return chosen.reshape(-1, len(self.keys)).mean(axis=0)
 
     @property

@@ -1,7 +1,7 @@
 """The same prompt several times: under several temperatures, or with parts of the model switched off.
 
-Special here: all runs have the same luck, `u` at step t being the same number in each, so whatever differs is due to
-the temperature or the missing part alone. Up to the step where they part, all runs have the same text before them.
+Special here: all runs have the same random number `u` at step t, so every difference is due to the temperature or the
+ablated part alone. Up to the step where they diverge, all runs have the same text before them.
 """
 
 from collections.abc import Sequence

@@ -15,7 +15,7 @@ FIRST = LENS_TOP  # a token appears where it is among this many
 
 
 @dataclass(frozen=True)
-class Reading:
+class LensToken:
     """A token as one layer has it."""
 
     id: int
@@ -35,13 +35,13 @@ class LensStep:
     step: Step
     layers: tuple[str, ...]
     """[L+1] embed, then the number of each layer, counted from 0."""
-    first: tuple[tuple[Reading, ...], ...]
+    first: tuple[tuple[LensToken, ...], ...]
     """[L+1][10] the likeliest tokens of each layer, best first."""
-    tracked: tuple[tuple[Reading, ...], ...]
+    tracked: tuple[tuple[LensToken, ...], ...]
     """[T][L+1] the chosen token, then every other one that was first at a layer, each at all layers."""
 
     @property
-    def chosen(self) -> tuple[Reading, ...]:
+    def chosen(self) -> tuple[LensToken, ...]:
         """[L+1] the token that was taken."""
         return self.tracked[0]
 
@@ -82,6 +82,6 @@ def lens(trace: Trace, index: int) -> LensStep:
     )
 
 
-def _reading(vocabulary: Vocabulary, token_id: int, p: float, rank: int) -> Reading:
+def _reading(vocabulary: Vocabulary, token_id: int, p: float, rank: int) -> LensToken:
     data = vocabulary[token_id]
-    return Reading(token_id, data, bytes_to_text(data), token_id in vocabulary.special_ids, p, rank)
+    return LensToken(token_id, data, bytes_to_text(data), token_id in vocabulary.special_ids, p, rank)

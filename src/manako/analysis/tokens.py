@@ -13,7 +13,7 @@ from manako.trace.record import bytes_to_text
 
 
 @dataclass(frozen=True)
-class Part:
+class CharacterPart:
     """What a piece holds of a character that is cut."""
 
     character: str
@@ -33,7 +33,7 @@ class Piece:
     """Its bytes as text; bytes that are no whole character stand in ‹hex›."""
     special: bool
     """A foreign vocabulary's `<unk>`: its bytes are its name, not the text's."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[CharacterPart, ...] = ()
     """The characters it has a part of: none, or one, or one at each end."""
 
 
@@ -94,11 +94,11 @@ def _with_parts(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
             lead = next((i for i in range(start - 1, max(start - 4, -1), -1) if not _continues(data[i])), start)
             shared.setdefault(lead, [before]).append(n)
         before = n
-    parts: dict[int, list[Part]] = {}
+    parts: dict[int, list[CharacterPart]] = {}
     for lead, owners in shared.items():
         character = _character(data, lead)
         for number, n in enumerate(owners, 1) if character else ():
-            parts.setdefault(n, []).append(Part(character, number, len(owners)))
+            parts.setdefault(n, []).append(CharacterPart(character, number, len(owners)))
     return tuple(Piece(p.id, p.bytes, p.text, p.special, tuple(parts.get(n, ()))) for n, p in enumerate(pieces))
 
 

@@ -17,6 +17,7 @@ import click
 
 from manako import __version__, messages
 from manako.cli.console import chosen_language, fail, hush, note, say
+from manako.cli.help import translated
 from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
@@ -52,7 +53,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return import_module(module).command if module else None
+        return translated(import_module(module).command, say) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
@@ -86,6 +87,9 @@ def common_options(command: F) -> F:
 )
 @common_options
 def group() -> None: ...
+
+
+translated(group, say)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

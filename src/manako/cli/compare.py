@@ -1,4 +1,4 @@
-"""`manako compare`: the same prompt and the same luck, under several temperatures or without parts of the model."""
+"""`manako compare`: the same prompt and random numbers, at several temperatures or with parts ablated."""
 
 from typing import Any
 

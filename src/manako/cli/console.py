@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from manako import messages
+from manako.messages.lines import wrap
 
 MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 
@@ -50,8 +51,12 @@ def fail(message: str, code: str, exit_code: int = 1) -> int:
 
 
 def _on_stderr(message: str) -> None:
+    """One line; a terminal gets it wrapped at words."""
+    line = f"manako: {safe(message)}"
     with contextlib.suppress(OSError):
-        print(f"manako: {safe(message)}", file=sys.stderr)  # noqa: T201
+        if sys.stderr.isatty():
+            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or len(line) * 2))
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def hush() -> int:

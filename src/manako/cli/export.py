@@ -30,5 +30,5 @@ def html_command(file: Path, out: Path, smaller: bool, force: bool) -> None:
     if smaller:
         tree = replace(tree, branches=tuple(replace(b, trace=compact(b.trace)) for b in tree.branches))
     data = page(tree if tree.only is None else tree.only, chosen_language()).encode()
-    write_file(out, data)
+    write_file(out, data, replace=force)
     note("export.done", file=out, size=megabytes(len(data)))

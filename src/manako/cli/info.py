@@ -1,7 +1,5 @@
 """`manako info`: what a model is, what can be seen of it, and its chat template."""
 
-import math
-
 import click
 
 from manako.cli.console import note, say
@@ -28,8 +26,6 @@ def command(ref: str, plain: bool, color: str) -> None:
         "info.start": [spelled[i] for i in start if i < len(spelled)],
         "info.end": [spelled[i] for i in config.end_ids if i < len(spelled)],
     }
-    shapes = config.parameters().values() if hasattr(config, "parameters") else None
-    parameters = None if shapes is None else sum(map(math.prod, shapes))
     captures = {name: model.engine.lacks.get(name) for name in CAPTURES}
     screen = Screen(Look.top, plain, color)
-    screen.lines(info_lines(model.info, parameters, tokens, captures, model.chat_template, screen.look))
+    screen.lines(info_lines(model.info, model.engine.n_parameters, tokens, captures, model.chat_template, screen.look))

@@ -7,13 +7,14 @@ import select
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from manako.cli.console import chosen_language
+from manako.messages.lines import breaks
 from manako.views.terminal import glyphs
 from manako.views.terminal.steps import Look
 
@@ -45,10 +46,18 @@ class Screen:
         )
 
     def lines(self, lines: Iterable[Text]) -> None:
-        """Print whole lines, never wrapped or cropped, and let them out at once."""
-        if together := list(lines):  # one call for all: rich's own work for each is more than ours
+        """Print lines, never cropped, and let them out at once; a terminal gets sentences wrapped at words."""
+        together = list(self._wrapped(lines) if sys.stdout.isatty() else lines)
+        if together:  # one call for all: rich's own work for each is more than ours
             self._console.print(Text("\n").join(together), soft_wrap=True)
         sys.stdout.flush()
+
+    def _wrapped(self, lines: Iterable[Text]) -> Iterator[Text]:
+        for line in lines:
+            parts = [line] if line.no_wrap else line.divide(breaks(line.plain, self.look.columns))
+            for part in parts:
+                part.rstrip()
+                yield part
 
 
 class _Console(Console):

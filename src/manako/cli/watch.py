@@ -52,7 +52,7 @@ def command(prompt: str, ref: str, settings: RunSettings, save: Path | None, for
         except BrokenPipeError:  # nobody reads on; what was made is kept all the same
             trace, code = generation.trace(), hush()
         if save is not None:
-            _save(trace, save)
+            _save(trace, save, force)
     return code
 
 
@@ -119,10 +119,10 @@ def _run(generation: Generation, interrupts: Interrupts, show: Callable[[Step], 
     return 130
 
 
-def _save(trace: Trace, path: Path) -> None:
+def _save(trace: Trace, path: Path, force: bool) -> None:
     data = to_bytes(trace)
     try:
-        write_file(path, data)
+        write_file(path, data, replace=force)
     except ManakoError:
         note("notice.not_saved", seed=trace.header.seed)
         raise

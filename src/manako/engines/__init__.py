@@ -1,15 +1,12 @@
-"""Engines run a model and make the record: `load(ref)` gives a `Model`, which generates and scores.
+"""Engines run a model and make the trace.
 
-numpy_gpt2.py   the GPT-2 forward pass, readable
-numpy_llama.py  the Llama forward pass, readable
-hf.py           any other causal model of `transformers`: its folder, checked (extra `hf`)
-hf_engine.py    ... its passes
+protocol.py     what an engine is, and how it tells what it lacks; the NumPy models of families/ are engines as they are
+hf_engine.py    any other causal model of `transformers` (extra `hf`)
 hf_parts.py     ... its blocks, norm and output matrix, found by watching one pass
-activations.py  what a pass leaves behind when it is asked to
-readout.py      from a row of the residual stream to logits
-captures.py     from activations to the columns of a record: attention, lens, contributions
+session.py      one text in an engine: its cache, and the exact window past the context
+captures.py     from activations to the columns of a trace: attention, lens, contributions
 ablation.py     parts switched off, by an edit of weights
 generation.py   the step loop: logits, chain, draw, record
 scoring.py      every token of a given text: logits, rank, surprisal
-model.py        `Model`, what a user holds; `load`, the one way in
+provenance.py   what ran, for the header of a trace
 """

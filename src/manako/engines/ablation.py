@@ -6,46 +6,30 @@ it added over the prompt in its place, as a bias. Layers and heads count from 0,
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from manako.engines.protocol import Editable, Engine, editable
 from manako.errors import CapabilityError, UsageError
 from manako.families.activations import Activations
+from manako.messages import Phrase
 from manako.settings import Ablation
 
 Array = npt.NDArray[Any]
-E = TypeVar("E", bound="Editable")
 
 
-class Editable(Protocol):
-    """What an engine must offer: its parts, and copies of itself with another part."""
-
-    @property
-    def config(self) -> Any: ...
-    @property
-    def dtype(self) -> Any: ...
-    def new_cache(self) -> Any: ...
-    def forward(
-        self, ids: Sequence[int], cache: Any, last_only: bool = True, keep: Activations | None = None
-    ) -> Array: ...
-    def output_weight(self, i: int) -> Array: ...
-    def output_bias(self, i: int) -> Array | None: ...
-    def with_output(self: E, i: int, weight: Array, bias: Array) -> E: ...
-    def with_constant_mlp(self: E, i: int, out: Array) -> E: ...
-
-
-def ablated(engine: E, ablations: Sequence[Ablation], prompt_ids: Sequence[int]) -> E:
+def ablated(engine: Engine, ablations: Sequence[Ablation], prompt_ids: Sequence[int]) -> Engine:
     """The engine with these parts switched off. prompt_ids: what means are taken over, its last n_positions tokens.
 
     Raises UsageError for a part that the model does not have, CapabilityError where its engine cannot be edited.
     """
-    if not hasattr(engine, "with_output"):
-        raise CapabilityError("ablate_engine")
+    if not editable(engine):
+        raise CapabilityError("ablate_engine", reason=Phrase(engine.lacks["ablation"]))
     c = engine.config
+    heads = 0 if "attention" in engine.lacks else c.n_head
     for each in ablations:
-        heads = c.n_head if getattr(c, "attention", True) else 0
         if each.layer >= c.n_layer or (each.head or 0) >= heads and each.kind == "head":
             raise UsageError("ablate_range", got=each, layers=c.n_layer, heads=heads)
     places = [(each.kind, each.layer, each.head) for each in ablations]
@@ -59,12 +43,12 @@ def ablated(engine: E, ablations: Sequence[Ablation], prompt_ids: Sequence[int])
         i = each.layer
         if each.kind in ("mlp", "layer"):
             engine = engine.with_constant_mlp(i, kept.mlp_out[i].mean(axis=0) if each.mean else _nothing(engine))
-        if each.kind != "mlp" and getattr(c, "attention", True):
+        if each.kind != "mlp" and heads:
             engine = _without_heads(engine, each, kept.z[i].mean(axis=0) if each.mean else None)
     return engine
 
 
-def _without_heads(engine: E, ablation: Ablation, mean: Array | None) -> E:
+def _without_heads(engine: Editable, ablation: Ablation, mean: Array | None) -> Editable:
     """Without one head, or all of a layer. mean: [nh, hs] of what each head read."""
     i, weight, bias = ablation.layer, engine.output_weight(ablation.layer), engine.output_bias(ablation.layer)
     size = len(weight) // engine.config.n_head
@@ -79,5 +63,5 @@ def _without_heads(engine: E, ablation: Ablation, mean: Array | None) -> E:
     return engine.with_output(i, weight, bias)
 
 
-def _nothing(engine: Editable) -> Array:
+def _nothing(engine: Engine) -> Array:
     return np.zeros(engine.config.n_embd, dtype=engine.dtype)

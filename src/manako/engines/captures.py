@@ -10,15 +10,13 @@ Letters as in captures.py; R rows, V logits.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from manako.errors import CapabilityError
+from manako.engines.protocol import Engine, need
 from manako.families.activations import Activations
-from manako.families.readout import Readout
-from manako.messages import Phrase
 from manako.settings import check_captures
 from manako.trace.captures import (
     CONTRIBUTION_TOP,
@@ -30,7 +28,7 @@ from manako.trace.captures import (
     part_names,
 )
 from manako.trace.record import Header, SelfCheck
-from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, check_limit
+from manako.trace.schema import CAPTURE_COLUMNS, check_limit
 
 Array = npt.NDArray[Any]
 Seen = dict[str, Array]  # what waits of one step
@@ -39,32 +37,16 @@ _CHUNK = 8_000_000  # logits of the lens at a time, 32 MB in float32
 _GROUP = 64  # neighbours that the search for the best candidates takes the largest of first
 
 
-class Inside(Protocol):
-    """What an engine must offer for its inside to be recorded."""
-
-    @property
-    def config(self) -> Any: ...
-    @property
-    def lacks(self) -> Mapping[str, str]: ...
-    @property
-    def readout(self) -> Readout | None: ...
-    def unembed(self, resid: Array) -> Array: ...
-    def output_weight(self, i: int) -> Array: ...
-    def output_bias(self, i: int) -> Array | None: ...
-
-
 class CaptureRecorder:
     """The captured columns of a record while they grow.
 
     wanted: names out of CAPTURES. Raises UsageError for another name, CapabilityError for what the model cannot give.
     """
 
-    def __init__(self, engine: Inside, wanted: Sequence[str]) -> None:
+    def __init__(self, engine: Engine, wanted: Sequence[str]) -> None:
         self.wanted = check_captures(wanted)
         for name in self.wanted:
-            if name in engine.lacks:
-                can = ", ".join(n for n in CAPTURES if n not in engine.lacks) or "-"
-                raise CapabilityError("capture_lacking", got=name, reason=Phrase(engine.lacks[name]), can=can)
+            need(engine, name)
         self._engine = engine
         self._each = [kind(engine) for kind in RECORDERS if kind.name in self.wanted]
         self._reads_residual = any(each.reads_residual for each in self._each)
@@ -144,7 +126,7 @@ class Recorder(ABC):
     reads_residual: ClassVar[bool] = False
     """Whether `read` needs the residual stream of each step."""
 
-    def __init__(self, engine: Inside) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.parts: tuple[str, ...] = ()
         """What the header says of the parts of the model."""
@@ -182,7 +164,7 @@ class AttentionRecorder(Recorder):
 
     name = Attention.name
 
-    def __init__(self, engine: Inside) -> None:
+    def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._prompt: list[Array] = []
 
@@ -243,16 +225,15 @@ class ContributionRecorder(Recorder):
 
     def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
         together = {name: np.stack(steps[name]) for name in ("ids", "logits", "residual", "embed", "z", "mlp_out")}
-        self.parts = self.parts or self._part_names(together["embed"].shape[1])
+        self.parts = self.parts or self._part_names(together["embed"].shape[1], together["z"].size > 0)
         value = contribution_values(self.engine, together, together["residual"][:, -1], together["ids"])
         total = value.sum(axis=1, dtype=np.float64)  # [S, M]
         self.note("contributions_sum_to_logit", np.abs(total - together["logits"]).max())
         return {"contribution_id": together["ids"], "contribution": value}
 
-    def _part_names(self, embeddings: int) -> tuple[str, ...]:
+    def _part_names(self, embeddings: int, attention: bool) -> tuple[str, ...]:
         c, readout = self.engine.config, self.engine.readout
         assert readout is not None  # an engine without one lacks contributions
-        attention = bool(getattr(c, "attention", True))
         biases = attention and self.engine.output_bias(0) is not None
         return tuple(part_names(c.n_layer, c.n_head, embeddings == 2, attention, biases, readout.bias is not None))
 
@@ -270,7 +251,7 @@ class ResidualRecorder(Recorder):
 RECORDERS = (AttentionRecorder, LensRecorder, ContributionRecorder, ResidualRecorder)  # in the order of CAPTURES
 
 
-def lens_columns(engine: Inside, resid: Array, chosen: Array) -> dict[str, Array]:
+def lens_columns(engine: Engine, resid: Array, chosen: Array) -> dict[str, Array]:
     """What each layer would have said. resid: [S, L+1, C]; chosen: [S] token ids.
 
     Every row goes through the final norm with its own scale and through the output matrix. Source: nostalgebraist 2020,
@@ -330,7 +311,7 @@ def logsumexps(rows: Array, largest: Array) -> npt.NDArray[np.float64]:
     return found
 
 
-def contribution_values(engine: Inside, kept: Mapping[str, Array], last: Array, ids: Array) -> Array:
+def contribution_values(engine: Engine, kept: Mapping[str, Array], last: Array, ids: Array) -> Array:
     """[S, N, M]: what each part added to the logits of `ids` [S, M], at the one scale of the last rows [S, C].
 
     Source: direct logit attribution, Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".

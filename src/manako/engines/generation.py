@@ -7,40 +7,19 @@ doubling, since a run is often stopped long before its limit. What is captured c
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from manako.engines.captures import CaptureRecorder
+from manako.engines.session import Logits, Session
 from manako.errors import ManakoError
-from manako.families.activations import Activations
 from manako.files import megabytes
 from manako.sampling import Distribution, distribution, draw, uniform
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabulary, part_of, step_of
 from manako.trace.schema import FULL_ROW_LIMIT, PART, check_limit, step_columns
-
-Logits = npt.NDArray[np.float32]
-
-
-class Session(Protocol):
-    """One text in an engine, with whatever it keeps between two steps."""
-
-    def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[Logits, int]:
-        """The row [V] that follows the whole text `ids`, and the first token of it that the model saw.
-
-        keep: filled with what the pass leaves behind; its last row is the deciding one.
-        """
-        ...
-
-    def uncached_logits(self, ids: Sequence[int]) -> Logits:
-        """The same row computed with nothing kept: the definition that `next_logits` must agree with."""
-        ...
-
-    def first_bad_layer(self, ids: Sequence[int]) -> int:
-        """The first layer whose output is not finite."""
-        ...
 
 
 @dataclass

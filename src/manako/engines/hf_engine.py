@@ -1,4 +1,4 @@
-"""The step over any causal LM of `transformers`: logits as they are, and what was asked of the inside by hooks.
+"""An engine over any causal LM of `transformers`: logits as they are, and what was asked of the inside by hooks.
 
 Special here: no `generate` and no setting of the author, one forward pass over the model with its own cache. The lens
 runs the model itself with its blocks left out, so whatever stands behind them (norm, soft cap, scale of the logits) is
@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -92,14 +91,13 @@ class HfCache:
 
 
 class HfEngine:
-    """A causal LM with its weights, checked; see engines/generation.py for who calls it."""
+    """A causal LM with its weights, checked; an engine as engines/protocol.py describes it."""
 
     name = "transformers"
+    libraries = ("torch", "transformers")
 
     def __init__(self, model: Any, folder: HfFolder) -> None:
-        self.model, self.tokenizer, self.notices = model, folder.tokenizer, folder.notices
-        self.chat_template, self.stored_dtype = folder.chat_template, folder.stored_dtype
-        self.fingerprint = folder.fingerprint(model.base_model_prefix + ".")
+        self.model, self.source = model, folder.source(model.base_model_prefix + ".")
         self.device, self.dtype = str(model.device), str(model.dtype).removeprefix("torch.")
         self.attention_implementation: str = model.config._attn_implementation
         """What computes attention where it is not recorded: "sdpa", "eager" ..."""
@@ -118,16 +116,26 @@ class HfEngine:
         self.config = _config(model, self.parts, watched, folder)
         self._check_causal(ids, watched.logits, folder)
         last = watched.calls[self.parts.blocks[-1]].made if self.parts.blocks else None
-        self._make_readout = None
+        self._make_readout = self._readout = None
         if last is not None:
             self._make_readout = find_readout(model, self.parts.norm, last, watched.logits, 10 * self._tolerance)
         self.lacks: Mapping[str, str] = dict(self._lacking(watched, last))
 
-    @cached_property
+    @property
     def readout(self) -> Readout | None:
         """Final norm and output matrix, where they are all that stands behind the last block."""
-        head = self.model.get_output_embeddings()
-        return None if self._make_readout is None else self._make_readout(to_numpy(head.weight))
+        if self._readout is None and self._make_readout is not None:
+            self._readout = self._make_readout(to_numpy(self.model.get_output_embeddings().weight))
+        return self._readout
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers its weights are; shared ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def name_with(self, captures: Sequence[str]) -> str:
+        """With what computes attention, which is another way, with other last digits, where its rows are recorded."""
+        return f"{self.name} {'eager' if 'attention' in captures else self.attention_implementation}"
 
     def new_cache(self) -> HfCache:
         """An empty cache for this model."""
@@ -177,15 +185,6 @@ class HfEngine:
         """[C]: what that block's attention adds whatever its heads read; None where it has none."""
         bias = self.parts.outputs[i].bias
         return None if bias is None else to_numpy(bias)
-
-    def first_bad_layer(self, ids: Sequence[int]) -> int:
-        """The first block, from 1, whose output is not finite; 0 means the embedding, n_layer + 1 the head."""
-        if not self.parts.blocks:
-            return self.config.n_layer + 1
-        keep = Activations()
-        self.forward(ids, self.new_cache(), last_only=False, keep=keep)
-        bad = [i for i, rows in enumerate(keep.residual()) if not np.isfinite(rows).all()]
-        return bad[0] if bad else self.config.n_layer + 1
 
     def _pass(self, ids: Sequence[int], past: Any, rows: int, **asked: Any) -> Any:
         """The model's own output for one text."""
@@ -243,7 +242,8 @@ class HfEngine:
             self._continues = int(one)
 
     def _lacking(self, watched: Watched, last: Tensor | None) -> Iterator[tuple[str, str]]:
-        """(capture, catalog key of the reason) for what this model cannot give."""
+        """(name, catalog key of the reason) for what this model cannot give."""
+        yield "ablation", "lacks.hf_ablation"
         if len(watched.patterns) != self.config.n_layer:
             yield "attention", "lacks.hf_attention"
         if last is None:

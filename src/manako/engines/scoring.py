@@ -8,30 +8,18 @@ the first token has no row and is context alone.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Recorder
+from manako.engines.session import Session
 from manako.families.activations import Activations
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Header, Trace, Vocabulary
-
-
-class RowEngine(Protocol):
-    """What scoring needs of an engine."""
-
-    @property
-    def context(self) -> int:
-        """How many tokens a window has at most."""
-        ...
-
-    def rows(self, ids: Sequence[int], keep: Activations | None = None) -> npt.NDArray[np.float32]:
-        """[T, V]: the row after each of `ids`, T at most the context. keep: filled on the way."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -51,33 +39,33 @@ class Scored:
 
 
 def scored_rows(
-    engine: RowEngine, ids: Sequence[int], fresh: Callable[[], Activations | None] = lambda: None
+    session: Session, ids: Sequence[int], fresh: Callable[[], Activations | None] = lambda: None
 ) -> Iterator[Scored]:
     """Rows for ids[1:], in order, each token once. fresh: what to hand to each pass to be filled."""
-    context = engine.context
+    context = session.context
     hop = max(1, context // 2)
     start, done = 0, 1  # ids[:done] have been scored or are context alone
     while done < len(ids):
         stop = min(start + context + 1, len(ids))  # the last token of a window is scored, not seen
         kept, first = fresh(), done - start - 1
-        rows = engine.rows(ids[start : stop - 1], kept)
+        rows = session.rows(ids[start : stop - 1], kept)
         yield Scored(np.asarray(ids[done:stop]), rows[first:], start, first, kept)
         done = stop
         start = max(0, done - 1 - (context - hop))
 
 
 def scored(
-    engine: RowEngine,
+    session: Session,
     header: Header,
     ids: Sequence[int],
     vocabulary: Vocabulary,
     captures: CaptureRecorder | None = None,
 ) -> Trace:
     """The record of a given text: ids[0] is context, every other token a step. header: of kind "score"."""
-    more = captures.step_bytes(min(len(ids), engine.context)) if captures else 0
+    more = captures.step_bytes(min(len(ids), session.context)) if captures else 0
     recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - 1, more)
     fresh = captures.fresh if captures else lambda: None
-    for part in scored_rows(engine, ids, fresh):
+    for part in scored_rows(session, ids, fresh):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             d = distribution(row, header.sampling)
             recorder.add(d, target, float("nan"), part.window_start)
@@ -107,10 +95,10 @@ class Evaluation:
     """Characters that were scored."""
 
 
-def evaluate(engine: RowEngine, ids: Sequence[int], text: str, skipped: str) -> Evaluation:
+def evaluate(session: Session, ids: Sequence[int], text: str, skipped: str) -> Evaluation:
     """Score a text, adding up in float64. skipped: the part of `text` that ids[0] stands for, "" for a start token."""
     total, count = 0.0, 0
-    for part in scored_rows(engine, ids):
+    for part in scored_rows(session, ids):
         rows = part.rows.astype(np.float64)
         total += float(surprisals(rows, part.targets).sum())
         count += len(part.targets)

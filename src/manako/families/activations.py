@@ -1,4 +1,4 @@
-"""What a forward pass leaves behind when it is asked to, in the names of TransformerLens.
+"""What a forward pass keeps when it is asked to, in the names of TransformerLens.
 
 Special here: arrays, not hooks. An engine appends what it has computed anyway; nothing is computed twice. Rows are
 those whose logits the pass returns (R of them); `pattern` alone may have a row for every token that was given.

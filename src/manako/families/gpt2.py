@@ -1,16 +1,34 @@
-"""The shape of a GPT-2 style model, and how it lies in a config.json.
+"""GPT-2: its shape, its files, and its forward pass in NumPy, with every intermediate an ordinary array.
 
 Special here: names as in nanoGPT; `n_positions` on disk is `block_size` everywhere else. A model trained with an
-ablation switch has its own `model_type`, so that no other loader takes it for a plain GPT-2.
+ablation switch has its own `model_type`, so that no other loader takes it for a plain GPT-2. Past the context there is
+no valid cache, since every position changes, and the last `block_size` tokens are recomputed. Where only the last row
+is wanted, the last block works on that row alone. What it is asked to keep is what it computes anyway, so a run with
+captures has the same bits.
+
+Letters: T tokens given, P tokens cached, R rows returned, C = n_embd, nh heads, hs = C / nh, V logits. Names: GPT-2 for
+weights, TransformerLens for activations. Source: Radford et al. 2019; parity with `transformers` GPT2LMHeadModel is
+tested.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from manako.errors import LoadError
+from manako.families.activations import Activations
+from manako.families.attention import Cache, attend
+from manako.families.family import Family, GGUFLayout, GGUFSettings, StoredTensor
+from manako.families.nonlinear import ACTIVATION
+from manako.families.numpy_model import NumpyModel
+from manako.families.readout import Readout, layer_norm
+from manako.families.shape import Notices, Shape
 
-ACTIVATIONS = ("gelu_new", "gelu", "relu")
+Array = npt.NDArray[Any]
 ABLATED_MODEL_TYPE = "manako_gpt2_ablated"
 GPT2_START_ID = 50_256  # what transformers writes into every config.json whose author set nothing
 _FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
@@ -28,12 +46,6 @@ _BOUNDS = {  # inclusive; a config from elsewhere is hostile data until it lies 
 class ModelConfig:
     """The shape of a GPT-2 style model; names as in nanoGPT."""
 
-    prefix: ClassVar[str] = "transformer."
-    embedding: ClassVar[str] = "wte.weight"
-    start_in_front: ClassVar[bool] = False
-    """Whether every text begins with the start token: GPT-2 was trained on texts cut anywhere."""
-    buffers: ClassVar[tuple[str, ...]] = (".attn.bias", ".attn.masked_bias")
-    """Ends of names of what old files carry beside the weights: their causal mask."""
     n_layer: int
     n_head: int
     n_embd: int
@@ -63,7 +75,7 @@ class ModelConfig:
                 raise LoadError("config_range", name=name, value=value, low=low, high=high)
         if self.n_embd % self.n_head:
             raise LoadError("config_heads", n_embd=self.n_embd, n_head=self.n_head)
-        if self.activation_function not in ACTIVATIONS:
+        if self.activation_function not in list(ACTIVATION):  # a list: what a file says may have no hash
             raise LoadError("config_unsupported", name="activation_function", value=self.activation_function)
         if not 0 < self.layer_norm_epsilon < 1:
             raise LoadError("config_range", name="layer_norm_epsilon", value=self.layer_norm_epsilon, low=0, high=1)
@@ -83,6 +95,11 @@ class ModelConfig:
     def model_type(self) -> str:
         """Its name in config.json; an ablated one has its own, so that no loader takes it for a plain GPT-2."""
         return ABLATED_MODEL_TYPE if self.switches else "gpt2"
+
+    @property
+    def start_in_front(self) -> bool:
+        """Whether every text begins with the start token: GPT-2 was trained on texts cut anywhere."""
+        return FAMILY.start_in_front
 
     @property
     def end_ids(self) -> tuple[int, ...]:
@@ -113,12 +130,13 @@ class ModelConfig:
         return shapes
 
 
-def gpt2_config_from_json(raw: Mapping[str, Any]) -> tuple[ModelConfig, list[tuple[str, dict[str, object]]]]:
+def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[ModelConfig, Notices]:
     """The shape that a config.json describes, and what a user should know about it.
 
-    raw: the whole object, of model_type "gpt2" or our own for an ablated one. Raises LoadError naming key and value.
+    raw: the whole object, of model_type "gpt2" or our own for an ablated one. end_ids: no matter, since the token that
+    ends a document is the one that starts the next. Raises LoadError naming key and value.
     """
-    notices: list[tuple[str, dict[str, object]]] = []
+    notices: Notices = []
     for name, only in _FIXED.items():
         if raw.get(name, only) is not only:
             raise LoadError("config_unsupported", name=name, value=raw[name])
@@ -144,7 +162,7 @@ def gpt2_config_from_json(raw: Mapping[str, Any]) -> tuple[ModelConfig, list[tup
     return ModelConfig(**values), notices
 
 
-def gpt2_config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
+def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The object of a config.json that transformers reads too. dtype: of the weights beside it."""
     ablated = bool(config.switches)
     stored = asdict(config)
@@ -162,3 +180,159 @@ def gpt2_config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "eos_token_id": start,
         "pad_token_id": start,
     }
+
+
+def config_from_gguf(settings: GGUFSettings) -> ModelConfig:
+    """The shape that a GGUF file describes. Raises LoadError naming the key and its value."""
+    return ModelConfig(
+        n_layer=settings["block_count"],
+        n_head=settings["attention.head_count"],
+        n_embd=settings["embedding_length"],
+        block_size=settings["context_length"],
+        vocab_size=settings.vocab_size,
+        layer_norm_epsilon=settings["attention.layer_norm_epsilon"],
+        tie_word_embeddings="output.weight" not in settings.tensors,
+        n_inner=settings.values.get("feed_forward_length"),
+        start_id=settings.start_id,
+    )
+
+
+def only_gpt2(config: Shape) -> ModelConfig:
+    """The same, for what works with this family alone, such as training. Raises LoadError for another one."""
+    if not isinstance(config, ModelConfig):
+        raise LoadError("model_type_unknown", value=config.model_type, known="gpt2")
+    return config
+
+
+def _check_mask(config: ModelConfig, tensor: StoredTensor) -> None:
+    """Raise LoadError for a causal mask that is none. Old files also carry the number that it puts in: no matter."""
+    if not tensor.name.endswith(".attn.bias"):
+        return
+    *batch, rows, width = tensor.shape if len(tensor.shape) >= 2 else (0, 0)
+    if rows != width or math.prod(batch) != 1 or tensor.size == 0 or rows < 1 or tensor.size % rows**2:
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+    seen = tensor.read().reshape(rows, width, -1).any(axis=2)  # [T, T], whatever the dtype
+    if not np.array_equal(seen, np.tri(rows, dtype=bool)):
+        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
+
+
+class NumpyGPT2(NumpyModel[ModelConfig]):
+    """A GPT-2 style model with its weights: `forward` is the whole of it."""
+
+    attention_output = "h.{}.attn.c_proj"
+    mlp_output = "h.{}.mlp.c_proj"
+    in_out = True
+
+    def __init__(self, config: ModelConfig, tensors: Mapping[str, Array]) -> None:
+        weights = {name: np.ascontiguousarray(t) for name, t in tensors.items()}
+        final = weights["ln_f.weight"], weights["ln_f.bias"]
+        head = weights.get("lm_head.weight", weights["wte.weight"])  # [V, C]
+        super().__init__(config, weights, Readout(*final, config.layer_norm_epsilon, head))
+        self.activation = ACTIVATION[config.activation_function]
+
+    @property
+    def lacks(self) -> Mapping[str, str]:
+        """What it cannot do, with the catalog key of the reason: an ablated model has less to show."""
+        c, found = self.config, {}
+        if not c.attention:
+            found["attention"] = "lacks.no_attention"
+        if not c.residual or c.norm == "post":  # a part's output does not reach the logits as it is
+            found["contributions"] = "lacks.no_sum"
+        return found
+
+    def new_cache(self) -> Cache:
+        """An empty cache for this model."""
+        c = self.config
+        return Cache(c.n_layer if c.attention else 0, c.n_head, c.n_embd // c.n_head, c.block_size, self.dtype)
+
+    def forward(
+        self, ids: Sequence[int] | Array, cache: Cache, last_only: bool = True, keep: Activations | None = None
+    ) -> Array:
+        """Logits of `ids`, which follow the tokens in `cache`; the cache grows by them.
+
+        Returns [1, V] for the last token alone, or [T, V]. P + T must not exceed block_size. keep: filled on the way.
+        """
+        T, P, last = len(ids), cache.length, self.config.n_layer - 1
+        R = 1 if last_only else T
+        cache.make_room(P + T)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks logits and names the layer
+            token, position = self.weights["wte.weight"][np.asarray(ids)], self.weights["wpe.weight"][P : P + T]
+            x = token + position  # [T, C]
+            if keep is not None:
+                keep.returned = R
+                keep.embed += [token, position]
+            for i in range(self.config.n_layer):
+                x = self.block(i, x, cache, R if i == last else T, keep)
+            cache.length = P + T
+            if keep is not None:
+                keep.trim(R)
+            return self.readout.logits(x[-R:])  # [R, V]
+
+    def block(self, i: int, resid_pre: Array, cache: Cache, rows: int, keep: Activations | None = None) -> Array:
+        """One block: resid_pre [T, C] -> resid_post [rows, C], of the last `rows` tokens."""
+        c = self.config
+        x = resid_pre
+        if c.attention:
+            given = self.norm(f"h.{i}.ln_1", x) if c.norm == "pre" else x
+            attn_out = self.attention(i, given, cache, rows, keep)  # [rows, C]
+            x = x[-rows:] + attn_out if c.residual else attn_out
+            x = self.norm(f"h.{i}.ln_1", x) if c.norm == "post" else x  # resid_mid
+        else:
+            x = x[-rows:]
+        given = self.norm(f"h.{i}.ln_2", x) if c.norm == "pre" else x
+        mlp_out = self.linear(f"h.{i}.mlp.c_proj", self.activation(self.linear(f"h.{i}.mlp.c_fc", given)))
+        x = x + mlp_out if c.residual else mlp_out
+        x = self.norm(f"h.{i}.ln_2", x) if c.norm == "post" else x
+        if keep is not None:
+            keep.mlp_out.append(mlp_out)
+            keep.resid_post.append(x)
+        return x
+
+    def attention(self, i: int, x: Array, cache: Cache, rows: int, keep: Activations | None = None) -> Array:
+        """Every token looks at itself and the past: x [T, C] -> [rows, C], of the last `rows` tokens."""
+        (T, C), nh, hs = x.shape, self.config.n_head, self.config.n_embd // self.config.n_head
+        qkv = self.linear(f"h.{i}.attn.c_attn", x).reshape(T, 3, nh, hs)
+        q, k, v = qkv.transpose(1, 2, 0, 3)  # 3 x [nh, T, hs]
+        keys, values = cache.put(i, k, v)  # [nh, P + T, hs]
+        z = attend(q * self.dtype.type(1 / math.sqrt(hs)), keys, values, rows, keep)  # [rows, nh, hs]
+        return self.linear(f"h.{i}.attn.c_proj", z.reshape(rows, C))
+
+    def linear(self, name: str, x: Array) -> Array:
+        """x [T, in] -> [T, out]."""
+        y = x @ self.weights[name + ".weight"]
+        y += self.weights[name + ".bias"]
+        return y
+
+    def norm(self, name: str, x: Array) -> Array:
+        """LayerNorm over the last axis."""
+        return layer_norm(
+            x, self.weights[name + ".weight"], self.weights[name + ".bias"], self.config.layer_norm_epsilon
+        )
+
+
+FAMILY = Family(
+    model_types=("gpt2", ABLATED_MODEL_TYPE),
+    prefix="transformer.",
+    embedding="wte.weight",
+    start_in_front=False,
+    config_from_json=config_from_json,
+    model=NumpyGPT2,
+    buffers=(".attn.bias", ".attn.masked_bias"),
+    buffer_size=lambda config: config.block_size**2 + 1,  # a float32 mask, and the number that it puts in
+    check_buffer=_check_mask,
+    gguf=GGUFLayout(
+        architectures=("gpt2",),
+        keys={
+            **dict.fromkeys(("block_count", "context_length", "embedding_length", "feed_forward_length"), int),
+            **dict.fromkeys(("attention.head_count", "vocab_size"), int),
+            "attention.layer_norm_epsilon": float,
+        },
+        names={
+            **{"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "lm_head": "output"},
+            **{"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output"},
+            **{"ln_2": "ffn_norm", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"},
+        },
+        config=config_from_gguf,
+        transposed=lambda name: name.endswith(".weight") and ".c_" in name,
+    ),
+)

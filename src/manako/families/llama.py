@@ -1,42 +1,41 @@
-"""The shape of a Llama style model, and how it is read from the values of a config.json.
+"""The Llama family (Llama, Qwen2, Mistral): its shape, its files, and its forward pass in NumPy.
 
 Special here: names as in nanoGPT, where config.json has its own; errors use the words of config.json, since that is the
 file to mend. Whatever would change a number and is not run exactly is refused by name. A sliding window is not run, so
-a model that has one gets no longer context than its window: within it the two agree.
+a model that has one gets no longer context than its window: within it the two agree. Keys are cached as they were
+turned, so a cached step turns one row. Query, key and value are one product, gate and up another. Weights keep the
+orientation of the file, [out, in]: a product of one row reads them in order. What it is asked to keep never changes a
+bit: attention rows that only a capture wants are computed beside the row that counts.
 
-Sources: Touvron et al. 2023, arXiv:2302.13971; RoPE: Su et al. 2021, arXiv:2104.09864; YaRN: Peng et al. 2023,
-arXiv:2309.00071; the arithmetic of each kind, step by step, as in `modeling_rope_utils.py` of `transformers`.
+Letters: T tokens given, P tokens cached, R rows returned, C = n_embd, nh heads, nkv heads of keys and values, hs the
+size of one head, V logits. Names: HF for weights, TransformerLens for activations. Source: Touvron et al. 2023,
+arXiv:2302.13971; parity with `transformers` LlamaForCausalLM, Qwen2ForCausalLM and MistralForCausalLM is tested.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from manako.errors import LoadError
+from manako.families.activations import Activations
+from manako.families.attention import Cache, attend
+from manako.families.family import Family, GGUFLayout, GGUFSettings, StoredTensor
+from manako.families.numpy_model import NumpyModel
+from manako.families.readout import Readout, rms_norm
+from manako.families.rope import Rope, rope_from_gguf, rope_from_json, turned_by
+from manako.families.shape import Notices, check_number
 
+Array = npt.NDArray[Any]
 MODEL_TYPES = ("llama", "qwen2", "mistral")
-ROPE_KINDS: dict[str, tuple[str, ...]] = {  # kind: the settings that it takes beside rope_theta
-    "default": (),
-    "linear": ("factor",),
-    "dynamic": ("factor",),
-    "llama3": ("factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"),
-    "yarn": (
-        "factor",
-        "original_max_position_embeddings",
-        "attention_factor",
-        "beta_fast",
-        "beta_slow",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    ),
-}
 MOST_END_IDS = 100
-Notices = list[tuple[str, dict[str, object]]]
+_FUSED = {  # one product, whose result is cut into these: the same numbers in fewer calls
+    "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+}
 _BOUNDS = {  # field: (name in config.json, least, most); a config from elsewhere is hostile until it lies in here
     "n_layer": ("num_hidden_layers", 1, 1_000),
     "n_head": ("num_attention_heads", 1, 1_000),
@@ -50,95 +49,9 @@ _BOUNDS = {  # field: (name in config.json, least, most); a config from elsewher
 
 
 @dataclass(frozen=True)
-class Rope:
-    """How positions turn queries and keys: the base, and how it was stretched for longer contexts."""
-
-    kind: str = "default"
-    """default, linear, dynamic, llama3 or yarn. Within the context "dynamic" changes nothing, and beyond it nothing
-    is run."""
-    theta: float = 10_000.0
-    factor: float = 1.0
-    """How many times longer the context was made."""
-    original_context: int | None = None
-    """The context before that, which llama3 and yarn need."""
-    low_freq_factor: float = 1.0
-    """llama3: rotations over the original context below which a frequency is divided by the whole factor."""
-    high_freq_factor: float = 4.0
-    """llama3: rotations above which a frequency stays."""
-    beta_fast: float = 32.0
-    """yarn: rotations above which a frequency stays."""
-    beta_slow: float = 1.0
-    """yarn: rotations below which a frequency is divided by the whole factor."""
-    truncate: bool = True
-    """yarn: whether the two borders are rounded to whole frequencies."""
-    attention_factor: float = 1.0
-    """What cosine and sine are multiplied by; yarn's is `yarn_attention(factor)` where nothing else is said."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in ROPE_KINDS:
-            raise LoadError("config_elsewhere", name="rope_type", value=self.kind)
-        _check_number("rope_theta", self.theta, 1.001, 1e15)
-        _check_number("factor", self.factor, 1, 1e6)
-        _check_number("attention_factor", self.attention_factor, 1e-3, 1e3)
-        if self.kind in ("llama3", "yarn"):
-            _check_number("original_max_position_embeddings", self.original_context, 1, 10_000_000, whole=True)
-        for name in ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"):
-            _check_number(name, getattr(self, name), 1e-6, 1e6)
-        if type(self.truncate) is not bool:
-            raise LoadError("config_unsupported", name="truncate", value=self.truncate)
-        for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
-            if not getattr(self, low) < getattr(self, high):
-                raise LoadError("config_range", name=low, value=getattr(self, low), low=0, high=getattr(self, high))
-
-    def frequencies(self, size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """[size / 2] radians a position for each pair of a head of `size`, in `dtype`.
-
-        Every step is rounded to `dtype`, as `transformers` does in float32: at position 100,000 a frequency that is
-        "better" by 1e-6 turns a key by 0.1.
-        """
-        number: Any = np.dtype(dtype).type
-        exponents = np.arange(0, size, 2, dtype=dtype) / number(size)
-        periods = (self.theta ** exponents.astype(np.float64)).astype(dtype)  # [size / 2] positions a radian
-        plain = 1 / periods
-        if self.kind == "linear":
-            return plain / number(self.factor)
-        if self.kind == "llama3":
-            assert self.original_context is not None  # checked above
-            rotations = self.original_context / (2 * math.pi / plain)  # [size / 2] over the original context
-            share = (rotations - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-            mixed = (1 - share) * plain / self.factor + share * plain
-            return np.where(share < 0, plain / self.factor, np.where(share > 1, plain, mixed)).astype(dtype)
-        if self.kind == "yarn":
-            low, high = self._yarn_borders(size)
-            ramp = ((np.arange(size // 2, dtype=dtype) - number(low)) / number(high - low)).clip(0, 1)
-            stays = 1 - ramp
-            return 1 / (number(self.factor) * periods) * (1 - stays) + plain * stays
-        return plain
-
-    def _yarn_borders(self, size: int) -> tuple[float, float]:
-        """The first frequency that is stretched, and the first that is stretched wholly; both as an index."""
-
-        def index(rotations: float) -> float:
-            assert self.original_context is not None  # checked above
-            return size * math.log(self.original_context / (rotations * 2 * math.pi)) / (2 * math.log(self.theta))
-
-        low, high = index(self.beta_fast), index(self.beta_slow)
-        if self.truncate:
-            low, high = math.floor(low), math.ceil(high)
-        low, high = max(low, 0), min(high, size - 1)
-        return low, high + 0.001 if low == high else high
-
-
-@dataclass(frozen=True)
 class LlamaConfig:
     """The shape of a Llama style model; names as in nanoGPT."""
 
-    prefix: ClassVar[str] = "model."
-    embedding: ClassVar[str] = "embed_tokens.weight"
-    buffers: ClassVar[tuple[str, ...]] = (".rotary_emb.inv_freq",)
-    """Ends of names of what old files carry beside the weights: their frequencies."""
-    start_in_front: ClassVar[bool] = True
-    """Whether every text begins with the start token, where there is one."""
     n_layer: int
     n_head: int
     n_kv_head: int
@@ -169,21 +82,26 @@ class LlamaConfig:
 
     def __post_init__(self) -> None:
         for name, (on_disk, low, high) in _BOUNDS.items():
-            _check_number(on_disk, getattr(self, name), low, high, whole=True)
+            check_number(on_disk, getattr(self, name), low, high, whole=True)
         if self.n_head % self.n_kv_head:
             raise LoadError("config_kv_heads", n_head=self.n_head, n_kv_head=self.n_kv_head)
         if self.head_size % 2:
             raise LoadError("config_unsupported", name="head_dim", value=self.head_size)
-        _check_number("rms_norm_eps", self.rms_norm_epsilon, 1e-15, 1)
+        check_number("rms_norm_eps", self.rms_norm_epsilon, 1e-15, 1)
         for name in ("attention_bias", "output_bias", "mlp_bias", "tie_word_embeddings"):
             if type(getattr(self, name)) is not bool:
                 raise LoadError("config_unsupported", name=name, value=getattr(self, name))
         if self.start_id is not None:
-            _check_number("bos_token_id", self.start_id, 0, self.vocab_size - 1, whole=True)
+            check_number("bos_token_id", self.start_id, 0, self.vocab_size - 1, whole=True)
         for end_id in self.end_ids:
-            _check_number("eos_token_id", end_id, 0, self.vocab_size - 1, whole=True)
+            check_number("eos_token_id", end_id, 0, self.vocab_size - 1, whole=True)
         if self.model_type not in MODEL_TYPES:
-            raise LoadError("model_type_unknown", value=self.model_type)
+            raise LoadError("model_type_unknown", value=self.model_type, known=", ".join(MODEL_TYPES))
+
+    @property
+    def start_in_front(self) -> bool:
+        """Whether every text begins with the start token, where there is one."""
+        return FAMILY.start_in_front
 
     @property
     def switches(self) -> tuple[str, ...]:
@@ -215,16 +133,7 @@ class LlamaConfig:
         return shapes
 
 
-def yarn_attention(factor: float, strength: float = 1.0) -> float:
-    """YaRN's factor for cosine and sine. Source: Peng et al. 2023, arXiv:2309.00071, equation 22.
-
-    >>> round(yarn_attention(4.0), 4), yarn_attention(1.0)
-    (1.1386, 1.0)
-    """
-    return 0.1 * strength * math.log(factor) + 1.0 if factor > 1 else 1.0
-
-
-def llama_config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[LlamaConfig, Notices]:
+def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[LlamaConfig, Notices]:
     """The shape that a config.json describes, and what a user should know about it.
 
     raw: the whole object, of a `model_type` in MODEL_TYPES. end_ids: the `eos_token_id` of generation_config.json, a
@@ -245,7 +154,7 @@ def llama_config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tu
             raise LoadError("config_missing", name=on_disk)
     for name in ("n_embd", "n_head", "block_size", "vocab_size"):  # what other values are made from
         on_disk, low, high = _BOUNDS[name]
-        _check_number(on_disk, values[name], low, high, whole=True)
+        check_number(on_disk, values[name], low, high, whole=True)
     if values["head_size"] is None:
         if values["n_embd"] % values["n_head"]:
             raise LoadError("config_heads", n_embd=values["n_embd"], n_head=values["n_head"])
@@ -263,7 +172,7 @@ def llama_config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tu
     config = LlamaConfig(
         **values | {"block_size": min(values["block_size"], window or values["block_size"])},
         rms_norm_epsilon=raw.get("rms_norm_eps", 1e-6),
-        rope=_rope(raw),
+        rope=rope_from_json(raw),
         attention_bias=flags["attention_bias"] if llama else model_type == "qwen2",  # as the classes have it
         output_bias=llama and flags["attention_bias"],
         mlp_bias=llama and flags["mlp_bias"],
@@ -287,48 +196,12 @@ def _window(raw: Mapping[str, Any]) -> int | None:
     # transformers writes null for "none"; a file without the key means its default
     window = raw.get("sliding_window", 4096) if used else None
     if window is not None:
-        _check_number("sliding_window", window, 1, 10_000_000, whole=True)
+        check_number("sliding_window", window, 1, 10_000_000, whole=True)
     layer_types = raw.get("layer_types") or ()
     known = ("full_attention",) if window is None else ("full_attention", "sliding_attention")
     if not isinstance(layer_types, list | tuple) or any(kind not in known for kind in layer_types):
         raise LoadError("config_elsewhere", name="layer_types", value=layer_types)
     return window
-
-
-def _rope(raw: Mapping[str, Any]) -> Rope:
-    """Both spellings: `rope_parameters` of transformers 5, `rope_theta` and `rope_scaling` of older files."""
-    given = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    if not isinstance(given, Mapping):
-        raise LoadError("config_unsupported", name="rope_scaling", value=given)
-    kind = given.get("rope_type", given.get("type", "default"))
-    if not isinstance(kind, str) or kind not in ROPE_KINDS:
-        raise LoadError("config_elsewhere", name="rope_type", value=kind)
-    known = {"rope_type", "type", "rope_theta", *ROPE_KINDS[kind]}
-    for name in given.keys() - known:
-        raise LoadError("config_elsewhere", name=f"rope_scaling: {name}", value=given[name])
-    theta = given.get("rope_theta", raw.get("rope_theta"))
-    values: dict[str, Any] = {"theta": 10_000.0 if theta is None else theta}
-    settings = {name: given[name] for name in ROPE_KINDS[kind] if given.get(name) is not None}
-    if kind in ("llama3", "yarn"):
-        original = settings.pop("original_max_position_embeddings", raw["max_position_embeddings"])
-        values["original_context"] = raw.get("original_max_position_embeddings") or original
-        _check_number("original_max_position_embeddings", values["original_context"], 1, 10_000_000, whole=True)
-    if kind == "yarn":
-        strengths = [settings.pop(name, None) for name in ("mscale", "mscale_all_dim")]
-        factor = settings.setdefault("factor", raw["max_position_embeddings"] / values["original_context"])
-        if "attention_factor" not in settings:
-            _check_number("factor", factor, 1, 1e6)
-            settings["attention_factor"] = yarn_attention(factor)
-            if all(strengths):
-                for name, strength in zip(("mscale", "mscale_all_dim"), strengths, strict=True):
-                    _check_number(name, strength, 1e-3, 1e3)
-                above, below = (yarn_attention(factor, strength) for strength in strengths)
-                settings["attention_factor"] = above / below
-    elif kind != "default":
-        for name in ROPE_KINDS[kind]:
-            if given.get(name) is None and name != "original_max_position_embeddings":
-                raise LoadError("config_missing", name=f"rope_scaling: {name}")
-    return Rope(kind=kind, **values, **settings)
 
 
 def _end_ids(*found: object) -> tuple[int, ...]:
@@ -342,6 +215,205 @@ def _end_ids(*found: object) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
-    if type(value) is not int and (whole or type(value) is not float) or not low <= value <= high:  # pyright: ignore[reportOperatorIssue]
-        raise LoadError("config_range", name=name, value=value, low=low, high=high)
+def config_from_gguf(settings: GGUFSettings) -> LlamaConfig:
+    """The shape that a GGUF file describes. Raises LoadError naming the key and its value."""
+    values = settings.values
+    n_head, n_embd = settings["attention.head_count"], settings["embedding_length"]
+    head_size = values.get("attention.key_length", n_embd // max(1, n_head))
+    settings.expect("attention.value_length", head_size)
+    settings.expect("rope.dimension_count", head_size)
+    context = settings["context_length"]
+    return LlamaConfig(
+        n_layer=settings["block_count"],
+        n_head=n_head,
+        n_kv_head=values.get("attention.head_count_kv", n_head),
+        n_embd=n_embd,
+        head_size=head_size,
+        n_mlp=settings["feed_forward_length"],
+        block_size=min(context, values.get("attention.sliding_window", context)),
+        vocab_size=settings.vocab_size,
+        rms_norm_epsilon=settings["attention.layer_norm_rms_epsilon"],
+        rope=rope_from_gguf(settings, head_size),
+        attention_bias=settings.architecture != "llama" or "blk.0.attn_q.bias" in settings.tensors,
+        output_bias="blk.0.attn_output.bias" in settings.tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in settings.tensors,
+        tie_word_embeddings="output.weight" not in settings.tensors,
+        start_id=settings.start_id,
+        end_ids=settings.end_ids,
+        model_type=settings.architecture,
+    )
+
+
+def _check_frequencies(config: LlamaConfig, tensor: StoredTensor) -> None:
+    """Raise LoadError for frequencies that config.json does not ask for; no file holds stretched ones."""
+    expected = replace(config.rope, kind="default").frequencies(config.head_size)
+    fits = tensor.shape == expected.shape and tensor.is_float
+    if not fits or not np.allclose(tensor.widened()[0], expected, rtol=0.01, atol=1e-6):  # as exact as float16 has them
+        raise LoadError("tensor_frequencies", file=tensor.file, tensor=tensor.name, theta=config.rope.theta)
+
+
+def _halves(config: LlamaConfig, name: str, tensor: Array) -> Array:
+    """Rows of queries and keys in the order of transformers: llama.cpp's RoPE turns neighbours, theirs turns halves."""
+    if config.model_type != "llama" or not (".q_proj." in name or ".k_proj." in name):
+        return tensor
+    return halves_from_neighbours(tensor, config.n_head if ".q_proj." in name else config.n_kv_head)
+
+
+def halves_from_neighbours(tensor: Array, heads: int) -> Array:
+    """Rows of each head from llama.cpp's order (0, n/2, 1, n/2 + 1 ...) to that of transformers (0, 1, 2 ...).
+
+    >>> halves_from_neighbours(np.array([0, 3, 1, 4, 2, 5]), heads=1).tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    pairs = tensor.reshape(heads, -1, 2, *tensor.shape[1:])  # [nh, hs / 2, 2, in]
+    return pairs.swapaxes(1, 2).reshape(tensor.shape)
+
+
+class NumpyLlama(NumpyModel[LlamaConfig]):
+    """A Llama style model with its weights: `forward` is the whole of it."""
+
+    attention_output = "layers.{}.self_attn.o_proj"
+    mlp_output = "layers.{}.mlp.down_proj"
+    in_out = False
+
+    def __init__(self, config: LlamaConfig, tensors: Mapping[str, Array]) -> None:
+        weights = _fused(config, tensors)
+        self.embedding = weights["embed_tokens.weight"]  # [V, C]
+        head = weights.get("lm_head.weight", self.embedding)  # [V, C]
+        super().__init__(config, weights, Readout(weights["norm.weight"], None, config.rms_norm_epsilon, head))
+        self.frequencies = config.rope.frequencies(config.head_size, self.dtype)  # [hs / 2]
+
+    def new_cache(self) -> Cache:
+        """An empty cache for this model."""
+        c = self.config
+        return Cache(c.n_layer, c.n_kv_head, c.head_size, c.block_size, self.dtype)
+
+    def forward(
+        self, ids: Sequence[int] | Array, cache: Cache, last_only: bool = True, keep: Activations | None = None
+    ) -> Array:
+        """Logits of `ids`, which follow the tokens in `cache`; the cache grows by them.
+
+        Returns [1, V] for the last token alone, or [T, V]. P + T must not exceed block_size. keep: filled on the way.
+        """
+        T, P = len(ids), cache.length
+        R = 1 if last_only else T
+        cache.make_room(P + T)
+        with np.errstate(over="ignore", invalid="ignore"):  # the caller checks logits and names the layer
+            x = self.embedding[np.asarray(ids)]  # [T, C]
+            turn = self.rotation(P, T)
+            if keep is not None:
+                keep.returned = R
+                keep.embed.append(x)
+            for i in range(self.config.n_layer):
+                x = self.block(i, x, turn, cache, R if i == self.config.n_layer - 1 else T, keep)
+            cache.length = P + T
+            if keep is not None:
+                keep.trim(R)
+            return self.readout.logits(x)  # [R, V]
+
+    def block(
+        self,
+        i: int,
+        resid_pre: Array,
+        turn: tuple[Array, Array],
+        cache: Cache,
+        rows: int,
+        keep: Activations | None = None,
+    ) -> Array:
+        """One block: resid_pre [T, C] -> resid_post [rows, C], of the last `rows` tokens."""
+        given = self.norm(f"layers.{i}.input_layernorm", resid_pre)
+        z = self.attention(i, given, turn, cache, rows, keep)
+        resid_mid = self.linear(f"layers.{i}.self_attn.o_proj", z.reshape(rows, -1))  # [rows, C] attn_out
+        resid_mid += resid_pre[-rows:]
+        mlp_out = self.mlp(i, self.norm(f"layers.{i}.post_attention_layernorm", resid_mid))
+        resid_post = resid_mid + mlp_out
+        if keep is not None:
+            keep.mlp_out.append(mlp_out)
+            keep.resid_post.append(resid_post)
+        return resid_post
+
+    def attention(
+        self, i: int, x: Array, turn: tuple[Array, Array], cache: Cache, rows: int, keep: Activations | None = None
+    ) -> Array:
+        """Every token looks at itself and the past: x [T, C] -> z [rows, nh, hs], what heads of the last rows read."""
+        T, nh, nkv, hs = len(x), self.config.n_head, self.config.n_kv_head, self.config.head_size
+        qkv = self.linear(f"layers.{i}.self_attn.qkv_proj", x).reshape(T, nh + 2 * nkv, hs)
+        turned, v = turned_by(turn, qkv[:, : nh + nkv]), qkv[:, nh + nkv :]
+        keys, values = cache.put(i, turned[:, nh:].transpose(1, 0, 2), v.transpose(1, 0, 2))  # [nkv, P + T, hs]
+        q = (turned[:, :nh] * self.dtype.type(1 / math.sqrt(hs))).transpose(1, 0, 2)  # [nh, T, hs]
+        return attend(q, keys, values, rows, keep)
+
+    def mlp(self, i: int, x: Array) -> Array:
+        """SwiGLU: [T, C] -> [T, C]. Source: Shazeer 2020, arXiv:2002.05202."""
+        both = self.linear(f"layers.{i}.mlp.gate_up_proj", x)  # [T, 2 n_mlp]
+        gate, up = both[:, : self.config.n_mlp], both[:, self.config.n_mlp :]
+        hidden = np.negative(gate)
+        np.exp(hidden, out=hidden)
+        hidden += 1
+        np.divide(gate, hidden, out=hidden)  # silu(gate)
+        hidden *= up
+        return self.linear(f"layers.{i}.mlp.down_proj", hidden)
+
+    def linear(self, name: str, x: Array) -> Array:
+        """x [T, in] -> [T, out], with a bias where there is one."""
+        y = x @ self.weights[name + ".weight"].T
+        if (bias := self.weights.get(name + ".bias")) is not None:
+            y += bias
+        return y
+
+    def norm(self, name: str, x: Array) -> Array:
+        """RMSNorm over the last axis."""
+        return rms_norm(x, self.weights[name + ".weight"], self.config.rms_norm_epsilon)
+
+    def rotation(self, first: int, count: int) -> tuple[Array, Array]:
+        """Cosine and sine for positions from `first` on, [count, 1, hs / 2] each."""
+        angles = np.arange(first, first + count, dtype=self.dtype)[:, None, None] * self.frequencies
+        scale = self.dtype.type(self.config.rope.attention_factor)
+        return np.cos(angles) * scale, np.sin(angles) * scale
+
+
+def _fused(config: LlamaConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """The weights, with those that read the same input joined into one array."""
+    parts = {name for names in _FUSED.values() for name in names}
+    # layers.0.mlp.up_proj.weight is part of another array; without its layer and kind it is mlp.up_proj
+    weights = {n: np.ascontiguousarray(t) for n, t in tensors.items() if ".".join(n.split(".")[2:-1]) not in parts}
+    for i in range(config.n_layer):
+        for fused, names in _FUSED.items():
+            for kind in ("weight", "bias"):
+                if f"layers.{i}.{names[0]}.{kind}" in tensors:
+                    joined = np.concatenate([tensors[f"layers.{i}.{name}.{kind}"] for name in names])
+                    weights[f"layers.{i}.{fused}.{kind}"] = joined
+    return weights
+
+
+FAMILY = Family(
+    model_types=MODEL_TYPES,
+    prefix="model.",
+    embedding="embed_tokens.weight",
+    start_in_front=True,
+    config_from_json=config_from_json,
+    model=NumpyLlama,
+    buffers=(".rotary_emb.inv_freq",),
+    buffer_size=lambda config: config.head_size,
+    check_buffer=_check_frequencies,
+    gguf=GGUFLayout(
+        architectures=("llama", "qwen2"),
+        keys={
+            **dict.fromkeys(("block_count", "context_length", "embedding_length", "feed_forward_length"), int),
+            **dict.fromkeys(("attention.head_count", "attention.head_count_kv", "vocab_size"), int),
+            **dict.fromkeys(("attention.key_length", "attention.value_length", "attention.sliding_window"), int),
+            **dict.fromkeys(("rope.dimension_count", "rope.scaling.original_context_length"), int),
+            **dict.fromkeys(("attention.layer_norm_rms_epsilon", "rope.freq_base", "rope.scaling.factor"), float),
+            "rope.scaling.type": str,
+        },
+        names={
+            **{"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"},
+            **{"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"},
+            **{"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k"},
+            **{"self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output"},
+            **{"mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"},
+        },
+        config=config_from_gguf,
+        reordered=_halves,
+    ),
+)

@@ -1,4 +1,4 @@
-"""Any causal LM of `transformers`: from a folder or the hub's cache to an engine, nothing of it believed unchecked.
+"""A folder of any causal LM of `transformers`, or the hub's copy of one: all but its weights, nothing unchecked.
 
 Special here: configuration, shard index and links are read by our own strict readers before `transformers` sees the
 folder; keys that steer a loader are dropped and named; no Python of a folder ever runs, and weights come from
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from manako.errors import LoadError, MissingExtraError, first_line
-from manako.families.gpt2 import ModelConfig
-from manako.families.llama import LlamaConfig, Notices
+from manako.families import FAMILIES
+from manako.families.shape import Notices
 from manako.files import read_regular, strict_json
 from manako.formats import tensor_files
+from manako.formats.checkpoint import Source
 from manako.formats.model_folder import (
     DIGESTS,
     INDEX,
@@ -30,9 +31,9 @@ from manako.formats.model_folder import (
     optional_json,
     read_chat_template,
     refuse_link_outside,
-    token_in_front,
     weight_files,
 )
+from manako.formats.special_tokens import known_ids, token_in_front
 from manako.formats.tensor_files import Stored, all_announced, check_placed
 from manako.tokenizer import Tokenizer
 
@@ -53,7 +54,7 @@ _STEERING = ("auto_map", "trust_remote_code", "attn_implementation", "experts_im
 _CALL = ("dtype", "torch_dtype", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 _VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
-_BUFFERS = ModelConfig.buffers + LlamaConfig.buffers
+_BUFFERS = tuple(name for family in FAMILIES for name in family.buffers)
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,21 @@ class HfFolder:
     """Shown, never run."""
     notices: Notices
 
-    def fingerprint(self, prefix: str) -> str:
-        """SHA-256 over names and digests of the tensors: of the same weights `read_checkpoint` gives the same.
+    def source(self, prefix: str) -> Source:
+        """What is known of the model beside its weights.
 
-        prefix: what this kind of model may have in front of a tensor's name, such as "transformer.".
+        prefix: what this kind of model may have in front of a tensor's name, such as "transformer.", so that the same
+        weights have the fingerprint that `read_checkpoint` gives them.
         """
-        named = sorted((name, digest) for name, digest in self.digests.items() if not name.endswith(_BUFFERS))
-        listing = "".join(f"{name.removeprefix(prefix)} {digest}\n" for name, digest in named)
-        return hashlib.sha256(listing.encode()).hexdigest()
-
-    @property
-    def stored_dtype(self) -> str:
-        """How the weights lie in the files, such as "bfloat16" or "bfloat16/float32"."""
-        return "/".join(sorted({DTYPES.get(t.dtype, t.dtype) for t in self.tensors if not t.name.endswith(_BUFFERS)}))
+        weights = sorted((t for t in self.tensors if not t.name.endswith(_BUFFERS)), key=lambda t: t.name)
+        listing = "".join(f"{t.name.removeprefix(prefix)} {self.digests[t.name]}\n" for t in weights)
+        return Source(
+            tokenizer=self.tokenizer,
+            fingerprint=hashlib.sha256(listing.encode()).hexdigest(),
+            stored_dtype="/".join(sorted({DTYPES.get(t.dtype, t.dtype) for t in weights})),
+            notices=self.notices,
+            chat_template=self.chat_template,
+        )
 
 
 def hf_folder(place: str, ref: str) -> HfFolder:
@@ -128,8 +131,8 @@ def read_hf_folder(path: Path) -> HfFolder:
     tokenizer, template = _tokenizer(path, wrapper), read_chat_template(path, wrapper)
     bos, eos = config.get("bos_token_id"), config.get("eos_token_id")
     start = in_front = token_in_front(path, bos, wrapper, tokenizer)
-    if start is None and config["model_type"] == "gpt2":  # whose one token both ends a document and starts the next
-        start = bos
+    if start is None and any(config["model_type"] in f.model_types and not f.start_in_front for f in FAMILIES):
+        start = bos  # the one token both ends a document and starts the next
     digests = {t.name: hashlib.sha256(t.read().data).hexdigest() for t in stored}
     if DIGESTS in metadata:
         expected = strict_json(metadata[DIGESTS], str(files[0]))
@@ -140,14 +143,14 @@ def read_hf_folder(path: Path) -> HfFolder:
         notices.append(("notice.chat_template", {}))
     if settings := ", ".join(f"{n}={generation[n]}" for n in _SAMPLING if isinstance(generation.get(n), int | float)):
         notices.append(("notice.hf_generation", {"settings": settings}))
-    ends = (*_ids(eos, tokenizer), *_ids(generation.get("eos_token_id"), tokenizer))
+    ends = (*known_ids(eos, tokenizer), *known_ids(generation.get("eos_token_id"), tokenizer))
     return HfFolder(
         path=path,
         config=config,
         tensors=tuple(stored),
         digests=digests,
         tokenizer=tokenizer,
-        start_id=next(iter(_ids(start, tokenizer)), None),
+        start_id=next(iter(known_ids(start, tokenizer)), None),
         start_in_front=in_front is not None,
         end_ids=tuple(sorted(set(ends))),
         chat_template=template,
@@ -244,12 +247,6 @@ def _layers(config: Mapping[str, Any]) -> Iterator[int]:
             yield from _layers(value)
         elif name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") and type(value) is int:
             yield value
-
-
-def _ids(value: object, tokenizer: Tokenizer) -> list[int]:
-    """The token ids of a setting that may be a number or a list; those outside the vocabulary mean nothing."""
-    values = value if isinstance(value, list) else [value]
-    return [i for i in values if type(i) is int and 0 <= i < tokenizer.vocab_size]
 
 
 def _tokenizer(folder: Path, wrapper: Mapping[str, Any]) -> Tokenizer:

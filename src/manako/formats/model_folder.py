@@ -1,6 +1,6 @@
 """A model folder in the Hugging Face layout: GPT-2's is read and written, the Llama family's is read.
 
-    config.json              the shape; `n_positions` on disk is `block_size` everywhere else; Llama: llama_config.py
+    config.json              the shape; families/ says how each family writes it
     model.safetensors        weights under their HF names and in their orientation; GPT-2: [in, out] for every product
     tokenizer.json           see tokenizer.py
     tokenizer_config.json    what AutoTokenizer wants to see; a chat template is kept as text and never run
@@ -18,7 +18,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,13 @@ import numpy.typing as npt
 import safetensors.numpy
 
 from manako.errors import LoadError
-from manako.families.gpt2 import ABLATED_MODEL_TYPE, ModelConfig, gpt2_config_from_json, gpt2_config_to_json
-from manako.families.llama import MODEL_TYPES, LlamaConfig, Notices, llama_config_from_json
+from manako.families import family_of
+from manako.families.family import Family
+from manako.families.gpt2 import ModelConfig, config_to_json
+from manako.families.shape import FileShape, Notices
 from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
+from manako.formats.checkpoint import Checkpoint, Tensors
+from manako.formats.special_tokens import token_in_front
 from manako.formats.tensor_files import (
     DTYPES,
     MAX_HEADER_BYTES,
@@ -41,30 +45,11 @@ from manako.formats.tensor_files import (
 )
 from manako.tokenizer import Tokenizer
 
-Tensors = dict[str, npt.NDArray[Any]]
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DIGESTS = "manako.sha256"
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 _MAX_CONFIG_BYTES, _MAX_TOKENIZER_CONFIG_BYTES, _MAX_TEMPLATE_BYTES = 2**20, 16 * 2**20, 2**20
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model as it lies in a folder: shape, weights, tokenizer, and what was noticed while reading."""
-
-    config: ModelConfig | LlamaConfig
-    tensors: Tensors
-    """float32, by HF name without "transformer." or "model."."""
-    tokenizer: Tokenizer
-    fingerprint: str
-    """SHA-256 over the names and digests of all tensors, hexadecimal."""
-    stored_dtype: str
-    """How the weights lie in the file: "float32", "float16" or "bfloat16"."""
-    notices: tuple[tuple[str, dict[str, object]], ...] = field(default=())
-    """(catalog key, values) of what a user should know, such as integrity that cannot be verified."""
-    chat_template: str | None = None
-    """The text of the folder's chat template, to be shown; it is a program, and never run."""
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -79,13 +64,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     raw = strict_json(config_bytes, str(folder / "config.json"))
     generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
     wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
-    config, notices = _config_from_json(raw, generation.get("eos_token_id"))
+    family, notices = family_of(raw.get("model_type")), _ignored_keys(raw)
+    config, told = family.config_from_json(raw, generation.get("eos_token_id"))
+    notices += told
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     if tokenizer.vocab_size > config.vocab_size:
         raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
-    if isinstance(config, LlamaConfig):
+    if family.start_in_front:
         config = replace(config, start_id=token_in_front(folder, raw.get("bos_token_id"), wrapper, tokenizer))
-    metadata, stored = all_announced(paths, _largest_file(config))
+    metadata, stored = all_announced(paths, _largest_file(family, config))
     if placed is not None:
         check_placed(folder / INDEX, placed, stored)
     expected = None
@@ -97,13 +84,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     template = read_chat_template(folder, wrapper)
     if template is not None:
         notices.append(("notice.chat_template", {}))
-    weights = _checked_layout(folder / INDEX if placed else paths[0], config, stored)
-    tensors, digests = _read_tensors(config, weights)
+    weights = _checked_layout(folder / INDEX if placed else paths[0], family, config, stored)
+    tensors, digests = _read_tensors(family, config, weights)
     if expected is not None:
         compare_digests(paths[0], expected, digests)
         for part in expected.keys() - digests.keys() - {"config.json", "tokenizer.json"}:
             raise LoadError("digest_mismatch", file=paths[0], part=part)
-    listing = "".join(f"{name.removeprefix(config.prefix)} {digest}\n" for name, digest in sorted(digests.items()))
+    listing = "".join(f"{name.removeprefix(family.prefix)} {digest}\n" for name, digest in sorted(digests.items()))
     return Checkpoint(
         config=config,
         tensors=tensors,
@@ -193,36 +180,7 @@ def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
     return template if isinstance(template, str) and len(template) <= _MAX_TEMPLATE_BYTES else None
 
 
-def token_in_front(folder: Path, bos: Any, wrapper: Mapping[str, Any], tokenizer: Tokenizer) -> int | None:
-    """The token that the folder's tokenizer puts in front of every text: what the model saw in training.
-
-    A start token in config.json alone means nothing: Qwen2 has one, and no text ever begins with it.
-    """
-    add = wrapper.get("add_bos_token")
-    if add is not None and type(add) is not bool:
-        raise LoadError(
-            "tokenizer_unreadable", file=folder / "tokenizer_config.json", reason="add_bos_token is no switch"
-        )
-    if add is False or (add and bos is not None):
-        return bos if add else None
-    try:
-        processor = json.loads(tokenizer.source).get("post_processor") or {}
-        for part in processor.get("processors", [processor]):
-            front: list[int] = []
-            for piece in part.get("single", []):
-                if "Sequence" in piece:
-                    break
-                front += part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
-            if len(front) == 1:
-                return front[0]
-            if front:
-                raise ValueError("it puts several tokens in front of a text")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LoadError("tokenizer_unreadable", file=folder / "tokenizer.json", reason=error) from None
-    return None
-
-
-def _largest_file(config: ModelConfig | LlamaConfig) -> int:
+def _largest_file(family: Family[Any], config: FileShape) -> int:
     """Bytes that the weights can have at most, with a tied matrix stored twice and the buffers of old files.
 
     Raises LoadError where the weights alone are more than the machine has memory: they are never held in part.
@@ -235,77 +193,57 @@ def _largest_file(config: ModelConfig | LlamaConfig) -> int:
         memory = None
     if memory is not None and 4 * numbers > memory:
         raise LoadError("model_too_large", need=megabytes(4 * numbers), have=megabytes(memory))
-    # a float32 mask in every layer, or the frequencies of a head
-    buffers = config.block_size**2 + 1 if isinstance(config, ModelConfig) else config.head_size
-    return 4 * (numbers + math.prod(shapes[config.embedding]) + config.n_layer * buffers) + MAX_HEADER_BYTES
+    buffers = config.n_layer * family.buffer_size(config)
+    return 4 * (numbers + math.prod(shapes[family.embedding]) + buffers) + MAX_HEADER_BYTES
 
 
-def _checked_layout(path: Path, config: ModelConfig | LlamaConfig, stored: list[Stored]) -> dict[str, Stored]:
+def _checked_layout(path: Path, family: Family[Any], config: FileShape, stored: list[Stored]) -> dict[str, Stored]:
     """The tensors of the model, by name without prefix, before any of them is read; buffers are checked and left out.
 
     path: the file that a missing tensor is missing in.
     """
     found: dict[str, Stored] = {}
     for tensor in stored:
-        name = tensor.name.removeprefix(config.prefix)
-        if name.endswith(config.buffers):
-            _check_buffer(config, tensor)
+        name = tensor.name.removeprefix(family.prefix)
+        if name.endswith(family.buffers):
+            family.check_buffer(config, tensor)
             continue
         if name in found:  # with and without the prefix it is the same tensor to us: which of the two would hold?
             raise LoadError("tensor_extra", file=tensor.file, tensor=tensor.name)
-        if tensor.dtype not in DTYPES:
+        if not tensor.is_float:
             raise LoadError("tensor_dtype", file=tensor.file, tensor=tensor.name, dtype=tensor.dtype)
         if 0 in tensor.shape:  # no tensor of a model is empty, and NumPy cannot build some such shapes
             raise LoadError("tensor_empty", file=tensor.file, tensor=tensor.name, shape=list(tensor.shape))
         found[name] = tensor
-    _check_shapes(str(path), config, {name: tensor.shape for name, tensor in found.items()})
+    _check_shapes(str(path), family, config, {name: tensor.shape for name, tensor in found.items()})
     return found
 
 
-def _check_buffer(config: ModelConfig | LlamaConfig, tensor: Stored) -> None:
-    """Raise LoadError for a causal mask that is none, or for frequencies that config.json does not ask for."""
-    if isinstance(config, ModelConfig):
-        return _check_mask(tensor)
-    fits = tensor.shape == (config.head_size // 2,) and tensor.dtype in DTYPES
-    expected = replace(config.rope, kind="default").frequencies(config.head_size)  # no file holds stretched ones
-    if not fits or not np.allclose(tensor.widened()[0], expected, rtol=0.01, atol=1e-6):  # as exact as float16 has them
-        raise LoadError("tensor_frequencies", file=tensor.file, tensor=tensor.name, theta=config.rope.theta)
-
-
-def _check_mask(tensor: Stored) -> None:
-    if not tensor.name.endswith(".attn.bias"):
-        return
-    *batch, rows, width = tensor.shape if len(tensor.shape) >= 2 else (0, 0)
-    if rows != width or math.prod(batch) != 1 or tensor.size == 0 or rows < 1 or tensor.size % rows**2:
-        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
-    seen = tensor.read().reshape(rows, width, -1).any(axis=2)  # [T, T], whatever the dtype
-    if not np.array_equal(seen, np.tri(rows, dtype=bool)):
-        raise LoadError("tensor_mask", file=tensor.file, tensor=tensor.name)
-
-
-def _read_tensors(config: ModelConfig | LlamaConfig, weights: Mapping[str, Stored]) -> tuple[Tensors, dict[str, str]]:
+def _read_tensors(
+    family: Family[Any], config: FileShape, weights: Mapping[str, Stored]
+) -> tuple[Tensors, dict[str, str]]:
     """(float32 by name without prefix, SHA-256 by name as stored)."""
     tensors: Tensors = {}
     digests: dict[str, str] = {}
     for name, tensor in weights.items():
         tensors[name], digests[tensor.name] = tensor.widened()
     if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
-        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[config.embedding]):
-            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=config.embedding)
+        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[family.embedding]):
+            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=family.embedding)
     return tensors, digests
 
 
-def check_tensors(file: str, config: ModelConfig | LlamaConfig, tensors: Tensors) -> None:
+def check_tensors(file: str, config: FileShape, tensors: Tensors) -> None:
     """Raise LoadError unless exactly the tensors of `config` are there, in shape and finite."""
-    _check_shapes(file, config, {name: tensor.shape for name, tensor in tensors.items()})
+    _check_shapes(file, family_of(config.model_type), config, {name: tensor.shape for name, tensor in tensors.items()})
     for name, tensor in tensors.items():
         check_finite(file, name, tensor)
 
 
-def _check_shapes(file: str, config: ModelConfig | LlamaConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(file: str, family: Family[Any], config: FileShape, found: Mapping[str, tuple[int, ...]]) -> None:
     shapes = config.parameters()
     if config.tie_word_embeddings and "lm_head.weight" in found:
-        shapes["lm_head.weight"] = shapes[config.embedding]
+        shapes["lm_head.weight"] = shapes[family.embedding]
     for name in sorted(shapes.keys() - found.keys()):
         raise LoadError("tensor_missing", file=file, tensor=name)
     for name in sorted(found.keys() - shapes.keys()):
@@ -360,21 +298,13 @@ def _companions(config: ModelConfig, tokenizer: Tokenizer, tensors: Mapping[str,
 
 
 def _config_bytes(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    return _json_bytes(gpt2_config_to_json(config, str(next(iter(tensors.values())).dtype)))
+    return _json_bytes(config_to_json(config, str(next(iter(tensors.values())).dtype)))
 
 
-def _config_from_json(raw: Mapping[str, Any], end_ids: object) -> tuple[ModelConfig | LlamaConfig, Notices]:
-    """The shape, by `model_type`. end_ids: what generation_config.json says ends a document."""
+def _ignored_keys(raw: Mapping[str, Any]) -> Notices:
+    """Keys that would steer another loader, named."""
     steering = sorted(k for k in raw if k.startswith("_") or k in ("auto_map", "trust_remote_code"))
-    ignored: Notices = [("notice.ignored_keys", {"names": ", ".join(steering)})] if steering else []
-    model_type = raw.get("model_type")
-    if model_type in MODEL_TYPES:
-        config, notices = llama_config_from_json(raw, end_ids)
-    elif model_type in ("gpt2", ABLATED_MODEL_TYPE):
-        config, notices = gpt2_config_from_json(raw)
-    else:
-        raise LoadError("model_type_unknown", value=model_type)
-    return config, ignored + notices
+    return [("notice.ignored_keys", {"names": ", ".join(steering)})] if steering else []
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:

@@ -7,12 +7,15 @@
     last, best             one line each: the name of a checkpoint
 
 Special here: a checkpoint is made under another name and renamed, then `last` is replaced, then older ones are removed
-(renamed first), so that a run killed at any moment has one whole checkpoint that `last` names.
+(renamed first), so that a run killed at any moment has one whole checkpoint that `last` names. A run may come from
+somebody else: before anything is written or removed, nothing in it may be a link.
 """
 
 import contextlib
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,8 @@ from manako.formats.model_folder import ModelConfig, write_checkpoint
 from manako.tokenizer import Tokenizer
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
+METRICS, LOCK, TRACES = "metrics.jsonl", "lock", "traces"
+_WRITTEN = (CHECKPOINTS, LAST, BEST, METRICS, LOCK, TRACES)
 _STEP = re.compile(r"step-(\d{6,12})")
 
 
@@ -131,15 +136,39 @@ def sweep(run: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold a run for one trainer. Raises ManakoError where another has it; a killed one holds nothing."""
+    """Hold a run for one trainer, which may then write to it.
+
+    Raises ManakoError where another trainer has it (a killed one holds nothing), LoadError for a run with a link in it.
+    """
+    refuse_links(run)
     try:
         import fcntl
     except ImportError:  # not a Unix: nothing that vanishes with its process
         yield
         return
-    with (run / "lock").open("w") as stream:
+    # Never truncated, no link followed, and no FIFO waited for: the name may be anything in a run from elsewhere.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(run / LOCK, flags, 0o666)
+    except OSError as error:
+        raise LoadError("file_unreadable", file=run / LOCK, reason=error.strerror or error) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise LoadError("file_not_regular", file=run / LOCK)
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ManakoError("run_in_use", folder=run) from None
         yield
+    finally:
+        os.close(descriptor)
+
+
+def refuse_links(run: Path) -> None:
+    """Raise LoadError where something that a trainer writes to or removes is a link: it may lead anywhere."""
+    inside = [run / name for name in _WRITTEN]
+    if (run / CHECKPOINTS).is_dir() and not (run / CHECKPOINTS).is_symlink():
+        inside += (run / CHECKPOINTS).iterdir()
+    for path in inside:
+        if path.is_symlink():
+            raise LoadError("run_link", file=path)

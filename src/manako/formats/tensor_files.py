@@ -38,6 +38,11 @@ class Stored:
     size: int
     """In bytes."""
 
+    @property
+    def is_float(self) -> bool:
+        """Whether it is of a type that weights may have."""
+        return self.dtype in DTYPES
+
     def read(self) -> npt.NDArray[np.uint8]:
         """[size] the bytes as they lie there. Raises LoadError naming the file."""
         try:

@@ -42,9 +42,13 @@ Array = npt.NDArray[Any]
 Parts = tuple[list[tuple[str, dict[str, Any]]], dict[str, str]]
 
 
-def save(trace: Trace, path: Path) -> None:
-    """Write a record to one file, whole or not at all. Raises ManakoError."""
-    write_file(path, to_bytes(trace))
+def save(trace: Trace, path: Path, force: bool = False) -> None:
+    """Write a record to one file, whole or not at all.
+
+    force: whether a file that is there is replaced. Raises UsageError for one that is not to be, ManakoError for the
+    rest.
+    """
+    write_file(path, to_bytes(trace), replace=force)
 
 
 def open(path: str | Path) -> Trace:  # noqa: A001  `manako.open` is the public name

@@ -482,11 +482,15 @@ class Trace:
 
         return {"text/plain": repr(self), "text/html": notebook(self)}
 
-    def save(self, path: str | Path) -> None:
-        """Write the record to one file, whole or not at all. Raises ManakoError."""
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write the trace to one file, whole or not at all.
+
+        force: whether a file that is there is replaced. Raises UsageError for one that is not to be, ManakoError for
+        the rest.
+        """
         from manako.trace.file import save  # the file knows the record, not the other way round
 
-        save(self, Path(path))
+        save(self, Path(path), force)
 
 
 class _Steps(Sequence[Step]):

@@ -1,7 +1,6 @@
 """How to train: every setting, declared once; flags, help and config.toml follow from it."""
 
 import json
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -39,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags an
     },
 }
 _LEAST = {"steps": 1, "batch_size": 1, "micro_batch": 1, "eval_interval": 1, "keep": 1, "warmup_steps": 0, "seed": 0}
+_LARGEST = 1e300  # a whole number beyond it would be no float
 _POSITIVE = ("learning_rate", "muon_rate", "grad_clip", "max_minutes")
 
 
@@ -86,7 +86,7 @@ class TrainingConfig:
                 raise UsageError("training_range", name=name, got=value, least=least)
         for name in (*_POSITIVE, "weight_decay"):
             value = getattr(self, name)
-            fits = value is None or (type(value) in (int, float) and math.isfinite(value) and value >= 0)
+            fits = value is None or (type(value) in (int, float) and 0 <= value <= _LARGEST)
             if not fits or (value == 0 and name in _POSITIVE):
                 raise UsageError("training_range", name=name, got=value, least="> 0" if name in _POSITIVE else 0)
         for name, allowed in CHOICES.items():
@@ -100,9 +100,9 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
     >>> to_toml({"steps": 5, "kana": "any", "keep": None})
     b'steps = 5\\nkana = "any"\\n'
     """
-    # A JSON number, string or boolean is one of TOML's, too.
+    # A JSON number, string or boolean is one of TOML's, too, but for U+007F, which JSON leaves as it is.
     lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items() if v is not None]
-    return "".join(lines).encode("utf-8")
+    return "".join(lines).replace("\x7f", "\\u007f").encode("utf-8")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Special here: a run is a function of its settings and the corpus. Stopped at any moment, killed included, it goes on
 from its last checkpoint and ends, on a CPU, with the same bits as a run that was never stopped. Validation uses fixed
-windows of works that no training step saw.
+windows of works that no training step saw. Wherever a run ends, by its plan, its time or a signal, it is evaluated
+there, so that `best` is the best of all that was trained; after a signal the checkpoint is safe before that.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
+from manako.checks import Misfit, Rule, check
 from manako.corpus.packed import PackedCorpus, header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.files import megabytes, read_regular, strict_json, write_file
@@ -37,7 +39,23 @@ from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
 
 Report = Callable[..., None]  # (catalog key, **values)
-SCHEMA = "manako.training/1"
+SCHEMA = "manako.training/2"
+_STATE: Rule = {
+    "type": "object",
+    "properties": {
+        "schema": {"type": "string", "enum": [SCHEMA]},
+        "step": {"type": "integer", "minimum": 0},
+        "position": {"type": "integer", "minimum": 0},
+        "seconds": {"type": "number", "minimum": 0},
+        "best_loss": {"type": ["number", "null"]},
+        "best_step": {"type": ["integer", "null"], "minimum": 0},
+        "settings": {"type": "object"},
+        "threads": {"type": ["integer", "null"]},
+        "corpus": {"type": "string"},
+        "sha256": {"type": "string"},
+    },
+}
+FREE_SETTINGS = ("max_minutes", "keep", "device")  # what may differ when a run goes on
 DEFAULT_STEPS = 2_000
 FITS = 0.9  # share of max_minutes that the steps should take; evaluations and saving need some, too
 LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
@@ -97,6 +115,8 @@ class Trainer:
         self.tick: Callable[[float], None] = lambda loss: None
         """Called after each step with its loss; `progress` tells the rest."""
         self.signal: int | None = None
+        self.evaluation_seconds = 0.0
+        """What the last evaluation took: the time that one at the end will need."""
         self._ready(training)
 
     def _ready(self, training: TrainingConfig) -> None:
@@ -144,7 +164,7 @@ class Trainer:
         """The held-out text: loss in nats a token, perplexity, bits a character and a byte; {} where there is none."""
         if not len(self.validation):
             return {}
-        total = 0.0
+        began, total = time.monotonic(), 0.0
         mine = self.validation[self.here.rank :: self.here.size]
         for ids, targets in pairs(mine, max(1, 2 * self.training.batch_size // self.here.size), self.here.device):
             with self._autocast():
@@ -158,6 +178,7 @@ class Trainer:
         sizes = np.array([0 if i == start else len(b) for i, b in enumerate(table)])
         heads = np.array([0 if i == start else sum(x & 0xC0 != 0x80 for x in b) for i, b in enumerate(table)])
         loss, bits = total / targets.size, total / math.log(2)
+        self.evaluation_seconds = time.monotonic() - began
         return {
             "validation_loss": loss,
             "perplexity": math.exp(min(loss, 700)),
@@ -188,25 +209,29 @@ class Trainer:
         t, p = self.training, self.progress
         assert t.steps is not None  # resolved at the start
         began, before = time.monotonic(), p.seconds
-        log = (self.run / "metrics.jsonl").open("a", encoding="utf-8") if self.here.first else None
+        log = (self.run / run_folder.METRICS).open("a", encoding="utf-8") if self.here.first else None
         with self._signals(), log or contextlib.nullcontext():
             while p.step < t.steps:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
                 self.tick(loss)
-                evaluated = self.evaluate() if p.step % t.eval_interval == 0 or p.step == t.steps else None
-                over = t.max_minutes is not None and p.seconds > 60 * t.max_minutes
+                over = t.max_minutes is not None and p.seconds + self.evaluation_seconds > 60 * t.max_minutes
                 stops, late = self.here.total(float(self.signal or 0), float(over))
+                if stops:
+                    self.report("train.stopping", step=p.step)
+                    self.save()  # an evaluation may take longer than whoever sent the signal waits
+                ends = bool(stops or late) or p.step == t.steps
+                evaluated = self.evaluate() if ends or p.step % t.eval_interval == 0 else None
                 if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
                     line = self._line(loss, norm) | (evaluated or {})
                     log.write(json.dumps(line) + "\n")
                     log.flush()
                     self._say(line, evaluated)
                 if stops:
-                    self.report("train.stopping", step=p.step)
-                if evaluated is not None or stops or late:
+                    self.judge(evaluated)
+                elif evaluated is not None:
                     self.save(evaluated)
-                if stops or late:
+                if ends:
                     break
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -220,21 +245,12 @@ class Trainer:
         p = self.progress
         if not all(bool(w.isfinite().all()) for w in self.model.parameters()):  # the loss was that of the step before
             raise ManakoError("loss_not_finite", step=p.step, rate=self.training.learning_rate)
-        loss = (evaluated or {}).get("validation_loss")
-        better = loss is not None and (p.best_loss is None or loss < p.best_loss)
-        if better:
-            p.best_loss, p.best_step = loss, p.step
+        better = self._is_best(evaluated)
         if self.here.first:
             state = self.optimizers.state() | {"torch_rng": torch.get_rng_state()}
             arrays = safetensors.numpy.save({n: v.detach().cpu().numpy() for n, v in state.items()})
-            recipe = {
-                "schema": SCHEMA,
-                **vars(p),
-                "corpus": self.corpus.digest,
-                "sha256": hashlib.sha256(arrays).hexdigest(),
-            }
-            recipe |= {"digest": header_digest(recipe)}
-            files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: (json.dumps(recipe, indent=1) + "\n").encode()}
+            self._arrays_sha256 = hashlib.sha256(arrays).hexdigest()
+            files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: self._recipe()}
             weights = {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
             keep = self.training.keep
             folder = run_folder.save(self.run, p.step, self.config, weights, self.tokenizer, files, better, keep)
@@ -242,11 +258,49 @@ class Trainer:
                 self.watch(folder, p.step)
         self.here.wait()
 
+    def judge(self, evaluated: dict[str, float] | None) -> None:
+        """Note what the checkpoint just saved came out as: `best` may move to it, and a resumed run knows."""
+        if self._is_best(evaluated) and self.here.first:
+            folder = run_folder.step_folder(self.run, self.progress.step)
+            write_file(folder / run_folder.STATE, self._recipe())
+            run_folder.point(self.run, run_folder.BEST, folder)
+        self.here.wait()
+
+    def _is_best(self, evaluated: dict[str, float] | None) -> bool:
+        """Whether this is the best of all evaluations; noted in the progress."""
+        p, loss = self.progress, (evaluated or {}).get("validation_loss")
+        if loss is None or (p.best_loss is not None and loss >= p.best_loss):
+            return False
+        p.best_loss, p.best_step = loss, p.step
+        return True
+
+    def _recipe(self) -> bytes:
+        """training.json: where the run stands, and the settings that brought it there."""
+        recipe = {
+            "schema": SCHEMA,
+            **vars(self.progress),
+            "settings": {name: value for name, value in vars(self.training).items() if name not in FREE_SETTINGS},
+            "threads": torch.get_num_threads(),
+            "corpus": self.corpus.digest,
+            "sha256": self._arrays_sha256,
+        }
+        return (json.dumps(recipe | {"digest": header_digest(recipe)}, indent=1) + "\n").encode()
+
     def restore(self, checkpoint: Checkpoint, folder: Path) -> None:
-        """Go back to a checkpoint. Raises LoadError when its training state is missing or damaged."""
+        """Go back to a checkpoint.
+
+        Raises LoadError when its training state is missing or damaged, UsageError when it was made with another corpus
+        or other settings than those of this trainer.
+        """
         recipe, state = read_state(folder)
         if recipe["corpus"] != self.corpus.digest:
             raise UsageError("resume_corpus", run=self.run, was=recipe["corpus"][:12], now=self.corpus.digest[:12])
+        now = vars(self.training)
+        for name, was in recipe["settings"].items():
+            if now.get(name) != was:
+                raise UsageError("resume_setting", run=self.run, name=name, was=was, now=now.get(name))
+        if recipe["threads"] not in (None, torch.get_num_threads()):
+            self.report("train.other_threads", was=recipe["threads"], now=torch.get_num_threads())
         torch.set_rng_state(state.pop("torch_rng"))
         arrays = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
         self.model.load_state_dict(arrays, strict=True)
@@ -328,21 +382,32 @@ class Trainer:
 
 def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(training.json, the arrays) of a checkpoint. Raises LoadError for what is missing or damaged."""
-    recipe = strict_json(read_regular(folder / run_folder.STATE, limit=1 << 20), str(folder / run_folder.STATE))
+    path = folder / run_folder.STATE
+    recipe = strict_json(read_regular(path, limit=1 << 20), str(path))
     if recipe.pop("digest", None) != header_digest(recipe):
-        raise LoadError("digest_mismatch", file=folder / run_folder.STATE, part="digest")
+        raise LoadError("digest_mismatch", file=path, part="digest")
+    if recipe.get("schema") == "manako.training/1":  # without the settings, which are then believed
+        recipe |= {"schema": SCHEMA, "settings": {}, "threads": None}
+    try:
+        check(recipe, _STATE, "")
+    except Misfit as error:
+        raise LoadError("json_invalid", file=path, reason=error) from None
     data = read_regular(folder / run_folder.STATE_ARRAYS)
-    if recipe.get("schema") != SCHEMA or recipe.get("sha256") != hashlib.sha256(data).hexdigest():
+    if recipe["sha256"] != hashlib.sha256(data).hexdigest():
         raise LoadError("digest_mismatch", file=folder / run_folder.STATE_ARRAYS, part="SHA-256")
     return recipe, {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
 
 
 def keep_lines(path: Path, step: int) -> None:
-    """Cut metrics.jsonl back to a step: what came after it is computed again."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    good = []
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the last line of a killed run may be half a line
-            if json.loads(line)["step"] <= step:
-                good.append(line + "\n")
-    write_file(path, "".join(good).encode("utf-8"))
+    """Cut metrics.jsonl back to a step: what came after it is computed again. Damaged lines go: nothing needs them."""
+    lines = read_regular(path).splitlines() if path.exists() else []
+    write_file(path, b"".join(line + b"\n" for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line of the log; infinity for what is none, such as half a line of a killed run."""
+    try:
+        found = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+    return found if type(found) is int else math.inf

@@ -15,9 +15,10 @@ from manako.corpus import build
 from manako.corpus.packed import is_packed, open_packed, open_whole
 from manako.corpus.settings import CorpusSettings, check_names
 from manako.errors import LoadError, MissingExtraError, UsageError
+from manako.families.gpt2 import ModelConfig, only_gpt2
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
-from manako.formats.model_folder import ModelConfig, read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.training.config import SHAPE, TrainingConfig, read_toml, to_toml, training_settings
 
 if TYPE_CHECKING:
@@ -115,16 +116,15 @@ def resume(
         here.wait()
         folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
-        if not isinstance(checkpoint.config, ModelConfig):
-            raise LoadError("model_type_unknown", value=checkpoint.config.model_type)
+        config = only_gpt2(checkpoint.config)
         inside = run / "corpus"
         corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
-        trainer = Trainer(run, checkpoint.config, training, corpus, here, report, watch)
+        trainer = Trainer(run, config, training, corpus, here, report, watch)
         trainer.restore(checkpoint, folder)
         minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
         trainer.training = replace(trainer.training, max_minutes=minutes)
         if here.first:
-            keep_lines(run / "metrics.jsonl", trainer.progress.step)
+            keep_lines(run / run_folder.METRICS, trainer.progress.step)
         trainer.report("train.resumed", step=trainer.progress.step, steps=trainer.training.steps)
         _go(trainer, show)
 

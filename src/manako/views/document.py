@@ -8,7 +8,7 @@ from typing import Any
 from manako.analysis.attention import StepAttention
 from manako.analysis.contributions import Contributed, Why
 from manako.analysis.evidence import Evidence, Occurrences, SearchedText
-from manako.analysis.lens import LensStep, Reading
+from manako.analysis.lens import LensStep, LensToken
 from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
 from manako.trace.record import Candidate, Step, Trace
@@ -41,7 +41,6 @@ def trace_document(trace: Trace, top: int) -> dict[str, Any]:
 def step_record(step: Step, top: int) -> dict[str, Any]:
     """One step: `rank` counts from 1, `index` from 0."""
     shown = step.candidates[:top]
-    other = step.other(shown)
     chosen = _candidate(step.chosen)
     return {
         "index": step.index,
@@ -51,7 +50,7 @@ def step_record(step: Step, top: int) -> dict[str, Any]:
         "entropy_bits": step.entropy,
         "chosen": {name: chosen[name] for name in ("id", "text", "bytes", "p", "p_model", "rank")},
         "candidates": [_candidate(c) for c in shown],
-        "other": {"count": other.count, "p": other.p, "p_model": other.p_model},
+        "other": asdict(step.other(shown)),
         "stages": [{"name": s.name, "kept": s.kept, "removed_mass": s.removed_mass} for s in step.stages],
     }
 
@@ -116,10 +115,9 @@ def evidence_document(trace: Trace, corpus: SearchedText, found: Sequence[Eviden
 def _evidence_record(found: Evidence, top: int) -> dict[str, Any]:
     """One step as in a trace, and `contexts`: of the last token, of the last two ... as long as they occur."""
     shown = found.candidates(top)
-    other = found.step.other(shown)
     return step_record(found.step, top) | {
         "candidates": [_candidate(c) for c in shown],
-        "other": {"count": other.count, "p": other.p, "p_model": other.p_model},
+        "other": asdict(found.step.other(shown)),
         "looked_for": {"ids": list(found.context), "more": found.more},
         "contexts": [_context(found, o, top) for o in found.occurrences],
     }
@@ -193,11 +191,11 @@ def _inside(trace: Trace, step: Step, schema: str) -> dict[str, Any]:
     return document | {"schema": schema, "step": step_record(step, LENS_TOP)}
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _reading(reading: LensToken) -> dict[str, Any]:
     return _token(reading) | {"p": reading.p, "rank": reading.rank}
 
 
-def _token(token: Reading | Candidate) -> dict[str, Any]:
+def _token(token: LensToken | Candidate) -> dict[str, Any]:
     return {"id": token.id, "text": token.text, "bytes": _base64(token.bytes)}
 
 

@@ -28,7 +28,7 @@ from manako.trace.tree import Tree, tree_bytes
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
 _START = "page/main.js"
-_FAMILIES = ("page.", "token.", "check.", "end.", "view.", "step.", "attention.", "lens.", "why.")
+_KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
@@ -114,10 +114,12 @@ def bundle() -> str:
 
 @cache
 def words() -> Mapping[str, Mapping[str, str]]:
-    """Language -> key -> sentence: of the one catalog what the page may say."""
-    errors = {f"error.{name}" for name in _ERRORS}
+    """Language -> key -> sentence: what the modules name of the one catalog, and the errors that the page can meet."""
+    written = [found for path in WEB.rglob("*.js") for found in _KEY.findall(path.read_text(encoding="utf-8"))]
+    whole = {key for key, _ in written} | {f"error.{name}" for name in _ERRORS}
+    stems = tuple({stem for _, stem in written} - {"", "error."})
     return {
-        lang: {key: said for key, said in messages.catalog(lang).items() if key.startswith(_FAMILIES) or key in errors}
+        lang: {key: said for key, said in messages.catalog(lang).items() if key in whole or key.startswith(stems)}
         for lang in messages.LANGUAGES
     }
 

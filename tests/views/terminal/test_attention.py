@@ -19,7 +19,7 @@ from manako.messages.numbers import percent
 from manako.trace.record import SelfCheck
 from manako.views.document import attention_document
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.attention import Part, attention_lines, meaning_lines
+from manako.views.terminal.attention import Scope, attention_lines, meaning_lines
 from manako.views.terminal.steps import Look
 
 EN = Look("en", 80)
@@ -30,18 +30,18 @@ def found_at(index: int = 11) -> StepAttention:
     return attention(golden_inside(), index)
 
 
-def lines_of(found: StepAttention, look: Look = EN, part: Part = ()) -> list[str]:
+def lines_of(found: StepAttention, look: Look = EN, part: Scope = ()) -> list[str]:
     return [line.plain for line in attention_lines(found, look, part)]
 
 
 def block(lines: Sequence[str], title: str) -> list[str]:
     """The lines below a title, up to an empty one."""
-    start = next(n for n, line in enumerate(lines) if line.startswith(title)) + 1
+    start = next(n for n, line in enumerate(lines) if line.strip().startswith(title)) + 1
     return list(lines[start : lines.index("", start)])
 
 
 def table(lines: Sequence[str]) -> list[str]:
-    return [line for line in block(lines, "strongest tokens") if re.match(r" +\d+ | other", line)]
+    return [line for line in block(lines, "strongest tokens") if re.match(r" +(\d+|other) ", line)]
 
 
 def with_weights(weights: Sequence[float], heads: int = 1) -> StepAttention:
@@ -61,7 +61,7 @@ def with_weights(weights: Sequence[float], heads: int = 1) -> StepAttention:
         ("attention-plain-ja.txt", Look("ja", 80, plain=True, top=4), (1,), 5),
     ],
 )
-def test_golden(check_golden: Callable[[str, str], None], name: str, look: Look, part: Part, index: int) -> None:
+def test_golden(check_golden: Callable[[str, str], None], name: str, look: Look, part: Scope, index: int) -> None:
     trace = golden_inside()
     lines = [*attention_lines(found_at(index), look, part), *meaning_lines(trace.header.self_checks, look)]
     check_golden(name, "\n".join(line.plain for line in lines) + "\n")
@@ -76,7 +76,7 @@ def test_shares_by_hand() -> None:
     assert [row[1] for row in rows] == [percent(rollout[k]) for k in (0, 3, 2, 1)]
     rows = table(lines_of(found_at(3), part=(1, 0)))
     assert [row.split() for row in rows] == [
-        ["4", "'\\x1b[2J'", "(itself)", "75.0%", "█" * 36],  # 49 cells are 100 %
+        ["4", "'\\x1b[2J'", "(itself)", "75.0%", "█" * 36 + "▌"],  # 49 cells are 100 %
         ["1", "'あ'", "25.0%", "█" * 12],
         ["2", "'[bold]'", "0%"],
         ["3", "'[bold]'", "0%"],
@@ -86,7 +86,7 @@ def test_shares_by_hand() -> None:
 def test_listed_and_other_make_one() -> None:
     for part in ((), (0,), (0, 0), (1, 1)):
         rows = table(lines_of(found_at(), replace(EN, top=4), part))
-        assert len(rows) == 5 and rows[-1].startswith(" other 8")
+        assert len(rows) == 5 and rows[-1].split()[:2] == ["other", "8"]
         for column in range(1 if part else 2):
             assert abs(sum(float(re.findall(r"[\d.]+(?=%)", row)[column]) for row in rows) - 100) < 0.3
 
@@ -96,7 +96,7 @@ def test_listed_and_other_make_one() -> None:
 
 def digits_below(lines: Sequence[str]) -> list[tuple[str, str]]:
     """(text, digit) of each token of the tinted text: what begins above each digit, by a terminal's own columns."""
-    start = next(n for n, line in enumerate(lines) if line.startswith("Which tokens")) + 1
+    start = next(n for n, line in enumerate(lines) if line.startswith("Attention received")) + 1
     stop = next(n for n, line in enumerate(lines) if line.startswith("Digit:"))
     pairs = [(a, b) for a, b in zip(lines[start:stop], lines[start + 1 : stop], strict=False) if re.match(r"[\dS]", b)]
     found = list[tuple[str, str]]()
@@ -128,7 +128,7 @@ def test_a_sink_does_not_drown_the_others() -> None:
     lines = lines_of(with_weights([0.9, *[0.0] * 8, 0.02, 0.03, 0.05]))
     assert [digit for _, digit in digits_below(lines)] == ["S", *"00000000", "2", "3", "5"]
     assert any(line.startswith("Digit:") and "9 is 8.33%, S a sink" in line for line in lines)  # an even share at least
-    assert "Sink: token 1, 'あ', which 1 of 1 heads rest on (over 2 times an even share)." in lines
+    assert "Sink: token 1, 'あ'; heads that give it over 2 times an even share: 1 of 1." in lines
     assert any("'あ' (sink)" in row for row in table(lines))
 
 
@@ -156,16 +156,16 @@ def test_of_a_long_text_the_end_stands_and_the_rest_is_summed() -> None:
     found = attention(trace, 390)
     lines = lines_of(found)
     shown = digits_below(lines)
-    said = next(line for line in lines if line.startswith("(the"))
+    said = next(line for line in lines if line.startswith("(earlier"))
     left = len(found.keys) - len(shown)
-    assert 0 < left and said == f"(the {left:,} tokens before these: {percent(found.mean[:left].sum())} together)"
+    assert 0 < left and said == f"(earlier tokens: {left:,}, together {percent(found.mean[:left].sum())})"
     assert len([line for line in lines if line.startswith("か") or line.startswith("き")]) <= 8
 
 
 # --- the matrix -------------------------------------------------------------------------------------------------------
 
 
-def matrix(lines: Sequence[str], title: str = "Every head") -> list[str]:
+def matrix(lines: Sequence[str], title: str = "Rows: heads") -> list[str]:
     return [line for line in block(lines, title) if re.match(r" {1,2}\d+(\.\d+)? ", line)]
 
 
@@ -188,7 +188,7 @@ def test_every_shade_begins_where_the_legend_says() -> None:
 def test_what_has_no_room_is_summed() -> None:
     found = found_at()
     lines = lines_of(found, Look("en", 34))
-    assert "6 of the 12 tokens have room; the others are summed on the right." in lines
+    assert "6 of the 12 tokens are shown; the others are summed on the right." in lines
     rows = matrix(lines)
     assert [row[11:13] for row in rows] == ["  ", "██", "▓▓", "░░"]  # the sink in front, whatever the room
     assert {row[13:15] for row in rows} == {"| "}
@@ -202,7 +202,7 @@ def test_what_has_no_room_is_summed() -> None:
 def test_a_model_of_many_heads_shows_its_layers() -> None:
     trace = toy_model(n_layer=5, n_head=16, n_embd=32).trace("あ", max_new_tokens=1, seed=1, capture=("attention",))
     lines = lines_of(attention(trace, 0))
-    assert [row.split()[0] for row in matrix(lines, "Every layer")] == ["0", "1", "2", "3", "4"]
+    assert [row.split()[0] for row in matrix(lines, "Rows: layers")] == ["0", "1", "2", "3", "4"]
     assert any("--layer N" in line for line in lines) and not any("bits" in line for line in lines)
     rows = matrix(lines_of(attention(trace, 0), part=(2,)))
     assert [row.split()[0] for row in rows] == [f"2.{h}" for h in range(16)]
@@ -221,7 +221,7 @@ def test_numbers_stand_over_their_columns() -> None:
 
 def test_one_head_has_neither_layers_nor_a_matrix() -> None:
     lines = lines_of(found_at(), part=(1, 1))
-    assert "entropy 3.58 bits: it looked as widely as at 12 tokens evenly" in lines
+    assert "entropy 3.58 bits (perplexity 12)" in lines
     assert not any(line.startswith(("By ", "Every ")) or "rollout" in line for line in lines)
 
 
@@ -230,12 +230,12 @@ def test_one_head_has_neither_layers_nor_a_matrix() -> None:
 
 def drawn(lines: Sequence[str]) -> list[str]:
     """What must line up: the text with its digits, the tables, the matrix; not the sentences around them."""
-    start = next(n for n, line in enumerate(lines) if line.startswith(("Which tokens", "どのトークンを"))) + 1
+    start = next(n for n, line in enumerate(lines) if line.startswith(("Attention received", "各トークンが受けた"))) + 1
     stop = next(n for n, line in enumerate(lines) if line.startswith(("Digit:", "数字は")))
-    found = [line for line in lines[start:stop] if not line.startswith(("(the", "（これより"))]
-    for names in (("strongest", "よく見られた"), ("By ", "層ごと", "ヘッドごと"), ("Every ", "各")):
+    found = [line for line in lines[start:stop] if not line.startswith(("(earlier", "（これより"))]
+    for names in (("strongest", "割合の大きい"), ("By ", "層ごと", "ヘッドごと"), ("Rows: ", "行は")):
         for n, line in enumerate(lines):
-            if line.startswith(names):
+            if line.strip().startswith(names):
                 found += [row for row in lines[n : lines.index("", n)] if row.startswith(" ")]
     return found
 
@@ -256,7 +256,7 @@ def test_tables_fit(columns: int) -> None:
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_columns_line_up_in_a_terminal(lang: str) -> None:
     shares = set[tuple[int, ...]]()
-    for line in block(lines_of(found_at(), Look(lang, 80)), "strongest" if lang == "en" else "よく見られた")[:11]:
+    for line in block(lines_of(found_at(), Look(lang, 80)), "strongest" if lang == "en" else "割合の大きい")[:11]:
         screen = pyte.Screen(80, 2)
         pyte.Stream(screen).feed(line)
         shares.add(tuple(x for x in range(80) if screen.buffer[0][x].data == "%"))
@@ -289,8 +289,8 @@ def test_past_the_context_is_said() -> None:
     found = attention(golden_inside(context=5), 8)
     for look in (EN, replace(EN, plain=True)):
         lines = lines_of(found, look)
-        assert "The model sees it from token 5 on." in lines
-        assert "No rollout: the window has moved, so earlier rows are not those of this step." in lines
+        assert "The context window starts at token 5." in lines
+        assert "No rollout: the context window has moved, so earlier rows do not belong to this step." in lines
         assert not any("by rollout" in line for line in lines)
     assert {int(row.split()[0]) for row in table(lines_of(found))} == {5, 6, 7, 8, 9}
 

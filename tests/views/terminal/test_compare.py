@@ -95,7 +95,7 @@ def test_where_they_part_is_said_and_marked() -> None:
     index = comparison.diverged_at
     assert index is not None
     lines = lines_of(comparison, EN)
-    assert f"They part at step {index + 1}: same text, same draw, another temperature." in lines
+    assert f"The outputs diverge at step {index + 1}: same text, same random number, different temperature." in lines
     titles = [line for line in lines if line.startswith("--- Step")]
     assert titles == ["--- Step 1 ---", f"--- Step {index + 1} ---"]
     texts = [line for line in lines if re.match(r"T=[\d.]+ +\S.*\|", line)]
@@ -107,14 +107,14 @@ def test_where_they_part_is_said_and_marked() -> None:
 
 def test_runs_that_never_part() -> None:
     lines = lines_of(runs(0.7, 0.7), EN)
-    assert "All runs took the same tokens." in lines
+    assert "All runs chose the same tokens." in lines
     assert not any("|" in line for line in lines if line.startswith("T="))
     assert sum(line.startswith("--- Step") for line in lines) == 1
 
 
 def test_nothing_drawn() -> None:
     lines = lines_of(runs(0.5, 1.0, steps=0), EN)
-    assert lines[0].startswith("The same draws") and "All runs took the same tokens." in lines
+    assert lines[0].startswith("Same random numbers") and "All runs chose the same tokens." in lines
 
 
 @pytest.mark.parametrize("columns", [40, 44, 60, 79, 80, 100, 160])
@@ -152,7 +152,7 @@ def test_no_bar_where_it_would_say_nothing() -> None:
     assert not any("█" in line or line.startswith("bars") for line in lines_of(runs(0.5, 1.0, 2.0), Look("en", 60)))
     lines = lines_of(runs(0.5, 1.0, 2.0), EN)
     assert any("bars: 12 cells are 100 %" in line for line in lines)
-    assert "71.6% " + "█" * 8 + " " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
+    assert "71.6% " + "█" * 8 + "▌ " in rows_of(lines)[0]  # 0.716 x 12 = 8.6
 
 
 @pytest.mark.slow

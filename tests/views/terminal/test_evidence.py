@@ -91,21 +91,21 @@ def test_what_it_adds_up_to(corpus: PackedCorpus, tmp_path: Path) -> None:
         return [line for line in lines_of(found, EN) if line.startswith(("Longest", "The "))][-2:]
 
     at = found_at(corpus, *range(12))
-    assert said(at[5])[0] == "Longest found: k = 6 (count 1), all that the model saw."
-    assert said(at[9])[0] == "Longest found: k = 5 (count 1); k = 6 never occurs."
-    assert said(at[9])[1] == "The chosen 'い' came next after k = 4: 1 of 2."
-    assert said(at[10])[1].endswith("came next after none of them.")
+    assert said(at[5])[0] == "Longest match: k = 6 (count 1), the whole context of the model."
+    assert said(at[9])[0] == "Longest match: k = 5 (count 1); k = 6 never occurs."
+    assert said(at[9])[1] == "The chosen 'い' followed k = 4: 1 of 2."
+    assert said(at[10])[1].endswith("never followed any of them.")
     assert said(at[11])[0] == "The last two tokens never occur together: here the model generalises."
     short = found_at(corpus, 5, longest=2)[0]
-    assert said(short)[0] == "Longest found: k = 2 (count 1); no longer one was looked for (--longest)."
+    assert said(short)[0] == "Longest match: k = 2 (count 1); longer ones were not searched (--longest)."
     elsewhere = golden_corpus(tmp_path / "e", [(1, 2, 3)])
     nowhere = evidence(trace_of_corpus(), 0, elsewhere)
-    assert said(nowhere)[0] == "The last token is nowhere in the training text: here the model generalises."
+    assert said(nowhere)[0] == "The last token never occurs in the training text: here the model generalises."
     assert "k=" not in "\n".join(lines_of(nowhere, EN))
 
 
 def test_a_length_at_the_same_places_as_a_longer_one_has_no_column(corpus: PackedCorpus) -> None:
-    left_out = "A k that occurs at the same places as the next longer one is left out here."
+    left_out = "Omitted: each k that occurs at exactly the same places as k + 1."
     assert left_out in lines_of(found_at(corpus, 9)[0], EN)
     assert left_out not in lines_of(found_at(corpus, 1)[0], EN)
 

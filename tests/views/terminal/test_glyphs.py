@@ -167,8 +167,8 @@ def test_a_label_keeps_to_its_cells(data: bytes, cells: int) -> None:
             assert cell_len(shown) <= max(cells, 7)  # [empty] and the like stand whole
 
 
-def test_plain_label_has_no_brackets_around_text() -> None:
-    assert g.plain_label(candidate("猫".encode()), g.BLOCK, "ja") == "猫"
+def test_plain_label_quotes_text_and_names_what_is_invisible() -> None:
+    assert g.plain_label(candidate("猫".encode()), g.BLOCK, "ja") == "「猫」"
     assert g.plain_label(candidate(b" "), g.BLOCK, "en") == "␣ space"
     assert g.plain_label(candidate(b"<x>", special=True), g.BLOCK, "en") == "[special] <x>"
 

@@ -111,7 +111,7 @@ def test_first_step_by_hand(golden_trace: Trace) -> None:
     assert rows[-1] == ["other", "2", "0%", "0.257%"]  # (2^-3 + 2^-4) / 72.9375
     text = plain(step_lines(step, EN))
     # log2 1408 - (1024 x 10 + 256 x 8 + 2 x 64 x 6) / 1408 = 10.4594 - 9.2727
-    assert "entropy 1.19 bits, as open as 2.28 equal choices" in text
+    assert "entropy 1.19 bits (perplexity 2.28)" in text
     strip = next(line for line in text.split("\n") if line.startswith("|"))
     assert strip == "|" + "1" * 36 + "2" * 9 + "3" * 3 + "4" * 2 + "|"  # cell n holds the rank at (n + 0.5) / 50
 
@@ -359,17 +359,17 @@ def test_the_header_of_a_stranger_is_text(golden_trace: Trace) -> None:
 def test_what_ends_a_run_is_said() -> None:
     empty = golden_trace(0)
     text = whole(empty, EN)
-    assert "Nothing was generated." in text and "Interrupted after 0 tokens." in text
+    assert "Nothing was generated." in text and "Interrupted. Tokens generated: 0." in text
     failed = golden_trace(1, self_checks=(SelfCheck("cached_equals_uncached", 1.0, 1e-5),))
-    assert "SELF-CHECK FAILED cached equals uncached (last step): error 1, limit 1e-5" in whole(failed, EN)
+    assert "SELF-CHECK FAILED cached and uncached logits agree (last step): error 1, limit 1e-5" in whole(failed, EN)
     window = golden_trace(3)
     window.columns.window_start[2] = 1
-    assert "The model sees it from token 2 on." in whole(window, EN)
+    assert "The context window starts at token 2." in whole(window, EN)
 
 
 def test_a_narrow_interval_has_the_digits_it_needs() -> None:
     for step in large_generation(steps=12):
-        said = next(line for line in plain(step_lines(step, EN)).split("\n") if line.startswith("draw u = "))
+        said = next(line for line in plain(step_lines(step, EN)).split("\n") if line.startswith("random number u = "))
         u, low, high = (float(number) for number in re.findall(r"\d\.\d{4,}", said.replace(step.chosen.text, "")))
         assert low <= u <= high and low < high
         assert abs(high - low - step.chosen.p) <= 0.05 * step.chosen.p or high - low >= 0.0009 or step.chosen.rank > 256
@@ -378,15 +378,18 @@ def test_a_narrow_interval_has_the_digits_it_needs() -> None:
 def test_a_record_that_goes_on_says_so_and_counts_its_own_steps() -> None:
     """Three tokens in front, two of them steps already taken: its first step is number 1 all the same."""
     trace = golden_inside(2, (), (9, 2, 3), first_step=2)
-    for lang, said in (("en", "goes on behind 2 tokens of another record"), ("ja", "別の記録の 2 トークンの後")):
+    for lang, said in (
+        ("en", "continues another trace after 2 tokens"),
+        ("ja", "別のトレースの続き（2 トークンの後から）"),
+    ):
         lines = whole(trace, Look(lang, 80)).splitlines()
         assert said in lines[1] and sum(said in line for line in lines) == 1
     steps = [line for line in whole(trace, EN).splitlines() if line.startswith("--- ")]
     assert steps == ["--- Step 1 ---", "--- Step 2 ---"]
-    assert "another record" not in whole(golden_inside(2, (), (9, 2, 3)), EN)
+    assert "another trace" not in whole(golden_inside(2, (), (9, 2, 3)), EN)
 
 
 def test_greedy_says_that_the_draw_decides_nothing() -> None:
     text = whole(golden_trace(1, sampling=Sampling(temperature=0.0)), EN)
-    assert "one token is left, so the draw (u = " in text and "cut by temperature" in text
+    assert "one token is left, so the random number (u = " in text and "cut by temperature" in text
     assert "|" not in text

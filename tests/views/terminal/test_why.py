@@ -111,7 +111,7 @@ def test_layers_hold_every_layer_once() -> None:
 def test_a_model_without_attention_has_no_heads() -> None:
     trace = toy_model(attention=False).trace("私", max_new_tokens=1, seed=1, capture=["contributions"])
     lines = lines_of(trace, 0, EN)
-    assert "heads       -       -" in lines and "ablated model: no_attention" in lines
+    assert "heads       -       -" in lines and "model trained with ablations: no_attention" in lines
     assert not any(line.startswith("head:") for line in lines)
 
 
@@ -126,7 +126,7 @@ def test_next_best_in_one_line_and_what_the_draw_did() -> None:
         assert ("(next best)" in line) == (rank == 1) and ("(likelier)" in line) == (rank > 1)
         step = trace.steps[index]
         other = step.candidates[1 if rank == 1 else 0]
-        assert f": {signed(step.chosen.logit - other.logit)}; for it" in line
+        assert f": {signed(step.chosen.logit - other.logit)}; most in favour" in line
         drawn = [line for line in lines if line.startswith("The model itself gave")]
         assert len(drawn) == (other.logit > step.chosen.logit)
         assert not any(line.startswith("Rather than") for line in lines_of(trace, index, EN, 1))
@@ -136,8 +136,8 @@ def test_a_score_says_nothing_of_a_draw() -> None:
     trace = toy_model().score("私は猫が", capture=["contributions"])
     for index in range(len(trace)):
         lines = lines_of(trace, index, EN)
-        assert any(line.startswith(">>> the text has") for line in lines)
-        assert not any("draw" in line for line in lines)
+        assert any(line.startswith(">>> in the given text") for line in lines)
+        assert not any("random" in line for line in lines)
 
 
 def test_how_to_switch_it_off_and_look_again() -> None:
@@ -146,7 +146,7 @@ def test_how_to_switch_it_off_and_look_again() -> None:
     part = on_record.why(on_record.step.chosen).switchable
     assert part is not None
     numpy = replace(trace, header=replace(trace.header, model=replace(trace.header.model, engine="numpy")))
-    assert f"Without {part.name}: manako compare TEXT --ablate {part.name}" in lines_of(numpy, 0, EN)
+    assert f"To ablate {part.name}: manako compare TEXT --ablate {part.name}" in lines_of(numpy, 0, EN)
     other = replace(trace, header=replace(trace.header, model=replace(trace.header.model, engine="transformers")))
     assert not any("--ablate" in line for line in lines_of(other, 0, EN))  # that engine cannot
 
@@ -154,11 +154,13 @@ def test_how_to_switch_it_off_and_look_again() -> None:
 def test_its_own_self_check_and_a_sum_that_does_not_close() -> None:
     trace = golden_inside(1, self_checks=(SelfCheck("contributions_sum_to_logit", 0.5, 1e-4),))
     assert any(line.startswith("SELF-CHECK FAILED contributions sum") for line in lines_of(trace, 0, EN))
-    assert any(line.startswith("All parts are in it; the sum misses the logit by ") for line in lines_of(trace, 0, EN))
+    assert any(
+        line.startswith("All parts are included; the sum differs from the logit by ") for line in lines_of(trace, 0, EN)
+    )
     on_record = contributions(trace, 0)
     on_record.value[2, 0] += 0.25
     lines = [line.plain for line in why_lines(trace, on_record.step, on_record.why(on_record.step.chosen), None, EN)]
-    assert "THE PARTS DO NOT SUM TO IT: 0.25 is missing." in lines
+    assert "THE PARTS DO NOT SUM TO THE LOGIT: 0.25 is missing." in lines
 
 
 @pytest.mark.parametrize("columns", [40, 44, 60, 79, 80, 100, 160])

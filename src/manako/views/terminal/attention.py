@@ -8,6 +8,7 @@ Whatever has no room is summed and said.
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from rich.cells import cell_len
@@ -17,9 +18,10 @@ from manako.analysis.attention import SINK_FIRST, SINK_TIMES, Floats, Key, StepA
 from manako.messages.numbers import count, fixed, percent, perplexity
 from manako.trace.record import SelfCheck
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.columns import Column, number, rows
 from manako.views.terminal.steps import BAR_CELLS, Look, check_lines, chosen_lines
 
-Part = tuple[int, ...]  # () for all heads, (layer,), or (layer, head)
+Scope = tuple[int, ...]  # () for all heads, (layer,), or (layer, head)
 
 _TEXT_LINES = 8  # of the text; what stands before them is summed
 _LEAST_ROOM = 12  # cells for the text, however narrow the window
@@ -34,10 +36,10 @@ _LETTERS = 4  # of a token, one below the other, over its column of the matrix
 _PLAIN_KEYS = 3  # of each layer or head in sentences
 
 
-def attention_lines(found: StepAttention, look: Look, part: Part = ()) -> Iterator[Text]:
-    """One step. part: what is looked at closely, a (layer,) or a (layer, head); all heads by default."""
+def attention_lines(found: StepAttention, look: Look, scope: Scope = ()) -> Iterator[Text]:
+    """One step. scope: what is looked at closely, a (layer,) or a (layer, head); all heads by default."""
     layers, heads = found.per_head.shape[:2]
-    weights = found.weights(part)
+    weights = found.weights(scope)
     yield Text(look.say("step.title", number=found.step.index + 1), style="bold")
     if found.step.window_start:
         yield Text(look.say("step.window", start=found.step.window_start + 1), style="dim")
@@ -45,9 +47,9 @@ def attention_lines(found: StepAttention, look: Look, part: Part = ()) -> Iterat
     yield Text(look.say("attention.spread", count=layers * heads, layers=layers, heads=heads))
     yield Text("")
     if look.plain:
-        yield from _sentences(found, weights, look, part)
+        yield from _sentences(found, weights, look, scope)
     else:
-        yield from _pictures(found, weights, look, part)
+        yield from _pictures(found, weights, look, scope)
 
 
 def meaning_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
@@ -57,56 +59,56 @@ def meaning_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
     yield from check_lines([c for c in checks if c.name == "attention_rows_sum_to_1" or not c.ok], look)
 
 
-def _pictures(found: StepAttention, weights: Floats, look: Look, part: Part) -> Iterator[Text]:
+def _pictures(found: StepAttention, weights: Floats, look: Look, scope: Scope) -> Iterator[Text]:
     layers, heads = found.per_head.shape[:2]
-    yield Text(_title(found, look, part), style="bold")
+    yield Text(_title(found, look, scope), style="bold")
     yield from _text(found, weights, look)
     yield from chosen_lines(found.step, look)
     yield Text("")
-    yield from _table(found, weights, None if part else found.rollout, look)
-    yield from _notes(found, look, part)
+    yield from _table(found, weights, None if scope else found.rollout, look)
+    yield from _notes(found, look, scope)
     yield Text("")
-    if len(part) == 2:
+    if len(scope) == 2:
         return
-    below = [(*part, n) for n in range(heads if part else layers)]
-    yield Text(look.say("attention.by_head" if part else "attention.by_layer"))
+    below = [(*scope, n) for n in range(heads if scope else layers)]
+    yield Text(look.say("attention.by_head" if scope else "attention.by_layer"))
     yield from _strongest_of_each(found, below, look)
     yield Text("")
-    if not part and layers * heads <= _MOST_ROWS:
+    if not scope and layers * heads <= _MOST_ROWS:
         below = [(i, h) for i in range(layers) for h in range(heads)]
     yield from _matrix(found, below, look)
     yield Text("")
 
 
-def _title(found: StepAttention, look: Look, part: Part) -> str:
+def _title(found: StepAttention, look: Look, scope: Scope) -> str:
     layers, heads = found.per_head.shape[:2]
-    if len(part) == 2:
-        return look.say("attention.head", name=_name(part))
-    if part:
-        return look.say("attention.layer", layer=part[0], heads=heads)
+    if len(scope) == 2:
+        return look.say("attention.head", name=_name(scope))
+    if scope:
+        return look.say("attention.layer", layer=scope[0], heads=heads)
     return look.say("attention.mean", count=layers * heads)
 
 
-def _name(part: Part) -> str:
+def _name(scope: Scope) -> str:
     """A layer as 3, a head as 3.5."""
-    return ".".join(map(str, part))
+    return ".".join(map(str, scope))
 
 
-def _notes(found: StepAttention, look: Look, part: Part) -> Iterator[Text]:
+def _notes(found: StepAttention, look: Look, scope: Scope) -> Iterator[Text]:
     """How widely one head looked, sinks by name, and what rollout is or why there is none."""
-    if len(part) == 2:
-        bits = max(0.0, float(found.entropy[part]))
+    if len(scope) == 2:
+        bits = max(0.0, float(found.entropy[scope]))
         yield Text(look.say("attention.entropy", bits=fixed(bits, 2), choices=perplexity(bits)), style="dim")
     layers, per_layer = found.per_head.shape[:2]
     for k, heads in found.sink_heads.items():
-        name = g.label(found.keys[k], look.glyphs, look.lang, 40)
+        name = look.label(found.keys[k])
         values = {"number": found.keys[k].position + 1, "token": name, "times": SINK_TIMES}
         yield Text(look.say("attention.sink", heads=heads, count=layers * per_layer, **values))
     if found.sink_heads:
         yield Text(look.say("attention.sinks"), style="dim")
     elif len(found.keys) > 1:
         yield Text(look.say("attention.no_sink", first=SINK_FIRST, times=SINK_TIMES), style="dim")
-    if not part:
+    if not scope:
         lacks = found.rollout_lacks
         yield Text(look.say(f"attention.no_rollout_{lacks}" if lacks else "attention.rollout"), style="dim")
 
@@ -164,8 +166,8 @@ def _spelled(key: Key, look: Look, cells: int) -> str:
     elif not key.bytes:
         text = look.say("token.empty")
     else:
-        partial = g.is_partial(key.bytes)
-        text = g.visible_bytes(key.bytes, look.glyphs) if partial else g.prose(key.text, look.glyphs)
+        whole = not g.is_partial(key.bytes)
+        text = g.prose(key.text, look.glyphs) if whole else g.visible_bytes(key.bytes, look.glyphs)
     return g.cut(text, cells)
 
 
@@ -175,32 +177,23 @@ def _spelled(key: Key, look: Look, cells: int) -> str:
 def _table(found: StepAttention, weights: Floats, rollout: Floats | None, look: Look) -> Iterator[Text]:
     """A row for each: its number in the text, the token, its share, the same by rollout, a bar."""
     best = strongest(weights, look.top)
-    heads = [look.say("attention.share"), *([look.say("attention.by_rollout")] if rollout is not None else [])]
-    widths = [max(_SHARE_CELLS, cell_len(head) + 2) for head in heads]
-    number_cells = len(str(found.keys[-1].position + 1)) + 2
-    spare = look.columns - number_cells - 1 - sum(widths)
-    names = [_label(found, k, look, min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[1])) for k in best]
-    other = look.say("step.other", count=count(len(found.keys) - len(best)))
-    title = look.say("attention.strongest")
-    left = number_cells + 1 + max(map(cell_len, names))
-    left = max(left, cell_len(other) + 1, cell_len(title) if cell_len(title) + sum(widths) <= look.columns else 0)
-    bar_cells = min(BAR_CELLS, look.columns - left - sum(widths) - 1)
-
-    def row(name: str, numbers: Sequence[str], share: float = 0.0) -> str:
-        cells = "".join(g.pad(n, width, right=True) for n, width in zip(numbers, widths, strict=True))
-        bar = look.glyphs.full * int(share * bar_cells) if bar_cells >= _LEAST_BAR else ""
-        return f"{g.pad(name, left)}{cells} {bar}".rstrip()
-
-    def shares(keys: Sequence[int]) -> list[str]:
-        return [percent(float(w[keys].sum())) for w in (weights, *([] if rollout is None else [rollout]))]
-
-    yield Text(row(g.cut(title, left), heads), style="dim")
-    for k, name in zip(best, names, strict=True):
-        number = g.pad(str(found.keys[k].position + 1), number_cells, right=True)
-        yield Text(row(f"{number} {name}", shares([k]), weights[k]))
     rest = sorted(set(range(len(found.keys))) - set(best))
-    if rest:
-        yield Text(row(f" {other}", shares(rest), weights[rest].sum()), style="dim")
+    groups = [*([k] for k in best), *([rest] if rest else [])]
+    least, most = _LABEL_CELLS
+
+    def shares(weights: Floats, title: str) -> Column:
+        return number([percent(float(weights[keys].sum())) for keys in groups], look.say(title))
+
+    names = [*(partial(_label, found, k, look) for k in best), look.say("step.other", count=count(len(rest)))]
+    bars = [partial(look.bar, float(weights[keys].sum())) for keys in groups]
+    columns = [
+        Column([f"  {found.keys[k].position + 1}" for k in best], right=True),
+        Column(names[: len(groups)], look.say("attention.strongest"), most=most, least=least, gives_way=2),
+        shares(weights, "attention.share"),
+        *([] if rollout is None else [shares(rollout, "attention.by_rollout")]),
+        Column(bars, wide=_LEAST_BAR, most=BAR_CELLS, fills=True, gives_way=1, optional=True),
+    ]
+    yield from rows(columns, look.columns, [""] * len(best) + ["dim"])
 
 
 def _label(found: StepAttention, k: int | None, look: Look, cells: int) -> str:
@@ -211,23 +204,24 @@ def _label(found: StepAttention, k: int | None, look: Look, cells: int) -> str:
     end = len(found.keys) if k is None else k
     before = found.step.vocabulary.join([key.id for key in found.keys[max(0, end - 4) : end]])
     token = found.step.chosen if k is None else found.keys[k]
-    return g.label(token, look.glyphs, look.lang, max(3, cells - cell_len(flag)), g.pending_bytes(before)) + flag
+    return look.label(token, g.pending_bytes(before), max(3, cells - cell_len(flag))) + flag
 
 
-def _strongest_of_each(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator[Text]:
+def _strongest_of_each(found: StepAttention, scopes: Sequence[Scope], look: Look) -> Iterator[Text]:
     """A line for each layer or head: the tokens that got most, as many as fit."""
-    rows = [(part, found.weights(part)) for part in parts]
-    name_cells = len(_name(parts[-1])) + 2
-    keys = {k for _, weights in rows for k in strongest(weights, _MOST_BESIDE)}
-    labels = {k: g.label(found.keys[k], look.glyphs, look.lang, _LABEL_CELLS[0] + 1) for k in keys}
-    label_cells = max(map(cell_len, labels.values()))
-    beside = max(1, min(_MOST_BESIDE, (look.columns - name_cells) // (2 + label_cells + _SHARE_CELLS)))
-    for part, weights in rows:
-        line = g.pad(_name(part), name_cells, right=True)
-        for k in strongest(weights, min(beside, int(np.count_nonzero(weights)))):
-            share = g.pad(percent(float(weights[k])), _SHARE_CELLS, right=True)
-            line += f"  {g.pad(labels[k], label_cells)}{share}"
-        yield Text(line)
+    weights = [found.weights(scope) for scope in scopes]
+    keys = [strongest(w, min(_MOST_BESIDE, int(np.count_nonzero(w)))) for w in weights]
+    labels = {k: look.label(found.keys[k], cells=_LABEL_CELLS[0] + 1) for row in keys for k in row}
+    label_cells = max(map(cell_len, labels.values()), default=0)
+
+    def cell(w: Floats, k: int) -> str:
+        return g.pad(labels[k], label_cells) + g.pad(percent(float(w[k])), _SHARE_CELLS, right=True)
+
+    columns = [Column([f"  {_name(scope)}" for scope in scopes], right=True)]
+    for n in range(max(map(len, keys))):
+        cells = [cell(w, row[n]) if n < len(row) else "" for w, row in zip(weights, keys, strict=True)]
+        columns.append(Column(cells, gap=2, gives_way=_MOST_BESIDE - n, optional=n > 0))
+    yield from rows(columns, look.columns)
 
 
 # --- the matrix -------------------------------------------------------------------------------------------------------
@@ -235,10 +229,10 @@ def _strongest_of_each(found: StepAttention, parts: Sequence[Part], look: Look) 
 _GAP = -1  # in place of a key: some are left out here
 
 
-def _matrix(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator[Text]:
-    """A row for each part: how widely it looked, a column of two cells for each token, what the left out ones have."""
-    bits = found.entropy if len(parts[0]) == 2 else None  # of one head; layers look as widely as their heads do
-    name_cells = max(len(_name(part)) for part in parts) + 1
+def _matrix(found: StepAttention, scopes: Sequence[Scope], look: Look) -> Iterator[Text]:
+    """A row for each scope: how widely it looked, a column of two cells for each token, what the left out ones have."""
+    bits = found.entropy if len(scopes[0]) == 2 else None  # of one head; layers look as widely as their heads do
+    name_cells = max(len(_name(scope)) for scope in scopes) + 1
     left = name_cells + (0 if bits is None else 6) + 1
     keys, outside = list(range(len(found.keys))), ""
     if left + 2 * len(keys) > look.columns:
@@ -254,10 +248,10 @@ def _matrix(found: StepAttention, parts: Sequence[Part], look: Look) -> Iterator
         yield Text((" " * left + line).rstrip())
     measure = "" if bits is None else g.pad(look.say("attention.bits"), left - 1, right=True)
     yield Text((g.pad(measure, left) + numbers + outside).rstrip(), style="dim")
-    for part in parts:
-        weights = found.weights(part)
-        line = g.pad(_name(part), name_cells, right=True)
-        line += "" if bits is None else g.pad(fixed(max(0.0, float(bits[part])), 2), 6, right=True)
+    for scope in scopes:
+        weights = found.weights(scope)
+        line = g.pad(_name(scope), name_cells, right=True)
+        line += "" if bits is None else g.pad(fixed(max(0.0, float(bits[scope])), 2), 6, right=True)
         line = g.pad(line, left) + "".join("| " if k == _GAP else 2 * _shade(weights[k], look) for k in keys)
         left_out = percent(max(0.0, float(weights.sum() - weights[shown].sum()))) if outside else ""
         yield Text((line + g.pad(left_out, cell_len(outside), right=True)).rstrip())
@@ -314,29 +308,29 @@ def _letters(key: Key, look: Look) -> list[str]:
 # --- for screen readers -----------------------------------------------------------------------------------------------
 
 
-def _sentences(found: StepAttention, weights: Floats, look: Look, part: Part) -> Iterator[Text]:
+def _sentences(found: StepAttention, weights: Floats, look: Look, scope: Scope) -> Iterator[Text]:
     """The text, what was chosen, and the strongest tokens of all, then of each layer or head."""
     layers, heads = found.per_head.shape[:2]
     room = max(8, look.columns * 2)
     yield Text(look.say("step.text", text=g.prose_tail(found.step.text_before, look.glyphs, room)))
     yield from chosen_lines(found.step, look)
-    yield Text(_title(found, look, part))
+    yield Text(_title(found, look, scope))
     for k in strongest(weights, look.top):
         said = look.say("attention.plain_key", **_values(found, k, weights, look))
-        if not part and found.rollout is not None:
+        if not scope and found.rollout is not None:
             said += look.say("attention.plain_rollout", share=percent(float(found.rollout[k]))[:-1])
         yield Text(said)
-    yield from _notes(found, look, part)
-    below = [(*part, n) for n in range(heads if part else layers)] if len(part) < 2 else []
+    yield from _notes(found, look, scope)
+    below = [(*scope, n) for n in range(heads if scope else layers)] if len(scope) < 2 else []
     for each in below:
         own = found.weights(each)
         for k in strongest(own, min(_PLAIN_KEYS, int(np.count_nonzero(own)))):
-            key = "attention.plain_head" if part else "attention.plain_layer"
+            key = "attention.plain_head" if scope else "attention.plain_layer"
             yield Text(look.say(key, name=_name(each), **_values(found, k, own, look)))
     yield Text("")
 
 
 def _values(found: StepAttention, k: int, weights: Floats, look: Look) -> dict[str, object]:
     before = found.step.vocabulary.join([key.id for key in found.keys[max(0, k - 4) : k]])
-    token = g.plain_label(found.keys[k], look.glyphs, look.lang, g.pending_bytes(before))
+    token = look.spoken(found.keys[k], g.pending_bytes(before))
     return {"number": found.keys[k].position + 1, "token": token, "share": percent(float(weights[k]))[:-1]}

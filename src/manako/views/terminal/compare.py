@@ -9,7 +9,8 @@ from manako.analysis.compare import Comparison
 from manako.messages.numbers import fixed, percent, setting
 from manako.trace.record import Candidate, Step
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look, plain_rows
+from manako.views.terminal.columns import Column, blocks
+from manako.views.terminal.steps import Look, heading_lines, plain_rows
 
 _LABEL_CELLS = 12
 _LEAST_CELLS = 9  # of a temperature: a space, the mark, seven for a number
@@ -44,10 +45,9 @@ def run_titles(comparison: Comparison, look: Look) -> list[str]:
 
 
 def _step_lines(steps: Sequence[Step], titles: Sequence[str], look: Look) -> Iterator[Text]:
-    before, u = g.prose_tail(steps[0].text_before, look.glyphs, max(8, look.columns - 24)), steps[0].u
+    u = steps[0].u
     assert u is not None  # what is compared was drawn
-    yield Text(look.say("step.title", number=steps[0].index + 1), style="bold")
-    yield Text(look.say("step.text", text=before))
+    yield from heading_lines(steps[0], look)
     yield Text(look.say("compare.same_draw", u=fixed(u, 4)), style="dim")
     yield Text("")
     pending = g.pending_bytes(steps[0].bytes_before)
@@ -63,50 +63,35 @@ def _tables(titles: Sequence[str], steps: Sequence[Step], look: Look, pending: b
     shown = _union(steps, look.top)
     room = look.columns - _LABEL_CELLS - 1
     least = max(_LEAST_CELLS, min(room, 1 + max(map(cell_len, titles))))
-    beside = max(1, room // least)
-    each = max(least, min(room // min(beside, len(steps)), _LEAST_CELLS + _BAR_CELLS[1] + 3))
+    beside = min(max(1, room // least), len(steps))
+    each = max(least, min(room // beside, _LEAST_CELLS + _BAR_CELLS[1] + 3))
     bar_cells = min(_BAR_CELLS[1], each - _LEAST_CELLS - 1)
     bar_cells = bar_cells if bar_cells >= _BAR_CELLS[0] else 0
-    for start in range(0, len(steps), beside):
-        if start:
-            yield Text("")
-        part = slice(start, start + beside)
-        yield from _table(titles[part], steps[part], shown, look, pending, each, bar_cells)
+    unit = " bit" if each > _LEAST_CELLS + len(" bit") else ""
+
+    def column(title: str, step: Step) -> Column:
+        found = _found(step, shown)
+
+        def cell(i: int) -> Text:
+            c, mark = found.get(i), look.glyphs.mark if step.token_id == i else " "
+            said = "-" if c is None else look.say("compare.cut") if c.cut_by else percent(c.p)
+            return Text(
+                f"{mark}{g.pad(said, 7, right=True)} {look.bar(c.p if c else 0.0, bar_cells)}".rstrip(),
+                "bold green" if mark.strip() else "",
+            )
+
+        below = [percent(step.other(list(found.values())).p), fixed(step.entropy, 2)]
+        numbers = [g.pad(text, 8, right=True) for text in below]
+        cells = [*(cell(c.id) for c in shown), numbers[0], numbers[1] + unit]
+        return Column(cells, g.pad(g.cut(title, each - 1), 8, right=True), wide=each - 1)
+
+    names = [look.label(c, pending, _LABEL_CELLS) for c in shown]
+    names += [look.say("compare.other"), look.say("compare.entropy")]
+    left = Column([f" {name}" for name in names], wide=_LABEL_CELLS + 1)
+    runs = [column(title, step) for title, step in zip(titles, steps, strict=True)]
+    yield from blocks([left], runs, look.columns, [""] * len(shown) + ["dim"] * 2, titles="bold")
     if bar_cells:
         yield Text(look.say("compare.scale", cells=bar_cells), style="dim")
-
-
-def _table(
-    titles: Sequence[str],
-    steps: Sequence[Step],
-    shown: Sequence[Candidate],
-    look: Look,
-    pending: bytes,
-    each: int,
-    bar_cells: int,
-) -> Iterator[Text]:
-    def row(name: str, numbers: Sequence[str]) -> str:
-        cells = "".join(g.pad(g.pad(number, _LEAST_CELLS, right=True), each) for number in numbers)
-        return f" {g.pad(name, _LABEL_CELLS)}{cells}".rstrip()
-
-    yield Text(row("", [g.cut(title, each - 1) for title in titles]), style="bold")
-    found = [_found(step, shown) for step in steps]
-    for candidate in shown:
-        line = Text(" " + g.pad(g.label(candidate, look.glyphs, look.lang, _LABEL_CELLS, pending), _LABEL_CELLS))
-        for step, known in zip(steps, found, strict=True):
-            c = known.get(candidate.id)
-            number = "-" if c is None else look.say("compare.cut") if c.cut_by else percent(c.p)
-            mark = look.glyphs.mark if step.token_id == candidate.id else " "
-            bar = look.glyphs.full * int((c.p if c else 0.0) * bar_cells)
-            cell = f" {mark}{g.pad(number, _LEAST_CELLS - 2, right=True)} {bar}"
-            line.append(g.pad(cell.rstrip(), each), "bold green" if mark.strip() else "")
-        line.rstrip()
-        yield line
-    others = [percent(step.other(list(known.values())).p) for step, known in zip(steps, found, strict=True)]
-    yield Text(row(look.say("compare.other"), others), style="dim")
-    unit = " bit" if each > _LEAST_CELLS + len(" bit") else ""
-    entropies = [g.pad(fixed(step.entropy, 2), _LEAST_CELLS, right=True) + unit for step in steps]
-    yield Text(row(look.say("compare.entropy"), entropies), style="dim")
 
 
 def _sentences(titles: Sequence[str], steps: Sequence[Step], look: Look, pending: bytes) -> Iterator[Text]:

@@ -5,6 +5,7 @@ the same places as a longer one would repeat it and is left out.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 
 from rich.cells import cell_len
@@ -14,11 +15,10 @@ from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.messages.numbers import count, percent
 from manako.trace.record import Candidate, bytes_to_text
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.steps import Look
+from manako.views.terminal.columns import Column, blocks, number, rows
+from manako.views.terminal.steps import Look, candidate_columns, heading_lines, plain_rows
 
-_NUMBER_CELLS = 8  # a space and seven, as 0.0123% needs
 _LABEL_CELLS = (8, 24)  # least, and most: the document start needs 23
-_TEXT_CELLS = (7, 12)  # for the tokens that were looked for: least, and before a label gets more than its least
 
 
 def corpus_lines(corpus: SearchedText, look: Look) -> Iterator[Text]:
@@ -31,9 +31,7 @@ def corpus_lines(corpus: SearchedText, look: Look) -> Iterator[Text]:
 def evidence_lines(found: Evidence, look: Look) -> Iterator[Text]:
     """One step: how often each context occurs, what could come next, and what that adds up to."""
     pending = g.pending_bytes(found.step.bytes_before)
-    yield Text(look.say("step.title", number=found.step.index + 1), style="bold")
-    room = max(8, look.columns - cell_len(look.say("step.text", text="")))
-    yield Text(look.say("step.text", text=g.prose_tail(found.step.text_before, look.glyphs, room)))
+    yield from heading_lines(found.step, look)
     yield Text("")
     if found.occurrences:
         yield Text(look.say("evidence.contexts"))
@@ -59,24 +57,20 @@ def meaning_lines(look: Look) -> Iterator[Text]:
 
 def _contexts(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
     """A row for each length: how often, what came next most often with its share, the tokens themselves."""
-    counts = [count(o.count) for o in found.occurrences]
+
     often = [found.followers(o, 1)[0] for o in found.occurrences]
-    heads = [look.say(f"evidence.{name}") for name in ("count", "then", "last")]
-    length_cells = len(str(found.longest)) + 1
-    count_cells = max(map(cell_len, [heads[0], *counts])) + 2
-    spare = look.columns - length_cells - count_cells - 4 - _NUMBER_CELLS - _TEXT_CELLS[1]
-    names = _labels(often, look, spare, pending)
-    then_cells = max(cell_len(heads[1]), max(map(cell_len, names)) + _NUMBER_CELLS)
-    text_cells = max(_TEXT_CELLS[0], look.columns - length_cells - count_cells - 4 - then_cells)
-
-    def row(length: str, count: str, then: str, text: str) -> str:
-        numbers = g.pad(length, length_cells, right=True) + g.pad(count, count_cells, right=True)
-        return f"{numbers}  {g.pad(then, then_cells)}  {text}".rstrip()
-
-    yield Text(row("k", heads[0], heads[1], g.cut(heads[2], text_cells)), style="dim")
-    for o, times, token, name in zip(found.occurrences, counts, often, names, strict=True):
-        share = g.pad(percent(token.count / o.count), then_cells - cell_len(name), right=True)
-        yield Text(row(str(o.length), times, name + share, _last_tokens(found, o.length, look, text_cells)))
+    names = [partial(look.label, token, pending) for token in often]
+    shares = [percent(token.count / o.count) for token, o in zip(often, found.occurrences, strict=True)]
+    texts = [partial(_last_tokens, found, o.length, look) for o in found.occurrences]
+    least, most = _LABEL_CELLS
+    columns = [
+        Column([f" {o.length}" for o in found.occurrences], "k", right=True),
+        Column([count(o.count) for o in found.occurrences], look.say("evidence.count"), right=True, gap=2),
+        Column(names, look.say("evidence.then"), gap=2, most=most, least=least, gives_way=1),
+        number(shares),
+        Column(texts, look.say("evidence.last"), gap=2, wide=12, least=7, gives_way=2, fills=True),
+    ]
+    yield from rows(columns, look.columns)
 
 
 def _context_sentences(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
@@ -86,7 +80,7 @@ def _context_sentences(found: Evidence, look: Look, pending: bytes) -> Iterator[
             "length": o.length,
             "text": _last_tokens(found, o.length, look, look.columns * 2),
             "count": count(o.count),
-            "token": g.plain_label(often, look.glyphs, look.lang, pending),
+            "token": look.spoken(often, pending),
             "share": percent(often.count / o.count)[:-1],
         }
         yield Text(look.say("evidence.plain_context", **values))
@@ -108,66 +102,26 @@ def _last_tokens(found: Evidence, length: int, look: Look, cells: int) -> str:
 def _tables(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
     """Model and training text side by side; several tables where the window is too narrow for every k."""
     shown = found.candidates(look.top)
-    both = any(c.p != c.p_model for c in shown)
-    rank_cells = max(2, len(str(shown[-1].rank)))
-    spare = look.columns - rank_cells - 3 - (1 + both + len(found.distinct)) * _NUMBER_CELLS
-    names = _labels(shown, look, spare, pending)
-    rest = found.step.other(shown)
-    other = look.say("step.other", count=count(rest.count))
-    label_cells = max(cell_len(other) - rank_cells - 2, *map(cell_len, names))  # `other` begins under the ranks
-    left = 1 + rank_cells + 2 + label_cells
-    beside = max(1, (look.columns - left - (1 + both) * _NUMBER_CELLS) // _NUMBER_CELLS)
-    marks = [f"{look.glyphs.mark if c.id == found.step.token_id else ' '}{c.rank:>{rank_cells}}. " for c in shown]
-    rows = [g.pad(mark + name, left) for mark, name in zip(marks, names, strict=True)]
-    for start in range(0, max(1, len(found.distinct)), beside):
-        if start:
-            yield Text("")
-        lengths = found.distinct[start : start + beside]
-        heads = ["p"] * both + ["p_model"] + [f"k={o.length}" for o in lengths]
-        yield Text(" " * left + _numbers(heads), style="dim")
-        for c, row in zip(shown, rows, strict=True):
-            drawn = ["-" if c.cut_by else percent(c.p)] * both
-            numbers = [*drawn, percent(c.p_model), *(_share(o, [c]) for o in lengths)]
-            yield Text(row + _numbers(numbers), style="bold green" if c.id == found.step.token_id else "")
-        drawn = [percent(rest.p)] * both
-        numbers = [*drawn, percent(rest.p_model), *(_share(o, shown, others=True) for o in lengths)]
-        yield Text(g.pad(f" {other}", left) + _numbers(numbers), style="dim")
+    left, styles = candidate_columns(found.step, shown, look, pending, (_LABEL_CELLS[0], 0, _LABEL_CELLS[1]), "p_model")
+    texts = [
+        number([*(_share(o, [c]) for c in shown), _share(o, shown, others=True)], f"k={o.length}")
+        for o in found.distinct
+    ]
+    yield from blocks(left, texts, look.columns, styles)
 
 
 def _candidate_sentences(found: Evidence, look: Look, pending: bytes) -> Iterator[Text]:
-    def shares(tokens: Sequence[Candidate], others: bool = False) -> str:
-        said = (
-            look.say("evidence.plain_share", length=o.length, share=_share(o, tokens, others)[:-1])
-            for o in found.distinct
-        )
-        return "".join(said)
+    def shares(tokens: Sequence[Candidate], others: bool) -> str:
+        said = ((o.length, _share(o, tokens, others)[:-1]) for o in found.distinct)
+        return "".join(look.say("evidence.plain_share", length=length, share=share) for length, share in said)
 
-    shown = found.candidates(look.top)
-    for c in shown:
-        key = "plain.chosen" if c.id == found.step.token_id else "plain.cut" if c.cut_by else "plain.candidate"
-        token = g.plain_label(c, look.glyphs, look.lang, pending)
-        said = look.say(key, rank=c.rank, token=token, p=percent(c.p)[:-1], stage=c.cut_by)
-        said += look.say("plain.p_model", p=percent(c.p_model)[:-1])
-        yield Text(said + shares([c]))
-    rest = found.step.other(shown)
-    said = look.say("plain.other", count=count(rest.count), p=percent(rest.p)[:-1])
-    yield Text(said + look.say("plain.p_model", p=percent(rest.p_model)[:-1]) + shares(shown, others=True))
-
-
-def _labels(tokens: Sequence[g.Token], look: Look, spare: int, pending: bytes) -> list[str]:
-    """What stands for each token, as wide as there is room for."""
-    cells = min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[1])
-    return [g.label(token, look.glyphs, look.lang, cells, pending) for token in tokens]
+    yield from plain_rows(found.step, look, pending, found.candidates(look.top), shares)
 
 
 def _share(found: Occurrences, tokens: Sequence[Candidate], others: bool = False) -> str:
     """How much of what came next these tokens are, or all others."""
     these = sum(found.followers.get(c.id, 0) for c in tokens)
     return percent((found.count - these if others else these) / found.count)
-
-
-def _numbers(cells: Sequence[str]) -> str:
-    return "".join(g.pad(cell, _NUMBER_CELLS, right=True) for cell in cells)
 
 
 # --- what it adds up to -----------------------------------------------------------------------------------------------
@@ -185,7 +139,7 @@ def _how_far(found: Evidence, look: Look) -> str:
 
 
 def _how_on(found: Evidence, look: Look, pending: bytes) -> str:
-    token = g.label(found.step.chosen, look.glyphs, look.lang, 40, pending)
+    token = look.label(found.step.chosen, pending)
     o = found.continued
     if o is None:
         return look.say("evidence.not_continued", token=token)

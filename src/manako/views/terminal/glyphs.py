@@ -150,10 +150,8 @@ def label(token: Token, glyphs: Glyphs, lang: str, cells: int, pending: bytes = 
 
 
 def plain_label(token: Token, glyphs: Glyphs, lang: str, pending: bytes = b"") -> str:
-    """The same for a screen reader: no brackets to be read aloud around what is visible anyway."""
-    quoted = label(token, glyphs, lang, 200, pending)
-    is_text = not token.special and token.bytes and not is_partial(token.bytes)
-    return visible(token.text, glyphs) if is_text and not _name(token.text, lang) else quoted
+    """The same in a sentence, where nothing limits the room."""
+    return label(token, glyphs, lang, 200, pending)
 
 
 def cut(text: str, cells: int) -> str:

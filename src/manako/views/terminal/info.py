@@ -14,7 +14,7 @@ from manako.views.terminal.steps import Look
 
 def info_lines(
     info: ModelInfo,
-    parameters: int | None,
+    parameters: int,
     tokens: Mapping[str, Sequence[bytes]],
     captures: Mapping[str, str | None],
     chat_template: str | None,
@@ -26,7 +26,7 @@ def info_lines(
     facts = {
         "info.model": f"{info.ref} ({info.model_type})",
         "info.shape": look.say("info.shape_value", **shape),
-        "info.parameters": None if parameters is None else count(parameters),
+        "info.parameters": count(parameters),
         "info.switches": ", ".join(info.switches) or None,
         "info.engine": f"{info.engine}, {info.device}, {info.dtype} ({info.stored_dtype})",
         "info.weights": info.weights_sha256,

@@ -4,21 +4,29 @@ Special here: bars are absolute, a full one is 100 %. The tokens that were first
 every layer; where the window is too narrow for numbers, in tenths, one digit a layer, so that thirty layers fit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from manako.analysis.lens import EMBED, LensStep, Reading
+from manako.analysis.lens import EMBED, LensStep, LensToken
 from manako.messages.numbers import percent
 from manako.trace.record import Trace
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.columns import Column, blocks, number, rows
 from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
 
-_NUMBER_CELLS = 8  # a space and seven, as 0.0123% needs
 _LABEL_CELLS = (6, 10)  # least, where thirty layers stand beside a name, and most
-_BESIDE = (3, 5)  # candidates in a line: more than the first number only where they leave room for a bar; and at most
-_BAR_CELLS = (8, 20)  # least, below which a bar says nothing, and most
+_BESIDE = 5  # candidates in a line, at most
+_TURNS = (
+    0,
+    5,
+    4,
+    2,
+    1,
+)  # when each of them gives way: more than three only where they leave room for a bar, the 3rd turn
+_SAID = 3  # candidates in a sentence
 _CHECKS = ("lens_last_equals_logits",)
 
 
@@ -29,7 +37,7 @@ def lens_lines(trace: Trace, found: LensStep, look: Look) -> Iterator[Text]:
     yield from heading_lines(found.step, look)
     yield from chosen_lines(found.step, look)
     yield Text("")
-    token = g.label(found.step.chosen, look.glyphs, look.lang, 40, pending)
+    token = look.label(found.step.chosen, pending)
     yield Text(look.say("lens.question", token=token), style="bold")
     yield from (_sentences if look.plain else _table)(found, look, pending)
     yield Text(look.say("lens.embed_is"), style="dim")
@@ -46,47 +54,45 @@ def lens_lines(trace: Trace, found: LensStep, look: Look) -> Iterator[Text]:
 
 
 def _table(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
-    heads = [look.say("lens.layer_head"), "p", look.say("lens.rank_head")]
-    layer_cells = max(map(cell_len, [heads[0], *found.layers]))
-    rank_cells = 1 + max(map(cell_len, [heads[2], *(str(r.rank) for r in found.chosen)]))
-    labels = [[_label(r, look, pending) for r in row[: _BESIDE[1]]] for row in found.first]
+    labels = [[look.label(r, pending, _LABEL_CELLS[1]) for r in row[:_BESIDE]] for row in found.first]
     label_cells = max(cell_len(label) for row in labels for label in row)
-    each = 2 + label_cells + _NUMBER_CELLS  # a space and the mark in front
-    room = look.columns - layer_cells - _NUMBER_CELLS - rank_cells
-    count = min(max(room // each, 1), _BESIDE[1])
-    count -= count > _BESIDE[0] and room - count * each <= _BAR_CELLS[0]
-    bar_cells = min(room - count * each - 1, _BAR_CELLS[1])
-    bar_cells = bar_cells if bar_cells >= _BAR_CELLS[0] else 0
-    left = [g.pad(heads[0], layer_cells, right=True), g.pad(heads[1], _NUMBER_CELLS, right=True)]
-    head = "".join(left) + g.pad(heads[2], rank_cells, right=True)
-    head = g.pad(head, cell_len(head) + bool(bar_cells) + bar_cells) + "  " + look.say("lens.first_head")
-    yield Text(g.cut(head, look.columns), style="dim")
-    for layer, chosen, first, names in zip(found.layers, found.chosen, found.first, labels, strict=True):
-        line = Text(g.pad(layer, layer_cells, right=True))
-        style = "bold green" if chosen.rank == 1 else ""
-        line.append(g.pad(percent(chosen.p), _NUMBER_CELLS, right=True), style)
-        line.append(g.pad(str(chosen.rank), rank_cells, right=True), style)
-        if bar_cells:
-            line.append(" " + g.pad(look.glyphs.full * round(chosen.p * bar_cells), bar_cells), style)
-        for reading, name in zip(first[:count], names[:count], strict=True):
-            taken = reading.id == chosen.id
-            cell = f" {look.glyphs.mark if taken else ' '}{g.pad(name, label_cells)}"
-            line.append(cell + g.pad(percent(reading.p), _NUMBER_CELLS, right=True), "bold green" if taken else "")
-        line.rstrip()
-        yield line
+    styles = ["bold green" if chosen.rank == 1 else "" for chosen in found.chosen]
+
+    def styled(texts: Iterable[str]) -> list[Text]:
+        return [Text(*each) for each in zip(texts, styles, strict=True)]
+
+    def bar(n: int, cells: int) -> Text:
+        return Text(look.bar(found.chosen[n].p, cells), styles[n])
+
+    def candidate(layer: int, n: int) -> Text:
+        reading, taken = found.first[layer][n], found.first[layer][n].id == found.step.token_id
+        named = f"{look.glyphs.mark if taken else ' '}{g.pad(labels[layer][n], label_cells)}"
+        return Text(named + g.pad(percent(reading.p), 8, right=True), "bold green" if taken else "")
+
+    layers, head = range(len(found.layers)), " " + look.say("lens.first_head")
+    columns = [
+        Column(found.layers, look.say("lens.layer_head"), right=True),
+        number(styled(percent(r.p) for r in found.chosen), "p"),
+        Column(styled(str(r.rank) for r in found.chosen), look.say("lens.rank_head"), right=True),
+        Column([partial(bar, n) for n in layers], wide=8, most=20, fills=True, gives_way=3, optional=True),
+    ]
+    for n, turn in zip(range(len(labels[0])), _TURNS, strict=False):
+        cells = [candidate(layer, n) for layer in layers]
+        columns.append(Column(cells, head * (n == 0), gives_way=turn, optional=n > 0))
+    yield from rows(columns, look.columns)
 
 
 def _sentences(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
-    token = g.plain_label(found.step.chosen, look.glyphs, look.lang, pending)
+    token = look.spoken(found.step.chosen, pending)
     for n, (chosen, first) in enumerate(zip(found.chosen, found.first, strict=True)):
-        said = [f"{g.plain_label(r, look.glyphs, look.lang, pending)} {percent(r.p)[:-1]}" for r in first[: _BESIDE[0]]]
+        said = [f"{look.spoken(r, pending)} {percent(r.p)[:-1]}" for r in first[:_SAID]]
         values = {"layer": _place(found, n, look), "first": ", ".join(said), "token": token}
         yield Text(look.say("lens.plain_layer", p=percent(chosen.p)[:-1], rank=chosen.rank, **values))
 
 
 def _where(found: LensStep, look: Look, pending: bytes) -> str:
     """Where the chosen token appears and where it wins, in one sentence."""
-    token = g.label(found.step.chosen, look.glyphs, look.lang, 40, pending)
+    token = look.label(found.step.chosen, pending)
     appears, wins = found.appears, found.wins
     if appears is None:
         return look.say("lens.nowhere", token=token, rank=found.chosen[-1].rank)
@@ -103,53 +109,45 @@ def _where(found: LensStep, look: Look, pending: bytes) -> str:
 
 def _followed(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
     """A row for each token that was first at a layer: numbers where all layers fit, else a digit for each."""
-    layers, most = len(found.layers), _LABEL_CELLS[1]
-    numbers = layers * _NUMBER_CELLS <= look.columns - 1 - most
+    layers, most = found.layers, _LABEL_CELLS[1]
+    numbers = len(layers) * 8 <= look.columns - 1 - most
     if not numbers:  # a digit for each layer matters more than the end of a name
-        most = min(max(look.columns - 2 - layers, _LABEL_CELLS[0]), most)
-    labels = [_label(row[0], look, pending, most) for row in found.tracked]
-    left = 1 + max(map(cell_len, labels)) + (not numbers)
-    each = _NUMBER_CELLS if numbers else 1
-    beside = max((look.columns - left) // each, 1)
-    token = g.label(found.step.chosen, look.glyphs, look.lang, 40, pending)
+        most = min(max(look.columns - 2 - len(layers), _LABEL_CELLS[0]), most)
+    chosen = [row[0].id == found.step.token_id for row in found.tracked]
+    names = [
+        (look.glyphs.mark if taken else " ") + look.label(row[0], pending, most)
+        for row, taken in zip(found.tracked, chosen, strict=True)
+    ]
+    styles = ["bold green" if taken else "" for taken in chosen]
+    token = look.label(found.step.chosen, pending)
     yield Text(look.say("lens.followed" if numbers else "lens.followed_tenths", token=token))
-    for start in range(0, layers, beside):
-        part = slice(start, start + beside)
-        for head in [_cells(found.layers[part])] if numbers else _digit_heads(found.layers[part]):
-            yield Text((" " * left + head).rstrip(), style="dim")
-        for name, row in zip(labels, found.tracked, strict=True):
-            taken = row[0].id == found.step.token_id
-            mark = look.glyphs.mark if taken else " "
-            shown = _cells([percent(r.p) for r in row[part]]) if numbers else "".join(map(_tenths, row[part]))
-            yield Text(g.pad(mark + name, left) + shown, style="bold green" if taken else "")
+    if numbers:
+        columns = [number([percent(row[n].p) for row in found.tracked], layer) for n, layer in enumerate(layers)]
+        yield from blocks([Column(names)], columns, look.columns, styles)
+        return
+    heads = list(zip(*(_digit_head(layer) for layer in layers), strict=True))
+    heads = [head for head in heads if any(ch != " " for ch in head)]
+    digits = [*heads, *(list(map(_tenths, row)) for row in found.tracked)]
+    columns = [Column([row[n] for row in digits], gap=n == 0) for n in range(len(layers))]
+    yield from blocks([Column(["", ""][: len(heads)] + names)], columns, look.columns, ["dim"] * len(heads) + styles)
 
 
 def _followed_sentences(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
-    token = g.plain_label(found.step.chosen, look.glyphs, look.lang, pending)
+    token = look.spoken(found.step.chosen, pending)
     yield Text(look.say("lens.followed", token=token))
     for row in found.tracked:
         said = ", ".join(f"{_place(found, n, look)} {percent(r.p)[:-1]}" for n, r in enumerate(row))
-        token = g.plain_label(row[0], look.glyphs, look.lang, pending)
+        token = look.spoken(row[0], pending)
         yield Text(look.say("lens.plain_followed", token=token, p=said))
 
 
-def _tenths(reading: Reading) -> str:
+def _tenths(reading: LensToken) -> str:
     return "." if reading.p < 0.01 else str(min(int(reading.p * 10), 9))
 
 
-def _digit_heads(layers: Sequence[str]) -> Iterator[str]:
-    """The number of each layer in one cell: tens above, where there are any, and units; e is the embedding."""
-    if any(len(layer) > 1 for layer in layers if layer != EMBED):
-        yield "".join(layer[-2] if layer != EMBED and len(layer) > 1 and layer[-1] == "0" else " " for layer in layers)
-    yield "".join("e" if layer == EMBED else layer[-1] for layer in layers)
-
-
-def _cells(numbers: Sequence[str]) -> str:
-    return "".join(g.pad(number, _NUMBER_CELLS, right=True) for number in numbers)
-
-
-def _label(reading: Reading, look: Look, pending: bytes, cells: int = _LABEL_CELLS[1]) -> str:
-    return g.label(reading, look.glyphs, look.lang, cells, pending)
+def _digit_head(layer: str) -> str:
+    """The number of a layer in two lines of one cell: tens, at every tenth, and units; e is the embedding."""
+    return " e" if layer == EMBED else (layer[-2] if len(layer) > 1 and layer[-1] == "0" else " ") + layer[-1]
 
 
 def _place(found: LensStep, n: int, look: Look) -> str:

@@ -6,8 +6,9 @@ the candidate it belongs to; the needle is `u`. Texts are rich `Text`, never mar
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -16,6 +17,7 @@ from manako import messages
 from manako.messages.numbers import count, decimals, fixed, percent, perplexity, setting, small
 from manako.trace.record import Candidate, Header, Other, SelfCheck, Step, Trace
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.columns import Column, number, rows
 
 BAR_CELLS = 50
 _NO_BAR_BELOW = 30  # columns; a bar of a few cells says nothing
@@ -39,6 +41,19 @@ class Look:
     def say(self, key: str, **values: object) -> str:
         """A sentence of the catalog."""
         return messages.text(key, self.lang, **values)
+
+    def label(self, token: g.Token, pending: bytes = b"", cells: int = 40) -> str:
+        """What stands for a token. pending: bytes of an unfinished character before it."""
+        return g.label(token, self.glyphs, self.lang, cells, pending)
+
+    def spoken(self, token: g.Token, pending: bytes = b"") -> str:
+        """The same in a sentence for a screen reader."""
+        return g.plain_label(token, self.glyphs, self.lang, pending)
+
+    def bar(self, share: float, cells: int) -> str:
+        """A bar that fills so many cells where the share is all of it; to the half of a cell."""
+        halves = math.floor(share * cells * 2)
+        return self.glyphs.full * (halves // 2) + self.glyphs.half * (halves % 2)
 
 
 def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ()) -> Iterator[Text]:
@@ -83,8 +98,8 @@ def step_lines(step: Step, look: Look, character: str | None = None) -> Iterator
 def heading_lines(step: Step, look: Look) -> Iterator[Text]:
     """Which step it is, and the text before it."""
     yield _line(look.say("step.title", number=step.index + 1), style="bold")
-    before = g.prose_tail(step.text_before, look.glyphs, _text_room(look))
-    yield _line(look.say("step.text", text=before))
+    room = max(8, min(_TEXT_CELLS, 2 * look.columns - cell_len(look.say("step.text", text=""))))
+    yield _line(look.say("step.text", text=g.prose_tail(step.text_before, look.glyphs, room)))
     if step.window_start:
         yield _line(look.say("step.window", start=step.window_start + 1), style="dim")
 
@@ -93,7 +108,7 @@ def chosen_lines(step: Step, look: Look, character: str | None = None) -> Iterat
     """The token that was taken, with its probability in the draw and, where it differs, by the model alone."""
     chosen = look.say(
         "step.chosen" if step.u is not None else "step.given",
-        token=_chosen_label(step.chosen, look, g.pending_bytes(step.bytes_before)),
+        token=look.label(step.chosen, g.pending_bytes(step.bytes_before)),
         p=percent(step.chosen.p),
         rank=step.chosen.rank,
     )
@@ -117,7 +132,7 @@ def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
         yield _line(look.say("view.nothing"))
     yield _line(look.say("view.text"), style="bold")
     for line in g.prose(trace.text, look.glyphs, one_line=False).split("\n"):
-        yield _line(line)
+        yield Text(line, no_wrap=True)  # so that it can be copied as it is
     yield Text("")
     yield _line(look.say(f"end.{trace.header.end}", count=len(trace)), style="dim")
     yield from check_lines(trace.header.self_checks, look)
@@ -164,78 +179,74 @@ def _name_parts(data: bytes, owner: Sequence[int], found: dict[int, str]) -> Non
         start += size
 
 
-@dataclass(frozen=True)
-class _Rows:
-    shown: Sequence[Candidate]
-    """The first candidates, and the chosen one where it is not among them."""
-    other: Other
-    both: bool
-    """Whether p and p_model differ anywhere in the list."""
-
-
-def _rows(step: Step, look: Look) -> _Rows:
-    shown = step.candidates[: look.top]
-    if step.chosen.rank > len(shown):
-        shown = [*shown, step.chosen]
-    return _Rows(shown, step.other(shown), any(c.p != c.p_model for c in shown))
-
-
 def _table(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
-    rows = _rows(step, look)
-    rank_cells = max(2, len(str(rows.shown[-1].rank)))
-    numbers = 8 + 8 * rows.both  # a space and seven cells each, as 0.0123% needs
-    spare = look.columns - BAR_CELLS - 1 - (rank_cells + 3) - numbers
-    names = [
-        g.label(c, look.glyphs, look.lang, min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[2]), pending)
-        for c in rows.shown
-    ]
-    other_cells = cell_len(_other_name(rows, look)) - rank_cells - 2  # it begins under the ranks
-    label_cells = max(min(max(spare, _LABEL_CELLS[0]), _LABEL_CELLS[1]), other_cells, *map(cell_len, names))
-    bar_room = look.columns - (rank_cells + 3) - label_cells - numbers - 1
-    bar_cells = 0 if look.columns < _NO_BAR_BELOW else max(0, min(BAR_CELLS, bar_room))
-    left = rank_cells + 3 + label_cells
+    shown = _shown(step, look)
+    columns, styles = candidate_columns(step, shown, look, pending, _LABEL_CELLS)
+
+    def bar(c: Candidate | Other, cells: int) -> str:
+        if isinstance(c, Other) or c.cut_by is None:
+            return look.bar(c.p, cells) if look.columns >= _NO_BAR_BELOW else ""
+        said = look.say("step.cut_by", stage=c.cut_by)
+        return said if cell_len(said) <= cells else g.cut(c.cut_by, cells)
+
+    bars = [partial(bar, c) for c in (*shown, step.other(shown))]
     yield _line("-" * min(40, look.columns))
-    if rows.both:
-        yield _line(" " * left + g.pad("p", 8, right=True) + g.pad("p_model", 8, right=True), style="dim")
-    for c, name in zip(rows.shown, names, strict=True):
-        taken = c.id == step.token_id
-        mark = look.glyphs.mark if taken else " "
-        line = f"{mark}{c.rank:>{rank_cells}}. {g.pad(name, label_cells)}"
-        if c.cut_by is None:
-            line += g.pad(percent(c.p), 8, right=True)
-            end = _bar(c.p, bar_cells, look)
+    bars = Column(bars, wide=BAR_CELLS, most=BAR_CELLS, least=0, gives_way=2)
+    yield from rows([*columns, bars], look.columns, styles)
+    yield _line("-" * min(40, look.columns))
+
+
+def _shown(step: Step, look: Look) -> Sequence[Candidate]:
+    """The first candidates, and the chosen one where it is not among them."""
+    shown = step.candidates[: look.top]
+    return shown if step.chosen.rank <= len(shown) else [*shown, step.chosen]
+
+
+def candidate_columns(
+    step: Step, shown: Sequence[Candidate], look: Look, pending: bytes, label_cells: Sequence[int], title: str = ""
+) -> tuple[list[Column], list[str]]:
+    """Rank and token, p, and p_model where it differs; below them all others. And the style of each row.
+
+    label_cells: of a token, least, usual and most. title: of the one probability, where they do not differ.
+    """
+    other, both = step.other(shown), any(c.p != c.p_model for c in shown)
+    rank_cells = max(2, len(str(shown[-1].rank)))
+    named = " " + look.say("step.other", count=count(other.count))  # begins under the ranks
+    least, usual, most = (max(rank_cells + 3 + cells, cell_len(named)) for cells in label_cells)
+
+    def name(c: Candidate, cells: int) -> str:
+        mark = look.glyphs.mark if c.id == step.token_id else " "
+        return f"{mark}{c.rank:>{rank_cells}}. {look.label(c, pending, cells - rank_cells - 3)}"
+
+    names = Column([*(partial(name, c) for c in shown), named], wide=usual, most=most, least=least, gives_way=1)
+    drawn = number([*("-" if c.cut_by else percent(c.p) for c in shown), percent(other.p)], "p" if both else title)
+    models = [number([percent(c.p_model) for c in (*shown, other)], "p_model")] if both else []
+    styles = ["bold green" if c.id == step.token_id else "dim" if c.cut_by else "" for c in shown]
+    return [names, drawn, *models], [*styles, "dim"]
+
+
+def plain_rows(
+    step: Step,
+    look: Look,
+    pending: bytes,
+    shown: Sequence[Candidate] = (),
+    more: Callable[[Sequence[Candidate], bool], str] = lambda tokens, others: "",
+) -> Iterator[Text]:
+    """One sentence a candidate. pending: bytes of an unfinished character before them.
+
+    more: what else is said of some candidates, or of all others.
+    """
+    shown = shown or _shown(step, look)
+    other, both = step.other(shown), any(c.p != c.p_model for c in shown)
+    for c in (*shown, other):
+        values: dict[str, object] = {"p": percent(c.p)[:-1]}
+        if isinstance(c, Other):
+            said = look.say("plain.other", count=count(c.count), **values)
         else:
-            line += g.pad("-", 8, right=True)
-            end = look.say("step.cut_by", stage=c.cut_by)
-            end = end if cell_len(end) <= bar_room else g.cut(c.cut_by, max(0, bar_room))
-        line += g.pad(percent(c.p_model), 8, right=True) if rows.both else ""
-        text = _line(f"{line} {end}".rstrip(), style="bold green" if taken else "dim" if c.cut_by else "")
-        yield text
-    yield _other_row(rows, look, left, bar_cells)
-    yield _line("-" * min(40, look.columns))
-
-
-def _other_row(rows: _Rows, look: Look, left: int, bar_cells: int) -> Text:
-    line = g.pad(" " + _other_name(rows, look), left) + g.pad(percent(rows.other.p), 8, right=True)
-    line += g.pad(percent(rows.other.p_model), 8, right=True) if rows.both else ""
-    return _line(f"{line} {_bar(rows.other.p, bar_cells, look)}".rstrip(), style="dim")
-
-
-def _other_name(rows: _Rows, look: Look) -> str:
-    return look.say("step.other", count=count(rows.other.count))
-
-
-def plain_rows(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
-    """One sentence a candidate. pending: bytes of an unfinished character before them."""
-    rows = _rows(step, look)
-    for c in rows.shown:
-        key = "plain.cut" if c.cut_by else "plain.chosen" if c.id == step.token_id else "plain.candidate"
-        token = g.plain_label(c, look.glyphs, look.lang, pending)
-        said = look.say(key, rank=c.rank, token=token, p=percent(c.p)[:-1], stage=c.cut_by)
-        if rows.both:
-            said += look.say("plain.p_model", p=percent(c.p_model)[:-1])
-        yield _line(said)
-    yield _line(look.say("plain.other", count=count(rows.other.count), p=percent(rows.other.p)[:-1]))
+            key = "plain.cut" if c.cut_by else "plain.chosen" if c.id == step.token_id else "plain.candidate"
+            said = look.say(key, rank=c.rank, token=look.spoken(c, pending), stage=c.cut_by, **values)
+        said += look.say("plain.p_model", p=percent(c.p_model)[:-1]) if both else ""
+        yield _line(said + (more(shown, True) if isinstance(c, Other) else more([c], False)))
 
 
 def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
@@ -246,11 +257,10 @@ def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
         low, high = step.interval
         digits = decimals(high - low)
         values = {"u": fixed(step.u, digits), "low": fixed(low, digits), "high": fixed(high, digits)}
-        token = _chosen_label(step.chosen, look, pending)
         if not look.plain and look.columns >= BAR_CELLS + 2:
             yield _line("|" + _strip(step) + "|", style="dim")
             yield _line(" " * (1 + min(int(step.u * BAR_CELLS), BAR_CELLS - 1)) + "^")
-        yield _line(look.say("step.draw", token=token, **values))
+        yield _line(look.say("step.draw", token=look.label(step.chosen, pending), **values))
     else:
         yield _line(look.say("step.no_draw", u=fixed(step.u, 4)))
 
@@ -263,20 +273,5 @@ def _strip(step: Step) -> str:
     return "".join(next((_DIGITS[i] for i, end in enumerate(ends) if at < end), ".") for at in cells)
 
 
-def _bar(p: float, cells: int, look: Look) -> str:
-    exact = p * cells
-    full = math.floor(exact)
-    half = look.glyphs.half if exact - full >= 0.5 else ""
-    return look.glyphs.full * full + half
-
-
-def _chosen_label(c: Candidate, look: Look, pending: bytes) -> str:
-    return g.label(c, look.glyphs, look.lang, 40, pending)
-
-
-def _text_room(look: Look) -> int:
-    return max(8, min(_TEXT_CELLS, 2 * look.columns - cell_len(look.say("step.text", text=""))))
-
-
 def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ignore", end="\n")
+    return Text(text, style=style)

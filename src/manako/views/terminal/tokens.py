@@ -7,6 +7,7 @@ one row alone stands out. A character that is cut shows once and whole, then its
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from manako.analysis.tokens import Piece, Tokens
 from manako.messages.numbers import count, fixed
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.columns import Column, rows
 from manako.views.terminal.steps import Look
 
 _NAME_CELLS = (8, 20)  # of a tokenizer: in a narrow window, and most
@@ -150,40 +152,37 @@ def _spelled(unit: _Unit, cuts: Collection[int], shared: Collection[int], look: 
 
 
 def _counts(found: Sequence[Tokens], look: Look) -> Iterator[Text]:
-    names = ["", *(_name(tokens, look) for tokens in found)]
-    columns = [
-        [look.say("tokens.count"), *(count(len(tokens.pieces)) for tokens in found)],
-        [look.say("tokens.characters"), *(_rate(tokens.characters_per_token) for tokens in found)],
-        [look.say("tokens.bytes"), *(_rate(tokens.bytes_per_token) for tokens in found)],
-        [look.say("tokens.vocabulary"), *(count(tokens.vocab_size) for tokens in found)],
-    ]
-    name_cells = max(map(cell_len, names))
-    widths = [max(map(cell_len, column)) + 2 for column in columns]
-    for n, (name, *values) in enumerate(zip(names, *columns, strict=True)):
-        numbers = "".join(g.pad(value, width, right=True) for value, width in zip(values, widths, strict=True))
-        yield Text(g.pad(name, name_cells) + numbers, style="" if n else "dim")
+    values = {
+        "tokens.count": [count(len(tokens.pieces)) for tokens in found],
+        "tokens.characters": [_rate(tokens.characters_per_token) for tokens in found],
+        "tokens.bytes": [_rate(tokens.bytes_per_token) for tokens in found],
+        "tokens.vocabulary": [count(tokens.vocab_size) for tokens in found],
+    }
+    columns = [Column(cells, look.say(key), right=True, gap=2) for key, cells in values.items()]
+    yield from rows([Column([_name(tokens, look) for tokens in found]), *columns], look.columns)
     yield Text(look.say("tokens.averages"), style="dim")
 
 
 def _pieces(tokens: Tokens, look: Look) -> Iterator[Text]:
     """A row for each piece; its bytes go on below where one line does not hold them."""
+
+    def label(piece: Piece, cells: int) -> Text:
+        return Text(_label(piece, look, cells), "bold")
+
+    def spelled(piece: Piece, cells: int) -> Text:
+        each = max((cells + 1) // 3, 1)
+        lines = (piece.bytes[n : n + each].hex(" ").upper() for n in range(0, len(piece.bytes), each))
+        return Text("\n".join(lines), "dim")
+
     yield Text(_name(tokens, look), style="bold")
-    number_cells = len(str(len(tokens.pieces))) + 1
-    id_cells = max(2, len(str(max(piece.id for piece in tokens.pieces)))) + 2
-    left = number_cells + id_cells + 2
-    most = min(max(look.columns - left - 2 - _BYTE_CELLS, _LABEL_CELLS[0]), _LABEL_CELLS[1])
-    labels = [_label(piece, look, most) for piece in tokens.pieces]
-    label_cells = max(map(cell_len, labels))
-    each = max((look.columns - left - label_cells - 2 + 1) // 3, 1)
-    for n, (piece, label) in enumerate(zip(tokens.pieces, labels, strict=True), 1):
-        line = Text(f"{n:>{number_cells}}", style="dim")
-        line.append(f"{piece.id:>{id_cells}}  ", "not dim").append(g.pad(label, label_cells), "not dim bold")
-        for start in range(0, max(len(piece.bytes), 1), each):
-            indent = "  " if start == 0 else " " * (left + label_cells + 2)
-            line.append(indent + piece.bytes[start : start + each].hex(" ").upper())
-            line.rstrip()
-            yield line
-            line = Text(style="dim")
+    labels, (least, most) = [partial(label, piece) for piece in tokens.pieces], _LABEL_CELLS
+    columns = [
+        Column([Text(f" {n}", "dim") for n in range(1, len(tokens.pieces) + 1)], right=True),
+        Column([str(piece.id) for piece in tokens.pieces], right=True, gap=2, wide=2),
+        Column(labels, gap=2, most=most, least=least, gives_way=1),
+        Column([partial(spelled, p) for p in tokens.pieces], gap=2, wide=_BYTE_CELLS, least=2, gives_way=2, fills=True),
+    ]
+    yield from rows(columns, look.columns)
 
 
 def _sentences(tokens: Tokens, look: Look) -> Iterator[Text]:
@@ -198,7 +197,7 @@ def _sentences(tokens: Tokens, look: Look) -> Iterator[Text]:
         )
     )
     for n, piece in enumerate(tokens.pieces, 1):
-        label = _label(piece, look, 200) if piece.parts else g.plain_label(piece, look.glyphs, look.lang)
+        label = _label(piece, look, 200) if piece.parts else look.spoken(piece)
         spelled = piece.bytes.hex(" ").upper()
         yield Text(look.say("tokens.plain_piece", number=n, token=label, id=piece.id, bytes=spelled))
 
@@ -206,7 +205,7 @@ def _sentences(tokens: Tokens, look: Look) -> Iterator[Text]:
 def _label(piece: Piece, look: Look, cells: int) -> str:
     """A piece in a list: where it is part of a character, with that character, which is known here."""
     if not piece.parts:
-        return g.label(piece, look.glyphs, look.lang, cells)
+        return look.label(piece, cells=cells)
     parts = (f"{g.visible(part.character, look.glyphs)} {part.number}/{part.count}" for part in piece.parts)
     return g.cut(" ".join([g.visible_bytes(piece.bytes, look.glyphs), *parts]), cells)
 

@@ -5,17 +5,17 @@ number in the list, and a line says how much that is. Every number carries its s
 """
 
 from collections.abc import Iterator
+from functools import partial
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.contributions import Part, Why
 from manako.messages.numbers import fixed, signed, small
 from manako.trace.record import Candidate, Step, Trace
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.columns import Column, blocks, number, rows
 from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
 
-_NUMBER_CELLS = 8  # a space and seven, as +123.45 needs
 _BAR_CELLS = (4, 12, 20)  # of one side: least, below which a bar says nothing; before words stand beside it; most
 _RAISED, _LOWERED = "green", "magenta"
 _CHECKS = ("contributions_sum_to_logit",)
@@ -56,42 +56,32 @@ def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look:
 
 def _table(found: Why, look: Look) -> Iterator[Text]:
     shown, rest = found.strongest(look.top)
-    over = found.rival is None
-    heads = [look.say("why.part"), look.say("why.adds"), look.say("why.over") if over else ""]
-    names = [g.cut(g.visible(part.name, look.glyphs), look.columns) for part in shown]
-    other = look.say("why.rest", count=rest.count) if rest.count else ""
-    name_cells = max(map(cell_len, [heads[0], other, *names]))
-    adds_cells = max(_NUMBER_CELLS, 1 + cell_len(heads[1]))
-    over_cells = max(_NUMBER_CELLS, 1 + cell_len(heads[2])) if over else 0
-    room = look.columns - name_cells - adds_cells - over_cells - 3  # the axis, a space on each side of the bars
-    words = [_words(part, look) for part in shown]
-    words_cells = max(map(cell_len, words), default=0)
-    words_cells = words_cells if room - words_cells >= 2 * _BAR_CELLS[1] else 0
-    side = min((room - words_cells) // 2, _BAR_CELLS[2])
-
-    def numbers(name: str, adds: str, more: str) -> str:
-        row = g.pad(name, name_cells) + g.pad(adds, adds_cells, right=True) + g.pad(more, over_cells, right=True)
-        return row.rstrip()
-
+    others = [rest] if rest.count else []
     longest = max((abs(part.value) for part in shown), default=0.0)
-    yield Text(numbers(*heads), style="dim")
-    for part, name, said in zip(shown, names, words, strict=True):
-        line = Text(numbers(name, signed(part.value), _over(part.over_others)))
-        if side >= _BAR_CELLS[0]:
-            line.append(" ").append_text(_bar(part.value, longest, side, look))
-        line.append(f" {said}" if words_cells else "", "dim")
-        line.rstrip()
-        yield line
-    if rest.count:
-        yield Text(numbers(other, signed(rest.value), _over(rest.over_others)), style="dim")
-    if side >= _BAR_CELLS[0]:
+
+    def bar(value: float, cells: int) -> Text:
+        side = (cells - 1) // 2
+        full = look.glyphs.full * round(abs(value) / longest * side) if longest else ""
+        line = Text(g.pad(full if value < 0 else "", side, right=True), _LOWERED)
+        return line.append("|", "dim").append(g.pad(full if value > 0 else "", side), _RAISED)
+
+    names = [
+        *(g.visible(part.name, look.glyphs) for part in shown),
+        *(look.say("why.rest", count=r.count) for r in others),
+    ]
+    least, usual, most = (2 * side + 1 for side in _BAR_CELLS)
+    bars, words = [partial(bar, part.value) for part in shown], [Text(_words(part, look), "dim") for part in shown]
+    columns = [
+        Column(names, look.say("why.part"), most=look.columns),
+        number([signed(part.value) for part in (*shown, *others)], look.say("why.adds")),
+    ]
+    if found.rival is None:
+        columns.append(number([_over(part.over_others) for part in (*shown, *others)], look.say("why.over")))
+    columns.append(Column(bars, wide=usual, most=most, fills=True, least=least, gives_way=2, optional=True))
+    columns.append(Column(words, gives_way=1, optional=True))
+    yield from rows(columns, look.columns, [""] * len(shown) + ["dim"] * len(others))
+    if longest:
         yield Text(look.say("why.scale", longest=fixed(longest, 2)), style="dim")
-
-
-def _bar(value: float, longest: float, side: int, look: Look) -> Text:
-    full = look.glyphs.full * round(abs(value) / longest * side) if longest else ""
-    line = Text(g.pad(full if value < 0 else "", side, right=True), _LOWERED)
-    return line.append("|", "dim").append(g.pad(full if value > 0 else "", side), _RAISED)
 
 
 def _over(value: float | None) -> str:
@@ -118,15 +108,9 @@ def _words(part: Part, look: Look) -> str:
 
 def _layers(found: Why, look: Look) -> Iterator[Text]:
     """A column for each layer; several blocks where the window is too narrow for all."""
-    heads = [look.say("why.layer"), look.say("why.heads"), look.say("why.mlps")]
-    left = max(map(cell_len, heads))
-    beside = max(1, (look.columns - left) // _NUMBER_CELLS)
-    for start in range(0, len(found.layers), beside):
-        part = found.layers[start : start + beside]
-        rows = [[str(i.layer) for i in part], [_sum(i.attention) for i in part], [_sum(i.mlp) for i in part]]
-        for n, (head, row) in enumerate(zip(heads, rows, strict=True)):
-            cells = "".join(g.pad(cell, _NUMBER_CELLS, right=True) for cell in row)
-            yield Text(g.pad(head, left) + cells, style="" if n else "dim")
+    names = Column([look.say("why.heads"), look.say("why.mlps")], look.say("why.layer"))
+    layers = [number([_sum(i.attention), _sum(i.mlp)], str(i.layer)) for i in found.layers]
+    yield from blocks([names], layers, look.columns)
 
 
 def _layer_sentences(found: Why, look: Look) -> Iterator[Text]:
@@ -173,6 +157,6 @@ def _next_best_lines(step: Step, found: Why, look: Look, pending: bytes) -> Iter
 
 def _named(found: Why, look: Look, pending: bytes) -> dict[str, str]:
     def label(token: Candidate) -> str:
-        return g.label(token, look.glyphs, look.lang, 40, pending)
+        return look.label(token, pending)
 
     return {"token": label(found.token)} | ({"rival": label(found.rival)} if found.rival else {})

@@ -159,7 +159,7 @@ export function draw(found, u) {
 }
 
 /**
- * The luck of one step: a number in [0, 1) with 53 random bits, the same on every machine.
+ * The random number of one step, in [0, 1) with 53 random bits, the same on every machine.
  *
  * The first output of Philox4x64-10 with key (seed, 0) and counter (step + 1, 0, 0, 0), its upper 53 bits over 2^53.
  * Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".

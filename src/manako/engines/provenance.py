@@ -1,0 +1,41 @@
+"""What ran, for the header of a trace: model, weights, engine, device and versions."""
+
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+
+import numpy as np
+
+from manako import __version__
+from manako.engines.protocol import Engine
+from manako.formats.checkpoint import Source
+from manako.trace.record import ModelInfo
+
+
+def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
+    """The facts of a model that was opened as `ref`."""
+    config = {("n_positions" if k == "block_size" else k): v for k, v in asdict(engine.config).items()}
+    return ModelInfo(
+        ref=ref,
+        model_type=engine.config.model_type,
+        config=config,
+        switches=engine.config.switches,
+        weights_sha256=source.fingerprint,
+        tokenizer_sha256=source.tokenizer.fingerprint,
+        engine=engine.name,
+        device=engine.device,
+        dtype=str(engine.dtype),
+        stored_dtype=source.stored_dtype,
+        threads=_blas_threads(),
+        versions={"manako": __version__, "numpy": np.__version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in engine.libraries},
+    )
+
+
+def _blas_threads() -> int | None:
+    """How many threads OpenBLAS takes, by its own rule: its variable, OpenMP's, else the cores it may use."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if (value := os.environ.get(name, "")).isdigit():
+            return int(value)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,0 +1,41 @@
+"""A model as its files have it: tokens and origin of every one, shape and weights of those that NumPy runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from manako.families import family_of
+from manako.families.numpy_model import NumpyModel
+from manako.families.shape import FileShape, Notices
+from manako.tokenizer import Tokenizer
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is known of a model beside its weights, whatever engine runs it."""
+
+    tokenizer: Tokenizer
+    fingerprint: str
+    """SHA-256 over the names and digests of all tensors, hexadecimal."""
+    stored_dtype: str
+    """How the weights lie in the file: "float32", "float16" or "bfloat16", several joined by "/"."""
+    notices: Notices | tuple[tuple[str, dict[str, object]], ...] = ()
+    """(catalog key, values) of what a user should know, such as integrity that cannot be verified."""
+    chat_template: str | None = None
+    """The text of its chat template, to be shown; it is a program, and never run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Source):
+    """A model of one of the families, whole."""
+
+    config: FileShape
+    tensors: Tensors
+    """float32, by HF name without the family's prefix."""
+
+    def model(self) -> NumpyModel[Any]:
+        """Its forward pass, which is an engine."""
+        return family_of(self.config.model_type).model(self.config, self.tensors)

@@ -1,0 +1,46 @@
+"""Help in both languages: every line fits the window by cells, and no word of click is left in the Japanese one."""
+
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from manako import messages
+from manako.cli import COMMANDS, group
+from manako.cli.help import translated
+from manako.messages.lines import cells
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    yield command, context
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from commands(inner, inner.context_class(inner, info_name=name, parent=context))
+
+
+def helps(lang: str) -> list[str]:
+    def say(key: str, **values: object) -> str:
+        return messages.text(key, lang, **values)
+
+    top = group.context_class(group, info_name="manako")
+    return [translated(c, say).context_class(c, info_name=x.info_name).get_help() for c, x in commands(group, top)]
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_every_help_fits(lang: str, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    found = helps(lang)
+    assert len(found) == len(COMMANDS) + 4  # the group; corpus build, corpus show, export html
+    for page in found:
+        usage = page.partition("\n\n")[2]  # names may be wider than a narrow window
+        terms = [line for line in usage.splitlines() if not line.startswith("  -")]
+        assert max(map(cells, terms)) <= columns, page
+
+
+def test_words_of_click_are_japanese(monkeypatch: pytest.MonkeyPatch) -> None:
+    for page in helps("ja"):
+        for word in ("Usage", "Options:", "Commands:", "Show this", "[default", "[required]"):
+            assert word not in page
+    assert any("（既定値: " in page for page in helps("ja")) and any("（必須）" in page for page in helps("ja"))
