@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from measure import ROUNDS, calibration, report, seconds
 
-from manako.corpus.packing import Vocabulary, pack
 from manako.corpus.documents import Document
+from manako.corpus.packing import Vocabulary, pack
 from manako.formats.model_folder import ModelConfig, start_id_of
 from manako.tokenizer import train_characters
 from manako.training import machine

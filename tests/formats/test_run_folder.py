@@ -199,3 +199,18 @@ def test_locking_empties_no_file(tmp_path: Path) -> None:
     with run_folder.locked(run):
         pass
     assert (run / "lock").read_text() == "kept"
+
+
+def test_what_a_killed_trainer_left_before_its_first_checkpoint_is_taken_over(tmp_path: Path) -> None:
+    run = tmp_path / "m"
+    (run / "corpus").mkdir(parents=True)
+    (run / ".config.toml.0123456789abcdef.tmp").touch()
+    run_folder.clear_unfinished(run)
+    assert (run / "corpus").is_dir()  # without a lock it is not ours
+    (run / "lock").touch()
+    (run / "notes.txt").touch()
+    run_folder.clear_unfinished(run)
+    assert (run / "corpus").is_dir()
+    (run / "notes.txt").unlink()
+    run_folder.clear_unfinished(run)
+    assert list(run.iterdir()) == []

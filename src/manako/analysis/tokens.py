@@ -77,7 +77,7 @@ class Tokens:
 
 
 def tokens(tokenizer: Tokenizer, text: str, ref: str = "") -> Tokens:
-    """Cut a text. tokenizer: as `Model.tokenizer`; ref: what to call it. Raises UsageError as its `encode` does."""
+    """Cut a text. tokenizer: as `Model.tokenizer`; ref: its name. Raises UsageError as `Tokenizer.encode` does."""
     table, special = tokenizer.token_bytes, tokenizer.special_ids
     pieces = [Piece(i, table[i], bytes_to_text(table[i]), i in special) for i in tokenizer.encode(text)]
     return Tokens(ref, tokenizer.vocab_size, tokenizer.fingerprint, text, _with_parts(pieces))

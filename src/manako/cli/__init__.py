@@ -53,7 +53,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return translated(import_module(module).command, say) if module else None
+        return translated(import_module(module).command) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
@@ -89,7 +89,7 @@ def common_options(command: F) -> F:
 def group() -> None: ...
 
 
-translated(group, say)
+translated(group)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,6 +164,12 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
         if isinstance(error.param.type, click.Choice):
             return UsageError("cli_choice", name=_name_of(error.param), choices=Names(error.param.type.choices))
         return UsageError("cli_bad_value", name=_name_of(error.param), reason=error.message)
+    if context and isinstance(context.command, click.Group) and isinstance(error, click.UsageError):
+        known = context.command.list_commands(context)
+        if typed := re.search("'(.*)'", error.message, re.S):
+            name = typed[1]
+            return UsageError("cli_no_such_part", command=path, name=name, near=near(name, known), known=Names(known))
+        return UsageError("cli_missing_command", command=path, known=Names(known))
     if type(error) is click.UsageError and (extra := re.search(r"^[^(]*\((.*)\)$", error.message, re.S)):
         return UsageError("cli_extra_option" if extra[1].startswith("-") else "cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())

@@ -55,7 +55,7 @@ def _on_stderr(message: str) -> None:
     line = f"manako: {safe(message)}"
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
-            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or len(line) * 2))
+            line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or 2 * len(line)))
         print(line, file=sys.stderr)  # noqa: T201
 
 

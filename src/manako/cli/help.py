@@ -6,11 +6,12 @@ written here, by a formatter that `translated` gives to a command.
 
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar
 
 import click
 
+from manako.cli.console import say
 from manako.messages.lines import cells, wrap
 
 _WIDTH = (20, 78)  # least, and most: longer lines are hard to read
@@ -22,36 +23,18 @@ _OF_CLICK = {  # what click says itself -> our key
 }
 
 
-C = TypeVar("C", bound=click.Command)
-Say = Callable[..., str]
-
-
-def translated(command: C, say: Say) -> C:
-    """A command whose help speaks with `say`; those inside it too."""
-
-    class Context(click.Context):
-        def make_formatter(self) -> click.HelpFormatter:
-            return Formatter(say)
-
-    command.context_class = Context
-    for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        translated(inner, say)
-    return command
-
-
 class Formatter(click.HelpFormatter):
     """click's formatter, with lines that fit by cells."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, **_: object) -> None:
         super().__init__(width=min(max(shutil.get_terminal_size().columns - 2, _WIDTH[0]), _WIDTH[1]))
-        self.say = say
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        head = f"{prefix or self.say('help.usage')} {prog} "
+        head = f"{prefix or say('help.usage')} {prog} "
         self._write(args, head, min(cells(head), self.width // 2))
 
     def write_heading(self, heading: str) -> None:
-        super().write_heading(self._ours(heading))
+        super().write_heading(_ours(heading))
 
     def write_text(self, text: str) -> None:
         self._write(text, " " * self.current_indent, self.current_indent)
@@ -63,7 +46,7 @@ class Formatter(click.HelpFormatter):
         for term, meaning in rows:
             head = " " * self.current_indent + term
             space = left - cells(head)
-            self._write(self._ours(meaning), head + (" " * space if space >= col_spacing else "\n" + " " * left), left)
+            self._write(_ours(meaning), head + (" " * space if space >= col_spacing else "\n" + " " * left), left)
 
     def _write(self, text: str, head: str, left: int) -> None:
         """A text after `head` in the first line, its other lines indented to `left`."""
@@ -71,9 +54,25 @@ class Formatter(click.HelpFormatter):
         lines = wrap(" " * (first - left) + text, self.width - left)
         self.write(head + ("\n" + " " * left).join(lines).lstrip() + "\n")
 
-    def _ours(self, said: str) -> str:
-        """Words of click in our language, also those in brackets at the end of an option's help."""
-        if key := _OF_CLICK.get(said):
-            return self.say(key)
-        said = re.sub(r" *\[default: (.*)\]$", lambda found: self.say("help.default", value=found[1]), said)
-        return re.sub(r" *\[required\]$", lambda _: self.say("help.required"), said)
+
+def _ours(said: str) -> str:
+    """Words of click in our language, also those in brackets at the end of an option's help."""
+    if key := _OF_CLICK.get(said):
+        return say(key)
+    said = re.sub(r" *\[default: (.*)\]$", lambda found: say("help.default", value=found[1]), said)
+    return re.sub(r" *\[required\]$", lambda _: say("help.required"), said)
+
+
+class Context(click.Context):
+    formatter_class = Formatter
+
+
+C = TypeVar("C", bound=click.Command)
+
+
+def translated(command: C) -> C:
+    """A command, and those inside it, with help in our words."""
+    command.context_class = Context
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        translated(inner)
+    return command

@@ -28,7 +28,7 @@ from manako.formats.model_folder import ModelConfig, write_checkpoint
 from manako.tokenizer import Tokenizer
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
-METRICS, LOCK, TRACES = "metrics.jsonl", "lock", "traces"
+METRICS, LOCK, TRACES, CORPUS = "metrics.jsonl", "lock", "traces", "corpus"
 _WRITTEN = (CHECKPOINTS, LAST, BEST, METRICS, LOCK, TRACES)
 _STEP = re.compile(r"step-(\d{6,12})")
 
@@ -118,6 +118,21 @@ def thin(run: Path, keep: int | None, resumable: int = 2) -> None:
     for step in there[:-resumable]:
         for name in (STATE, STATE_ARRAYS):
             (step_folder(run, step) / name).unlink(missing_ok=True)
+
+
+def clear_unfinished(run: Path) -> None:
+    """Remove what a killed trainer left that never came to a checkpoint: its lock, and the corpus that it packed.
+
+    A folder that holds anything else, or no lock of ours, stays as it is.
+    """
+    names = {path.name for path in run.iterdir()} if run.is_dir() and not run.is_symlink() else set()
+    ours = all(name in (LOCK, CORPUS) or (name.startswith(".") and name.endswith(".tmp")) for name in names)
+    if LOCK not in names or not ours:
+        return
+    with locked(run):
+        sweep(run)
+        shutil.rmtree(run / CORPUS, ignore_errors=True)
+        (run / LOCK).unlink()
 
 
 def discard(folder: Path) -> None:

@@ -5,6 +5,7 @@ Special here: no torch until one of them is called. The settings are flat, under
 
 import contextlib
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from importlib.util import find_spec
@@ -72,9 +73,10 @@ def train(
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
     with processes(training.device) as here:
         if here.first:
+            run_folder.clear_unfinished(out)
             writable_folder(out)
         here.wait()
-        with _new_run(out) if here.first else contextlib.nullcontext():
+        with _ending_cleanly(), _new_run(out) if here.first else contextlib.nullcontext():
             if here.first:
                 _pack(sources, out, told, report)
             here.wait()
@@ -158,6 +160,25 @@ def _go(trainer: "Trainer", show: Show) -> None:
         raise
     if trainer.progress.step >= (trainer.training.steps or 0):
         trainer.report("train.done", folder=trainer.run)
+
+
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """SIGTERM and SIGHUP before there is a checkpoint end as Ctrl-C does: what was begun is removed."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    wanted = [s for name in ("SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
+    try:
+        before = [(s, signal.signal(s, end)) for s in wanted if signal.getsignal(s) != signal.SIG_IGN]
+    except ValueError:  # not the main thread: whoever runs it there has the signals
+        before = []
+    try:
+        yield
+    finally:
+        for s, handler in before:
+            signal.signal(s, handler)
 
 
 @contextlib.contextmanager
