@@ -14,6 +14,7 @@ import pytest
 from toy import toy_model, write_toy
 
 import manako
+from manako.cli import COMMANDS
 from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, COLUMNS
 
 SOURCE = Path(manako.__file__).parent
@@ -373,3 +374,11 @@ def test_only_refs_spells_a_prefix() -> None:
             if isinstance(text, str) and (text == "demo" or text.startswith(("run:", "gguf:", "hf:", "openai:"))):
                 found.append((module, text))
     assert {module for module, _ in found} == {"refs"}, found
+
+
+def test_no_command_imports_another() -> None:
+    """What two commands share has a module of its own, in a room below where it is of use to a program as well."""
+    commands = set(COMMANDS.values())
+    for module in commands:
+        tree = ast.parse(path_of(module.removeprefix("manako.")).read_text(encoding="utf-8"))
+        assert not {name for name, _ in imports(tree)} & commands - {module}, module

@@ -18,6 +18,7 @@ from pathlib import Path
 from manako.cli.output import Screen
 from manako.errors import ManakoError
 from manako.formats.legacy_pt import import_legacy
+from manako.formats.model_folder import read_checkpoint
 from manako.model import Model, load
 from manako.sampling import Sampling
 from manako.views.terminal.steps import final_lines, header_lines, step_lines
@@ -70,7 +71,7 @@ def open_model(name: str) -> Model:
         return load(name)
     with tempfile.TemporaryDirectory() as folder:
         import_legacy(path, Path(folder) / path.stem)
-        return load(Path(folder) / path.stem)
+        return Model(name, read_checkpoint(Path(folder) / path.stem))
 
 
 if __name__ == "__main__":

@@ -66,5 +66,6 @@ def test_a_wrong_setting_leaves_nothing(text: Path, tmp_path: Path, settings: di
 
 
 def test_only_a_run_can_be_gone_on_with(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="not the folder of a run"):
+    with pytest.raises(LoadError) as refused:
         resume(tmp_path)
+    assert refused.value.key == "run_none"
