@@ -131,9 +131,8 @@ def test_a_file_is_only_replaced_with_force(run: Run, toy: str, tmp_path: Path) 
     path.write_bytes(b"mine")
     found = run("watch", "あ", "-m", toy, "-n", "1", "--save", path)
     assert (found.code, found.out, path.read_bytes()) == (2, "", b"mine")
-    assert (
-        found.err == f"manako: {path} exists already; use -f to replace it, or choose another name [E-TARGET-EXISTS]\n"
-    )
+    assert found.err.startswith(f"manako: {path} exists already; ") and "-f" in found.err
+    assert found.err.endswith("[E-TARGET-EXISTS]\n")
     assert run("watch", "あ", "-m", toy, "-n", "1", "--save", path, "-f").code == 0
     assert len(manako.open(path)) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.manako"]
