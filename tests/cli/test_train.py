@@ -55,7 +55,7 @@ def test_a_config_file_and_a_preset_give_way_to_flags(run: Run, text: Path, tmp_
 def test_each_ablation_can_be_watched_and_is_named(run: Run, text: Path, tmp_path: Path, flags: list[str]) -> None:
     assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT, *flags).code == 0
     watched = run("watch", "私は", "-m", tmp_path / "m", "-n", "1", "--lang", "en")
-    assert watched.code == 0 and "ablated model" in watched.out
+    assert watched.code == 0 and "model trained with ablations" in watched.out
 
 
 def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_path: Path) -> None:

@@ -76,17 +76,18 @@ def train(
             run_folder.clear_unfinished(out)
             writable_folder(out)
         here.wait()
-        with _ending_cleanly(), _new_run(out) if here.first else contextlib.nullcontext():
-            if here.first:
-                _pack(sources, out, told, report)
-            here.wait()
-            corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
-            config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
-            trainer = Trainer(out, config, training, corpus, here, report, watch)
-            trainer.plan()
-            if here.first:
-                keep_settings(out, told | dict(also or {}) | {"steps": trainer.training.steps}, sources)
-            trainer.save()  # step 0: the untrained model, and something to go on from
+        with _new_run(out) if here.first else contextlib.nullcontext():
+            with _ending_cleanly():
+                if here.first:
+                    _pack(sources, out, told, report)
+                here.wait()
+                corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
+                config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+                trainer = Trainer(out, config, training, corpus, here, report, watch)
+                trainer.plan()
+                if here.first:
+                    keep_settings(out, told | dict(also or {}) | {"steps": trainer.training.steps}, sources)
+                trainer.save()  # step 0: the untrained model, and something to go on from
             _go(trainer, show)
     return out
 
