@@ -386,7 +386,7 @@ def test_a_disk_of_one_megabyte(tmp_path: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, timeout=60) if shutil.which("unshare") else None
     if run is None or run.returncode == 99 or "unshare:" in run.stderr:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("a file system cannot be mounted here")
-    assert run.stdout == "1\n" and "needs 32.0 kB" in run.stderr and "Traceback" not in run.stderr
+    assert run.stdout == "1\n" and "32.0 kB needed" in run.stderr and "Traceback" not in run.stderr
 
 
 # writable_target

@@ -222,7 +222,7 @@ from manako.errors import LoadError
 
 def slow(ref):
     if sys.stdin.readline() == "fail\\n":
-        raise LoadError("ref_unknown", ref=ref)
+        raise LoadError("ref_unknown", ref=ref, near="")
     return plain("demo")
 
 plain, serve.load, serve.QUICK_SECONDS = serve.load, slow, 0.01
@@ -256,7 +256,7 @@ def test_a_model_that_fails_later_ends_the_server_and_tells_who_waits() -> None:
         print("fail", file=process.stdin, flush=True)
         assert client.getresponse().status == 503
         client.close()
-        said = messages.text("error.ref_unknown", "en", ref="big")
+        said = messages.text("error.ref_unknown", "en", ref="big", near="")
         assert process.stderr.read().splitlines() == ["manako: Ctrl-C ends it", f"manako: {said} [E-REF-UNKNOWN]"]
         assert process.wait() == 3
 

@@ -199,7 +199,7 @@ def test_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) ->
             repr(step.candidates[:3])
             step.other(step.candidates[:3])
         streamed = watched.trace()
-        streamed.save(tmp_path / "t.manako")
+        streamed.save(tmp_path / "t.manako", force=True)
         opened = manako.open(tmp_path / "t.manako")
         often = model.generate("猫は", seed=seed, **settings)
         while often.advance():

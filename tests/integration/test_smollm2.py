@@ -93,7 +93,12 @@ def test_weights_and_64_greedy_tokens_are_those_of_transformers(path: Path, mode
 
 def texts() -> Iterator[str]:
     """English and Japanese, code, blanks, digits, emoji, and all blocks of Unicode."""
-    for file in ("README.md", "src/manako/tokenizer.py", "src/manako/messages/ja.json", "src/manako/views/glyphs.py"):
+    for file in (
+        "README.md",
+        "src/manako/tokenizer.py",
+        "src/manako/messages/ja.json",
+        "src/manako/views/terminal/glyphs.py",
+    ):
         yield (REPOSITORY / file).read_text(encoding="utf-8")
     yield from (
         "",

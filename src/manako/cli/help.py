@@ -4,7 +4,6 @@ Special here: click counts characters and breaks lines at spaces alone, which ru
 written here, by a formatter that `translated` gives to a command.
 """
 
-import re
 import shutil
 from collections.abc import Iterable
 from typing import TypeVar
@@ -59,8 +58,10 @@ def _ours(said: str) -> str:
     """Words of click in our language, also those in brackets at the end of an option's help."""
     if key := _OF_CLICK.get(said):
         return say(key)
-    said = re.sub(r" *\[default: (.*)\]$", lambda found: say("help.default", value=found[1]), said)
-    return re.sub(r" *\[required\]$", lambda _: say("help.required"), said)
+    if said.endswith("[required]"):
+        return said.removesuffix("[required]").rstrip(" ") + say("help.required")
+    text, default, value = said.rpartition("[default: ")
+    return text.rstrip(" ") + say("help.default", value=value.removesuffix("]")) if default else said
 
 
 class Context(click.Context):

@@ -12,7 +12,7 @@ from golden import golden_inside, large_inside
 
 from manako.analysis.attention import StepAttention, attention, strongest
 from manako.analysis.contributions import Why, contributions
-from manako.analysis.lens import Reading, lens
+from manako.analysis.lens import LensToken, lens
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 
@@ -90,7 +90,7 @@ def assert_lens(found: Any, trace: Trace, i: int) -> None:
     assert found["layers"] == list(expected.layers)
     assert (found["appears"], found["wins"]) == (expected.appears, expected.wins)
     for name in ("first", "tracked"):
-        rows: tuple[tuple[Reading, ...], ...] = getattr(expected, name)
+        rows: tuple[tuple[LensToken, ...], ...] = getattr(expected, name)
         readings = [(r["id"], r["rank"]) for row in found[name] for r in row]
         assert [len(row) for row in found[name]] == [len(row) for row in rows]
         assert readings == [(r.id, r.rank) for row in rows for r in row]

@@ -596,5 +596,5 @@ def test_json_is_written_as_python_writes_it(ask: Ask) -> None:
 
 def test_the_settings_of_a_header_without_some_are_neutral(ask: Ask) -> None:
     meta, arrays = PARTS["golden"]
-    found = ask("trace", put_together(meta | {"sampling": {}}, arrays))
-    assert found["header"]["sampling"] == json.loads(json.dumps(asdict(Sampling(temperature=1))))
+    found = ask("trace", put_together(meta | {"sampling": {"temperature": 0.5}}, arrays))
+    assert found["header"]["sampling"] == json.loads(json.dumps(asdict(Sampling(temperature=0.5))))

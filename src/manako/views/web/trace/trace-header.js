@@ -80,14 +80,14 @@ export function readHeader(meta, version) {
 }
 
 /**
- * A setting that is not there has its neutral value, as in Python.
+ * A setting that is not there is null, as in Python, which the temperature may not be.
  * @param {Map<string, any>} values
  * @returns {Sampling}
  */
 function readSampling(values) {
     /** @type {Record<string, any>} */
     const sampling = { order: STAGES };
-    for (const name of STAGES) sampling[name] = name === "temperature" ? 1 : null;
+    for (const name of STAGES) sampling[name] = null;
     for (const [name, value] of values) {
         if (!Object.hasOwn(sampling, name)) throw damaged("sampling");
         if (name === "order" && !(Array.isArray(value) && value.every((each) => typeof each === "string"))) {
