@@ -172,6 +172,7 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
@@ -202,10 +203,12 @@ class Model:
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
         ids, _ = self._scored_ids(text)
         engine, captures = self._prepared(settings, ids)
+        prompt = "" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
+            prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids[:1])),
             sampling=settings.sampling,
             seed=None,
             stop=(),

@@ -229,6 +229,26 @@ export function entropy(p) {
     return Math.max(0, bits);
 }
 
+/**
+ * The row after one stage.
+ * @param {StageName} name
+ * @param {Float64Array} row
+ * @param {number} setting
+ * @param {Numbers} history
+ */
+export function filtered(name, row, setting, history) {
+    return FILTERS[name](row, setting, history);
+}
+
+/**
+ * Whether a stage changes nothing with this setting.
+ * @param {StageName} name
+ * @param {number} setting
+ */
+export function isNeutral(name, setting) {
+    return STAGE_RULES.find((rule) => rule.name === name)?.neutral === setting;
+}
+
 /** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */
 
 /** @satisfies {Record<string, Filter>} */
