@@ -13,7 +13,7 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine
 from manako.engines.provenance import model_info
-from manako.engines.scoring import Evaluation, evaluate, scored
+from manako.engines.scoring import Evaluation, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
 from manako.errors import CapabilityError, UsageError
 from manako.formats.checkpoint import Checkpoint, Source
@@ -21,6 +21,7 @@ from manako.formats.model_folder import read_checkpoint
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
+from manako.tokenizer import sizes_of
 from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
@@ -222,6 +223,10 @@ class Model:
         """Loss, perplexity and bits of a text, every character scored once."""
         ids, skipped = self._scored_ids(text)
         return evaluate(Session(self.engine), ids, text, skipped)
+
+    def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
+        """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
+        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""

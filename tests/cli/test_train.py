@@ -39,6 +39,15 @@ def test_own_text_to_a_model_that_can_be_watched(run: Run, text: Path, tmp_path:
     assert settings["steps"] == 8 and settings["n_embd"] == 16 and settings["data"] == [str(text)]
 
 
+def test_eval_of_the_corpus_of_a_run_is_the_figure_of_the_training(run: Run, text: Path, tmp_path: Path) -> None:
+    assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT).code == 0
+    said = json.loads((tmp_path / "m" / "metrics.jsonl").read_text().splitlines()[-1])
+    found = run("eval", "-m", f"run:{tmp_path / 'm'}@8", "--data", tmp_path / "m" / "corpus", "--json")
+    assert json.loads(found.out)["bits_per_character"] == pytest.approx(said["bits_per_character"], abs=3e-6), found.err
+    other = run("eval", "--data", tmp_path / "m" / "corpus", "--lang", "en")
+    assert other.code == 4 and "E-EVAL-OTHER-VOCABULARY" in other.err and other.err.count("\n") == 1
+
+
 def test_a_config_file_and_a_preset_give_way_to_flags(run: Run, text: Path, tmp_path: Path) -> None:
     assert run("train", "--data", text, "--out", tmp_path / "a", *SHORT).code == 0
     again = run("train", "--config", tmp_path / "a" / "config.toml", "--out", tmp_path / "b", "--lang", "en")

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from manako.families.gpt2 import ModelConfig, only_gpt2
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.config import SHAPE, TrainingConfig, read_toml, to_toml, training_settings
+from manako.training.config import SHAPE, TrainingConfig, check_range, read_toml, to_toml, training_settings
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -68,6 +68,8 @@ def train(
 
     check_names(settings, DEFAULTS)
     told, out = DEFAULTS | settings, Path(out)
+    if told["replay"] is not None:
+        told["replay"] = str(Path(told["replay"]).absolute())
     sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
     training, shape = training_settings(told), _checked_shape(told)
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
@@ -103,7 +105,8 @@ def resume(
 ) -> None:
     """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
-    data: its packed corpus, where it is no longer where it was. max_minutes: from now on, in place of the run's own.
+    data: its packed corpus, where it is no longer where it was. max_minutes: from now on, in place of the run's own;
+    without it a run of a given number of steps goes to the last of them, one of a given time until that is over.
     The rest as for `train`. Raises LoadError, and UsageError for another corpus.
     """
     require_torch()
@@ -124,11 +127,10 @@ def resume(
         corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
         trainer = Trainer(run, config, training, corpus, here, report, watch)
         trainer.restore(checkpoint, folder)
-        minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
-        trainer.training = replace(trainer.training, max_minutes=minutes)
+        trainer.extend(max_minutes)
         if here.first:
             keep_lines(run / run_folder.METRICS, trainer.progress.step)
-        trainer.report("train.resumed", step=trainer.progress.step, steps=trainer.training.steps)
+        trainer.report("train.resumed", **trainer.status())
         _go(trainer, show)
 
 
@@ -159,7 +161,7 @@ def _go(trainer: "Trainer", show: Show) -> None:
     except KeyboardInterrupt:
         trainer.report("train.interrupted", folder=trainer.run)
         raise
-    if trainer.progress.step >= (trainer.training.steps or 0):
+    if trainer.progress.step >= (trainer.training.steps or 0):  # else its time was over before that
         trainer.report("train.done", folder=trainer.run)
 
 
@@ -209,8 +211,7 @@ def _checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
     """The shape as the user gave it, checked before any text is read."""
     shape = {name: told[name] for name in SHAPE}
     for name, value in shape.items():
-        if value < 1:
-            raise UsageError("training_range", name=name, got=value, least=1)
+        check_range(name, value)
     if shape["n_embd"] % shape["n_head"]:
         raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
     return shape
