@@ -43,7 +43,8 @@ def test_the_sdist_holds_what_its_readme_calls(dist: Path) -> None:
 
 def test_the_wheel_holds_model_messages_and_types(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    expected = {f"manako/models/{folder.name}/{f.name}" for folder in EMBEDDED.values() if folder.is_dir() for f in folder.iterdir()}
+    folders = [folder for folder in EMBEDDED.values() if folder.is_dir()]
+    expected = {f"manako/models/{folder.name}/{f.name}" for folder in folders for f in folder.iterdir()}
     expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace/record.py"}
     assert expected <= names and not [n for n in names if n.startswith("tests/")]
 
