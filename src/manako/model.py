@@ -11,7 +11,7 @@ import numpy.typing as npt
 from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
-from manako.engines.protocol import Engine
+from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
 from manako.engines.scoring import Evaluation, evaluate, scored
 from manako.engines.session import Session
@@ -107,7 +107,7 @@ class Model:
     @property
     def captures(self) -> tuple[str, ...]:
         """What this model can record of its inside, names for `capture`."""
-        return tuple(name for name in CAPTURES if name not in self.engine.lacks)
+        return tuple(name for name in CAPTURES if name not in lacking(self.engine))
 
     def trace(self, prompt: str, settings: RunSettings | None = None, **changes: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""
