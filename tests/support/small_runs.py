@@ -10,8 +10,9 @@ from manako import messages
 from manako.corpus.documents import Document
 from manako.corpus.packed import PackedCorpus, Shards, open_packed
 from manako.corpus.packing import Vocabulary, pack
+from manako.families.gpt2 import ModelConfig
 from manako.formats import run_folder
-from manako.formats.model_folder import ModelConfig, read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import start_id_of, train_characters
 from manako.training.config import TrainingConfig
 from manako.training.loop import Trainer, keep_lines

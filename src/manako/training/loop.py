@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from manako.checks import Misfit, Rule, check
 from manako.corpus.packed import PackedCorpus, header_digest
 from manako.errors import LoadError, ManakoError, UsageError
+from manako.families.gpt2 import ModelConfig
 from manako.files import megabytes, read_regular, strict_json, write_file
 from manako.formats import run_folder
-from manako.formats.model_folder import Checkpoint, ModelConfig
+from manako.formats.model_folder import Checkpoint
 from manako.messages.numbers import count, fixed
 from manako.tokenizer import Tokenizer
 from manako.training import machine
