@@ -121,6 +121,30 @@ def test_a_config_with_an_unknown_key_suggests_the_nearest(run: Run, text: Path,
     assert done.code == 2 and '"n_layers" (n_layer?)' in done.err and not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize("words", [
+    ["--tokenizer", "bpe"], ["--min-count", "3"], ["--validation", "0.5"], ["--author", "夏目"], ["--kana", "modern"],
+    ["--vocab-size", "500", "--tokenizer", "bpe"], ["--encoding", "cp932"], ["--format", "text"], ["--field", "body"],
+], ids=str)  # fmt: skip
+def test_settings_that_a_packed_corpus_was_not_made_with_are_refused(
+    run: Run, text: Path, tmp_path: Path, words: list[str]
+) -> None:
+    assert run("corpus", "build", text, "-o", tmp_path / "packed", "--min-count", "4").code == 0
+    done = run("train", "--data", tmp_path / "packed", "--out", tmp_path / "m", *SHORT, *words)
+    assert done.code == 2 and "E-TRAIN-PACKED-SETTING" in done.err and not (tmp_path / "m").exists()
+
+
+def test_what_a_packed_corpus_says_of_itself_is_what_the_run_says(run: Run, text: Path, tmp_path: Path) -> None:
+    made = ["--tokenizer", "bpe", "--vocab-size", "300", "--validation", "0.2", "--encoding", "UTF8"]
+    assert run("corpus", "build", text, "-o", tmp_path / "packed", *made).code == 0
+    fitting = ["--tokenizer", "bpe", "--encoding", "utf-8", "--validation", "0.2"]
+    done = run("train", "--data", tmp_path / "packed", "--out", tmp_path / "m", *SHORT, *fitting)
+    assert done.code == 0, done.err
+    settings = tomllib.loads((tmp_path / "m" / "config.toml").read_text(encoding="utf-8"))
+    assert (settings["tokenizer"], settings["vocab_size"], settings["validation"]) == ("bpe", 300, 0.2)
+    again = run("train", "--config", tmp_path / "m" / "config.toml", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
+
+
 def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path: Path) -> None:
     assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT).code == 0
     again = run("train", "--data", text, "--out", tmp_path / "m", *SHORT)

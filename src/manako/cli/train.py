@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from manako.cli import common_options
 from manako.cli.console import note, say
@@ -75,4 +76,6 @@ def setting_options(command: Any) -> Any:
 @common_options
 def command(data: tuple[str, ...], out: Path, sample: str, traces: bool, **settings: Any) -> None:
     also = {"sample": sample, "traces": traces}
+    source = click.get_current_context().get_parameter_source
+    settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}
     train(data, out, report=note, watch=watcher(out, sample, traces), show=status_line, also=also, **settings)

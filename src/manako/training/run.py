@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.corpus import build
-from manako.corpus.packed import is_packed, open_packed, open_whole
-from manako.corpus.settings import CorpusSettings, check_names
+from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
+from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import ModelConfig, only_gpt2
 from manako.files import writable_folder, write_file
@@ -81,9 +81,10 @@ def train(
         with _new_run(out) if here.first else contextlib.nullcontext():
             with _ending_cleanly():
                 if here.first:
-                    _pack(sources, out, told, report)
+                    _pack(sources, out, settings, report)
                 here.wait()
                 corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
+                told |= corpus_settings(corpus)
                 config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
                 trainer = Trainer(out, config, training, corpus, here, report, watch)
                 trainer.plan()
@@ -196,15 +197,31 @@ def _new_run(out: Path) -> Iterator[None]:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def _pack(sources: list[str], out: Path, told: Mapping[str, Any], report: Report) -> None:
-    """Text becomes a packed corpus inside the run, so that nothing outside can change it later."""
+def _pack(sources: list[str], out: Path, settings: Mapping[str, Any], report: Report) -> None:
+    """Text becomes a packed corpus inside the run, so that nothing outside can change it later.
+
+    settings: those that were given. Raises UsageError for one that a corpus packed before was not made with.
+    """
+    asked = {f.name: settings[f.name] for f in fields(CorpusSettings) if f.name in settings}
     if not is_packed(Path(sources[0])):
-        wanted = {f.name: told[f.name] for f in fields(CorpusSettings)}
-        build(sources, out / "corpus", report=report, **wanted)
-    elif len(sources) > 1:
+        build(sources, out / "corpus", report=report, **asked)
+        return
+    if len(sources) > 1:
         raise UsageError("train_one_packed", folder=sources[0])
-    else:
-        open_whole(Path(sources[0]))
+    corpus = open_whole(Path(sources[0]))
+    made, said = corpus_settings(corpus), corpus.header.settings
+    for name, value in vars(CorpusSettings(**asked)).items():
+        if name in asked and value != made[name]:
+            was = made[name] if name in said or name not in VOCABULARY_SETTINGS else f"tokenizer {made['tokenizer']}"
+            raise UsageError("train_packed_setting", name=name, now=value, was=was, folder=sources[0])
+
+
+def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
+    """What a corpus says of how it was made, under the names of CorpusSettings; the defaults where it says nothing."""
+    said = dict(corpus.header.settings)
+    said["validation"] = said.pop("validation_share", CorpusSettings.validation)
+    known = vars(CorpusSettings()) | {name: said[name] for name in said.keys() & CorpusSettings.__dataclass_fields__}
+    return known | {"authors": tuple(known["authors"])}
 
 
 def _checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
