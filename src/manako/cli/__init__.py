@@ -144,6 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:
         code = hush()
+    except MemoryError:
+        if "--debug" in arguments:
+            raise
+        code = fail(messages.text("cli.memory", lang), "E-MEMORY")
     except Exception as error:
         if "--debug" in arguments:
             raise

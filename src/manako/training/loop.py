@@ -36,7 +36,7 @@ from manako.formats import run_folder
 from manako.formats.model_folder import Checkpoint
 from manako.messages.numbers import count, fixed
 from manako.tokenizer import Tokenizer
-from manako.training import machine
+from manako.training import machine, memory
 from manako.training.batches import Batches, pairs
 from manako.training.config import TrainingConfig
 from manako.training.held_out import HeldOut
@@ -71,7 +71,6 @@ SHARES = "shares"  # the array of the training state with the share of the run a
 DEFAULT_STEPS = 2_000
 LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
 FEW_EPOCHS, MANY_EPOCHS = 0.5, 40.0  # outside of them a plan says what will come of it
-MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
 
 
 @dataclass
@@ -118,6 +117,7 @@ class Trainer:
         self.report = report if here.first else lambda key, **values: None
         self.tokenizer = Tokenizer(corpus.tokenizer_source)
         self.batches = Batches(corpus.train, config.block_size, training.seed)
+        memory.refuse_too_large(config, training, here.device, here.size)
         self.held_out = HeldOut(corpus.validation, config.block_size, self.tokenizer, corpus.start_id)
         self.dtype, why = machine.choose_dtype(training.dtype, here.device)
         machine.avoid_page_faults()
@@ -157,7 +157,7 @@ class Trainer:
         """
         t, here, p = self.training, self.here, self.progress
         windows = self.batches.windows(p.position, t.batch_size, here.rank, here.size)
-        rows = t.micro_batch or self._rows_at_once
+        rows = t.micro_batch or memory.rows_at_once(self.config)
         parts = list(pairs(windows, rows, here.device))
         total = 0.0
         for n, (ids, targets) in enumerate(parts):
@@ -188,7 +188,7 @@ class Trainer:
         if not held_out.tokens:
             return {}
         began, total = time.monotonic(), 0.0
-        rows = max(1, min(2 * self.training.batch_size // here.size, self._rows_at_once))
+        rows = max(1, min(2 * self.training.batch_size // here.size, memory.rows_at_once(self.config)))
         ids, targets = (each[here.rank :: here.size].split(rows) for each in (held_out.ids, held_out.targets))
         for some, wanted in zip(ids, targets, strict=True):
             total += self.model.loss(some.to(here.device), wanted.to(here.device), reduction="sum").item()
@@ -278,10 +278,6 @@ class Trainer:
             return len(self.replayed)
         in_time = max(1, int(60 * t.max_minutes / seconds)) if t.max_minutes else math.inf
         return int(min(t.steps or math.inf, in_time))
-
-    @property
-    def _rows_at_once(self) -> int:
-        return max(1, MOST_LOGITS // (self.config.block_size * self.config.vocab_size))
 
     def save(self, evaluated: dict[str, float] | None = None) -> None:
         """Leave a checkpoint of this moment; `best` follows the validation loss."""

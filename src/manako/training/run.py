@@ -63,6 +63,7 @@ def train(
     a run that comes to no checkpoint leaves nothing.
     """
     require_torch()
+    from manako.training import memory
     from manako.training.loop import Trainer
     from manako.training.processes import processes
 
@@ -78,7 +79,9 @@ def train(
             run_folder.clear_unfinished(out)
             writable_folder(out)
         here.wait()
-        with _new_run(out) if here.first else contextlib.nullcontext():
+        some = ModelConfig(**shape, **switches, vocab_size=2, start_id=0)  # its own vocabulary is not known yet
+        memory.refuse_too_large(some, training, here.device, here.size)
+        with memory.said(here.device), _new_run(out) if here.first else contextlib.nullcontext():
             with _ending_cleanly():
                 if here.first:
                     _pack(sources, out, settings, report)
@@ -111,6 +114,7 @@ def resume(
     The rest as for `train`. Raises LoadError, and UsageError for another corpus.
     """
     require_torch()
+    from manako.training import memory
     from manako.training.loop import Trainer, keep_lines
     from manako.training.processes import processes
 
@@ -126,13 +130,14 @@ def resume(
         config = only_gpt2(checkpoint.config)
         inside = run / "corpus"
         corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
-        trainer = Trainer(run, config, training, corpus, here, report, watch)
-        trainer.restore(checkpoint, folder)
-        trainer.extend(max_minutes)
-        if here.first:
-            keep_lines(run / run_folder.METRICS, trainer.progress.step)
-        trainer.report("train.resumed", **trainer.status())
-        _go(trainer, show)
+        with memory.said(here.device):
+            trainer = Trainer(run, config, training, corpus, here, report, watch)
+            trainer.restore(checkpoint, folder)
+            trainer.extend(max_minutes)
+            if here.first:
+                keep_lines(run / run_folder.METRICS, trainer.progress.step)
+            trainer.report("train.resumed", **trainer.status())
+            _go(trainer, show)
 
 
 def require_torch() -> None:
