@@ -316,6 +316,7 @@ FAMILY = Family(
     embedding="wte.weight",
     start_in_front=False,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyGPT2,
     buffers=(".attn.bias", ".attn.masked_bias"),
     buffer_size=lambda config: config.block_size**2 + 1,  # a float32 mask, and the number that it puts in
