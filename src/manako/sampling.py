@@ -12,7 +12,7 @@ penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied wit
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -375,6 +375,20 @@ class Sampling:
         if "temperature" not in values:  # what is usual today says nothing about a record
             raise UsageError("temperature", got=None)
         return cls(**values)
+
+
+def ordered(order: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
+    """An order with every stage that is used: one that it lacks stands before the first that follows by default.
+
+    >>> ordered(("temperature", "top_p"), ["top_k", "top_p"])
+    ('temperature', 'top_k', 'top_p')
+    """
+    found = list(order)
+    for name in DEFAULT_ORDER:
+        if name in used and name not in found:
+            later = (n for n, other in enumerate(found) if DEFAULT_ORDER.index(other) > DEFAULT_ORDER.index(name))
+            found.insert(next(later, len(found)), name)
+    return tuple(found)
 
 
 def _checked_order(sampling: Sampling) -> tuple[str, ...]:

@@ -176,13 +176,15 @@ class _Part:
         With a = 1 / T, p^a summed over the n tokens outside, of mass m, none above a largest one, lies between the even
         row and the one that is concentrated on as few tokens as that allows.
         """
-        a, n, mass = 1 / (self.temperature or 1), self.outside, self.rest_p_model
+        t, n, mass = self.temperature or 1, self.outside, self.rest_p_model
         first, largest = float(self.logit[0]) - self.logsumexp, self.largest - self.logsumexp
-        ends = [a * (largest - first), a * (largest - first) + np.log(n)]  # one of them, all of them
+        beside = np.float64(largest - first) / t
+        ends = [beside, beside + np.log(n)]  # one of them, all of them
         if mass > _TINY:
             even, largest = float(np.log(mass / n)), max(largest, float(np.log(mass / n)))
-            ends = [a * (even - first) + np.log(n), a * (largest - first) + np.log(mass) - largest]
-        least, most = np.exp(min(ends) - a * _FLOOR * 10), np.exp(max(ends) + a * _FLOOR * 10)
+            ends = [np.float64(even - first) / t + np.log(n), np.float64(largest - first) / t + np.log(mass) - largest]
+        room = np.float64(_FLOOR * 10) / t
+        least, most = np.exp(min(ends) - room), np.exp(max(ends) + room)
         listed = np.exp(changed.listed - changed.listed[0])[self.alive].sum()
         return not (p * (listed + least) > 1 + SAME or p * (listed + most) < 1 - SAME)
 

@@ -186,17 +186,9 @@ class PartOfRow {
      * @param {number} p
      */
     #sumFits(changed, p) {
-        const { logits, logsumexp, restPModel: mass, restLogitMax } = this.part;
-        const [a, n] = [1 / (this.temperature || 1), this.outside];
-        const first = logits[0] - logsumexp;
-        let largest = restLogitMax - logsumexp;
-        let ends = [a * (largest - first), a * (largest - first) + Math.log(n)]; // one of them, all of them
-        if (mass > TINY) {
-            const even = Math.log(mass / n);
-            largest = Math.max(largest, even);
-            ends = [a * (even - first) + Math.log(n), a * (largest - first) + Math.log(mass) - largest];
-        }
-        const [least, most] = [Math.exp(Math.min(...ends) - a * FLOOR * 10), Math.exp(Math.max(...ends) + a * FLOOR * 10)];
+        const t = this.temperature || 1;
+        const ends = outsideLogs(this.part, this.outside, t, this.part.logits[0]);
+        const [least, most] = [Math.exp(ends[0] - (FLOOR * 10) / t), Math.exp(ends[1] + (FLOOR * 10) / t)];
         const listed = changed.reduce((sum, value, i) => (this.alive[i] ? sum + Math.exp(value - changed[0]) : sum), 0);
         return !(p * (listed + least) > 1 + SAME || p * (listed + most) < 1 - SAME);
     }
@@ -230,6 +222,30 @@ class PartOfRow {
         }
         return found;
     }
+}
+
+/**
+ * What all tokens outside a part weigh at a temperature, beside a token with logit `one`: at least and at most, as
+ * natural logarithms, since either may be smaller than any number.
+ *
+ * With a = 1 / T, p^a summed over n tokens of mass m, none above a largest one, lies between the even row and the one
+ * that is concentrated on as few tokens as that allows.
+ * @param {Part} part
+ * @param {number} n
+ * @param {number} t
+ * @param {number} one
+ */
+export function outsideLogs({ logsumexp, restPModel: mass, restLogitMax }, n, t, one) {
+    if (n === 0 || restLogitMax === -Infinity) return [-Infinity, -Infinity];
+    const first = one - logsumexp;
+    let largest = restLogitMax - logsumexp;
+    let ends = [(largest - first) / t, (largest - first) / t + Math.log(n)]; // one of them, all of them
+    if (mass > TINY) {
+        const even = Math.log(mass / n);
+        largest = Math.max(largest, even);
+        ends = [(even - first) / t + Math.log(n), (largest - first) / t + Math.log(mass) - largest];
+    }
+    return ends.sort((x, y) => x - y);
 }
 
 /** @param {readonly boolean[]} some */

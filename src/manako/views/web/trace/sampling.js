@@ -189,6 +189,20 @@ export function activeStages(sampling) {
 }
 
 /**
+ * Settings whose order has every stage that is used: one that it lacks stands before the first that follows by default.
+ * @param {Sampling} sampling
+ * @returns {Sampling}
+ */
+export function ordered(sampling) {
+    const order = [...sampling.order];
+    for (const name of STAGES.filter((each) => sampling[each] !== null && !order.includes(each))) {
+        const place = order.findIndex((other) => STAGES.indexOf(other) > STAGES.indexOf(name));
+        order.splice(place < 0 ? order.length : place, 0, name);
+    }
+    return { ...sampling, order };
+}
+
+/**
  * The first setting that is out of its range, null where none is.
  * @param {Sampling} sampling
  * @returns {keyof Sampling | null}
