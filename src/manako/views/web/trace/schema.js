@@ -2,7 +2,7 @@
 
 import table from "../../../trace/schema.json" with { type: "json" };
 
-/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean}} ColumnRule */
+/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean, since?: number}} ColumnRule */
 /** @typedef {Record<string, ColumnRule>} ColumnRules by name */
 /** @typedef {Record<string, any>} Rule in the words of JSON Schema */
 /** @typedef {{name: string, version: number, digest: string, header: Record<string, Rule>}} Format */
