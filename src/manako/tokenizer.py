@@ -28,6 +28,7 @@ from manako.files import read_regular, strict_json
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
 MAX_FILE_BYTES = 256 * 2**20
 MAX_TOKEN_BYTES = 1024  # of one vocabulary entry; a longer one has no honest use and fills a screen
+MOST_FRONT = 16  # tokens that a tokenizer may put in front of every text; published ones put one or two
 LEAST_BPE_VOCAB = 260  # the document start, the bytes, and room for a character and two merges
 SAMPLE_CHARACTERS = 10_000_000  # at most that merges are learned from; docs/tokenizers.md: what more would change
 _WORDS = (  # no merge crosses the border of a match: GPT-2's pattern, with its letters divided by Japanese script
@@ -70,6 +71,8 @@ class Tokenizer:
             self._rust = tokenizers.Tokenizer.from_str(source)
             if self._rust.get_vocab(with_added_tokens=True) != ids:
                 raise ValueError("an added token has another id than the file says")
+            self.front_ids = _front_ids(self._rust, self._token_bytes) if spec.get("post_processor") else ()
+            """The tokens that it puts in front of every text, in order: what a model saw in training."""
             if spec["model"].get("dropout"):  # a setting for training: the same text must give the same ids
                 self._rust.model.dropout = None
             unknown = spec["model"].get("unk_token")
@@ -127,6 +130,10 @@ class Tokenizer:
         if not exact:
             self._refuse_unknown(text)
         return ids
+
+    def id_of(self, name: str) -> int | None:
+        """The id of a token by its name in the file, None where there is none of that name."""
+        return self._rust.token_to_id(name)
 
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
         """`encode` for many trusted texts at once, on all cores and without the check for lost characters."""
@@ -398,6 +405,23 @@ def _read_vocabulary(spec: dict[str, Any]) -> tuple[list[bytes], frozenset[int],
         raise ValueError(f"a vocabulary entry is longer than {MAX_TOKEN_BYTES} bytes")
     special = frozenset(entry["id"] for entry in entries if entry.get("special"))
     return [table[i] for i in range(len(table))], special, ids
+
+
+def _front_ids(rust: tokenizers.Tokenizer, token_bytes: Sequence[bytes]) -> tuple[int, ...]:
+    """What the file's post-processor, of whatever kind, puts before the ids of a text: asked, not read from the file.
+
+    Any text will do that has an id; vocabularies without the letter a give one of their own.
+    """
+    for text in ("a", *(token.decode("utf-8", "ignore") for token in islice(token_bytes, 1_000))):
+        encoded = rust.encode(text, add_special_tokens=True)
+        own = next((n for n, sequence in enumerate(encoded.sequence_ids) if sequence is not None), None)
+        if own is None:
+            continue
+        front = tuple(encoded.ids[:own])
+        if own > MOST_FRONT or any(i >= len(token_bytes) for i in front):
+            raise ValueError(f"what it puts in front of a text are not up to {MOST_FRONT} tokens of its own")
+        return front
+    return ()
 
 
 def _component_types(component: dict[str, Any] | None) -> set[str]:

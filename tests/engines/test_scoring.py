@@ -170,5 +170,5 @@ def test_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
         def rows(self, ids: Sequence[int], keep: Any = None) -> np.ndarray:
             return np.tile(np.array([[2000.0, 0.0]], dtype=np.float32), (len(ids), 1))
 
-    result = evaluate(Sure(), [0, 1, 1], "ab", "")
+    result = evaluate(Sure(), [0, 1, 1], 1, "ab", "")
     assert result.loss == 2000 and result.perplexity == math.inf

@@ -40,12 +40,12 @@ class Scored:
 
 
 def scored_rows(
-    session: Session, ids: Sequence[int], fresh: Callable[[], Activations | None] = lambda: None
+    session: Session, ids: Sequence[int], given: int = 1, fresh: Callable[[], Activations | None] = lambda: None
 ) -> Iterator[Scored]:
-    """Rows for ids[1:], in order, each token once. fresh: what to hand to each pass to be filled."""
+    """Rows for all but the `given` first of ids, in order, each token once. fresh: what each pass is to fill."""
     context = session.context
     hop = max(1, context // 2)
-    start, done = 0, 1  # ids[:done] have been scored or are context alone
+    start, done = 0, given  # ids[:done] have been scored or are context alone
     while done < len(ids):
         stop = min(start + context + 1, len(ids))  # the last token of a window is scored, not seen
         kept, first = fresh(), done - start - 1
@@ -59,20 +59,21 @@ def scored(
     session: Session,
     header: Header,
     ids: Sequence[int],
+    given: int,
     vocabulary: Vocabulary,
     captures: CaptureRecorder | None = None,
 ) -> Trace:
-    """The record of a given text: ids[0] is context, every other token a step. header: of kind "score"."""
+    """The record of a text: the `given` first of ids are context, every other one a step. header: of kind "score"."""
     more = captures.step_bytes(min(len(ids), session.context)) if captures else 0
-    recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - 1, more)
+    recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - given, more)
     fresh = captures.fresh if captures else lambda: None
-    for part in scored_rows(session, ids, fresh):
+    for part in scored_rows(session, ids, given, fresh):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             d = distribution(row, header.sampling)
             recorder.add(d, target, float("nan"), part.window_start)
             if captures and part.kept is not None:
                 captures.add(part.kept, n, n + 1, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
-    columns = recorder.finish(ids[:1])
+    columns = recorder.finish(ids[:given])
     if captures:
         columns = replace(columns, captured=captures.finish())
         header = captures.entered(header)
@@ -96,10 +97,10 @@ class Evaluation:
     """Characters that were scored."""
 
 
-def evaluate(session: Session, ids: Sequence[int], text: str, skipped: str) -> Evaluation:
-    """Score a text, adding up in float64. skipped: the part of `text` that ids[0] stands for, "" for a start token."""
+def evaluate(session: Session, ids: Sequence[int], given: int, text: str, skipped: str) -> Evaluation:
+    """Score a text, adding up in float64. skipped: the part of `text` that the `given` first of ids stand for."""
     total, count = 0.0, 0
-    for part in scored_rows(session, ids):
+    for part in scored_rows(session, ids, given):
         rows = part.rows.astype(np.float64)
         total += float(surprisals(rows, part.targets).sum())
         count += len(part.targets)
