@@ -37,7 +37,7 @@ _SAMPLE_BLOCK = 10_000  # characters
 _CUT = "\uffff"  # stands in a training text where no merge may pass; Unicode keeps it free of meaning
 _BYTE_TOKENS = tuple(f"<0x{b:02X}>" for b in range(256))
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-_SPLITWORDS = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False}
+_SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False}
 
 
 class Tokenizer:
@@ -198,6 +198,15 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
     return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
 
 
+def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """(characters, bytes) [V] of the text that each id stands for, none for a special token.
+
+    A character whose bytes are several tokens counts where its first byte is.
+    """
+    texts = [b"" if i in tokenizer.special_ids else b for i, b in enumerate(tokenizer.token_bytes)]
+    return [sum(x & 0xC0 != 0x80 for x in b) for b in texts], [len(b) for b in texts]
+
+
 def train_characters(documents: Iterable[str], min_count: int) -> Tokenizer:
     """A character vocabulary: every character that occurs at least `min_count` times, and the 256 bytes.
 
@@ -247,7 +256,7 @@ def train_character_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
             break
         most += vocab_size - len(tokens)  # a short text has few pairs: what they leave goes to characters
     _check_reached(tokens, vocab_size)
-    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], True, merges, pre_tokenizer=_SPLITWORDS))
+    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], True, merges, pre_tokenizer=_SPLIT_WORDS))
 
 
 def train_byte_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -272,7 +281,7 @@ def train_byte_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokens = _with_pieces([DOCUMENT_START, *alphabet], merges)
     _check_reached(tokens, vocab_size)
-    words = {"type": "Sequence", "pretokenizers": [_SPLITWORDS, _BYTE_LEVEL]}
+    words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
     return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], False, merges, pre_tokenizer=words, decoder=_BYTE_LEVEL))
 
 

@@ -10,10 +10,11 @@ from toy_gguf import SPM_SCORES, SPM_TOKENS, Metadata, spm_metadata
 
 from manako.errors import LoadError, UsageError
 from manako.formats.gguf_tokenizer import notices, start_token, token_id, tokenizer_json
-from manako.tokenizer import Tokenizer, _byte_characters
+from manako.token_table import byte_characters
+from manako.tokenizer import Tokenizer
 
 FILE = Path("m.gguf")
-SPELL = {byte: ch for ch, byte in _byte_characters().items()}
+SPELL = {byte: ch for ch, byte in byte_characters().items()}
 
 
 def spelled(data: str) -> str:

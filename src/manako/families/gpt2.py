@@ -303,6 +303,7 @@ FAMILY = Family(
     embedding="wte.weight",
     bos_starts_documents=True,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyGPT2,
     buffers=(".attn.bias", ".attn.masked_bias"),
     buffer_size=lambda config: config.block_size**2 + 1,  # a float32 mask, and the number that it puts in

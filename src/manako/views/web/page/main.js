@@ -8,12 +8,13 @@
 /** @import {Branch} from "../trace/tree.js" */
 /** @import {ServedTrace} from "./server.js" */
 import { AppElement } from "./app.js";
-import { LANGUAGES, pageLanguage, say, setCatalogs } from "../text/messages.js";
+import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
-import { Server, ServerError } from "./server.js";
+import { Server } from "./server.js";
+import { SourceError } from "./source.js";
 
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
@@ -30,9 +31,9 @@ async function startFromFile(app) {
 
 /** @param {AppElement} app */
 async function startFromServer(app) {
-    document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
-    const [en, ja] = await Promise.all(LANGUAGES.map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
-    setCatalogs({ en, ja });
+    document.documentElement.lang = navigator.language.slice(0, 2);
+    setCatalogs(await (await fetch("/assets/words.json")).json());
+    document.documentElement.lang = pageLanguage();
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");
     if (token !== null) {
@@ -71,7 +72,7 @@ async function startFromServer(app) {
 /** @param {Error} error */
 function inWords(error) {
     const lang = pageLanguage();
-    if (error instanceof ServerError) return error.message || say(lang, "page.lost_server");
+    if (error instanceof SourceError) return error.message || say(lang, "page.lost_server");
     return error instanceof TraceError ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error);
 }
 
@@ -80,6 +81,6 @@ if (app instanceof AppElement) {
     const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
     start(app).catch((error) => {
         app.tell(inWords(error)); // an empty page would look like data
-        if (!(error instanceof TraceError || error instanceof ServerError)) throw error;
+        if (!(error instanceof TraceError || error instanceof SourceError)) throw error;
     });
 }
