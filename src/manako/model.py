@@ -13,7 +13,7 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
-from manako.engines.scoring import Evaluation, evaluate, evaluate_ids, scored
+from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
 from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.shape import FileShape
@@ -232,7 +232,8 @@ class Model:
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
-        ids, context, _ = self._scored_ids(text)
+        given = self._given(text)
+        ids, context = given.ids, given.context
         engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
@@ -251,9 +252,8 @@ class Model:
         return scored(Session(engine), header, ids, context, self._vocabulary, captures)
 
     def evaluate(self, text: str) -> Evaluation:
-        """Loss, perplexity and bits of a text, every character scored once."""
-        ids, context, skipped = self._scored_ids(text)
-        return evaluate(Session(self.engine), ids, context, text, skipped)
+        """Loss, perplexity and bits of a text, every character scored once. Raises UsageError as `score` does."""
+        return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id)
 
     def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
         """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
@@ -268,13 +268,21 @@ class Model:
             raise UsageError("prompt_empty")
         return [self.config.start_id]
 
-    def _scored_ids(self, text: str) -> tuple[list[int], int, str]:
-        """(ids with what stands in front of them, how many are context alone, the part of the text which those are)."""
-        ids = self.tokenizer.encode(text)
+    def _given(self, text: str) -> Given:
+        """A text to score. Where nothing stands before it, its first whole characters are context alone."""
+        ids, spans = self.tokenizer.aligned(text)
         front = self.tokenizer.front_ids or (() if self.config.start_id is None else (self.config.start_id,))
-        if front and ids:
-            return [*front, *ids], len(front), ""
-        if len(ids) < 2:
+        context = len(front) or self._whole(ids)
+        if len(front) + len(ids) <= context:
             raise UsageError("score_too_short")
-        first = self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
-        return ids, 1, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
+        return Given(text, [*front, *ids], context, [*[(0, 0)] * len(front), *spans])
+
+    def _whole(self, ids: Sequence[int]) -> int:
+        """How many of the first ids end where a character does: one, but for tokens that are parts of one."""
+        for n in range(1, len(ids)):
+            try:
+                self.tokenizer.decode(ids[:n]).decode("utf-8")
+                return n
+            except UnicodeDecodeError:
+                continue
+        return len(ids)

@@ -316,7 +316,7 @@ def _companions(config: FileShape, described: Mapping[str, Any], tokenizer: Toke
         "clean_up_tokenization_spaces": False,
     }
     if tokenizer.front_ids:
-        wrapper["add_bos_token"] = True
+        wrapper["add_bos_token"] = True  # for readers that do not ask the tokenizer
     for name, found in ids.items():
         first = found[0] if isinstance(found, list) and found else found
         if type(first) is int:
