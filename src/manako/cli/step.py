@@ -34,7 +34,7 @@ def command(source: str, ref: str, settings: RunSettings, step: int | None, **re
         raise MissingExtraError("missing_textual")
     screen = Screen(top, False, rest["color"])
     os.environ.pop("NO_COLOR", None)  # Textual reads no more than whether it is there
-    if not screen.colored:
+    if not screen.look.color:
         os.environ["NO_COLOR"] = "1"
     from manako.tui.app import StepApp  # its library is an extra
     from manako.tui.stepper import Stepper
