@@ -204,6 +204,7 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
@@ -238,7 +239,8 @@ class Model:
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt=self._vocabulary.join(ids[:context]).decode("utf-8", "ignore"),
+            prompt=bytes_to_text(self._vocabulary.join(ids[:context])),
+            prompt_rewritten=False,
             sampling=settings.sampling,
             seed=None,
             stop=(),
