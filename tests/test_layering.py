@@ -22,7 +22,7 @@ SOURCE = Path(manako.__file__).parent
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
     ("errors", "checks"),
-    ("files", "sampling"),
+    ("files", "sampling", "encoder", "token_table"),
     ("trace", "tokenizer"),
     ("corpus", "settings"),
     ("settings",),
@@ -63,7 +63,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     ),
     "safetensors": ("trace", "formats", "training"),
     "gguf": ("formats/gguf",),
-    "tokenizers": ("tokenizer",),
+    "tokenizers": ("tokenizer", "encoder"),
     "pyarrow": ("corpus/archives", "corpus/rows"),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),

@@ -98,7 +98,7 @@ def _window_starts(trace: Trace) -> Iterator[int]:
     elif trace.header.kind == "generation":
         yield from (generation_start(prompt + i, context) for i in range(steps))
     else:
-        for start, first, stop in score_windows(prompt + steps, score_context(context, trace.vocabulary.size)):
+        for start, first, stop in score_windows(prompt + steps, score_context(context, trace.vocabulary.size), prompt):
             yield from [start] * (stop - first)
 
 

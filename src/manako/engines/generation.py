@@ -104,7 +104,17 @@ class Generation:
 
     def __iter__(self) -> Iterator[Step]:
         while self.advance():
-            yield step_of(self.record(), self._recorder.length - 1, self._last)
+            yield self.step
+
+    @property
+    def step(self) -> Step:
+        """The step that was made last."""
+        return step_of(self.record(), self._recorder.length - 1, self._last)
+
+    @property
+    def last(self) -> Distribution | None:
+        """The distribution that the last token was drawn from."""
+        return self._last
 
     def advance(self) -> bool:
         """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""

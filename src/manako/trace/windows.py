@@ -24,14 +24,14 @@ def score_context(n_positions: int, vocab_size: int) -> int:
     return min(n_positions, max(_SHORTEST, _LOGITS // vocab_size))
 
 
-def score_windows(tokens: int, context: int) -> Iterator[tuple[int, int, int]]:
-    """(first token seen, first token scored, end of those) of each window over so many; the first token is not scored.
+def score_windows(tokens: int, context: int, given: int = 1) -> Iterator[tuple[int, int, int]]:
+    """(first token seen, first token scored, end of those) of each window over so many; the first `given` are not scored.
 
     >>> list(score_windows(9, 4))
     [(0, 1, 5), (2, 5, 7), (4, 7, 9)]
     """
     hop = max(1, context // 2)
-    start, done = 0, 1
+    start, done = 0, given
     while done < tokens:
         stop = min(start + context + 1, tokens)  # the last token of a window is scored, not seen
         yield start, done, stop
