@@ -18,6 +18,7 @@ from manako.engines.session import Session
 from manako.errors import CapabilityError, UsageError
 from manako.formats.checkpoint import Checkpoint, Source
 from manako.formats.model_folder import read_checkpoint
+from manako.formats.page_model import lacks, page_model
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
@@ -48,6 +49,22 @@ def load(ref: str | Path) -> "Model":
         engine = open_engine(folder)
         return Model(found.text, engine.source, engine)
     return Model(found.text, read_checkpoint(found.checkpoint()))
+
+
+def for_page(ref: str | Path) -> bytes:
+    """The file of a model that the page carries and runs by itself.
+
+    ref: as for `load`; of a folder the page says its name alone, not where it lies. Raises LoadError as `load` does,
+    CapabilityError for a model that the page cannot run.
+    """
+    found = Ref.parse(ref)
+    found.check_supported()
+    if found.kind in ("gguf", "hf"):
+        raise lacks("weights")
+    folder = found.checkpoint()
+    source = read_checkpoint(folder)
+    name = Path(found.name).absolute().name if found.kind == "folder" else found.text
+    return page_model(folder, source, Model(name, source).info)
 
 
 class Model:

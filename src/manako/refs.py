@@ -17,6 +17,7 @@ from manako.tokenizer import Tokenizer
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
 DEFAULT = "demo"
 DEMO = Path(__file__).parent / "models" / "demo"
+EXAMPLE = DEMO / "example.manako"  # a text that it wrote
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
 
 
