@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,17 +11,20 @@ import numpy.typing as npt
 from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
-from manako.engines.protocol import Engine
+from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
-from manako.engines.scoring import Evaluation, evaluate, scored
+from manako.engines.scoring import Evaluation, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, UsageError
-from manako.formats.checkpoint import Checkpoint, Source
-from manako.formats.model_folder import read_checkpoint
+from manako.errors import CapabilityError, ManakoError, UsageError
+from manako.families.shape import FileShape
+from manako.files import writable_folder
+from manako.formats.checkpoint import Checkpoint, Source, Tensors
+from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
 from manako.formats.page_model import lacks, page_model
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
+from manako.tokenizer import sizes_of
 from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
@@ -35,11 +38,6 @@ def load(ref: str | Path) -> "Model":
     Raises LoadError naming the folder, file or tensor, MissingExtraError for a library that is not installed.
     """
     found = Ref.parse(ref)
-    found.check_supported()
-    if found.kind == "gguf":
-        from manako.formats.gguf import read_gguf  # its library is an extra
-
-        return Model(found.text, read_gguf(Path(found.name)))
     if found.kind == "hf":
         from manako.formats.hf_folder import hf_folder
 
@@ -48,7 +46,41 @@ def load(ref: str | Path) -> "Model":
 
         engine = open_engine(folder)
         return Model(found.text, engine.source, engine)
-    return Model(found.text, read_checkpoint(found.checkpoint()))
+    return Model(found.text, checkpoint(found))
+
+
+def checkpoint(ref: Ref) -> Checkpoint:
+    """The shape and weights of a model that NumPy runs.
+
+    Raises LoadError as `load` does, CapabilityError for a model that another program runs.
+    """
+    ref.check_supported()
+    if ref.kind == "hf":
+        raise CapabilityError("export_hf", ref=ref.text)
+    if ref.kind == "gguf":
+        from manako.formats.gguf import read_gguf  # its library is an extra
+
+        return read_gguf(Path(ref.name))
+    return read_checkpoint(ref.checkpoint())
+
+
+def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] = "float32") -> FileShape:
+    """Write a model as an ordinary folder of the Hugging Face layout, which other programs open too; its shape.
+
+    ref: as for `load`, but for hf:, which is such a folder already. dtype: of the weights there.
+    Raises ManakoError where the folder is there already or cannot be written, or where a weight is beyond float16.
+    """
+    writable_folder(folder)
+    source = checkpoint(Ref.parse(ref))
+    tensors: Tensors = {}
+    for name, tensor in source.tensors.items():
+        with np.errstate(over="ignore"):  # said below, by name
+            tensors[name] = tensor.astype(dtype, copy=False)
+        if not np.isfinite(tensors[name]).all():
+            raise ManakoError("export_float16", tensor=name, value=float(np.abs(tensor).max()))
+    template = {} if source.chat_template is None else {CHAT_TEMPLATE: source.chat_template.encode()}
+    write_checkpoint(folder, source.config, tensors, source.tokenizer, template)
+    return source.config
 
 
 def for_page(ref: str | Path) -> bytes:
@@ -93,7 +125,7 @@ class Model:
     @property
     def captures(self) -> tuple[str, ...]:
         """What this model can record of its inside, names for `capture`."""
-        return tuple(name for name in CAPTURES if name not in self.engine.lacks)
+        return tuple(name for name in CAPTURES if name not in lacking(self.engine))
 
     def trace(self, prompt: str, settings: RunSettings | None = None, **changes: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""
@@ -239,6 +271,10 @@ class Model:
         """Loss, perplexity and bits of a text, every character scored once."""
         ids, skipped = self._scored_ids(text)
         return evaluate(Session(self.engine), ids, text, skipped)
+
+    def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
+        """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
+        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""

@@ -181,6 +181,15 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
     return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
 
 
+def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """(characters, bytes) [V] of the text that each id stands for, none for a special token.
+
+    A character whose bytes are several tokens counts where its first byte is.
+    """
+    texts = [b"" if i in tokenizer.special_ids else b for i, b in enumerate(tokenizer.token_bytes)]
+    return [sum(x & 0xC0 != 0x80 for x in b) for b in texts], [len(b) for b in texts]
+
+
 def train_characters(documents: Iterable[str], min_count: int) -> Tokenizer:
     """A character vocabulary: every character that occurs at least `min_count` times, and the 256 bytes.
 

@@ -1,4 +1,4 @@
-"""`manako export html` and `site`: one file, or a folder, out of a saved trace, whole or not at all."""
+"""`manako export`: a page or a site out of a saved trace, a folder out of a model, whole or not at all."""
 
 import re
 from pathlib import Path
@@ -119,3 +119,18 @@ def test_a_site_opens_on_a_text_of_its_own_model(run: Run, tmp_path: Path) -> No
     made = {path.name for path in (tmp_path / "site").iterdir()}
     assert made == {"index.html", name, "service-worker.js", "manifest.webmanifest", "icon.svg"}
     assert f'"{name}"' in (tmp_path / "site" / "service-worker.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_model_becomes_a_folder(run: Run, tmp_path: Path, lang: str) -> None:
+    out = tmp_path / "plain"
+    found = run("export", "model", "demo", "-o", out, "--dtype", "float16", "--lang", lang)
+    assert (found.code, found.err) == (0, "") and str(out) in found.out and "float16" in found.out
+    assert manako.load(out).info.stored_dtype == "float16"
+    found = run("export", "model", "demo", "-o", out)
+    assert (found.code, found.out) == (1, "") and str(out) in found.err
+
+
+def test_a_model_of_transformers_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    found = run("export", "model", "hf:org/name", "-o", tmp_path / "m")
+    assert found.code == 4 and found.err.count("\n") == 1 and not (tmp_path / "m").exists()

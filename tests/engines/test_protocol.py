@@ -1,7 +1,7 @@
 """What an engine is: the members every one has, how a lack is told, and one text in it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,19 @@ from toy import toy_model
 from toy_llama import toy_llama_config, toy_llama_weights
 
 from manako.engines import session
-from manako.engines.protocol import Editable, Engine, editable, need
+from manako.engines.protocol import Editable, Engine, editable, lacking, need
 from manako.engines.session import Session
 from manako.errors import CapabilityError
 from manako.families.llama import NumpyLlama
 from manako.model import Model
+from manako.trace.schema import CAPTURES
 
 
 class Told:
     """Another engine that lacks more."""
 
-    def __init__(self, engine: Engine, lacks: Mapping[str, str]) -> None:
-        self.engine, self.lacks = engine, lacks
+    def __init__(self, engine: Engine, lacks: Mapping[str, str], captures: Sequence[str] = CAPTURES) -> None:
+        self.engine, self.lacks, self.captures = engine, lacks, captures
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)
@@ -53,6 +54,14 @@ def test_an_engine_without_rows_is_asked_for_none(model: Model) -> None:
         with pytest.raises(CapabilityError) as caught:
             use()
         assert caught.value.key == "capture_lacking" and caught.value.exit_code == 4
+
+
+def test_a_capture_that_an_engine_was_not_written_for_is_lacking(model: Model) -> None:
+    engine = Told(model.engine, {}, captures=("attention",))
+    assert lacking(model.engine) == {} and lacking(engine).keys() == {"lens", "contributions", "residual"}
+    need(engine, "attention")
+    with pytest.raises(CapabilityError, match="lens: .*does not record it.*attention"):
+        need(engine, "lens")
 
 
 def test_what_is_there_needs_no_error(model: Model) -> None:

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from toy import same_tensors, toy_checkpoint, toy_config, toy_tokenizer, toy_weights, write_toy
 
 from manako.errors import LoadError, ManakoError
+from manako.families.gpt2 import ModelConfig
 from manako.formats import model_folder
-from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, write_checkpoint, write_weights
+from manako.formats.model_folder import Checkpoint, read_checkpoint, write_checkpoint, write_weights
 from manako.tokenizer import from_characters
 
 WEIGHTS = "model.safetensors"

@@ -17,8 +17,8 @@ from toy import close, toy_config, toy_tokenizer, toy_weights, worst, write_toy
 
 from manako.engines.captures import lens_columns
 from manako.families.activations import Activations
-from manako.families.gpt2 import NumpyGPT2
-from manako.formats.model_folder import ModelConfig, read_checkpoint, write_checkpoint
+from manako.families.gpt2 import ModelConfig, NumpyGPT2
+from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import load
 from manako.tokenizer import from_characters
 

@@ -22,6 +22,7 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.record import Columns, Header, ModelInfo, SelfCheck, Trace, Vocabulary
+from manako.trace.schema import CAPTURES
 
 HOSTILE = (
     b"</script>",
@@ -182,6 +183,7 @@ class FakeInside(FakeSession):
     that back, and the final bias the first. `patterns` has the attention.
     """
 
+    captures = CAPTURES
     lacks: Mapping[str, str] = {}
 
     def __init__(self, rows: npt.NDArray[np.float32] = LOGITS, context: int = 32) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, write_checkpoint
+from manako.families.gpt2 import ModelConfig
+from manako.formats.model_folder import Checkpoint, read_checkpoint, write_checkpoint
 from manako.model import Model
 from manako.tokenizer import Tokenizer, start_id_of, train_characters
 

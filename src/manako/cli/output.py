@@ -32,11 +32,11 @@ class Screen:
             plain=plain or os.environ.get("TERM") == "dumb",
             top=top,
         )
-        colored = _colored(color)
+        self.colored = _colored(color)
         self._console = _Console(
             file=sys.stdout,
-            force_terminal=colored,
-            color_system="standard" if colored else None,
+            force_terminal=self.colored,
+            color_system="standard" if self.colored else None,
             legacy_windows=False,
             highlight=False,
             emoji=False,

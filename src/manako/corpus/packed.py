@@ -35,12 +35,13 @@ _MAX_TOKENIZER_BYTES = 256 * 2**20
 _DTYPES = {"uint16": "U16", "uint32": "U32"}  # NumPy's name -> that of safetensors
 _COUNT: Rule = {"type": "integer", "minimum": 0}
 _TEXT: Rule = {"type": "string"}
+_SETTING: Rule = {"type": ["string", "number", "boolean", "array", "null"], "items": _TEXT}
 _SHARD: Rule = {
     "type": "object",
     "properties": {"tokens": _COUNT | {"minimum": 1, "maximum": SHARD_TOKENS}, "sha256": _TEXT},
 }
 _RULES: Mapping[str, Rule] = {  # of corpus.json; what it says of the statistics is checked apart
-    "settings": {"type": "object"},
+    "settings": {"type": "object", "additionalProperties": _SETTING},
     "sources": {"type": "array", "items": _TEXT},
     "statistics": {"type": "object"},
     "vocab_size": {"type": "integer", "minimum": 1, "maximum": MAX_VOCABULARY},

@@ -95,6 +95,7 @@ class HfEngine:
 
     name = "transformers"
     libraries = ("torch", "transformers")
+    captures = ("attention", "lens", "contributions", "residual")
 
     def __init__(self, model: Any, folder: HfFolder) -> None:
         self.model, self.source = model, folder.source(model.base_model_prefix + ".")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Recorder
 from manako.engines.session import Session
+from manako.errors import UsageError
 from manako.families.activations import Activations
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
@@ -103,6 +104,26 @@ def evaluate(session: Session, ids: Sequence[int], text: str, skipped: str) -> E
         total += float(surprisals(rows, part.targets).sum())
         count += len(part.targets)
     characters, size = len(text) - len(skipped), len(text.encode()) - len(skipped.encode())
+    loss, bits = total / count, total / math.log(2)
+    perplexity = math.exp(loss) if loss < 700 else math.inf
+    return Evaluation(loss, perplexity, bits / characters, bits / size, count, characters)
+
+
+def evaluate_ids(
+    session: Session, ids: Sequence[int], sizes: tuple[Sequence[int], Sequence[int]], start_id: int | None
+) -> Evaluation:
+    """Score a stretch of a corpus, in which documents stand behind `start_id`, which is seen and not scored.
+
+    sizes: (characters, bytes) [V] of the text that each token stands for. Raises UsageError where nothing is scored.
+    """
+    total, counts = 0.0, np.zeros(len(sizes[0]), dtype=np.int64)
+    for part in scored_rows(session, ids):
+        wanted = part.targets != start_id
+        total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())
+        counts += np.bincount(part.targets[wanted], minlength=len(counts))
+    count, characters, size = int(counts.sum()), int(counts @ sizes[0]), int(counts @ sizes[1])
+    if not characters:
+        raise UsageError("score_too_short")
     loss, bits = total / count, total / math.log(2)
     perplexity = math.exp(loss) if loss < 700 else math.inf
     return Evaluation(loss, perplexity, bits / characters, bits / size, count, characters)

@@ -316,6 +316,7 @@ FAMILY = Family(
     embedding="wte.weight",
     start_in_front=False,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyGPT2,
     in_page=True,
     buffers=(".attn.bias", ".attn.masked_bias"),

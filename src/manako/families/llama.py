@@ -215,6 +215,32 @@ def _end_ids(*found: object) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ids))
 
 
+def config_to_json(config: LlamaConfig, dtype: str) -> dict[str, Any]:
+    """The object of a config.json that transformers reads too. dtype: of the weights beside it.
+
+    Raises LoadError for biases that the classes of transformers do not have together, as some GGUF files do.
+    """
+    c, llama = config, config.model_type == "llama"
+    biases = {"llama": (c.attention_bias, c.attention_bias, c.mlp_bias), "qwen2": (True, False, False)}
+    if (c.attention_bias, c.output_bias, c.mlp_bias) != biases.get(c.model_type, (False, False, False)):
+        raise LoadError("config_unsupported", name="attention_bias", value=[c.attention_bias, c.output_bias])
+    return {
+        "model_type": c.model_type,
+        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "mistral": "Mistral"}[c.model_type] + "ForCausalLM"],
+        **{on_disk: getattr(c, name) for name, (on_disk, _, _) in _BOUNDS.items()},
+        "hidden_act": "silu",
+        "rms_norm_eps": c.rms_norm_epsilon,
+        "rope_theta": c.rope.theta,
+        "rope_scaling": c.rope.scaling(),
+        **({"attention_bias": c.attention_bias, "mlp_bias": c.mlp_bias} if llama else {}),
+        **({"sliding_window": None} if c.model_type == "mistral" else {}),
+        "tie_word_embeddings": c.tie_word_embeddings,
+        "dtype": dtype,
+        "bos_token_id": c.start_id,
+        "eos_token_id": list(c.end_ids) if len(c.end_ids) > 1 else next(iter(c.end_ids), None),
+    }
+
+
 def config_from_gguf(settings: GGUFSettings) -> LlamaConfig:
     """The shape that a GGUF file describes. Raises LoadError naming the key and its value."""
     values = settings.values
@@ -392,6 +418,7 @@ FAMILY = Family(
     embedding="embed_tokens.weight",
     start_in_front=True,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyLlama,
     buffers=(".rotary_emb.inv_freq",),
     buffer_size=lambda config: config.head_size,

@@ -3,7 +3,7 @@
 /** @import {Choice} from "../elements/view.js" */
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
-import { LANGUAGES } from "../text/messages.js";
+import { languages } from "../text/messages.js";
 import { STAGES, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
 import { AXES, TINTS } from "../elements/view.js";
@@ -51,7 +51,7 @@ export function fromFragment(fragment, usual, trace) {
     const isSound = changed.length > 0 && samplingFault(sampling) === null && canAnswer(trace, sampling);
     return {
         ...usual,
-        lang: one("lang", LANGUAGES) ?? usual.lang,
+        lang: one("lang", languages()) ?? usual.lang,
         branch: put.get("branch") ?? usual.branch,
         place: Math.max(0, (whole("step") ?? usual.place + 1) - 1),
         tint: one("tint", TINTS) ?? usual.tint,

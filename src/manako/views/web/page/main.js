@@ -8,7 +8,7 @@
 /** @import {Branch} from "../trace/tree.js" */
 /** @import {ServedTrace} from "./server.js" */
 import { AppElement } from "./app.js";
-import { LANGUAGES, pageLanguage, say, setCatalogs } from "../text/messages.js";
+import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
@@ -84,9 +84,9 @@ async function fetchWhole(address, length, tell) {
 
 /** @param {AppElement} app */
 async function startFromServer(app) {
-    document.documentElement.lang = navigator.language.startsWith("ja") ? "ja" : "en";
-    const [en, ja] = await Promise.all(LANGUAGES.map(async (lang) => (await fetch(`/assets/${lang}.json`)).json()));
-    setCatalogs({ en, ja });
+    document.documentElement.lang = navigator.language.slice(0, 2);
+    setCatalogs(await (await fetch("/assets/words.json")).json());
+    document.documentElement.lang = pageLanguage();
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");
     if (token !== null) {
