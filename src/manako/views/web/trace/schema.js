@@ -11,6 +11,8 @@ import table from "../../../trace/schema.json" with { type: "json" };
 export const TRACE = table.trace;
 /** @type {Format} */
 export const TREE = table.tree;
+/** @type {Format} of the file of a model that a page carries */
+export const MODEL = table.model;
 /** @type {Record<string, string[]>} kind of a trace -> why it can have ended */
 export const ENDS = table.trace.ends;
 /** @type {Record<string, string>} NumPy's name of a type -> the file's */
@@ -26,6 +28,8 @@ const CHECKS = table.self_checks;
 /** @type {Record<string, number>} dtype -> the size of its rounding */
 const ROUNDING = table.rounding;
 export const LARGEST_PART = table.largest_part;
+/** @type {Record<string, {limit: number}>} self-check -> the largest error allowed of a model that computed in float32 */
+export const SELF_CHECKS = table.self_checks;
 /** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
 export const STAGE_RULES = table.stages;
 
