@@ -25,7 +25,7 @@ def score_context(n_positions: int, vocab_size: int) -> int:
 
 
 def score_windows(tokens: int, context: int, given: int = 1) -> Iterator[tuple[int, int, int]]:
-    """(first token seen, first token scored, end of those) of each window; the `given` first are not scored.
+    """(first token seen, first scored, end of those) of each window over so many tokens; `given` are not scored.
 
     >>> list(score_windows(9, 4))
     [(0, 1, 5), (2, 5, 7), (4, 7, 9)]

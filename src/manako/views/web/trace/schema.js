@@ -11,6 +11,8 @@ import table from "../../../trace/schema.json" with { type: "json" };
 export const TRACE = table.trace;
 /** @type {Format} */
 export const TREE = table.tree;
+/** @type {Format} of the file of a model that a page carries */
+export const MODEL = table.model;
 /** @type {Record<string, string[]>} kind of a trace -> why it can have ended */
 export const ENDS = table.trace.ends;
 /** @type {Record<string, string>} NumPy's name of a type -> the file's */
@@ -21,11 +23,11 @@ export const COLUMNS = table.columns;
 export const CAPTURES = table.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
 export const NUMBERS = table.numbers;
-/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows */
-const CHECKS = table.self_checks;
 /** @type {Record<string, number>} dtype -> the size of its rounding */
 const ROUNDING = table.rounding;
 export const LARGEST_PART = table.largest_part;
+/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows: see checkLimit */
+export const SELF_CHECKS = table.self_checks;
 /** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
 export const STAGE_RULES = table.stages;
 
@@ -47,7 +49,7 @@ export function rulesOf({ header, version: newest }, version) {
  * @param {Record<string, number>} rounded as a header has it
  */
 export function checkLimit(name, dtype, rounded) {
-    if (!Object.hasOwn(CHECKS, name)) return null;
-    const { limit, units, of = "" } = CHECKS[name];
+    if (!Object.hasOwn(SELF_CHECKS, name)) return null;
+    const { limit, units, of = "" } = SELF_CHECKS[name];
     return Math.max(limit, units * (ROUNDING[dtype] ?? 0)) + (rounded[of] ?? 0);
 }
