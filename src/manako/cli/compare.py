@@ -39,7 +39,7 @@ def command(
         settings = settings.changed(temperature=temperatures[0])
     compared = () if without else temperatures or COMPARED
     several = runs(settings.seeded(), compared, without)
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     comparison = Comparison(tuple(model.trace(text, each) for each in several))
     if as_json:
         documents = [trace_document(trace, top) for trace in comparison.traces]

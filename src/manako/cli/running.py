@@ -73,6 +73,9 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
         click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
         click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
     ]
+    options.append(click.option("--special", is_flag=True, help=say("option.special")))
+    options.append(click.option("--chat", is_flag=True, help=say("option.chat")))
+    options.append(click.option("--system", metavar="TEXT", help=say("option.system")))
     if ablate:
         options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
     if capture:
@@ -81,13 +84,21 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
     return options
 
 
-def opened(ref: str, prompt: str) -> tuple[Model, str]:
+def opened(ref: str, prompt: str, settings: RunSettings) -> tuple[Model, str]:
     """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
     text = read_prompt(prompt)
     model = load(ref)
     for key, values in model.notices:
-        note(key, **values)
-    length, context = len(model.tokenizer.encode(text)), model.config.block_size
+        if key != "notice.chat_template" or not settings.chat:
+            note(key, **values)
+    ids = model.prompt_ids(text, settings)
+    if settings.chat:
+        note("notice.chat_filled", text=model.chat(text, settings.system))
+    elif not settings.special and (names := model.tokenizer.special_names(text)):
+        note("notice.literal_special", names=", ".join(names[:5]))
+    if not settings.chat and not settings.special and (read := model.tokenizer.rewritten(text)) is not None:
+        note("notice.rewritten", read=read)
+    length, context = len(ids), model.config.block_size
     if length > context:
         note("notice.long_prompt", length=length, context=context)
     return model, text

@@ -44,7 +44,7 @@ def command(source: str, ref: str, settings: RunSettings, step: int | None, **re
         stepper = Stepper.read(lambda: load(ref), open_tree(file), settings.max_new_tokens)
         check_step(step, len(stepper))
     else:
-        model, text = opened(ref, source)
+        model, text = opened(ref, source, settings)
         stepper = Stepper.begin(lambda: model, text, settings)
     stepper.reach((step or 1) - 1)
     app = StepApp(stepper, screen.look, file)

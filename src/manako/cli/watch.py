@@ -39,7 +39,7 @@ def command(prompt: str, ref: str, settings: RunSettings, save: Path | None, for
         raise UsageError("json_twice")
     if save is not None:
         writable_target(save, force)
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     generation = model.generate(text, settings)
     if save is not None:
         need_space(save.parent, settings.max_new_tokens * 4 * min(model.config.vocab_size, FULL_ROW_LIMIT))
