@@ -121,8 +121,9 @@ def resume(
     """
     require_torch()
     from manako.training import memory
-    from manako.training.loop import Trainer, keep_lines
+    from manako.training.loop import Trainer
     from manako.training.processes import processes
+    from manako.training.state import keep_lines
 
     run = Path(run)
     settings = settings_of(run)
