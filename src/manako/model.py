@@ -118,7 +118,7 @@ class Model:
         """How its author has conversations written down: a program, which runs only where `chat` asks for it."""
         self._token_names = source.token_names
         self.info = model_info(ref, source, engine)
-        self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self.tokenizer.special_ids)
+        self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self._left_out())
 
     def __repr__(self) -> str:
         c = self.config
@@ -198,6 +198,11 @@ class Model:
         turns = [{"role": "system", "content": system}] if system else []
         return filled(self.chat_template, [*turns, {"role": "user", "content": user}], self._token_names)
 
+    def _left_out(self) -> frozenset[int]:
+        """The special tokens that are no part of a text; `<unk>` is one, since it takes the place of characters."""
+        known = (i for i in self.tokenizer.special_ids if i < self.config.vocab_size)
+        return frozenset(i for i in known if i != self.tokenizer.unknown_id)
+
     def _known(self, ids: list[int]) -> list[int]:
         """The same ids. Raises UsageError for a token that the model has no row for."""
         for i in ids:
@@ -268,7 +273,7 @@ class Model:
             end="interrupted",
             max_new_tokens=settings.max_new_tokens,
             window="exact",
-            special_ids=tuple(sorted(i for i in self.tokenizer.special_ids if i < self.config.vocab_size)),
+            special_ids=tuple(sorted(self._left_out())),
             self_checks=(),
             ablate=settings.ablate,
             first_step=first_step,
@@ -306,7 +311,7 @@ class Model:
             end="text",
             max_new_tokens=len(ids) - context,
             window="exact",
-            special_ids=tuple(sorted(i for i in self.tokenizer.special_ids if i < self.config.vocab_size)),
+            special_ids=tuple(sorted(self._left_out())),
             self_checks=(),
             ablate=settings.ablate,
         )

@@ -121,7 +121,7 @@ def read_hf_folder(path: Path) -> HfFolder:
     if (path / "adapter_config.json").exists():  # it names another model to load, wherever that may be
         raise LoadError("hf_adapter", file=path / "adapter_config.json")
     config_bytes = read_regular(path / "config.json", 1 << 20)
-    config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json")))
+    config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json"), infinity=True))
     metadata, stored = all_announced(files, MOST_BYTES)
     if placed is not None:
         check_placed(path / INDEX, placed, stored)
