@@ -18,6 +18,7 @@ Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
 DEFAULT = "demo"
 EMBEDDED = {name: Path(__file__).parent / "models" / name for name in ("demo", "demo-en")}
 DEMO = EMBEDDED[DEFAULT]
+EXAMPLE = DEMO / "example.manako"  # a text that it wrote
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
 
 

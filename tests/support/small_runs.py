@@ -46,7 +46,9 @@ def trainer(
     **settings: Any,
 ) -> tuple[Trainer, list[str]]:
     """A trainer of a new run, and the lines that it reports."""
-    config = ModelConfig(**(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+    config = ModelConfig(
+        **(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id, end_ids=(corpus.start_id,)
+    )
     lines: list[str] = []
 
     def note(key: str, **values: object) -> None:

@@ -23,6 +23,7 @@ from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
     "watch": "manako.cli.watch",
+    "step": "manako.cli.step",
     "compare": "manako.cli.compare",
     "view": "manako.cli.view",
     "export": "manako.cli.export",
