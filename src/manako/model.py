@@ -15,7 +15,7 @@ from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
 from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, ManakoError, UsageError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
 from manako.files import writable_folder
 from manako.formats.chat_template import filled
@@ -62,7 +62,13 @@ def checkpoint(ref: Ref) -> Checkpoint:
         from manako.formats.gguf import read_gguf  # its library is an extra
 
         return read_gguf(Path(ref.name))
-    return read_checkpoint(ref.checkpoint())
+    folder = ref.checkpoint()
+    try:
+        return read_checkpoint(folder)
+    except LoadError:
+        if folder.exists():
+            raise
+        return read_checkpoint(ref.checkpoint())  # its trainer removed it after `best` or `last` had been read
 
 
 def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] = "float32") -> FileShape:
