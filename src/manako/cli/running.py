@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from manako.cli.console import note, say
-from manako.cli.options import Number, read_prompt
+from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
 from manako.refs import DEFAULT
 from manako.sampling import STAGES, Sampling
@@ -40,6 +40,7 @@ def settings_options(
             if temperatures:
                 several = {"temperatures": kwargs.pop("temperature"), "ablate": kwargs.pop("ablate")}
             given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
+            given["stop"] = tuple(map(read_typed, given["stop"]))
             if given["order"] is not None:
                 given["order"] = tuple(name.strip() for name in given["order"].split(","))
             return command(*args, settings=RunSettings().changed(**given), **several, **kwargs)
