@@ -1,9 +1,10 @@
-"""What a reference to a model means: "demo", "run:mine@200", "gguf:file.gguf", "hf:org/name", a folder.
+"""What a reference to a model means: "demo", "demo-en", "run:mine@200", "gguf:file.gguf", "hf:org/name", a folder.
 
-Special here: the one module that spells the prefixes. It finds folders, files, vocabularies and corpora; a model is
-opened by `model.load`.
+Special here: the one module that spells the prefixes, and that says which embedded model reads which text. It finds
+folders, files, vocabularies and corpora; a model is opened by `model.load`.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +15,35 @@ from manako.files import read_regular, strict_json
 from manako.formats import run_folder
 from manako.tokenizer import Tokenizer
 
+DEFAULT, ENGLISH = "demo", "demo-en"
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
-DEFAULT = "demo"
-EMBEDDED = {name: Path(__file__).parent / "models" / name for name in ("demo", "demo-en")}
+EMBEDDED = {name: Path(__file__).parent / "models" / name for name in (DEFAULT, ENGLISH)}
 DEMO = EMBEDDED[DEFAULT]
+_JAPANESE = re.compile("[\u3000-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
+
+
+def installed() -> list[str]:
+    """The embedded models that are there, the default one first."""
+    return [name for name, folder in EMBEDDED.items() if folder.is_dir()]
+
+
+def for_text(text: str) -> str:
+    """The embedded model that reads a text, for whoever names none: `demo-en` where no character is Japanese.
+
+    A text without a letter, such as the empty one, says nothing and has the default model; so has every text where
+    `demo-en` is not installed.
+
+    >>> for_text("私は"), for_text("ｍａｎａｋｏ 2026"), for_text("12 / 7")
+    ('demo', 'demo', 'demo')
+    """
+    foreign = any(map(str.isalpha, text)) and not _JAPANESE.search(text)
+    return ENGLISH if foreign and ENGLISH in installed() else DEFAULT
+
+
+def for_language(lang: str) -> str:
+    """The embedded model for a reader of a language, where there is no text yet."""
+    return ENGLISH if lang != "ja" and ENGLISH in installed() else DEFAULT
 
 
 @dataclass(frozen=True)

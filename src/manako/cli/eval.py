@@ -13,6 +13,7 @@ from manako.corpus.documents import document
 from manako.files import read_regular
 from manako.messages.numbers import count, fixed
 from manako.model import load
+from manako.refs import for_text
 
 
 @click.command("eval", help=say("help.eval"))
@@ -20,9 +21,9 @@ from manako.model import load
 @click.option("--data", required=True, type=click.Path(path_type=Path), metavar="FILE", help=say("option.eval_data"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
-def command(ref: str, data: Path, as_json: bool) -> None:
+def command(ref: str | None, data: Path, as_json: bool) -> None:
     text = document(str(data), read_regular(data)).text
-    result = load(ref).evaluate(text)
+    result = load(ref or for_text(text)).evaluate(text)
     if as_json:
         print_json(asdict(result))
         return

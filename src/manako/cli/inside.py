@@ -48,7 +48,7 @@ def inside_options(capture: str) -> Callable[[F], F]:
     return decorate
 
 
-def _recorded(prompt: str, given: bool, capture: str, ref: str, settings: RunSettings) -> Trace:
+def _recorded(prompt: str, given: bool, capture: str, ref: str | None, settings: RunSettings) -> Trace:
     """A model run now. What was asked has been checked before it is loaded."""
     model, text = opened(ref, prompt)
     if given:

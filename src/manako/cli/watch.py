@@ -33,7 +33,7 @@ from manako.views.terminal.steps import characters, final_lines, header_lines, s
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
-def command(prompt: str, ref: str, settings: RunSettings, save: Path | None, force: bool, **rest: Any) -> int:
+def command(prompt: str, ref: str | None, settings: RunSettings, save: Path | None, force: bool, **rest: Any) -> int:
     top = check_top(rest["top"])
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")

@@ -67,6 +67,8 @@ class ModelConfig:
     """Ablation switch: off leaves each block its MLP alone."""
     start_id: int | None = None
     """The token that starts (and ends) a document, if there is one."""
+    trained_on: Mapping[str, str] | None = None
+    """What text it was trained on, in words: language -> such as "English fiction 1813–1925"."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -85,6 +87,10 @@ class ModelConfig:
             raise LoadError("config_range", name="n_inner", value=self.n_inner, low=1, high=1_000_000)
         if self.start_id is not None and not 0 <= self.start_id < self.vocab_size:
             raise LoadError("config_range", name="bos_token_id", value=self.start_id, low=0, high=self.vocab_size - 1)
+
+        said: Any = self.trained_on or {}
+        if not isinstance(said, Mapping) or any(type(text) is not str or len(text) > 200 for text in said.values()):
+            raise LoadError("config_unsupported", name="trained_on", value=said)
 
     @property
     def n_mlp(self) -> int:
@@ -142,7 +148,7 @@ def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[Mo
             raise LoadError("config_unsupported", name=name, value=raw[name])
     names = {"n_positions": "block_size", "bos_token_id": "start_id"}
     known = ["n_layer", "n_head", "n_embd", "vocab_size", "activation_function", "layer_norm_epsilon"]
-    known += ["tie_word_embeddings", "n_inner", "n_positions", "bos_token_id"]
+    known += ["tie_word_embeddings", "n_inner", "n_positions", "bos_token_id", "trained_on"]
     if raw["model_type"] == ABLATED_MODEL_TYPE:
         known += ["residual", "norm", "attention"]
     values = {names.get(k, k): raw[k] for k in known if k in raw}
@@ -166,7 +172,7 @@ def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The object of a config.json that transformers reads too. dtype: of the weights beside it."""
     ablated = bool(config.switches)
     stored = asdict(config)
-    start, block = stored.pop("start_id"), stored.pop("block_size")
+    start, block, trained_on = (stored.pop(name) for name in ("start_id", "block_size", "trained_on"))
     switches = {name: stored.pop(name) for name in ("residual", "norm", "attention")}
     return {
         "model_type": ABLATED_MODEL_TYPE if ablated else "gpt2",
@@ -174,6 +180,7 @@ def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
         **stored,
         "n_positions": block,
         **(switches if ablated else {}),
+        **({"trained_on": trained_on} if trained_on else {}),
         "dtype": dtype,
         # Written even when null: the reader's default, 50256, lies outside a small vocabulary.
         "bos_token_id": start,

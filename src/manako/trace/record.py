@@ -52,6 +52,14 @@ class ModelInfo:
     """Threads of the linear algebra, None where the library does not tell."""
     versions: Mapping[str, str]
 
+    def trained_on(self, lang: str) -> str | None:
+        """What text it was trained on, as its author says it: in this language, else in the first that there is."""
+        said = self.config.get("trained_on")
+        if not isinstance(said, Mapping) or not said:
+            return None
+        found: object = said.get(lang, next(iter(said.values())))  # pyright: ignore[reportUnknownMemberType]
+        return found if isinstance(found, str) else None
+
 
 @dataclass(frozen=True)
 class SelfCheck:

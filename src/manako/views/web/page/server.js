@@ -7,7 +7,7 @@
 /** What the server answered instead of what was asked, for the reader; no message where it did not answer at all. */
 export class ServerError extends Error {}
 
-/** @typedef {{ready: boolean, ref: string, captures: string[], weights_sha256: string, tokenizer_sha256: string}} ServedModel */
+/** @typedef {{ready: boolean, ref: string, captures: string[], weights_sha256: string, tokenizer_sha256: string, beside?: {weights_sha256: string, tokenizer_sha256: string}[]}} ServedModel */
 /** @typedef {{id: string, title: string, parent: string | null, keep: number}} ServedTrace */
 /** @typedef {(name: string, data: any) => void} Listener of the events start, step, error, end */
 
