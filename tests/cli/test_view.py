@@ -10,13 +10,16 @@ from commands import Run
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside
 
 import manako
+from manako import messages
 from manako.trace.record import SelfCheck
 
 
 def test_one_step(run: Run, saved: Path) -> None:
-    whole, second = run("view", saved), run("view", saved, "--step", "2")
+    whole, second = run("view", saved, "--view", "steps"), run("view", saved, "--step", "2")
     assert second.code == 0 and second.out.count("--- Step") == 1 and "--- Step 2 ---" in second.out
-    block = second.out.split("--- Step 2 ---")[1]
+    legend = f"{messages.text('step.strip', 'en')}\n"  # once, whatever is shown
+    assert whole.out.count(legend) == second.out.count(legend) == 1
+    block = second.out.split("--- Step 2 ---")[1].replace(legend, "")
     assert block in whole.out and "The whole text" not in block
     document = json.loads(run("view", saved, "--step", "2", "--json").out)
     assert [s["index"] for s in document["steps"]] == [1]
@@ -57,7 +60,8 @@ def test_the_model_is_not_needed(run: Run, tmp_path: Path) -> None:
 def test_a_score_opens(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "score.manako"
     golden_score().save(path)
-    found = run("view", path)
+    assert "tinted by p" in run("view", path).out
+    found = run("view", path, "--view", "steps")
     assert found.code == 0 and ">>> in the given text:" in found.out and "random number u" not in found.out
     assert run("verify", path).out.startswith("5 of 5 tokens scored again")
 

@@ -25,14 +25,15 @@ class Screen:
     """Standard output with the look that fits it."""
 
     def __init__(self, top: int, plain: bool, color: str, lang: str | None = None) -> None:
+        colored = _colored(color)
         self.look = Look(
             lang=lang or chosen_language(),
             columns=_columns(),
             glyphs=glyphs.choose(sys.stdout.encoding, os.environ, _ambiguous_width()),
             plain=plain or os.environ.get("TERM") == "dumb",
             top=top,
+            color=colored,
         )
-        colored = _colored(color)
         self._console = _Console(
             file=sys.stdout,
             force_terminal=colored,

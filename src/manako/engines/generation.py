@@ -105,10 +105,21 @@ class Generation:
 
     def __iter__(self) -> Iterator[Step]:
         while self.advance():
-            index = self._recorder.length - 1
-            self._text += self._vocabulary.join(self._ids[self._spelled : len(self._prompt_ids) + index])
-            self._spelled = len(self._prompt_ids) + index
-            yield step_of(self.record(), index, self._last, self._text)
+            yield self.step
+
+    @property
+    def step(self) -> Step:
+        """The step that was made last."""
+        index = self._recorder.length - 1
+        place = len(self._prompt_ids) + index
+        self._text += self._vocabulary.join(self._ids[self._spelled : place])
+        self._spelled = place
+        return step_of(self.record(), index, self._last, self._text)
+
+    @property
+    def last(self) -> Distribution | None:
+        """The distribution that the last token was drawn from."""
+        return self._last
 
     def advance(self) -> bool:
         """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""
