@@ -4,7 +4,6 @@ Special here: the one module that spells the prefixes, and that says which embed
 folders, files, vocabularies and corpora; a model is opened by `model.load`.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +18,15 @@ DEFAULT, ENGLISH = "demo", "demo-en"
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
 EMBEDDED = {name: Path(__file__).parent / "models" / name for name in (DEFAULT, ENGLISH)}
 DEMO = EMBEDDED[DEFAULT]
-_JAPANESE = re.compile("[\u3000-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
+_JAPANESE = (
+    (0x3000, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF00, 0xFFEF),
+    (0x20000, 0x3FFFF),
+)
+"""Code points of kana, kanji, their punctuation and the full-width forms."""
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
 
 
@@ -37,7 +44,8 @@ def for_text(text: str) -> str:
     >>> for_text("私は"), for_text("ｍａｎａｋｏ 2026"), for_text("12 / 7")
     ('demo', 'demo', 'demo')
     """
-    foreign = any(map(str.isalpha, text)) and not _JAPANESE.search(text)
+    japanese = any(low <= ord(ch) <= high for ch in set(text) for low, high in _JAPANESE)
+    foreign = any(map(str.isalpha, text)) and not japanese
     return ENGLISH if foreign and ENGLISH in installed() else DEFAULT
 
 
