@@ -231,6 +231,7 @@ SWITCH = "a switch of the model's own shape has the same name"
 COMMAND = "a command has the same name"
 MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "analysis/compact.py": PART_OF,
+    "analysis/partial.py": PART_OF,
     "analysis/verification.py": PART_OF,
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,

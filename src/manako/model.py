@@ -20,6 +20,7 @@ from manako.families.shape import FileShape
 from manako.files import writable_folder
 from manako.formats.checkpoint import Checkpoint, Source, Tensors
 from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
+from manako.formats.page_model import lacks, page_model
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
@@ -80,6 +81,22 @@ def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] =
     template = {} if source.chat_template is None else {CHAT_TEMPLATE: source.chat_template.encode()}
     write_checkpoint(folder, source.config, tensors, source.tokenizer, template)
     return source.config
+
+
+def for_page(ref: str | Path) -> bytes:
+    """The file of a model that the page carries and runs by itself.
+
+    ref: as for `load`; of a folder the page says its name alone, not where it lies. Raises LoadError as `load` does,
+    CapabilityError for a model that the page cannot run.
+    """
+    found = Ref.parse(ref)
+    found.check_supported()
+    if found.kind in ("gguf", "hf"):
+        raise lacks("weights")
+    folder = found.checkpoint()
+    source = read_checkpoint(folder)
+    name = Path(found.name).absolute().name if found.kind == "folder" else found.text
+    return page_model(folder, source, Model(name, source).info)
 
 
 class Model:
@@ -204,6 +221,7 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
@@ -238,7 +256,8 @@ class Model:
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt=self._vocabulary.join(ids[:context]).decode("utf-8", "ignore"),
+            prompt=bytes_to_text(self._vocabulary.join(ids[:context])),
+            prompt_rewritten=False,
             sampling=settings.sampling,
             seed=None,
             stop=(),

@@ -18,7 +18,7 @@ DEFAULT, ENGLISH = "demo", "demo-en"
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
 EMBEDDED = {name: Path(__file__).parent / "models" / name for name in (DEFAULT, ENGLISH)}
 DEMO = EMBEDDED[DEFAULT]
-_JAPANESE = (
+_JAPANESE = (  # code points of kana, kanji, their punctuation and the full-width forms
     (0x3000, 0x30FF),
     (0x31F0, 0x31FF),
     (0x3400, 0x9FFF),
@@ -26,7 +26,6 @@ _JAPANESE = (
     (0xFF00, 0xFFEF),
     (0x20000, 0x3FFFF),
 )
-"""Code points of kana, kanji, their punctuation and the full-width forms."""
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
 
 
@@ -52,6 +51,12 @@ def for_text(text: str) -> str:
 def for_language(lang: str) -> str:
     """The embedded model for a reader of a language, where there is no text yet."""
     return ENGLISH if lang != "ja" and ENGLISH in installed() else DEFAULT
+
+
+def example(name: str = DEFAULT) -> Path:
+    """A trace that an embedded model wrote; that of the default model where it has none."""
+    path = EMBEDDED[name] / "example.manako"
+    return path if path.exists() else DEMO / path.name
 
 
 @dataclass(frozen=True)

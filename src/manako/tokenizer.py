@@ -96,6 +96,17 @@ class Tokenizer:
         """SHA-256 of the `tokenizer.json` text, hexadecimal."""
         return hashlib.sha256(self.source.encode("utf-8")).hexdigest()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of a kind that this module makes: BPE over characters or bytes, cut by nothing or by words."""
+        spec = json.loads(self.source)
+        model = {n: v for n, v in spec["model"].items() if n not in ("vocab", "merges", "byte_fallback") and v}
+        cut = spec.get("pre_tokenizer")
+        words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+        return (
+            model == {"type": "BPE"} and not spec.get("normalizer") and cut in (None, _SPLIT_WORDS, _BYTE_LEVEL, words)
+        )
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, nothing put in front or behind.
 

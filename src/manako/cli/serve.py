@@ -23,7 +23,7 @@ from manako.cli.options import Number
 from manako.cli.running import model_option
 from manako.errors import ManakoError, UsageError
 from manako.model import Model, load
-from manako.refs import EMBEDDED, for_language, installed
+from manako.refs import example, for_language, installed
 from manako.server.generations import LONGEST_TITLE, Runs
 from manako.server.http import ANY_ADDRESS, Guard, Server, Site
 from manako.trace.file import to_bytes
@@ -31,7 +31,6 @@ from manako.trace.tree import Tree, open_tree
 
 PORT, PORTS_TRIED = 8765, 20
 QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it
-EXAMPLE = "example.manako"  # of an embedded model, in its folder
 SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
 
 
@@ -46,7 +45,7 @@ def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: st
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("port", got=port)
     default = for_language(chosen_language())
-    trees = [open_tree(file) for file in files or (EMBEDDED[default] / EXAMPLE,)]  # whole and true, or an error now
+    trees = [open_tree(file) for file in files or (example(default),)]  # whole and true, or an error now
     names = [os.fsencode(file.name).decode("utf-8", "replace") for file in files] or [""]
     with listen(host, port) as listener:
         runs = Runs(ref or default)

@@ -110,6 +110,8 @@ class Family(Generic[C]):
     model: Callable[[C, Mapping[str, npt.NDArray[Any]]], NumpyModel]
     """From configuration and weights to the forward pass."""
     gguf: GGUFLayout[C]
+    in_page: bool = False
+    """Whether the engine of the page runs it too."""
     buffers: tuple[str, ...] = ()
     """Ends of names of what old files carry beside the weights."""
     buffer_size: Callable[[C], int] = lambda config: 0

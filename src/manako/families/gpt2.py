@@ -378,6 +378,7 @@ FAMILY = Family(
     config_to_json=config_to_json,
     weights=room,
     model=NumpyGPT2,
+    in_page=True,
     buffers=(".attn.bias", ".attn.masked_bias"),
     buffer_size=lambda config: config.block_size**2 + 1,  # a float32 mask, and the number that it puts in
     check_buffer=_check_mask,

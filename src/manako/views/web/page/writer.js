@@ -42,6 +42,7 @@ export class Writer {
     made({ header }) {
         const { ready = false, beside = [] } = this.model ?? {};
         const { weights_sha256, tokenizer_sha256 } = header.model;
+        if (header.ablate.length > 0 && !this.source.ablates) return false;
         const made = (/** @type {{weights_sha256: string, tokenizer_sha256: string} | null} */ by) =>
             by?.weights_sha256 === weights_sha256 && by.tokenizer_sha256 === tokenizer_sha256;
         return ready && [this.model, ...beside].some(made);
