@@ -24,7 +24,7 @@ from manako.views.terminal.steps import header_lines
 @look_options
 def command(
     prompt: str,
-    ref: str,
+    ref: str | None,
     settings: RunSettings,
     temperatures: tuple[float, ...],
     ablate: tuple[str, ...],

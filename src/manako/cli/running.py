@@ -9,7 +9,7 @@ import click
 from manako.cli.console import note, say
 from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
-from manako.refs import DEFAULT
+from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
 from manako.trace.schema import CAPTURES
@@ -18,10 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_option(command: F) -> F:
-    """-m/--model REF, the demo by default."""
-    return click.option(
-        "-m", "--model", "ref", default=DEFAULT, show_default=True, metavar="REF", help=say("option.model")
-    )(command)
+    """-m/--model REF; None by default, which means the embedded model that reads the text."""
+    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))(command)
 
 
 def settings_options(
@@ -85,10 +83,10 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
     return options
 
 
-def opened(ref: str, prompt: str, settings: RunSettings) -> tuple[Model, str]:
+def opened(ref: str | None, prompt: str, settings: RunSettings) -> tuple[Model, str]:
     """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
     text = read_prompt(prompt)
-    model = load(ref)
+    model = load(ref or for_text(text))
     for key, values in model.notices:
         if key != "notice.chat_template" or not settings.chat:
             note(key, **values)

@@ -33,7 +33,7 @@ from manako.trace.schema import FULL_ROW_LIMIT
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
 def command(
-    prompt: str, ref: str, settings: RunSettings, given: bool, save: Path | None, force: bool, **rest: Any
+    prompt: str, ref: str | None, settings: RunSettings, given: bool, save: Path | None, force: bool, **rest: Any
 ) -> int:
     top = check_top(rest["top"])
     if rest["as_json"] and rest["as_jsonl"]:
