@@ -2,8 +2,8 @@
 
     python docs/make_pictures.py
 
-Every character is placed by its display width, since a browser's fonts give kanji any width they like. The picture of
-the page is a photograph, by Chromium, of an exported one.
+Every character is placed by its display width, since a browser's fonts give kanji any width they like. The stepper is
+drawn from its screen, without a terminal. The picture of the page is a photograph, by Chromium, of an exported one.
 """
 
 import os
@@ -22,7 +22,15 @@ from rich.text import Text
 
 import manako
 from manako.messages.lines import breaks
+from manako.settings import RunSettings
+from manako.tui.app import StepApp
+from manako.tui.stepper import Stepper
 from manako.views.html import page
+from manako.views.terminal.steps import Look
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+from screens import played  # noqa: E402
 
 HERE = Path(__file__).parent / "images"
 COLUMNS = 82
@@ -34,6 +42,11 @@ PICTURES = {  # name -> (command, lines of its output)
     "attention-ja": ("attention 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 60),
     "lens-ja": ("lens 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 40),
     "why-ja": ("why 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 40),
+}
+STEPPED = {  # name -> (language, size, keys)
+    "step-ja": ("ja", (110, 38), [*["right"] * 9, "down", "enter", *["right"] * 5]),
+    "step-why-ja": ("ja", (150, 40), [*["right"] * 9, "4", "up"]),
+    "step-en": ("en", (110, 38), [*["right"] * 9, "t", *["left"] * 9]),
 }
 CELL, LINE, SIZE, MARGIN = 8, 19, 13.5, 16
 PAPER, INK, FAINT = "#fbfbf9", "#24292f", "#6b727b"
@@ -53,7 +66,16 @@ def main() -> None:
         for line in map(Text.from_ansi, made.splitlines()[:count]):
             lines += line.divide(breaks(line.plain, COLUMNS))  # as a terminal gets it
         (HERE / f"{name}.svg").write_text(picture(lines), encoding="utf-8")
+    stepper()
     photograph()
+
+
+def stepper() -> None:
+    """The full-screen stepper after some keys."""
+    model = manako.load("demo")
+    for name, (lang, size, keys) in STEPPED.items():
+        begun = Stepper.begin(lambda: model, "吾輩は猫である。", RunSettings(seed=1, max_new_tokens=100))
+        (HERE / f"{name}.svg").write_text(played(StepApp(begun, Look(lang=lang)), size, keys), encoding="utf-8")
 
 
 def photograph() -> None:

@@ -22,7 +22,7 @@ SOURCE = Path(manako.__file__).parent
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
     ("errors", "checks"),
-    ("files", "sampling"),
+    ("files", "sampling", "encoder", "token_table"),
     ("trace", "tokenizer"),
     ("corpus", "settings"),
     ("settings",),
@@ -34,7 +34,7 @@ ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its o
     ("model",),
     ("analysis",),
     ("views",),
-    ("server",),
+    ("server", "tui"),
     ("cli",),
     ("__main__",),
 )
@@ -59,18 +59,20 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
         "analysis",
         "views",
         "server",
+        "tui",
     ),
     "safetensors": ("trace", "formats", "training"),
     "gguf": ("formats/gguf",),
-    "tokenizers": ("tokenizer",),
+    "tokenizers": ("tokenizer", "encoder"),
     "pyarrow": ("corpus/archives", "corpus/rows"),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
     "huggingface_hub": ("formats/hf_folder",),
-    "rich": ("views", "cli"),
+    "rich": ("views", "tui", "cli"),
     "click": ("cli",),
     "starlette": ("server", "cli"),
     "uvicorn": ("server", "cli"),
+    "textual": ("tui",),
 }
 
 
@@ -233,6 +235,7 @@ MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,
     "cli/lens.py": COMMAND,
+    "tui/keys.py": "a tab has the same name",
     "training/run.py": SWITCH,
     "engines/ablation.py": SWITCH,
     "engines/captures.py": "its recorders make the columns",

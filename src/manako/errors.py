@@ -80,8 +80,8 @@ def near(name: str, known: Iterable[str]) -> str:
 
     >>> [messages.text("near", lang, name="watch") for lang in messages.LANGUAGES]
     [' (watch?)', '（もしかして watch）']
-    >>> near("--temp", ["--top", "--temperature"]), near("x", ["top_p"])
-    ({'name': 'temperature'}, '')
+    >>> near("--temp", ["--top", "--temperature"]).values["name"], near("x", ["top_p"])
+    ('--temperature', '')
     """
     known = list(known)
     begun = [other for other in known if len(name.strip("-")) > 2 and other.startswith(name.lower())]

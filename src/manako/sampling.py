@@ -3,7 +3,8 @@
 Special here: -inf in a row means *cut*, nothing else; a stage never turns a token it keeps into -inf. The draw walks
 the kept tokens from the likeliest down, so `u` has a meaning one can see: small u takes the favourite at any
 temperature. `u` comes from a counter-based generator keyed by (seed, step): the same step has the same `u` whatever
-the settings.
+the settings. Where a threshold falls exactly on a border, rounding does not decide: a few units in the last place are
+allowed for, so the set that is kept is the one of exact arithmetic.
 
 Semantics and default order are those of `transformers` (v5, `generation/logits_process.py`); presence and frequency
 penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied with the k-th all stay, as there.
@@ -26,6 +27,8 @@ Ids = npt.NDArray[np.integer[Any]]
 
 LOWEST = float(np.finfo(np.float64).min)
 _FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+_ULP = float(np.finfo(np.float64).eps)
+_SLACK = 16 * _ULP  # what exp, log and a division or two can be wrong by, relative to 1
 
 
 def softmax(row: Row) -> Row:
@@ -121,12 +124,13 @@ def top_p(row: Row, threshold: float) -> Row:
 
     >>> np.exp(top_p(np.log([0.5, 0.3, 0.2]), 0.6)).round(2).tolist()
     [0.5, 0.3, 0.0]
+    >>> np.exp(top_p(np.log([0.7, 0.1, 0.2]), 0.9)).round(2).tolist()  # though 0.7 + 0.2 is 0.8999999999999999
+    [0.7, 0.0, 0.2]
     """
     if threshold == 1:
         return row
     order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
-    reached = np.cumsum(softmax(row[order]))  # [V] mass up to and including each token
-    stay = order[: int(np.searchsorted(reached, threshold)) + 1]
+    stay = order[: int(np.count_nonzero(_reached(softmax(row[order])) < threshold)) + 1]
     after = np.full_like(row, -np.inf)
     after[stay] = row[stay]
     return after
@@ -141,7 +145,7 @@ def min_p(row: Row, share: float) -> Row:
     if share == 0:
         return row
     p = softmax(row)
-    return np.where(p < share * p.max(), -np.inf, row)
+    return np.where(p * (1 + _SLACK) < share * p.max(), -np.inf, row)
 
 
 def typical_p(row: Row, mass: float) -> Row:
@@ -158,11 +162,19 @@ def typical_p(row: Row, mass: float) -> Row:
     kept = p > 0
     surprisal = np.full_like(row, np.inf)
     surprisal[kept] = -np.log(p[kept])
-    off = np.abs(surprisal - float((p[kept] * surprisal[kept]).sum()))  # [V] inf where p is 0
+    expected = float((p[kept] * surprisal[kept]).sum())
+    off = np.abs(surprisal - expected)  # [V] inf where p is 0
     order = np.argsort(off, kind="stable")  # [V] most typical first
-    reached = np.cumsum(p[order])
-    last = order[min(int(np.count_nonzero(reached < mass)), row.size - 1)]
-    return np.where(off > off[last], -np.inf, row)
+    last = off[order[min(int(np.count_nonzero(_reached(p[order]) < mass)), row.size - 1)]]
+    return np.where(off > last + _SLACK * (1 + expected + last), -np.inf, row)
+
+
+def _reached(p: Row) -> Row:
+    """[V] the mass up to and including each token, and what rounding can take from a sum of so many numbers.
+
+    So a threshold that the mass reaches in exact arithmetic is reached: 0.7 + 0.2 is 0.9.
+    """
+    return np.cumsum(p) + _SLACK + _ULP * np.arange(p.size)
 
 
 def _lowered(row: Row, seen: Ids, penalty: float, times: Ids) -> Row:

@@ -1,4 +1,4 @@
-"""`manako export html`: one file out of a saved trace, whole or not at all."""
+"""`manako export`: a page out of a saved trace, a folder out of a model, whole or not at all."""
 
 from pathlib import Path
 
@@ -78,3 +78,18 @@ def test_a_page_must_be_given_a_name(run: Run, saved: Path) -> None:
 def test_a_record_shows_itself_as_the_page(saved: Path) -> None:
     shown = golden_trace()._repr_mimebundle_()
     assert set(shown) == {"text/plain", "text/html"} and shown["text/html"].startswith("<iframe sandbox=")
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_model_becomes_a_folder(run: Run, tmp_path: Path, lang: str) -> None:
+    out = tmp_path / "plain"
+    found = run("export", "model", "demo", "-o", out, "--dtype", "float16", "--lang", lang)
+    assert (found.code, found.err) == (0, "") and str(out) in found.out and "float16" in found.out
+    assert manako.load(out).info.stored_dtype == "float16"
+    found = run("export", "model", "demo", "-o", out)
+    assert (found.code, found.out) == (1, "") and str(out) in found.err
+
+
+def test_a_model_of_transformers_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
+    found = run("export", "model", "hf:org/name", "-o", tmp_path / "m")
+    assert found.code == 4 and found.err.count("\n") == 1 and not (tmp_path / "m").exists()

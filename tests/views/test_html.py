@@ -35,7 +35,7 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 210_000  # what it has come to; it grows on purpose alone
+LARGEST_CODE = 212_000  # what it has come to, with the seam for an engine in the page; it grows on purpose alone
 
 
 def source(name: str) -> str:

@@ -15,7 +15,8 @@ from manako.trace.record import ModelInfo
 
 def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
     """The facts of a model that was opened as `ref`."""
-    config = {("n_positions" if k == "block_size" else k): v for k, v in asdict(engine.config).items()}
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(engine.config).items()}  # as JSON has them
+    config = {("n_positions" if k == "block_size" else k): v for k, v in values.items()}
     return ModelInfo(
         ref=ref,
         model_type=engine.config.model_type,

@@ -141,6 +141,11 @@ function told(found) {
 
 const ANSWERS = {
     distributions: (cases) => cases.map(distributed),
+    keptSets: (cases) =>
+        cases.map(({ logits, settings }) => {
+            const { p } = sampling.distribution(numbers(logits), settings);
+            return Array.from(p.keys()).filter((id) => p[id] > 0);
+        }),
     uniforms: (pairs) => pairs.map(([seed, step]) => sampling.uniform(BigInt(seed), step)),
     softmaxes: (rows) => rows.map((row) => packed(sampling.softmax(numbers(row)))),
     faults: (cases) => cases.map(sampling.samplingFault),

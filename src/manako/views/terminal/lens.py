@@ -32,11 +32,17 @@ _CHECKS = ("lens_last_equals_logits",)
 
 def lens_lines(trace: Trace, found: LensStep, look: Look) -> Iterator[Text]:
     """One step: settings, what each layer would have said, where the chosen token appears and wins, the self-check."""
-    pending = g.pending_bytes(found.step.bytes_before)
     yield from header_lines(trace.header, look)
     yield from heading_lines(found.step, look)
     yield from chosen_lines(found.step, look)
     yield Text("")
+    yield from layer_lines(found, look)
+    yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
+
+
+def layer_lines(found: LensStep, look: Look) -> Iterator[Text]:
+    """The layers alone, without what stands around them."""
+    pending = g.pending_bytes(found.step.bytes_before)
     token = look.label(found.step.chosen, pending)
     yield Text(look.say("lens.question", token=token), style="bold")
     yield from (_sentences if look.plain else _table)(found, look, pending)
@@ -47,7 +53,6 @@ def lens_lines(trace: Trace, found: LensStep, look: Look) -> Iterator[Text]:
     yield from (_followed_sentences if look.plain else _followed)(found, look, pending)
     yield Text("")
     yield Text(look.say("lens.meaning"), style="dim")
-    yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 
 # --- layer by layer ---------------------------------------------------------------------------------------------------

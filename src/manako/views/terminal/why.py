@@ -26,11 +26,20 @@ _LIMIT = 1e-4  # of what may be missing to one logit, as the self-check has it
 
 def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look: Look) -> Iterator[Text]:
     """One token of one step, or one rather than another. next_best: the same token rather than the next best."""
-    pending = g.pending_bytes(step.bytes_before)
     yield from header_lines(trace.header, look)
     yield from heading_lines(step, look)
     yield from chosen_lines(step, look)
     yield Text("")
+    yield from part_lines(step, found, next_best, look)
+    if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
+        part = found.switchable.name
+        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.index + 1, part=part)
+    yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
+
+
+def part_lines(step: Step, found: Why, next_best: Why | None, look: Look) -> Iterator[Text]:
+    """The parts alone, without what stands around them."""
+    pending = g.pending_bytes(step.bytes_before)
     yield Text(look.say("why.idea"))
     question = look.say("why.question_rather" if found.rival else "why.question", **_named(found, look, pending))
     yield Text(question, style="bold")
@@ -47,10 +56,6 @@ def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look:
     if not found.rival:
         yield Text(look.say("why.alike"), style="dim")
     yield Text(look.say("why.meaning"), style="dim")
-    if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
-        part = found.switchable.name
-        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.index + 1, part=part)
-    yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 
 # --- the strongest parts ----------------------------------------------------------------------------------------------

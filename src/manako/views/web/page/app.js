@@ -6,7 +6,7 @@
 /** @import {RecordFile} from "../trace/tree-file.js" */
 /** @import {Act, Change, View} from "../elements/view.js" */
 /** @import {Branch} from "../trace/tree.js" */
-/** @import {Server, ServedModel} from "./server.js" */
+/** @import {KnownModel, Source, ToldStep} from "./source.js" */
 import { make } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
@@ -58,11 +58,11 @@ export class AppElement extends HTMLElement {
     /**
      * Show a record.
      * @param {RecordFile} record
-     * @param {Server | null} [server] that can write more
+     * @param {Source | null} [source] that can write more
      */
-    open({ branches, current }, server = null) {
+    open({ branches, current }, source = null) {
         const tree = new Tree(branches);
-        this.#writer = server && new Writer(server, tree);
+        this.#writer = source && new Writer(source, tree);
         this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
     }
@@ -90,7 +90,7 @@ export class AppElement extends HTMLElement {
         this.#redraw();
     }
 
-    /** What is now known of the model that can write; null where its server does not answer. @param {ServedModel | null} model */
+    /** What is now known of the model that can write; null where its source does not answer. @param {KnownModel | null} model */
     setModel(model) {
         if (this.#writer === null) return;
         this.#writer.model = model;
@@ -233,7 +233,7 @@ export class AppElement extends HTMLElement {
             toggle: (name) => this.#toggle(name),
             act: (kind) => this.#act({ kind }),
             look: () => this.#view,
-            save: () => saveRows(() => this.#view, this.#shown.tree, this.#writer?.server ?? null),
+            save: () => saveRows(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
         this.#markFocus();
         const kept = ["manako-act", "manako-player", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
@@ -326,7 +326,7 @@ export class AppElement extends HTMLElement {
 
     /**
      * A step while the text is being written.
-     * @param {any} told by the server
+     * @param {ToldStep} told
      * @param {View} view
      */
     #show(told, view) {

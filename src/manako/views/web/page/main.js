@@ -13,7 +13,8 @@ import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
-import { Server, ServerError } from "./server.js";
+import { Server } from "./server.js";
+import { SourceError } from "./source.js";
 
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
@@ -71,7 +72,7 @@ async function startFromServer(app) {
 /** @param {Error} error */
 function inWords(error) {
     const lang = pageLanguage();
-    if (error instanceof ServerError) return error.message || say(lang, "page.lost_server");
+    if (error instanceof SourceError) return error.message || say(lang, "page.lost_server");
     return error instanceof TraceError ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error);
 }
 
@@ -80,6 +81,6 @@ if (app instanceof AppElement) {
     const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
     start(app).catch((error) => {
         app.tell(inWords(error)); // an empty page would look like data
-        if (!(error instanceof TraceError || error instanceof ServerError)) throw error;
+        if (!(error instanceof TraceError || error instanceof SourceError)) throw error;
     });
 }

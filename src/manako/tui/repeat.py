@@ -1,0 +1,30 @@
+"""The command that shows the same again."""
+
+import shlex
+from pathlib import Path
+
+from manako.messages.numbers import setting
+from manako.sampling import DEFAULT_ORDER
+from manako.trace.record import Header
+from manako.tui.stepper import Stepper
+
+
+def command(stepper: Stepper, file: Path | None) -> str | None:
+    """A whole line for a shell: of a text that began with a prompt, or of the file that all is saved in; else None."""
+    header, step = stepper.text.trace.header, ["--step", str(stepper.at + 1)]
+    if stepper.text.parent is None and header.kind == "generation" and not header.first_step:
+        return shlex.join(["manako", "step", *step, *_options(header), "--", header.prompt])
+    if file is not None and stepper.saved:
+        return shlex.join(["manako", "step", *step, "--", str(file)])
+    return None
+
+
+def _options(header: Header) -> list[str]:
+    words = ["-m", header.model.ref, "--seed", str(header.seed)]
+    for name in header.sampling.active:
+        words += [f"--{name.replace('_', '-')}", setting(getattr(header.sampling, name))]
+    if header.sampling.order != DEFAULT_ORDER:
+        words += ["--order", ",".join(header.sampling.order)]
+    for flag, values in (("--ablate", header.ablate), ("--stop", header.stop)):
+        words += [word for value in values for word in (flag, value)]
+    return words

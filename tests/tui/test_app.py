@@ -1,0 +1,449 @@
+"""The stepper on a screen: every key does what it says, the mouse too, and bad input says what to do."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from math import log2
+from pathlib import Path
+
+import pytest
+from golden import HOSTILE, golden_inside, golden_score
+from screens import press, text
+from steppers import MODEL, begun, read
+from textual.pilot import Pilot
+
+from manako import messages
+from manako.trace.tree import open_tree
+from manako.tui.app import StepApp
+from manako.tui.frame import LEAST
+from manako.tui.keys import KEYS, TABS
+from manako.tui.stepper import Stepper
+from manako.views.terminal.glyphs import BRAILLE
+from manako.views.terminal.steps import Look
+
+Script = Callable[[StepApp, Pilot[None]], Awaitable[None]]
+SIZE = (100, 40)
+
+
+def play(script: Script, stepper: Stepper | None = None, size: tuple[int, int] = SIZE, lang: str = "en") -> StepApp:
+    app = StepApp(stepper or begun(most=20), Look(lang=lang))
+
+    async def run() -> None:
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await script(app, pilot)
+
+    asyncio.run(run())
+    return app
+
+
+def keys(*names: str, **more: object) -> StepApp:
+    """Press these keys and quit."""
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, *names)
+
+    return play(script, **more)  # type: ignore[arg-type]
+
+
+async def typed(pilot: Pilot[None], words: str) -> None:
+    """Fill the line that is asked for, and enter it."""
+    asked = pilot.app.query_one("#asked")
+    asked.value = words  # type: ignore[attr-defined]
+    await press(pilot, "enter")
+
+
+async def until(pilot: Pilot[None], there: Callable[[], bool]) -> None:
+    """Wait for what no key brings about, such as a new size."""
+    for _ in range(100):
+        if there():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError(text(pilot.app))  # type: ignore[arg-type]
+
+
+def test_arrows_step_and_choose() -> None:
+    app = keys("right", "right", "right", "left", "down", "down", "up")
+    assert (app.stepper.at, len(app.stepper.texts)) == (2, 1)
+    assert app.frame.picked == app.stepper.step().chosen.rank
+
+
+def test_enter_takes_the_highlighted_candidate() -> None:
+    app = keys("right", "down", "enter")
+    assert len(app.stepper.texts) == 2 and app.stepper.at == 2 and app.stepper.place(1).forced
+
+
+def test_backspace_takes_a_move_back() -> None:
+    app = keys("right", "down", "enter", "backspace")
+    assert app.stepper.text.id == "1" and app.stepper.at == 1 and len(app.stepper.texts) == 2
+
+
+def test_home_end() -> None:
+    assert keys("right", "right", "right", "home").stepper.at == 0
+    assert keys("right", "right", "right", "home", "end").stepper.at == 3
+
+
+def test_r_resamples() -> None:
+    app = keys("right", "r")
+    assert app.stepper.text.trace.header.seed == 2 and app.stepper.at == 1
+
+
+def test_t_moves_sliders_on_the_same_row() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "t", "left", "left")
+        assert app.stepper.sampling.temperature == 0.7 and app.stepper.what_if and app.stepper.at == 1
+        assert messages.text("stepper.what_if", "en") in text(app)
+        await press(pilot, "down", "left")  # top_k, from off
+        assert app.stepper.sampling.top_k == 200
+        await press(pilot, "up", "enter")
+        await typed(pilot, "0.33")
+        assert app.stepper.sampling.temperature == 0.33
+        await press(pilot, "enter")
+        await typed(pilot, "-1")
+        assert "temperature must be 0" in text(app) and app.stepper.sampling.temperature == 0.33
+        await press(pilot, "enter")
+        await typed(pilot, "warm")
+        assert messages.text("stepper.no_number", "en") in text(app)
+        await press(pilot, "escape", "right")
+        assert len(app.stepper.texts) == 2 and app.stepper.at == 2
+
+    play(script)
+
+
+def test_space_plays_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manako.tui.app.PLAY_SECONDS", 3600)  # each step is asked for below
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "space")
+        assert app.frame.playing and app.stepper.at == 1
+        await app._tick()
+        await app._tick()
+        assert app.stepper.at >= 3
+        await press(pilot, "space")
+        at = app.stepper.at
+        await app._tick()
+        assert not app.frame.playing and app.stepper.at == at
+
+    play(script)
+
+
+@pytest.mark.parametrize("condition", ["entropy 0.5", "rank 2", "text"])
+def test_b_sets_where_playing_stops(condition: str) -> None:
+    steps = MODEL.trace("私", seed=1, max_new_tokens=20).steps[1:]
+    wanted = steps[4].chosen.text if condition == "text" else condition
+    meets = {
+        "entropy 0.5": lambda s: s.entropy >= 0.5,
+        "rank 2": lambda s: s.chosen.rank >= 2,
+        "text": lambda s: wanted in s.chosen.text,
+    }[condition]
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "b")
+        await typed(pilot, wanted)
+        await press(pilot, "space")
+        while app.frame.playing:
+            await app._tick()
+        assert app.stepper.at == next(s.index for s in steps if meets(s))
+        assert messages.text("stepper.stopped", "en") in text(app)
+        await press(pilot, "b")
+        await typed(pilot, "rank")
+        assert "needs a number" in text(app)
+
+    play(script)
+
+
+def test_slash_finds() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, *["right"] * 8)
+        wanted = app.stepper.text.trace.steps[3].chosen.text
+        await press(pilot, "home", "slash")
+        await typed(pilot, wanted)
+        at = app.stepper.at
+        assert wanted in app.stepper.step().chosen.text
+        await press(pilot, "n", "N")
+        assert wanted in app.stepper.step().chosen.text
+        await press(pilot, "slash")
+        await typed(pilot, "龍")
+        assert "龍" in text(app) and app.stepper.at == at
+
+    play(script)
+
+
+def test_g_hides_the_choice_until_it_is_guessed() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, *["right"] * 4, "home", "g")
+        seen, step = text(app), app.stepper.step()
+        assert not re.search(r"\d%", seen.split(messages.text("stepper.guess_now", "en"))[1])
+        assert f"u = {step.u:.4f}" not in seen
+        await press(pilot, "right")
+        assert app.stepper.at == 0 and messages.text("stepper.guess_first", "en") in text(app)
+        guess = app.frame.offered(step)[0]
+        await press(pilot, "enter")
+        assert app.frame.guesses is not None and app.frame.guesses.guess == guess
+        assert app.frame.guesses.bits[0] == pytest.approx(-log2(guess.p))
+        assert "bits" in text(app)
+        await press(pilot, "enter")
+        assert app.stepper.at == 1 and app.frame.guessing
+        await press(pilot, "g")
+        assert app.frame.guesses is None
+
+    play(script)
+
+
+@pytest.mark.parametrize("n", range(len(TABS)))
+@pytest.mark.parametrize("size", [(60, 24), (100, 30), (160, 50)])
+def test_every_tab_in_every_width(n: int, size: tuple[int, int]) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "right", str(n + 1))
+        assert app.frame.tab == n
+        words = {
+            "choice": "u = ",
+            "attention": "%",
+            "layers": "embed",
+            "why": "mlp",
+            "branches": messages.text("stepper.branch", "en"),
+            "stages": messages.text("stepper.stage", "en"),
+        }
+        assert words[TABS[n]] in text(app)
+        assert all(len(row) <= size[0] for row in text(app).splitlines())
+
+    play(script, size=size)
+
+
+def test_tab_goes_round() -> None:
+    assert keys("tab", "tab").frame.tab == 2
+    assert keys("tab", "shift+tab", "shift+tab").frame.tab == len(TABS) - 1
+
+
+def test_enter_in_the_branches_shows_one() -> None:
+    app = keys("right", "down", "enter", "5", "up", "enter")
+    assert app.stepper.text.id == "1"
+
+
+def test_a_tab_scrolls() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "question_mark", "pagedown")
+        side = app.query_one("#side")
+        assert side.scroll_y > 0
+        await press(pilot, "pageup")
+        assert side.scroll_y == 0
+
+    play(script, size=(60, 24))
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+def test_question_mark_explains_every_key(lang: str) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "question_mark")
+        shown = " ".join(text(app).split())
+        for key in KEYS:
+            assert messages.text(f"stepper.help_{key.action}", lang)[:12] in shown, key.action
+
+    play(script, size=(120, 60), lang=lang)
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+@pytest.mark.parametrize("width", [60, 100, 160, 200])
+def test_the_footer_names_every_key(lang: str, width: int) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        assert {place[3] for place in app.frame.places} == {key.action for key in KEYS}
+
+    play(script, size=(width, 30), lang=lang)
+
+
+def test_every_key_has_an_action() -> None:
+    for key in KEYS:
+        assert callable(getattr(StepApp, f"action_{key.action}"))
+
+
+def test_s_saves_and_asks_before_it_replaces(tmp_path: Path) -> None:
+    file = tmp_path / "t.manako"
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "down", "enter", "s")
+        await typed(pilot, str(file))
+        assert app.stepper.saved and len(open_tree(file).branches) == 2
+        was = file.read_bytes()
+        await press(pilot, "right", "s")
+        await typed(pilot, str(file))
+        assert file.read_bytes() == was and messages.text("stepper.exists", "en") in text(app)
+        await press(pilot, "enter")
+        assert file.read_bytes() != was and app.file == file
+        await press(pilot, "s")
+        await typed(pilot, str(tmp_path / "no" / "such.manako"))
+        assert "no" in app.frame.told and app.file == file
+
+    play(script)
+
+
+def test_e_exports_a_page(tmp_path: Path) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "e")
+        await typed(pilot, str(tmp_path / "t.html"))
+
+    play(script)
+    assert "<!doctype html" in (tmp_path / "t.html").read_text(encoding="utf-8")[:100].lower()
+
+
+def test_c_copies_the_command_that_repeats_this(tmp_path: Path) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "c")
+        assert app.clipboard == "manako step --step 2 -m toy --seed 1 --temperature 0.8 -- '私'"
+        await press(pilot, "down", "enter", "c")
+        assert messages.text("stepper.save_first", "en") in text(app)
+        await press(pilot, "s")
+        await typed(pilot, str(tmp_path / "t.manako"))
+        await press(pilot, "c")
+        assert app.clipboard == f"manako step --step 3 -- {tmp_path / 't.manako'}"
+
+    play(script)
+
+
+def test_q_does_not_throw_a_tree_away_without_a_word() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "down", "enter", "q")
+        assert app.is_running and messages.text("stepper.unsaved", "en", count=2) in text(app)
+        await pilot.press("q")
+
+    app = play(script)
+    assert app.failed is None and app.return_code == 0
+
+
+def test_escape_leaves_whatever_is_open() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        for key in ("slash", "s", "b", "e"):
+            await press(pilot, key)
+            assert app.query_one("#asked").display
+            await press(pilot, "escape")
+            assert not app.query_one("#asked").display
+        await press(pilot, "question_mark", "t", "escape")
+        assert not app.frame.helping and not app.frame.setting
+        await press(pilot, "right")
+        assert app.stepper.at == 1
+
+    play(script)
+
+
+# --- the mouse --------------------------------------------------------------------------------------------------------
+
+
+def test_clicks() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, *["right"] * 5)
+        first = app.stepper.text.trace.steps[0].chosen
+        await pilot.click("#ribbon", offset=(3, 0))  # behind the prompt, two cells wide
+        await pilot.pause()
+        assert app.stepper.at == 0 and app.stepper.step().chosen == first
+        await pilot.click("#choice", offset=(5, 3))
+        await pilot.pause()
+        assert app.frame.picked == 2
+        line, start, _, action = next(p for p in app.frame.places if p[3] == "forward")
+        await pilot.click("#foot", offset=(start + 1, line))
+        await pilot.pause()
+        assert action == "forward" and app.stepper.at == 1
+        await pilot.click("#choice", offset=(5, 2), times=2)
+        await pilot.pause()
+        assert app.stepper.at == 2
+        await pilot.click("#sliders", offset=(28, 0))
+        await pilot.pause()
+        assert app.stepper.sampling.temperature < 0.8
+
+    play(script)
+
+
+def test_clicks_on_tabs() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await pilot.click("#tabs", offset=(app.frame.tab_cells[4][0] + 2, 0))
+        await pilot.pause()
+        assert app.frame.tab == 4
+
+    play(script, size=(160, 40))
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_hostile_tokens_stay_text_in_every_tab() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        for _ in range(12):
+            for tab in "123456":
+                await press(pilot, tab)
+                shown = text(app)
+                assert "\x1b" not in shown and "\u202e" not in shown and "\u200d" not in shown
+            await press(pilot, "1", "right")
+
+    app = play(script, read(golden_inside()), size=(160, 50))
+    assert app.failed is None and len(HOSTILE) == 8
+
+
+def test_markup_in_a_token_is_not_markup() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        assert "[bold]" in text(app) and "</script>" in text(app)
+
+    play(script, read(golden_inside()))
+
+
+def test_a_trace_without_its_model_says_so() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "down", "enter")
+        assert "only the model that made a trace" in text(app) and app.stepper.at == 0
+        await press(pilot, "right")
+        assert app.stepper.at == 1
+
+    play(script, read(golden_inside()), size=(160, 40))
+
+
+def test_a_score_has_no_needle_and_says_what_it_lacks() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        assert messages.text("step.given", "en", token="", p="", rank="")[:10] in text(app)
+        await press(pilot, "3", "right", "left")
+        assert "lens" in text(app)
+
+    play(script, read(golden_score()))
+
+
+def test_a_small_window_says_what_it_needs_and_comes_back() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right")
+        await pilot.resize_terminal(30, 20)
+        await until(pilot, lambda: f"{LEAST[0]} columns" in " ".join(text(app).split()))
+        assert "u = " not in text(app)
+        await pilot.resize_terminal(100, 30)
+        await until(pilot, lambda: "u = " in text(app))
+        assert app.stepper.at == 1
+
+    play(script)
+
+
+def test_resizing_while_it_plays() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "space")
+        for width in (160, 60, 35, 100, 200, 40):
+            await pilot.resize_terminal(width, 30)
+            await app._tick()
+            await pilot.pause()
+        assert app.frame.playing and app.stepper.at >= 6
+
+    assert play(script).failed is None
+
+
+def test_a_failure_of_our_own_ends_it_and_is_kept() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        app.stepper.back = lambda: 1 / 0  # type: ignore[assignment,return-value]
+        await pilot.press("left")
+        await pilot.pause()
+
+    with pytest.raises(ZeroDivisionError):
+        play(script)
+
+
+def test_without_colours_the_marks_remain() -> None:
+    app = StepApp(begun(), Look(glyphs=BRAILLE))
+
+    async def run() -> None:
+        async with app.run_test(size=SIZE) as pilot:
+            await press(pilot, "right", "t")
+            shown = text(app)
+            assert "^" in shown and "\u25ba" in shown and "Left" in shown
+
+    asyncio.run(run())
