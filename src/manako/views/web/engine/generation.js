@@ -83,7 +83,9 @@ export class Generation {
         const u = uniform(seed, firstStep + index);
         const { tokenId } = draw(found, u);
         if (kept) for (const each of this.#recorders) each.add(kept, { logits, found, tokenId });
-        this.#worstSum = Math.max(this.#worstSum, Math.abs(found.p.reduce((total, each) => total + each, 0) - 1));
+        let total = 0;
+        for (const each of found.p) total += each;
+        this.#worstSum = Math.max(this.#worstSum, Math.abs(total - 1));
         const { u: us, start: starts, p, pModel, rank } = this.#made;
         us.push(u);
         starts.push(start);
