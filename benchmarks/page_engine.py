@@ -69,7 +69,6 @@ def opening(browser: Browser, file: Path) -> dict[str, float]:
     tab.fill("manako-act input[type=number] >> nth=0", "1")
     tab.wait_for_selector("manako-act form button:not([disabled])")
     tab.click("manako-act form button")
-    tab.locator("manako-ribbon .prompt", has_text="私").wait_for()
     tab.locator("manako-ribbon [role=option] >> nth=1").wait_for(state="detached")
     own = time.perf_counter() - began
     painted = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0")
