@@ -13,7 +13,7 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
-from manako.engines.scoring import Evaluation, evaluate, evaluate_ids, scored
+from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
 from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.shape import FileShape
@@ -163,7 +163,7 @@ class Model:
         """
         own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
         settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
-        ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
+        ids = [*self.tokenizer.front_ids, *self.tokenizer.encode(prompt)] or self._start()
         return self._generation(ids, prompt, 0, settings)
 
     def fork(
@@ -221,6 +221,7 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
@@ -249,28 +250,29 @@ class Model:
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
-        ids, _ = self._scored_ids(text)
+        given = self._given(text)
+        ids, context = given.ids, given.context
         engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
+            prompt=bytes_to_text(self._vocabulary.join(ids[:context])),
+            prompt_rewritten=False,
             sampling=settings.sampling,
             seed=None,
             stop=(),
             end="text",
-            max_new_tokens=len(ids) - 1,
+            max_new_tokens=len(ids) - context,
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
             ablate=settings.ablate,
         )
-        return scored(Session(engine), header, ids, self._vocabulary, captures)
+        return scored(Session(engine), header, ids, context, self._vocabulary, captures)
 
     def evaluate(self, text: str) -> Evaluation:
-        """Loss, perplexity and bits of a text, every character scored once."""
-        ids, skipped = self._scored_ids(text)
-        return evaluate(Session(self.engine), ids, text, skipped)
+        """Loss, perplexity and bits of a text, every character scored once. Raises UsageError as `score` does."""
+        return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id)
 
     def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
         """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
@@ -280,22 +282,26 @@ class Model:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""
         return Session(self.engine).rows(ids)
 
-    def _in_front(self, ids: list[int]) -> list[int]:
-        """With the start token in front, where this family has it in front of every text."""
-        start = self.config.start_id
-        return [start, *ids] if self.config.start_in_front and start is not None else ids
-
     def _start(self) -> list[int]:
         if self.config.start_id is None:
             raise UsageError("prompt_empty")
         return [self.config.start_id]
 
-    def _scored_ids(self, text: str) -> tuple[list[int], str]:
-        """(ids with their context token in front, the part of the text which that token is)."""
-        ids = self.tokenizer.encode(text)
-        if self.config.start_id is not None and ids:
-            return [self.config.start_id, *ids], ""
-        if len(ids) < 2:
+    def _given(self, text: str) -> Given:
+        """A text to score. Where nothing stands before it, its first whole characters are context alone."""
+        ids, spans = self.tokenizer.aligned(text)
+        front = self.tokenizer.front_ids or (() if self.config.start_id is None else (self.config.start_id,))
+        context = len(front) or self._whole(ids)
+        if len(front) + len(ids) <= context:
             raise UsageError("score_too_short")
-        first = self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
-        return ids, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
+        return Given(text, [*front, *ids], context, [*[(0, 0)] * len(front), *spans])
+
+    def _whole(self, ids: Sequence[int]) -> int:
+        """How many of the first ids end where a character does: one, but for tokens that are parts of one."""
+        for n in range(1, len(ids)):
+            try:
+                self.tokenizer.decode(ids[:n]).decode("utf-8")
+                return n
+            except UnicodeDecodeError:
+                continue
+        return len(ids)

@@ -291,7 +291,8 @@ def _inside(
     vocabulary: Vocabulary,
     changes: dict[str, Any],
 ) -> Trace:
-    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": INSIDE_MODEL} | changes)
+    model = replace(INSIDE_MODEL, config={**INSIDE_MODEL.config, "n_positions": session.context})
+    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": model} | changes)
     recorder = CaptureRecorder(session, capture)
     generation = Generation(session, header, prompt_ids, vocabulary, (END_ID,), recorder)
     for _ in range(steps):

@@ -15,8 +15,9 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import start_id_of, train_characters
 from manako.training.config import TrainingConfig
-from manako.training.loop import Trainer, keep_lines
+from manako.training.loop import Trainer
 from manako.training.processes import Processes
+from manako.training.state import keep_lines
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 40
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16}
@@ -45,7 +46,9 @@ def trainer(
     **settings: Any,
 ) -> tuple[Trainer, list[str]]:
     """A trainer of a new run, and the lines that it reports."""
-    config = ModelConfig(**(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+    config = ModelConfig(
+        **(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id, end_ids=(corpus.start_id,)
+    )
     lines: list[str] = []
 
     def note(key: str, **values: object) -> None:

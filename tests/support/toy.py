@@ -40,7 +40,8 @@ def toy_config(tokenizer: Tokenizer | None = None, **changes: Any) -> ModelConfi
         vocab_size=tokenizer.vocab_size,
         start_id=start_id_of(tokenizer),
     )
-    return replace(base, **changes)
+    config = replace(base, **changes)
+    return config if config.start_id is None or "end_ids" in changes else replace(config, end_ids=(config.start_id,))
 
 
 def toy_weights(config: ModelConfig, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> Weights:

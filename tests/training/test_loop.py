@@ -21,8 +21,9 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import Tokenizer
 from manako.training import loop
-from manako.training.loop import Progress, keep_lines, read_state
+from manako.training.loop import Progress
 from manako.training.model import GPT
+from manako.training.state import keep_lines, read_state
 
 
 def test_a_tiny_run_learns_and_every_checkpoint_opens(tmp_path: Path) -> None:

@@ -44,5 +44,7 @@ def command(ref: str, data: Path, as_json: bool) -> None:
         print_json(asdict(result))
         return
     for name, value in asdict(result).items():
-        shown = count(value) if isinstance(value, int) else fixed(value, 4)
+        if name == "unknown_characters" and not value:
+            continue
+        shown = say("eval.none") if value is None else count(value) if isinstance(value, int) else fixed(value, 4)
         tell(say(f"eval.{name}", value=shown))

@@ -22,7 +22,7 @@ def command(ref: str, plain: bool, color: str) -> None:
         if key != "notice.chat_template":  # it is shown
             note(key, **values)
     config, spelled = model.config, model.tokenizer.token_bytes
-    start = [config.start_id] if config.start_id is not None else []
+    start = model.tokenizer.front_ids or (() if config.start_id is None else (config.start_id,))
     tokens = {
         "info.start": [spelled[i] for i in start if i < len(spelled)],
         "info.end": [spelled[i] for i in config.end_ids if i < len(spelled)],

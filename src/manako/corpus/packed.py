@@ -252,7 +252,10 @@ def open_packed(folder: Path) -> PackedCorpus:
         raise LoadError("corpus_contradicts", file=folder / TOKENIZER, reason="SHA-256")
     if not (folder / DOCUMENTS).is_file():
         raise LoadError("file_missing", file=folder / DOCUMENTS)
-    corpus = PackedCorpus(folder, header, source.decode("utf-8"))
+    try:
+        corpus = PackedCorpus(folder, header, source.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise LoadError("tokenizer_unreadable", file=folder / TOKENIZER, reason=error) from None
     for side in (corpus.train, corpus.validation):
         for shard in side.shards:
             shard.check_size()

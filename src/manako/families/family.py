@@ -98,10 +98,10 @@ class Family(Generic[C]):
     """What other programs may put in front of a tensor's name."""
     embedding: str
     """The tensor with the token embedding, which may be the output matrix too."""
-    start_in_front: bool
-    """Whether texts begin with the token that the tokenizer puts in front, if it does."""
-    config_from_json: Callable[[Mapping[str, Any], object], tuple[C, Notices]]
-    """From a whole config.json and the `eos_token_id` of generation_config.json. Raises LoadError."""
+    bos_starts_documents: bool
+    """Whether the start token stands before each document also where the tokenizer puts none in front of a text."""
+    config_from_json: Callable[[Mapping[str, Any]], tuple[C, Notices]]
+    """From a whole config.json; `start_id` and `end_ids` are for other files to say too. Raises LoadError."""
     config_to_json: Callable[[C, str], dict[str, Any]]
     """The object of a config.json that transformers reads too, for weights of this dtype."""
     model: Callable[[C, Mapping[str, npt.NDArray[Any]]], NumpyModel]

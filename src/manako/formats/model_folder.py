@@ -34,7 +34,7 @@ from manako.families.shape import FileShape, Notices
 from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
 from manako.formats import int8_rows
 from manako.formats.checkpoint import Checkpoint, Tensors
-from manako.formats.special_tokens import token_in_front
+from manako.formats.special_tokens import special_tokens
 from manako.formats.tensor_files import (
     DTYPES,
     MAX_HEADER_BYTES,
@@ -67,13 +67,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
     wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
     family, notices = family_of(raw.get("model_type")), _ignored_keys(raw)
-    config, told = family.config_from_json(raw, generation.get("eos_token_id"))
-    notices += told
+    config, told = family.config_from_json(raw)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     if tokenizer.vocab_size > config.vocab_size:
         raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
-    if family.start_in_front:
-        config = replace(config, start_id=token_in_front(folder, raw.get("bos_token_id"), wrapper, tokenizer))
+    special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
+    config = replace(config, start_id=special.start_id, end_ids=special.end_ids)
+    notices += [*told, *special.notices]
     metadata, announced = all_announced(paths, _largest_file(family, config))
     if placed is not None:
         check_placed(folder / INDEX, placed, announced)
@@ -315,8 +315,8 @@ def _companions(config: FileShape, described: Mapping[str, Any], tokenizer: Toke
         "model_max_length": config.block_size,
         "clean_up_tokenization_spaces": False,
     }
-    if config.start_in_front:
-        wrapper["add_bos_token"] = config.start_id is not None
+    if tokenizer.front_ids:
+        wrapper["add_bos_token"] = True  # for readers that do not ask the tokenizer
     for name, found in ids.items():
         first = found[0] if isinstance(found, list) and found else found
         if type(first) is int:

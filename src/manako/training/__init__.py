@@ -9,5 +9,6 @@ optim.py       AdamW, Muon, the learning rate over a run
 machine.py     what the machine can do: type and speed of products
 processes.py   one process, or the ranks that torchrun starts
 loop.py        updates, evaluations, checkpoints
+state.py       the training state of a checkpoint and the log, read strictly
 run.py         from text to the last checkpoint, and on from one: `manako.train`
 """

@@ -88,7 +88,13 @@ def train(
                 here.wait()
                 corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
                 told |= corpus_settings(corpus)
-                config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+                config = ModelConfig(
+                    **shape,
+                    **switches,
+                    vocab_size=corpus.vocab_size,
+                    start_id=corpus.start_id,
+                    end_ids=(corpus.start_id,),
+                )
                 trainer = Trainer(out, config, training, corpus, here, report, watch)
                 trainer.plan()
                 if here.first:
@@ -115,8 +121,9 @@ def resume(
     """
     require_torch()
     from manako.training import memory
-    from manako.training.loop import Trainer, keep_lines
+    from manako.training.loop import Trainer
     from manako.training.processes import processes
+    from manako.training.state import keep_lines
 
     run = Path(run)
     settings = settings_of(run)

@@ -116,7 +116,7 @@ class Frame:
         made["tabs"] = [self._tab_line(width - left - 2 if wide else room, wide)]
         look = replace(self.look, columns=(width - left if wide else width) - 3)
         made["beside"] = self._beside_lines(step, look) if wide or self.tab or self.helping else []
-        return made, parts | {"head": 1}
+        return made, parts | {"head": 1, "told": 1, "tabs": 1, "choice": rest}
 
     def _head(self, room: int) -> Line:
         """Which model with which settings; at the right, which step."""

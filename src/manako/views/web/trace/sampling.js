@@ -178,6 +178,20 @@ export function activeStages(sampling) {
 }
 
 /**
+ * Settings whose order has every stage that is used: one that it lacks stands before the first that follows by default.
+ * @param {Sampling} sampling
+ * @returns {Sampling}
+ */
+export function ordered(sampling) {
+    const order = [...sampling.order];
+    for (const name of STAGES.filter((each) => sampling[each] !== null && !order.includes(each))) {
+        const place = order.findIndex((other) => STAGES.indexOf(other) > STAGES.indexOf(name));
+        order.splice(place < 0 ? order.length : place, 0, name);
+    }
+    return { ...sampling, order };
+}
+
+/**
  * The first setting that is out of its range, null where none is.
  * @param {Sampling} sampling
  * @returns {keyof Sampling | null}
@@ -217,6 +231,26 @@ export function entropy(p) {
     let bits = 0;
     for (const each of p) if (each > 0) bits -= each * Math.log2(each);
     return Math.max(0, bits);
+}
+
+/**
+ * The row after one stage.
+ * @param {StageName} name
+ * @param {Float64Array} row
+ * @param {number} setting
+ * @param {Numbers} history
+ */
+export function filtered(name, row, setting, history) {
+    return FILTERS[name](row, setting, history);
+}
+
+/**
+ * Whether a stage changes nothing with this setting.
+ * @param {StageName} name
+ * @param {number} setting
+ */
+export function isNeutral(name, setting) {
+    return STAGE_RULES.find((rule) => rule.name === name)?.neutral === setting;
 }
 
 /** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */

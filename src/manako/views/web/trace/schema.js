@@ -23,6 +23,10 @@ export const COLUMNS = table.columns;
 export const CAPTURES = table.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
 export const NUMBERS = table.numbers;
+/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows */
+const CHECKS = table.self_checks;
+/** @type {Record<string, number>} dtype -> the size of its rounding */
+const ROUNDING = table.rounding;
 export const LARGEST_PART = table.largest_part;
 /** @type {Record<string, {limit: number}>} self-check -> the largest error allowed of a model that computed in float32 */
 export const SELF_CHECKS = table.self_checks;
@@ -38,4 +42,16 @@ export function rulesOf({ header, version: newest }, version) {
     return Object.fromEntries(
         Object.entries(header).filter(([, { since = 1, until = newest }]) => since <= version && version <= until),
     );
+}
+
+/**
+ * The largest error that a self-check allows, as `manako.trace.schema.check_limit` has it; null for an unknown one.
+ * @param {string} name
+ * @param {string} dtype that the model computed in
+ * @param {Record<string, number>} rounded as a header has it
+ */
+export function checkLimit(name, dtype, rounded) {
+    if (!Object.hasOwn(CHECKS, name)) return null;
+    const { limit, units, of = "" } = CHECKS[name];
+    return Math.max(limit, units * (ROUNDING[dtype] ?? 0)) + (rounded[of] ?? 0);
 }
