@@ -415,7 +415,7 @@ class StepApp(App[None]):
             self.file, self.stepper.saved = Path(said), True
 
     async def _export(self, said: str) -> None:
-        from manako.views.html import page  # as above
+        from manako.views.html import page  # only here, and its tables of names take as long
 
         def data() -> bytes:
             tree = self.stepper.tree()
@@ -452,7 +452,7 @@ class StepApp(App[None]):
         asked = Input(value, placeholder=self.say(key), id="asked", select_on_focus=False)
         await self.mount(asked, before="#told")
         self._asking = then
-        asked.focus()
+        self.set_focus(asked)  # at once: what is typed ahead belongs here
 
     async def _answered(self) -> Callable[[str], Awaitable[None]] | None:
         """Nothing is typed any more; what the answer was for."""
