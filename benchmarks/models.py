@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from manako.formats.model_folder import ModelConfig, start_id_of, write_checkpoint
+from manako.families.gpt2 import ModelConfig
+from manako.formats.model_folder import start_id_of, write_checkpoint
 from manako.tokenizer import train_characters
 
 VOCABULARY = 3_554

@@ -30,8 +30,8 @@ manako が端末、ページ、ファイルで使う用語です。English: [glo
 def page(lang: str) -> str:
     """One page: a row for each term."""
     words, others = messages.catalog(lang), messages.catalog("ja" if lang == "en" else "en")
-    terms = [key for key in words if key.startswith("glossary.") and not key.endswith(".means")]
-    return HEADS[lang] + "".join(f"| {words[key]} | {others[key]} | {words[f'{key}.means']} |\n" for key in terms)
+    terms = [key for key in words if key.startswith("term.") and not key.endswith("_means")]
+    return HEADS[lang] + "".join(f"| {words[key]} | {others[key]} | {words[f'{key}_means']} |\n" for key in terms)
 
 
 if __name__ == "__main__":

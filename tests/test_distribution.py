@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from manako.refs import DEMO
+from manako.refs import EMBEDDED
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -43,7 +43,8 @@ def test_the_sdist_holds_what_its_readme_calls(dist: Path) -> None:
 
 def test_the_wheel_holds_model_messages_and_types(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    expected = {f"manako/models/demo/{f.name}" for f in DEMO.iterdir()}
+    folders = [folder for folder in EMBEDDED.values() if folder.is_dir()]
+    expected = {f"manako/models/{folder.name}/{f.name}" for folder in folders for f in folder.iterdir()}
     expected |= {"manako/py.typed", "manako/messages/en.json", "manako/messages/ja.json", "manako/trace/record.py"}
     assert expected <= names and not [n for n in names if n.startswith("tests/")]
 

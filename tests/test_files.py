@@ -81,6 +81,58 @@ def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from manako import files
+from manako.files import new_folder, write_file
+path = Path(sys.argv[1])
+if sys.argv[2] == "folder":
+    with new_folder(path) as made:
+        (made / "texts.tmp").write_text("much")
+        print("there", flush=True)
+        sys.stdin.read()
+else:
+    def wait(*_):
+        print("there", flush=True)
+        sys.stdin.read()
+    files.os.fsync = wait
+    write_file(path, b"half")
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_killed_writers_left_is_swept_by_the_next_and_what_living_ones_write_is_not(
+    tmp_path: Path, kind: str
+) -> None:
+    def begin() -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a"), kind], **pipes)
+        assert process.stdout and process.stdout.readline() == "there\n"
+        return process
+
+    def left() -> set[str]:
+        return {p.name for p in tmp_path.iterdir() if p.name.startswith(".a.")}
+
+    with begin() as first:
+        first.kill()
+    (of_first,) = left()
+    with begin() as second:  # sweeps what the first one left
+        (of_second,) = left()
+        assert of_second != of_first
+        (tmp_path / ".a.0123.tmp").write_text("no name of ours")
+        if kind == "file":
+            write_file(tmp_path / "a", NEW)
+        else:
+            with new_folder(tmp_path / "a"):
+                pass
+        assert of_second in left()
+        second.kill()
+    shutil.rmtree(tmp_path / "a") if kind == "folder" else None
+    write_file(tmp_path / "a", NEW)
+    assert left() == {".a.0123.tmp"} and (tmp_path / "a").read_bytes() == NEW
+
+
 def test_named_files_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -156,7 +208,9 @@ class HalfWritten(io.BufferedWriter):
 
 
 def test_the_disk_fills_up_in_the_middle(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fdopen", lambda descriptor, mode: HalfWritten(io.FileIO(descriptor, "w")))
+    monkeypatch.setattr(
+        os, "fdopen", lambda descriptor, mode, closefd: HalfWritten(io.FileIO(descriptor, "w", closefd=closefd))
+    )
     assert_fails(target, os.strerror(errno.ENOSPC))
     assert_old_and_nothing_beside(target)
 

@@ -22,7 +22,7 @@ SOURCE = Path(manako.__file__).parent
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
     ("errors", "checks"),
-    ("files", "sampling"),
+    ("files", "sampling", "encoder", "token_table"),
     ("trace", "tokenizer"),
     ("corpus", "settings"),
     ("settings",),
@@ -63,7 +63,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     ),
     "safetensors": ("trace", "formats", "training"),
     "gguf": ("formats/gguf",),
-    "tokenizers": ("tokenizer",),
+    "tokenizers": ("tokenizer", "encoder"),
     "pyarrow": ("corpus/archives", "corpus/rows"),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
@@ -231,6 +231,7 @@ SWITCH = "a switch of the model's own shape has the same name"
 COMMAND = "a command has the same name"
 MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "analysis/compact.py": PART_OF,
+    "analysis/partial.py": PART_OF,
     "analysis/verification.py": PART_OF,
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,

@@ -719,6 +719,70 @@ def test_the_range_on_record_is_the_one_that_is_checked(stage: Stage) -> None:
         assert refused.value.key == stage.name
 
 
+def tenths() -> list[tuple[int, ...]]:
+    """Every way to write 10 as a sum of two to five numbers: 1 in tenths, in any order."""
+    cuts = [c for n in (1, 2, 3, 4) for c in itertools.combinations(range(1, 10), n)]
+    return [tuple(b - a for a, b in itertools.pairwise((0, *c, 10))) for c in cuts]
+
+
+def exact_top_p(parts: Sequence[int], tenths: int) -> set[int]:
+    order = sorted(range(len(parts)), key=lambda i: -parts[i])
+    sums = list(itertools.accumulate(parts[i] for i in order))
+    return set(order[: next(n for n, reached in enumerate(sums) if reached >= tenths) + 1])
+
+
+def exact_min_p(parts: Sequence[int], tenths: int) -> set[int]:
+    return {i for i, part in enumerate(parts) if 10 * part >= tenths * max(parts)}
+
+
+def exact_typical_p(parts: Sequence[int], tenths: int) -> set[int]:
+    """By fractions alone: |ln p + H| orders the tokens as max(x, 1 / x) of x = (p e^H)^10 does, which is rational."""
+    e_to_10h = math.prod(Fraction(10, part) ** part for part in parts)
+    x = [Fraction(part, 10) ** 10 * e_to_10h for part in parts]
+    off = [max(each, 1 / each) for each in x]
+    order = sorted(range(len(parts)), key=lambda i: off[i])
+    sums = list(itertools.accumulate(parts[i] for i in order))
+    last = off[order[next(n for n, reached in enumerate(sums) if reached >= tenths)]]
+    return {i for i in range(len(parts)) if off[i] <= last}
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"), [("top_p", exact_top_p), ("min_p", exact_min_p), ("typical_p", exact_typical_p)]
+)
+def test_at_a_border_the_set_is_that_of_exact_arithmetic(
+    name: str, exact: Callable[[Sequence[int], int], set[int]]
+) -> None:
+    splits = tenths()
+    assert len(splits) == 9 + 36 + 84 + 126
+    for parts, threshold in itertools.product(splits, range(1, 10)):
+        d = distribution(np.log(np.array(parts) / 10), Sampling(temperature=1, **{name: threshold / 10}))
+        assert set(np.flatnonzero(d.p).tolist()) == exact(parts, threshold), (parts, threshold)
+
+
+@pytest.mark.parametrize("size", [10, 1000, 50_000])
+def test_a_border_in_a_long_even_row(size: int) -> None:
+    for tenth in range(1, 10):
+        d = distribution(np.zeros(size), Sampling(temperature=1, top_p=tenth / 10))
+        assert d.kept == size * tenth // 10
+
+
+@pytest.mark.parametrize(("name", "setting", "weights", "kept"), [
+    ("top_p", 0.8, [0.3, 0.1, 0.1, 0.5], [0, 3]),
+    ("top_p", 0.8, [0.15, 0.3, 0.3, 0.25], [1, 2, 3]),
+    ("min_p", 0.05, [0.9, 0.0274, 0.047, 0.0274], [0, 2]),
+    ("min_p", 0.05, [0.15, 0.3, 0.3, 0.25], [0, 1, 2, 3]),
+    ("min_p", 0.05, [0.97, 0.01, 0.01, 0.01], [0]),
+    ("typical_p", 0.5, [0.97, 0.01, 0.01, 0.01], [0]),
+    ("typical_p", 0.5, [0.4, 0.2, 0.2, 0.2], [1, 2, 3]),
+])  # fmt: skip
+def test_the_cases_that_transformers_publishes(
+    name: str, setting: float, weights: list[float], kept: list[int]
+) -> None:
+    """From its tests/generation/test_logits_process.py."""
+    d = distribution(np.log(weights), Sampling(temperature=1, **{name: setting}))
+    assert np.flatnonzero(d.p).tolist() == kept
+
+
 def test_every_permutation_is_taken_and_kept() -> None:
     chance = random.Random(8)
     for _ in range(300):

@@ -21,9 +21,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from toy import random_texts, toy_tokenizer, unicode_blocks
 
 from manako import tokenizer as tokenizer_module
+from manako.encoder import KNOWN_PATTERNS
 from manako.errors import LoadError, UsageError
 from manako.tokenizer import (
-    KNOWN_PATTERNS,
     LEAST_BPE_VOCAB,
     MAX_FILE_BYTES,
     Tokenizer,
@@ -35,6 +35,10 @@ from manako.tokenizer import (
 )
 
 LEARNED = "私は猫である。名前はまだ無い。It is a truth universally acknowledged. 猫猫猫 the the then\n" * 20
+
+
+SPECIAL = json.loads(toy_tokenizer().source)["added_tokens"][0]
+N = toy_tokenizer().vocab_size
 
 
 def byte_level_bpe(vocab_size: int = 400) -> Tokenizer:
@@ -162,6 +166,97 @@ def test_fingerprint_is_that_of_the_file(tmp_path: Path) -> None:
     assert Tokenizer.from_file(tmp_path / "t.json").fingerprint == hashlib.sha256(source).hexdigest()
 
 
+def test_ids_that_a_file_leaves_free_are_shown_by_their_number() -> None:
+    """Special tokens stand at reserved places; the library would number the last ones itself."""
+    spec = json.loads(toy_tokenizer().source)
+    spec["model"]["vocab"] |= {"xx": N + 2}
+    ends = [{**SPECIAL, "content": f"<{n}>", "id": N + n} for n in (9, 5)]
+    spec["added_tokens"] += ends
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert tokenizer.vocab_size == N + 10 and tokenizer.gaps == {N + n for n in (0, 1, 3, 4, 6, 7, 8)}
+    assert tokenizer.token_bytes[N] == b"[%d]" % N and tokenizer.gaps < tokenizer.special_ids
+    assert (tokenizer.id_of("<5>"), tokenizer.id_of("<9>"), tokenizer.id_of("<1>")) == (N + 5, N + 9, None)
+    assert tokenizer.encode("あ<9>", special=True) == [*tokenizer.encode("あ"), N + 9]
+    assert tokenizer.decode(tokenizer.encode("あ<9>[277]")).decode() == "あ<9>[277]"
+
+
+# --- what a decoder makes of tokens -----------------------------------------------------------------------------------
+
+WORDS_HERE = ["the", "rain", "##ed", "中", "##s", "'", "don", "##'t", "s", ".", "do not", " n't", "[UNK]"]
+
+
+def word_piece(**changes: Any) -> str:
+    rust = tokenizers.Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS_HERE)}, unk_token="[UNK]"))
+    rust.normalizer, rust.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece()
+    rust.add_special_tokens(["[UNK]"])
+    return json.dumps(json.loads(rust.to_str()) | changes)
+
+
+def end_of_word(**changes: Any) -> str:
+    vocab = {"t": 0, "h": 1, "e</w>": 2, "th": 3, "the</w>": 4, "x</w>": 5, "xx": 6}
+    rust = tokenizers.Tokenizer(models.BPE(vocab, [("t", "h"), ("th", "e</w>")], end_of_word_suffix="</w>"))
+    rust.pre_tokenizer, rust.decoder = pre_tokenizers.WhitespaceSplit(), decoders.BPEDecoder("</w>")
+    return json.dumps(json.loads(rust.to_str()) | changes)
+
+
+def spaces_added() -> str:
+    """As Gemma has it: runs of spaces are added tokens, some of them with a name of their own."""
+    spec = json.loads(metaspace_bpe().source)
+    spec["normalizer"] = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    size = len(spec["model"]["vocab"])
+    for n in (2, 3, 4):
+        spec["added_tokens"].append(
+            {**spec["added_tokens"][0], "id": size + n - 2, "content": "▁" * n, "special": False, "normalized": True}
+        )
+    return json.dumps(spec)
+
+
+def stripped() -> str:
+    spec = json.loads(end_of_word())
+    spec["decoder"] = {"type": "Sequence", "decoders": [
+        {"type": "Strip", "content": "t", "start": 1, "stop": 0},
+        {"type": "Replace", "pattern": {"String": "x"}, "content": "é"},
+    ]}  # fmt: skip
+    return json.dumps(spec)
+
+
+@pytest.mark.parametrize("source", [word_piece(), end_of_word(), spaces_added(), stripped()], ids=len)
+def test_a_token_has_the_bytes_that_the_decoder_gives_it(source: str) -> None:
+    """Each token behind another one, which is then taken off again; bytes of a part of a character aside."""
+    tokenizer, decoder = Tokenizer(source), tokenizers.Tokenizer.from_str(source).decoder
+    names = {i: name for name, i in tokenizers.Tokenizer.from_str(source).get_vocab().items()}
+    first = next(i for i in names if i not in tokenizer.special_ids and not names[i].startswith(("<0x", "##")))
+    for i, name in names.items():
+        if i in tokenizer.special_ids or name.startswith("<0x"):
+            continue
+        both, alone = decoder.decode([names[first], name, names[first]]), decoder.decode([names[first]])
+        ours = tokenizer.decode([first, i, first]).decode()
+        assert ours.strip() == both.strip() and alone.strip() in ours, name
+
+
+def test_runs_of_spaces_are_spaces() -> None:
+    tokenizer = Tokenizer(spaces_added())
+    ids = tokenizer.encode("if x:\n    return  1")
+    assert len(tokenizer.token_bytes) - 1 in ids and tokenizer.decode(ids) == b"if x:\n    return  1"
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder": None}], ids=str)
+def test_word_pieces_show_and_take_plain_text(changes: Any) -> None:
+    tokenizer = Tokenizer(word_piece(**changes))
+    ids, spans = tokenizer.aligned("The  rained\n中中 the")
+    assert tokenizer.decode(ids) == " the rained 中 中 the".encode()
+    assert spans == [(0, 3), (4, 9), (9, 11), (11, 13), (13, 14), (14, 18)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder": None}], ids=str)
+def test_ends_of_words_show_and_take_plain_text(changes: Any) -> None:
+    tokenizer = Tokenizer(end_of_word(**changes))
+    ids, spans = tokenizer.aligned("the x  the")
+    assert tokenizer.decode(ids) == b"the x the "
+    assert spans == [(0, 4), (4, 6), (7, 10)]
+
+
 # --- what a vocabulary cannot express ---------------------------------------------------------------------------------
 
 
@@ -253,9 +348,6 @@ def with_vocab(**entries: Any) -> str:
     return changed("model.vocab", json.loads(toy_tokenizer().source)["model"]["vocab"] | entries)
 
 
-SPECIAL = json.loads(toy_tokenizer().source)["added_tokens"][0]
-N = toy_tokenizer().vocab_size
-EVIL = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
 HOSTILE_FILES = {
     "empty": "",
     "not json": "{",
@@ -284,7 +376,7 @@ HOSTILE_FILES = {
     "id a list": with_vocab(xx=[5]),
     "id a float": with_vocab(xx=float(N)),
     "id true": with_vocab(xx=True),
-    "a gap": with_vocab(xx=N + 1),
+    "a gap of 5,000": with_vocab(xx=N + 5_000),
     "an id twice": with_vocab(xx=7),
     "key twice": toy_tokenizer().source.replace('"あ":', '"あ": 3, "あ":', 1),
     "NaN": toy_tokenizer().source.replace('"dropout": null', '"dropout": NaN'),
@@ -298,18 +390,10 @@ HOSTILE_FILES = {
     "added token without id": changed("added_tokens", [{"content": "x"}]),
     "added token with a foreign id": changed("added_tokens", [{**SPECIAL, "id": 5}]),
     "added token twice": changed("added_tokens", [SPECIAL, {**SPECIAL, "id": N}]),
-    "added tokens in another order than their ids": changed(
-        "added_tokens", [SPECIAL, {**SPECIAL, "content": "<b>", "id": N + 1}, {**SPECIAL, "content": "<a>", "id": N}]
-    ),
     "decoder a list": changed("decoder", [1]),
     "decoder without type": changed("decoder", {"x": 1}),
     "decoders a text": changed("decoder", {"type": "Sequence", "decoders": "abc"}),
     "unknown pre-tokenizer": changed("pre_tokenizer", {"type": "Evil"}),
-    "backtracking pattern": changed("pre_tokenizer", EVIL),
-    "backtracking pattern inside": changed("pre_tokenizer", {"type": "Sequence", "pretokenizers": [EVIL]}),
-    "backtracking normaliser": changed(
-        "normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}
-    ),
     "backtracking decoder": changed("decoder", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": "b"}),
     "broken charsmap": changed("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
     "merges of unknown tokens": changed("model.merges", [["x", "y"]]),
@@ -338,12 +422,6 @@ def test_sixty_doubling_merges_whose_entries_are_there_are_refused_by_length() -
     spec["model"]["merges"] = [["a" * 2**i, "a" * 2**i] for i in range(12)]
     with pytest.raises(LoadError, match="longer than 1024 bytes"):
         Tokenizer(json.dumps(spec))
-
-
-def test_an_unknown_pattern_is_named() -> None:
-    with pytest.raises(LoadError) as caught:
-        Tokenizer(HOSTILE_FILES["backtracking pattern"])
-    assert "(a+)+$" in str(caught.value)
 
 
 @pytest.mark.slow

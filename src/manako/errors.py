@@ -78,13 +78,15 @@ def near(name: str, known: Iterable[str]) -> str:
 
     What begins like it goes before what merely looks like it.
 
-    >>> near("tempreture", ["temperature", "top_p"]), near("--temp", ["--top", "--temperature"]), near("x", ["top_p"])
-    (' (temperature?)', ' (--temperature?)', '')
+    >>> [messages.text("near", lang, name="watch") for lang in messages.LANGUAGES]
+    [' (watch?)', '（もしかして watch）']
+    >>> near("--temp", ["--top", "--temperature"]).values["name"], near("x", ["top_p"])
+    ('--temperature', '')
     """
     known = list(known)
     begun = [other for other in known if len(name.strip("-")) > 2 and other.startswith(name.lower())]
     close = begun or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)
-    return f" ({close[0]}?)" if close else ""
+    return messages.Phrase("near", name=close[0]) if close else ""
 
 
 def _short(value: object) -> str:

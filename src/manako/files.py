@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,13 @@ from typing import Any
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.messages.numbers import count, fixed
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
+_NAME_KEPT = 32  # characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
 DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako reads nests deeper than ten
 
 
@@ -29,15 +36,14 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
     stood there before is then untouched.
     """
     folder, data = path.parent, memoryview(data).cast("B")
-    # 32 characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
-    temporary = folder / f".{path.name[:32]}.{secrets.token_hex(8)}.tmp"
     try:
         if path.exists() and not path.is_file():  # a rename would replace a folder's or device's name, /dev/null's too
             raise ManakoError("write_failed", file=path, reason="it is not a regular file")
+        sweep(path)
         need_space(folder, len(data))
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        temporary, descriptor = _begin(path)
         try:
-            with os.fdopen(descriptor, "wb") as stream:
+            with os.fdopen(descriptor, "wb", closefd=False) as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -49,6 +55,8 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
             with contextlib.suppress(OSError):  # what went wrong first is what the message must say
                 temporary.unlink(missing_ok=True)
             raise
+        finally:
+            os.close(descriptor)  # and with it the lock: not before the file has its name
     except FileExistsError:
         raise UsageError("target_exists", file=path) from None
     except OSError as error:
@@ -57,6 +65,41 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
         sync_folder(folder)
     except OSError as error:  # the new content stands there, but may not outlast a power cut
         raise ManakoError("write_not_synced", file=path, reason=error.strerror or error) from None
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed writers of `path` left under temporary names; what a living one writes is locked and stays."""
+    if fcntl is None:
+        return
+    begun = re.compile(re.escape(f".{path.name[:_NAME_KEPT]}.") + "[0-9a-f]{16}\\.tmp")
+    with contextlib.suppress(OSError):  # a folder that cannot be listed: nothing depends on it
+        for other in [p for p in path.parent.iterdir() if begun.fullmatch(p.name)]:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
+    """A new file or folder under a temporary name beside `path`, and its descriptor, which locks it while we live."""
+    while True:
+        temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
+        if is_folder:
+            temporary.mkdir()
+            if fcntl is None:
+                return temporary, os.open(os.devnull, os.O_RDONLY)  # a folder cannot be opened there
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
+        else:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)  # swept in the moment before it was locked
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
@@ -124,12 +167,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
         if "\0" in str(folder):
             raise ManakoError(failed, file=folder, reason="embedded null byte")
         writable_folder(folder)
-        # 32 characters of 4 bytes: with the rest still within the 255 bytes that a name may have
-        temporary = folder.with_name(f".{folder.name[:32]}.{secrets.token_hex(8)}.tmp")
         made = [p for p in folder.parents if not p.exists()]
+        temporary, descriptor = folder, None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
+            sweep(folder)
+            temporary, descriptor = _begin(folder, is_folder=True)
             yield temporary
             sync_folder(temporary)
             if folder.exists():
@@ -137,7 +180,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
             temporary.rename(folder)
             made = []
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if descriptor is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+                os.close(descriptor)
             for parent in made:
                 with contextlib.suppress(OSError):  # another has put something there
                     parent.rmdir()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,20 @@ import numpy.typing as npt
 from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
-from manako.engines.protocol import Engine
+from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
-from manako.engines.scoring import Evaluation, evaluate, scored
+from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, UsageError
-from manako.formats.checkpoint import Checkpoint, Source
-from manako.formats.model_folder import read_checkpoint
+from manako.errors import CapabilityError, ManakoError, UsageError
+from manako.families.shape import FileShape
+from manako.files import writable_folder
+from manako.formats.checkpoint import Checkpoint, Source, Tensors
+from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
+from manako.formats.page_model import lacks, page_model
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
+from manako.tokenizer import sizes_of
 from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
@@ -34,11 +38,6 @@ def load(ref: str | Path) -> "Model":
     Raises LoadError naming the folder, file or tensor, MissingExtraError for a library that is not installed.
     """
     found = Ref.parse(ref)
-    found.check_supported()
-    if found.kind == "gguf":
-        from manako.formats.gguf import read_gguf  # its library is an extra
-
-        return Model(found.text, read_gguf(Path(found.name)))
     if found.kind == "hf":
         from manako.formats.hf_folder import hf_folder
 
@@ -47,7 +46,57 @@ def load(ref: str | Path) -> "Model":
 
         engine = open_engine(folder)
         return Model(found.text, engine.source, engine)
-    return Model(found.text, read_checkpoint(found.checkpoint()))
+    return Model(found.text, checkpoint(found))
+
+
+def checkpoint(ref: Ref) -> Checkpoint:
+    """The shape and weights of a model that NumPy runs.
+
+    Raises LoadError as `load` does, CapabilityError for a model that another program runs.
+    """
+    ref.check_supported()
+    if ref.kind == "hf":
+        raise CapabilityError("export_hf", ref=ref.text)
+    if ref.kind == "gguf":
+        from manako.formats.gguf import read_gguf  # its library is an extra
+
+        return read_gguf(Path(ref.name))
+    return read_checkpoint(ref.checkpoint())
+
+
+def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] = "float32") -> FileShape:
+    """Write a model as an ordinary folder of the Hugging Face layout, which other programs open too; its shape.
+
+    ref: as for `load`, but for hf:, which is such a folder already. dtype: of the weights there.
+    Raises ManakoError where the folder is there already or cannot be written, or where a weight is beyond float16.
+    """
+    writable_folder(folder)
+    source = checkpoint(Ref.parse(ref))
+    tensors: Tensors = {}
+    for name, tensor in source.tensors.items():
+        with np.errstate(over="ignore"):  # said below, by name
+            tensors[name] = tensor.astype(dtype, copy=False)
+        if not np.isfinite(tensors[name]).all():
+            raise ManakoError("export_float16", tensor=name, value=float(np.abs(tensor).max()))
+    template = {} if source.chat_template is None else {CHAT_TEMPLATE: source.chat_template.encode()}
+    write_checkpoint(folder, source.config, tensors, source.tokenizer, template)
+    return source.config
+
+
+def for_page(ref: str | Path) -> bytes:
+    """The file of a model that the page carries and runs by itself.
+
+    ref: as for `load`; of a folder the page says its name alone, not where it lies. Raises LoadError as `load` does,
+    CapabilityError for a model that the page cannot run.
+    """
+    found = Ref.parse(ref)
+    found.check_supported()
+    if found.kind in ("gguf", "hf"):
+        raise lacks("weights")
+    folder = found.checkpoint()
+    source = read_checkpoint(folder)
+    name = Path(found.name).absolute().name if found.kind == "folder" else found.text
+    return page_model(folder, source, Model(name, source).info)
 
 
 class Model:
@@ -76,7 +125,7 @@ class Model:
     @property
     def captures(self) -> tuple[str, ...]:
         """What this model can record of its inside, names for `capture`."""
-        return tuple(name for name in CAPTURES if name not in self.engine.lacks)
+        return tuple(name for name in CAPTURES if name not in lacking(self.engine))
 
     def trace(self, prompt: str, settings: RunSettings | None = None, **changes: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""
@@ -114,7 +163,7 @@ class Model:
         """
         own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
         settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
-        ids = self._in_front(self.tokenizer.encode(prompt)) or self._start()
+        ids = [*self.tokenizer.front_ids, *self.tokenizer.encode(prompt)] or self._start()
         return self._generation(ids, prompt, 0, settings)
 
     def fork(
@@ -172,6 +221,7 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
@@ -200,49 +250,58 @@ class Model:
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
-        ids, _ = self._scored_ids(text)
+        given = self._given(text)
+        ids, context = given.ids, given.context
         engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt="" if ids[0] == self.config.start_id else self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore"),
+            prompt=bytes_to_text(self._vocabulary.join(ids[:context])),
+            prompt_rewritten=False,
             sampling=settings.sampling,
             seed=None,
             stop=(),
             end="text",
-            max_new_tokens=len(ids) - 1,
+            max_new_tokens=len(ids) - context,
             window="exact",
             special_ids=tuple(sorted(self.tokenizer.special_ids)),
             self_checks=(),
             ablate=settings.ablate,
         )
-        return scored(Session(engine), header, ids, self._vocabulary, captures)
+        return scored(Session(engine), header, ids, context, self._vocabulary, captures)
 
     def evaluate(self, text: str) -> Evaluation:
-        """Loss, perplexity and bits of a text, every character scored once."""
-        ids, skipped = self._scored_ids(text)
-        return evaluate(Session(self.engine), ids, text, skipped)
+        """Loss, perplexity and bits of a text, every character scored once. Raises UsageError as `score` does."""
+        return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id)
+
+    def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
+        """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
+        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""
         return Session(self.engine).rows(ids)
-
-    def _in_front(self, ids: list[int]) -> list[int]:
-        """With the start token in front, where this family has it in front of every text."""
-        start = self.config.start_id
-        return [start, *ids] if self.config.start_in_front and start is not None else ids
 
     def _start(self) -> list[int]:
         if self.config.start_id is None:
             raise UsageError("prompt_empty")
         return [self.config.start_id]
 
-    def _scored_ids(self, text: str) -> tuple[list[int], str]:
-        """(ids with their context token in front, the part of the text which that token is)."""
-        ids = self.tokenizer.encode(text)
-        if self.config.start_id is not None and ids:
-            return [self.config.start_id, *ids], ""
-        if len(ids) < 2:
+    def _given(self, text: str) -> Given:
+        """A text to score. Where nothing stands before it, its first whole characters are context alone."""
+        ids, spans = self.tokenizer.aligned(text)
+        front = self.tokenizer.front_ids or (() if self.config.start_id is None else (self.config.start_id,))
+        context = len(front) or self._whole(ids)
+        if len(front) + len(ids) <= context:
             raise UsageError("score_too_short")
-        first = self.tokenizer.decode(ids[:1]).decode("utf-8", "ignore")
-        return ids, first if text.startswith(first) else ""  # some tokenizers put a space of their own in front
+        return Given(text, [*front, *ids], context, [*[(0, 0)] * len(front), *spans])
+
+    def _whole(self, ids: Sequence[int]) -> int:
+        """How many of the first ids end where a character does: one, but for tokens that are parts of one."""
+        for n in range(1, len(ids)):
+            try:
+                self.tokenizer.decode(ids[:n]).decode("utf-8")
+                return n
+            except UnicodeDecodeError:
+                continue
+        return len(ids)

@@ -16,7 +16,9 @@ from manako.tokenizer import Tokenizer
 
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
 DEFAULT = "demo"
-DEMO = Path(__file__).parent / "models" / "demo"
+EMBEDDED = {name: Path(__file__).parent / "models" / name for name in ("demo", "demo-en")}
+DEMO = EMBEDDED[DEFAULT]
+EXAMPLE = DEMO / "example.manako"  # a text that it wrote
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
 
 
@@ -40,7 +42,7 @@ class Ref:
         Ref(text='run:mine@200', kind='run', name='mine', step='200')
         """
         text = str(ref)
-        if text == DEFAULT:
+        if text in EMBEDDED:
             return cls(text, "demo", text)
         prefix, colon, name = text.partition(":")
         kind = _PREFIXES.get(prefix + colon)
@@ -56,7 +58,7 @@ class Ref:
     def checkpoint(self) -> Path:
         """The model folder of a demo, run or folder. Raises LoadError saying what is there instead, or may be meant."""
         if self.kind == "demo":
-            return DEMO
+            return EMBEDDED[self.name]
         if self.kind == "run":
             return run_folder.checkpoint(self._run_folder(), self.step)
         path = self._existing()
@@ -136,7 +138,7 @@ class Ref:
             return path
         if self.text.count("/") == 1 and not self.text.startswith((".", "/", "~")) and otherwise == "ref_unknown":
             raise LoadError("ref_maybe_hub", ref=self.text)
-        raise LoadError(otherwise, ref=self.text, near=near(self.text, [DEFAULT]))
+        raise LoadError(otherwise, ref=self.text, near=near(self.text, EMBEDDED))
 
 
 def _recorded(run: Path) -> Path:

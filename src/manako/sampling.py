@@ -3,7 +3,8 @@
 Special here: -inf in a row means *cut*, nothing else; a stage never turns a token it keeps into -inf. The draw walks
 the kept tokens from the likeliest down, so `u` has a meaning one can see: small u takes the favourite at any
 temperature. `u` comes from a counter-based generator keyed by (seed, step): the same step has the same `u` whatever
-the settings.
+the settings. Where a threshold falls exactly on a border, rounding does not decide: a few units in the last place are
+allowed for, so the set that is kept is the one of exact arithmetic.
 
 Semantics and default order are those of `transformers` (v5, `generation/logits_process.py`); presence and frequency
 penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied with the k-th all stay, as there.
@@ -11,7 +12,7 @@ penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied wit
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,9 @@ Ids = npt.NDArray[np.integer[Any]]
 
 LOWEST = float(np.finfo(np.float64).min)
 _FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+_ULP = float(np.finfo(np.float64).eps)
+SAME = 1e-9  # numbers on record that differ by less are the same
+_SLACK = 16 * _ULP  # what exp, log and a division or two can be wrong by, relative to 1
 
 
 def softmax(row: Row) -> Row:
@@ -121,12 +125,13 @@ def top_p(row: Row, threshold: float) -> Row:
 
     >>> np.exp(top_p(np.log([0.5, 0.3, 0.2]), 0.6)).round(2).tolist()
     [0.5, 0.3, 0.0]
+    >>> np.exp(top_p(np.log([0.7, 0.1, 0.2]), 0.9)).round(2).tolist()  # though 0.7 + 0.2 is 0.8999999999999999
+    [0.7, 0.0, 0.2]
     """
     if threshold == 1:
         return row
     order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
-    reached = np.cumsum(softmax(row[order]))  # [V] mass up to and including each token
-    stay = order[: int(np.searchsorted(reached, threshold)) + 1]
+    stay = order[: int(np.count_nonzero(_reached(softmax(row[order])) < threshold)) + 1]
     after = np.full_like(row, -np.inf)
     after[stay] = row[stay]
     return after
@@ -141,7 +146,7 @@ def min_p(row: Row, share: float) -> Row:
     if share == 0:
         return row
     p = softmax(row)
-    return np.where(p < share * p.max(), -np.inf, row)
+    return np.where(p * (1 + _SLACK) < share * p.max(), -np.inf, row)
 
 
 def typical_p(row: Row, mass: float) -> Row:
@@ -158,11 +163,19 @@ def typical_p(row: Row, mass: float) -> Row:
     kept = p > 0
     surprisal = np.full_like(row, np.inf)
     surprisal[kept] = -np.log(p[kept])
-    off = np.abs(surprisal - float((p[kept] * surprisal[kept]).sum()))  # [V] inf where p is 0
+    expected = float((p[kept] * surprisal[kept]).sum())
+    off = np.abs(surprisal - expected)  # [V] inf where p is 0
     order = np.argsort(off, kind="stable")  # [V] most typical first
-    reached = np.cumsum(p[order])
-    last = order[min(int(np.count_nonzero(reached < mass)), row.size - 1)]
-    return np.where(off > off[last], -np.inf, row)
+    last = off[order[min(int(np.count_nonzero(_reached(p[order]) < mass)), row.size - 1)]]
+    return np.where(off > last + _SLACK * (1 + expected + last), -np.inf, row)
+
+
+def _reached(p: Row) -> Row:
+    """[V] the mass up to and including each token, and what rounding can take from a sum of so many numbers.
+
+    So a threshold that the mass reaches in exact arithmetic is reached: 0.7 + 0.2 is 0.9.
+    """
+    return np.cumsum(p) + _SLACK + _ULP * np.arange(p.size)
 
 
 def _lowered(row: Row, seen: Ids, penalty: float, times: Ids) -> Row:
@@ -180,6 +193,60 @@ def _seen(row: Row, history: Sequence[int] | Ids) -> tuple[Ids, Ids]:
 
 def _finite_where_kept(after: Row, before: Row) -> Row:
     return np.where(before > -np.inf, np.clip(after, LOWEST, -LOWEST), -np.inf)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is on record of a row that a stage has cut, where only some of its tokens are listed.
+
+    Values are those of the row before the stage, up to one constant for all.
+    """
+
+    kept: Row
+    """Values of the listed tokens that it kept, largest first; at least one."""
+    cut: Row
+    """Values of the listed tokens that it cut."""
+    outside: float
+    """No token that is not listed had a larger value; -inf where none was left."""
+    count: int
+    """How many tokens of the whole vocabulary it kept."""
+    any: bool
+    """Whether it is certain that it cut one."""
+    mass: float
+    """Probability, before the stage, of all that it kept; NaN where that cannot be told."""
+    unit: float
+    """Probability, before the stage, of a token of value 0; NaN where that cannot be told."""
+
+
+def _greedy_fits(cut: Cut, t: float) -> bool:
+    return cut.count == 1
+
+
+def _top_k_fits(cut: Cut, k: int) -> bool:
+    """At least k stay where anything goes; more than k only where they tie with the k-th."""
+    tied = cut.kept.size < k or cut.kept[k - 1] == cut.kept[-1]
+    return bool(tied) and (cut.count >= k or not cut.any)
+
+
+def _top_p_fits(cut: Cut, threshold: float) -> bool:
+    """What stays reaches the threshold, and would not without the least of it."""
+    enough = not cut.mass < threshold - SAME
+    spare = cut.count == cut.kept.size and cut.mass - cut.unit * np.exp(cut.kept[-1]) > threshold + SAME
+    return enough and not spare
+
+
+def _min_p_fits(cut: Cut, share: float) -> bool:
+    """The border lies below the largest value, which a token that is not listed may have."""
+    largest = np.concatenate([cut.kept, cut.cut]).max()
+    low, high = largest + np.log(share) - SAME, max(largest, cut.outside) + np.log(share) + SAME
+    unlisted = cut.count == cut.kept.size or cut.outside >= low
+    return bool(cut.kept[-1] >= low and (cut.cut < high).all() and unlisted)
+
+
+def _typical_p_fits(cut: Cut, mass: float) -> bool:
+    """What stays lies on both sides of the entropy: one stretch of values, of enough mass."""
+    inside = (cut.cut < cut.kept[0]) & (cut.cut > cut.kept[-1])
+    return not inside.any() and not cut.mass < mass - SAME
 
 
 @dataclass(frozen=True)
@@ -201,6 +268,14 @@ class Stage:
     """The setting that changes nothing; None where that depends on the vocabulary."""
     penalty: bool = False
     """Whether it asks for the ids of the text so far."""
+    from_below: bool = True
+    """Whether no token that it cuts is likelier than one that it keeps."""
+    fits: Callable[[Cut, Any], bool] | None = None
+    """Whether it can have cut so, as far as a part of the row tells; None where it never cuts."""
+
+    def cuts(self, setting: float) -> bool:
+        """Whether it can cut tokens with this setting; otherwise it keeps all, and changes their values."""
+        return self.fits is not None and setting != self.neutral and (self.filter is not temperature or setting == 0)
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -234,14 +309,14 @@ STAGES = (  # in the default order
     Stage("repetition_penalty", repetition_penalty, low=0, low_included=False, neutral=1, penalty=True),
     Stage("presence_penalty", presence_penalty, neutral=0, penalty=True),
     Stage("frequency_penalty", frequency_penalty, neutral=0, penalty=True),
-    Stage("temperature", temperature, low=0, neutral=1),
-    Stage("top_k", top_k, low=1, whole=True),
-    Stage("top_p", top_p, low=0, high=1, low_included=False, neutral=1),
-    Stage("min_p", min_p, low=0, high=1, neutral=0),
-    Stage("typical_p", typical_p, low=0, high=1, low_included=False, neutral=1),
+    Stage("temperature", temperature, low=0, neutral=1, fits=_greedy_fits),
+    Stage("top_k", top_k, low=1, whole=True, fits=_top_k_fits),
+    Stage("top_p", top_p, low=0, high=1, low_included=False, neutral=1, fits=_top_p_fits),
+    Stage("min_p", min_p, low=0, high=1, neutral=0, fits=_min_p_fits),
+    Stage("typical_p", typical_p, low=0, high=1, low_included=False, neutral=1, fits=_typical_p_fits, from_below=False),
 )
 DEFAULT_ORDER = tuple(stage.name for stage in STAGES)
-_STAGE = {stage.name: stage for stage in STAGES}
+STAGE = {stage.name: stage for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -300,6 +375,20 @@ class Sampling:
         if "temperature" not in values:  # what is usual today says nothing about a record
             raise UsageError("temperature", got=None)
         return cls(**values)
+
+
+def ordered(order: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
+    """An order with every stage that is used: one that it lacks stands before the first that follows by default.
+
+    >>> ordered(("temperature", "top_p"), ["top_k", "top_p"])
+    ('temperature', 'top_k', 'top_p')
+    """
+    found = list(order)
+    for name in DEFAULT_ORDER:
+        if name in used and name not in found:
+            later = (n for n, other in enumerate(found) if DEFAULT_ORDER.index(other) > DEFAULT_ORDER.index(name))
+            found.insert(next(later, len(found)), name)
+    return tuple(found)
 
 
 def _checked_order(sampling: Sampling) -> tuple[str, ...]:
@@ -406,7 +495,7 @@ def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[in
     cut_by = np.full(raw.size, -1, dtype=np.int8)  # [V]
     p_model = p = softmax(raw)
     for name in sampling.active:
-        stage, setting = _STAGE[name], getattr(sampling, name)
+        stage, setting = STAGE[name], getattr(sampling, name)
         after = stage.filter(row, setting, history) if stage.penalty else stage.filter(row, setting)
         cut = (after == -np.inf) & (row > -np.inf)
         cut_by[cut] = len(results)

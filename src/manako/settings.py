@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
 
 from manako.errors import Names, UsageError
-from manako.sampling import Sampling, check_seed
+from manako.sampling import Sampling, check_seed, ordered
 from manako.trace.schema import CAPTURES
 
 COMPARED = (0.3, 0.8, 1.2)
@@ -63,6 +63,9 @@ class RunSettings:
         own = {name: given.pop(name) for name in [*given] if name in _OWN}
         if "sampling" in own and given:
             raise UsageError("sampling_twice", got=", ".join(given))
+        if given and "order" not in given:  # one that was made without a stage that is wanted now
+            used = [name for name, value in given.items() if value is not None]
+            given["order"] = ordered(self.sampling.order, used)
         return replace(self, **{"sampling": replace(self.sampling, **given)} | own)
 
     def seeded(self) -> "RunSettings":

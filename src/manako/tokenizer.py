@@ -1,17 +1,17 @@
 """Text to token ids and back, over a Hugging Face `tokenizer.json`, with the exact bytes of every token.
 
-Special here: bytes come from one table id -> bytes built once, never from `decode([id])`, which drops spaces for some
-tokenizers and turns part of a character into U+FFFD. A literal "<|endoftext|>" in a text is text: special tokens are
-only ever put in by id. Nothing is mapped silently to another token: a text that would lose a character is refused. A
-foreign vocabulary's own `<unk>` is the one exception, where it is a special token, which every view marks.
+Special here: bytes come from one table id -> bytes built once, as the file's decoder spells each token inside a text;
+`decode([id])` drops spaces for some tokenizers and turns part of a character into U+FFFD. A literal "<|endoftext|>" in
+a text is text unless somebody asks for more. Nothing is mapped silently to another token: a text that would lose a
+character is refused. A foreign vocabulary's own `<unk>` is the one exception, where it is a special token, which every
+view marks.
 
 The file is hostile data: ids are compared with those that the Rust library uses, dropout is turned off, and a regular
-expression is accepted only from a short list, since a bad one can take forever.
+expression that is not known to be safe runs where it can be stopped (encoder.py).
 """
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -22,35 +22,22 @@ from typing import Any
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from manako.encoder import WORDS, Failed, Spans, TooSlow, encoder
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
+from manako.token_table import byte_characters, drops_spaces, read_tokens
 
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
 MAX_FILE_BYTES = 256 * 2**20
-MAX_TOKEN_BYTES = 1024  # of one vocabulary entry; a longer one has no honest use and fills a screen
 LEAST_BPE_VOCAB = 260  # the document start, the bytes, and room for a character and two merges
 SAMPLE_CHARACTERS = 10_000_000  # at most that merges are learned from; docs/tokenizers.md: what more would change
-_WORDS = (  # no merge crosses the border of a match: GPT-2's pattern, with its letters divided by Japanese script
-    r"'s|'t|'re|'ve|'m|'ll|'d|\p{Han}+[\p{Hiragana}ー]*|[\p{Hiragana}ー]+|[\p{Katakana}ー]+|"
-    r" ?[^\s\p{N}\p{P}\p{S}\p{Han}\p{Hiragana}\p{Katakana}ー]+| ?\p{N}+| ?[\p{P}\p{S}]+|\s+"
-)
-KNOWN_PATTERNS = (  # regular expressions that are known to run in linear time, as published with their models
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-    r"\s*[\r\n]+|\s+(?!\S)|\s+",  # GPT-4, Llama 3
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
-    r"\s*[\r\n]+|\s+(?!\S)|\s+",  # Qwen 2
-    r" {2,}",  # SentencePiece, as transformers converts it
-    _WORDS,
-)
 _COVERAGE = 0.999  # of a text, by the characters that get an id of their own
 _LONGEST_PIECE = 16  # characters; the longest words end below it, rules of dashes do not
 _SAMPLE_BLOCK = 10_000  # characters
 _CUT = "\uffff"  # stands in a training text where no merge may pass; Unicode keeps it free of meaning
-_BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
 _BYTE_TOKENS = tuple(f"<0x{b:02X}>" for b in range(256))
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-_SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": _WORDS}, "behavior": "Isolated", "invert": False}
+_SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False}
 
 
 class Tokenizer:
@@ -65,25 +52,26 @@ class Tokenizer:
         self._name = name
         try:
             spec = strict_json(source, name)
-            self._token_bytes, self.special_ids, ids = _read_vocabulary(spec)
-            _refuse_patterns(spec)
-            self._rust = tokenizers.Tokenizer.from_str(source)
-            if self._rust.get_vocab(with_added_tokens=True) != ids:
+            table = read_tokens(spec)
+            self._encoder = encoder(spec, source)
+            if self._encoder.ids != table.ids:  # the library numbers added tokens itself, unless the model has them
+                spec["model"]["vocab"] = table.ids
+                self._encoder = encoder(spec, json.dumps(spec))
+            if self._encoder.ids != table.ids:
                 raise ValueError("an added token has another id than the file says")
-            if spec["model"].get("dropout"):  # a setting for training: the same text must give the same ids
-                self._rust.model.dropout = None
             unknown = spec["model"].get("unk_token")
-            self.unknown_id: int | None = spec["model"].get("unk_id") if unknown is None else ids.get(unknown)
+            self.unknown_id: int | None = spec["model"].get("unk_id") if unknown is None else table.ids.get(unknown)
             """The id of a foreign vocabulary's `<unk>`, None where nothing is ever mapped to one."""
         except LoadError:
             raise
-        except BaseException as error:  # the Rust library panics with a BaseException on some malformed files
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
+        except Exception as error:  # whatever strange values lead to
             raise LoadError("tokenizer_unreadable", file=name, reason=error) from None
-        self._rust.encode_special_tokens = True
-        self._rust.no_truncation()
-        self._rust.no_padding()
+        self._ids, self._token_bytes = table.ids, table.token_bytes
+        self.special_ids, self.added_ids, self.gaps = table.special_ids, table.added_ids, table.gaps
+        self.front_ids = self._encoder.front
+        """The tokens that it puts in front of every text, in order: what a model saw in training."""
+        self._normalises = bool(spec.get("normalizer"))
+        self._drops_spaces = drops_spaces(spec)
 
     @classmethod
     def from_file(cls, path: Path) -> "Tokenizer":
@@ -108,45 +96,92 @@ class Tokenizer:
         """SHA-256 of the `tokenizer.json` text, hexadecimal."""
         return hashlib.sha256(self.source.encode("utf-8")).hexdigest()
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, no special tokens added.
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of a kind that this module makes: BPE over characters or bytes, cut by nothing or by words."""
+        spec = json.loads(self.source)
+        model = {n: v for n, v in spec["model"].items() if n not in ("vocab", "merges", "byte_fallback") and v}
+        cut = spec.get("pre_tokenizer")
+        words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+        return (
+            model == {"type": "BPE"} and not spec.get("normalizer") and cut in (None, _SPLIT_WORDS, _BYTE_LEVEL, words)
+        )
 
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of a text, nothing put in front or behind.
+
+        special: whether the name of a special token in the text is read as that token, and not as text.
         Raises UsageError when the text is not valid Unicode, or has characters that this vocabulary cannot express;
         it names each with its code point and position, counted from 1.
+        """
+        return self.aligned(text, special)[0]
+
+    def aligned(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        """As `encode`, and for each id the characters of the text that it stands for, a part of one counted whole.
+
+        A space that is no token's own, as before a word of WordPiece, belongs to the token that spells one.
         """
         try:
             given = text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise UsageError("prompt_surrogate", index=error.start, code=f"U+{ord(text[error.start]):04X}") from None
         try:
-            ids = self._encode(text)
-            exact = self.decode(ids) == given
-        except LoadError:  # some tokenizers fail at a character that they don't know
-            self._refuse_unknown(text)
-            raise
-        if not exact:
-            self._refuse_unknown(text)
-        return ids
+            ids, spans = self._encode(text, special)
+        except TooSlow as error:
+            raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
+        except Failed as error:  # some tokenizers fail at a character that they don't know
+            self._refuse_unknown(text, None)
+            raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
+        if self.decode(ids) != given:
+            self._refuse_unknown(text, None if self.unknown_id in ids or not self._drops_spaces else spans)
+        return ids, self._with_spaces(text, ids, spans)
+
+    def _with_spaces(self, text: str, ids: Sequence[int], spans: Spans) -> Spans:
+        if not self._drops_spaces:
+            return spans
+        ends = [0, *(end for _, end in spans)]
+        starts = [*(start for start, _ in spans), len(text)]
+        wider: Spans = []
+        for n, i in enumerate(ids):
+            token, start, end = self._token_bytes[i], starts[n], ends[n + 1]
+            before = token[:1].isspace() and start > ends[n] and text[start - 1].isspace()
+            behind = token[-1:].isspace() and end < starts[n + 1] and text[end].isspace()
+            wider.append((start - before, end + behind))
+        return wider
+
+    def id_of(self, name: str) -> int | None:
+        """The id of a token by its name in the file, None where there is none of that name."""
+        return self._ids.get(name)
+
+    def special_names(self, text: str) -> list[str]:
+        """The names of special tokens that stand in a text, in the order of the vocabulary."""
+        names = (self._token_bytes[i].decode("utf-8", "ignore") for i in sorted(self.special_ids - self.gaps))
+        return [name for name in names if name and name in text]
 
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
         """`encode` for many trusted texts at once, on all cores and without the check for lost characters."""
-        return [e.ids for e in self._rust.encode_batch_fast(list(documents), add_special_tokens=False)]
+        try:
+            return self._encoder.encode_many(documents)
+        except TooSlow as error:
+            raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
+        except Failed as error:
+            raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
 
     def decode(self, ids: Iterable[int]) -> bytes:
         """The bytes of the ids, joined; they may end inside a character."""
         return b"".join(self._token_bytes[i] for i in ids)
 
-    def _encode(self, text: str) -> list[int]:
-        try:
-            return self._rust.encode(text, add_special_tokens=False).ids
-        except BaseException as error:  # a panic of the Rust library is no Exception
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
-            raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
+    def _encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        return self._encoder.encode(text, special)
 
-    def _refuse_unknown(self, text: str) -> None:
-        lost = {ch for ch in set(text) if self._loses(ch)}
-        unknown = [(i, ch) for i, ch in enumerate(text, 1) if ch in lost]
+    def _refuse_unknown(self, text: str, spans: Spans | None) -> None:
+        """spans: where a character has no tokens of its own, only those of the word that it is a part of."""
+        if spans is None:
+            lost = {ch for ch in set(text) if self._loses(ch)}
+            unknown = [(i, ch) for i, ch in enumerate(text, 1) if ch in lost]
+        else:
+            covered = {i for start, end in spans for i in range(start, end)}
+            unknown = [(i + 1, ch) for i, ch in enumerate(text) if i not in covered and not ch.isspace()]
         if unknown:
             named = ", ".join(f"{ch} U+{ord(ch):04X} at {i}" for i, ch in unknown[:5])
             more = f" (+{len(unknown) - 5})" if len(unknown) > 5 else ""
@@ -155,19 +190,32 @@ class Tokenizer:
     def _loses(self, ch: str) -> bool:
         """Whether one character does not come through: no ids, other bytes, or an `<unk>` that no view would mark."""
         try:
-            ids = self._encode(ch)
-        except LoadError:
+            ids, _ = self._encode(ch)
+        except TooSlow as error:
+            raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
+        except Failed:
             return True
         if self.unknown_id in ids:
             return self.unknown_id not in self.special_ids
+        if not ids:
+            return not (self._drops_spaces and ch.isspace())  # it comes back as the space between two words
         # A normaliser (NFC, lower case) changes the bytes and loses no character.
-        return not ids or (self._rust.normalizer is None and ch.encode("utf-8") not in self.decode(ids))
+        return not self._normalises and ch.encode("utf-8") not in self.decode(ids)
 
 
 def start_id_of(tokenizer: Tokenizer) -> int | None:
     """The id of manako's own document-start token, if the vocabulary has it as a special token."""
     wanted = DOCUMENT_START.encode()
     return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
+
+
+def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """(characters, bytes) [V] of the text that each id stands for, none for a special token.
+
+    A character whose bytes are several tokens counts where its first byte is.
+    """
+    texts = [b"" if i in tokenizer.special_ids else b for i, b in enumerate(tokenizer.token_bytes)]
+    return [sum(x & 0xC0 != 0x80 for x in b) for b in texts], [len(b) for b in texts]
 
 
 def train_characters(documents: Iterable[str], min_count: int) -> Tokenizer:
@@ -209,7 +257,7 @@ def train_character_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         rare = dict.fromkeys(map(ord, counts.keys() - set(characters)), _CUT)
         merges = _learn_merges(
             (text.translate(rare) for text in _sample(texts)),
-            [pre_tokenizers.Split(_CUT, "removed"), pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated")],
+            [pre_tokenizers.Split(_CUT, "removed"), pre_tokenizers.Split(tokenizers.Regex(WORDS), "isolated")],
             alphabet=characters,
             size=room,
             longest=_LONGEST_PIECE,
@@ -230,12 +278,12 @@ def train_byte_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
     """
     _check_vocab_size(vocab_size)
-    stand_in = _byte_characters()
+    stand_in = byte_characters()
     alphabet = sorted(stand_in, key=stand_in.__getitem__)
     merges = _learn_merges(
         _sample(list(documents)),
         [
-            pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(WORDS), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ],
         alphabet=alphabet,
@@ -258,7 +306,7 @@ def from_merges(vocab: Sequence[bytes], merges: Sequence[tuple[int, int]]) -> To
 
     Nothing splits a text into words first, since such a vocabulary was trained on whole texts.
     """
-    spell = {byte: ch for ch, byte in _byte_characters().items()}
+    spell = {byte: ch for ch, byte in byte_characters().items()}
     names = ["".join(spell[b] for b in token) for token in vocab]
     pairs = [(names[a], names[b]) for a, b in merges]
     return Tokenizer(_bpe_json(names, [], False, pairs, pre_tokenizer=_BYTE_LEVEL, decoder=_BYTE_LEVEL))
@@ -323,6 +371,9 @@ def _bpe_json(
     decoder: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a `tokenizer.json` with a BPE model; id = position."""
+    vocab = {token: i for i, token in enumerate(tokens)}
+    if len(vocab) < len(tokens):
+        raise LoadError("tokenizer_unreadable", file="tokenizer.json", reason="two of its tokens are the same")
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     spec = {
         "version": "1.0",
@@ -342,76 +393,8 @@ def _bpe_json(
             "fuse_unk": False,
             "byte_fallback": byte_fallback,
             "ignore_merges": False,
-            "vocab": {token: i for i, token in enumerate(tokens)},
+            "vocab": vocab,
             "merges": list(merges),
         },
     }
     return json.dumps(spec, ensure_ascii=False)
-
-
-def _byte_characters() -> dict[str, int]:
-    """GPT-2's printable stand-in for each byte, as character -> byte. Source: `bytes_to_unicode` in openai/gpt-2."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(b): b for b in printable}
-    others = [b for b in range(256) if b not in set(printable)]
-    return table | {chr(256 + n): b for n, b in enumerate(others)}
-
-
-def _read_vocabulary(spec: dict[str, Any]) -> tuple[list[bytes], frozenset[int], dict[str, int]]:
-    """The table id -> bytes, the special ids and the table name -> id of a parsed `tokenizer.json`."""
-    model = spec["model"]
-    raw = model["vocab"]
-    vocab: dict[str, int] = raw if isinstance(raw, dict) else {entry[0]: i for i, entry in enumerate(raw)}
-    kinds = _component_types(spec.get("decoder")) | _component_types(spec.get("pre_tokenizer"))
-    if "ByteLevel" in kinds | _component_types(spec.get("normalizer")):
-        stand_in = _byte_characters()
-
-        def spell(token: str) -> bytes:
-            return bytes(stand_in[ch] for ch in token)
-    else:
-        fallback = bool(model.get("byte_fallback")) or "ByteFallback" in kinds
-        metaspace = bool(kinds & {"Metaspace", "Replace"})
-
-        def spell(token: str) -> bytes:
-            if fallback and (match := _BYTE_TOKEN.fullmatch(token)):
-                return bytes([int(match.group(1), 16)])
-            return (token.replace("\u2581", " ") if metaspace else token).encode("utf-8")
-
-    entries = spec.get("added_tokens") or []
-    added: dict[str, int] = {entry["content"]: entry["id"] for entry in entries}
-    # Added tokens are literal text, never byte-mapped.
-    table = {i: spell(token) for token, i in vocab.items() if token not in added}
-    table |= {i: token.encode("utf-8") for token, i in added.items()}
-    ids = vocab | added
-    if len(added) != len(entries) or len(table) != len(ids) or sorted(table) != list(range(len(table))):
-        raise ValueError("the ids are not 0, 1, 2 ... without gap or repeat")
-    if any(len(b) > MAX_TOKEN_BYTES for b in table.values()):
-        raise ValueError(f"a vocabulary entry is longer than {MAX_TOKEN_BYTES} bytes")
-    special = frozenset(entry["id"] for entry in entries if entry.get("special"))
-    return [table[i] for i in range(len(table))], special, ids
-
-
-def _component_types(component: dict[str, Any] | None) -> set[str]:
-    if not component:
-        return set()
-    nested = component.get("decoders") or component.get("pretokenizers") or component.get("normalizers") or []
-    return {component["type"]}.union(*(_component_types(c) for c in nested))
-
-
-def _refuse_patterns(spec: dict[str, Any]) -> None:
-    parts = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    if unknown := [pattern for pattern in _patterns(parts) if pattern not in KNOWN_PATTERNS]:
-        raise ValueError(f"its regular expression is not one that manako knows to be safe: {unknown[0]}")
-
-
-def _patterns(part: Any) -> Iterator[str]:
-    """Every regular expression inside a component, at any depth."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            if key == "Regex":
-                yield value
-            else:
-                yield from _patterns(value)
-    elif isinstance(part, list):
-        for value in part:
-            yield from _patterns(value)

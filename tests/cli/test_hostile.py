@@ -16,6 +16,7 @@ from commands import Run
 from golden import golden_trace
 
 from manako.cli.console import fail
+from manako.cli.showing import VIEWS
 from manako.trace.record import Vocabulary
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
@@ -80,14 +81,16 @@ def each(sequences: list[str]) -> list[object]:
 def test_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> None:
     path = tmp_path / "a.manako"
     record(path, sequence, split)
-    for words in ((), ("--plain",), ("--lang", "ja"), ("--json",)):
+    views = [("--view", view) for view in VIEWS]
+    for words in ((), *views, ("--view", "text", "--plain"), ("--plain",), ("--lang", "ja"), ("--json",)):
         found = run("view", path, *words)
         assert found.code == 0
         check(found.out)
-    colored = run("view", path, "--color", "always", env={"COLUMNS": "60"})
-    check(OWN_COLOUR.sub("", colored.out))
-    ours = {"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"}
-    assert set(OWN_COLOUR.findall(colored.out)) <= ours
+    ours = {"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m", "\x1b[33m", "\x1b[1;7;31m"}
+    for view in VIEWS:
+        colored = run("view", path, "--view", view, "--color", "always", env={"COLUMNS": "60"})
+        check(OWN_COLOUR.sub("", colored.out))
+        assert set(OWN_COLOUR.findall(colored.out)) <= ours
     document = json.loads(run("view", path, "--json").out)
     assert document["model"]["ref"] == sequence
     if not split:

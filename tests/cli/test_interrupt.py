@@ -31,7 +31,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def start(*words: str) -> Process:
-    command = [*MANAKO, "watch", "あ", "-n", "1000000", "--seed", "1", "--lang", "en", *words]
+    command = [*MANAKO, "watch", "あ", "-n", "1000000", "--seed", "1", "--lang", "en", "--view", "steps", *words]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

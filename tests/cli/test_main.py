@@ -247,3 +247,19 @@ def test_every_error_text_is_safe_whatever_it_names() -> None:
     for lang in ("en", "ja"):
         text = cli.console.safe(ManakoError("file_missing", file=hostile).text(lang))
         assert text.isprintable() and "\x1b" not in text and text.count("\u0301") <= 4  # two on each side of the cut
+
+
+@pytest.mark.parametrize("words", [
+    ["watch", "a", "-t", "0.3", "-t", "0.8"], ["watch", "a", "-t", "0.3", "--temperature=0.3"],
+    ["eval", "-m", "a", "-m", "b"], ["corpus", "build", "a", "-o", "b", "-o", "c"],
+    ["train", "--data", "a", "--out", "b", "--steps", "1", "--out", "c"],
+    ["resume", "r", "--max-minutes", "1", "--max-minutes", "2"],
+], ids=str)  # fmt: skip
+def test_an_option_of_one_value_is_given_once(run: Run, words: list[str]) -> None:
+    done = run(*words, "--lang", "en")
+    assert done.code == 2 and done.err.count("\n") == 1 and "E-CLI-TWICE" in done.err, done.err
+
+
+def test_flags_and_options_of_several_values_may_repeat(run: Run) -> None:
+    done = run("compare", "私", "-t", "0.3", "-t", "0.8", "--plain", "--plain", "-n", "1", "--seed", "0")
+    assert done.code == 0, done.err

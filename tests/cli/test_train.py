@@ -39,6 +39,15 @@ def test_own_text_to_a_model_that_can_be_watched(run: Run, text: Path, tmp_path:
     assert settings["steps"] == 8 and settings["n_embd"] == 16 and settings["data"] == [str(text)]
 
 
+def test_eval_of_the_corpus_of_a_run_is_the_figure_of_the_training(run: Run, text: Path, tmp_path: Path) -> None:
+    assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT).code == 0
+    said = json.loads((tmp_path / "m" / "metrics.jsonl").read_text().splitlines()[-1])
+    found = run("eval", "-m", f"run:{tmp_path / 'm'}@8", "--data", tmp_path / "m" / "corpus", "--json")
+    assert json.loads(found.out)["bits_per_character"] == pytest.approx(said["bits_per_character"], abs=3e-6), found.err
+    other = run("eval", "--data", tmp_path / "m" / "corpus", "--lang", "en")
+    assert other.code == 4 and "E-EVAL-OTHER-VOCABULARY" in other.err and other.err.count("\n") == 1
+
+
 def test_a_config_file_and_a_preset_give_way_to_flags(run: Run, text: Path, tmp_path: Path) -> None:
     assert run("train", "--data", text, "--out", tmp_path / "a", *SHORT).code == 0
     again = run("train", "--config", tmp_path / "a" / "config.toml", "--out", tmp_path / "b", "--lang", "en")
@@ -110,6 +119,30 @@ def test_a_config_with_an_unknown_key_suggests_the_nearest(run: Run, text: Path,
     (tmp_path / "c.toml").write_text("n_layers = 3\n")
     done = run("train", "--data", text, "--config", tmp_path / "c.toml", "--out", tmp_path / "m", "--lang", "en")
     assert done.code == 2 and '"n_layers" (n_layer?)' in done.err and not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("words", [
+    ["--tokenizer", "bpe"], ["--min-count", "3"], ["--validation", "0.5"], ["--author", "夏目"], ["--kana", "modern"],
+    ["--vocab-size", "500", "--tokenizer", "bpe"], ["--encoding", "cp932"], ["--format", "text"], ["--field", "body"],
+], ids=str)  # fmt: skip
+def test_settings_that_a_packed_corpus_was_not_made_with_are_refused(
+    run: Run, text: Path, tmp_path: Path, words: list[str]
+) -> None:
+    assert run("corpus", "build", text, "-o", tmp_path / "packed", "--min-count", "4").code == 0
+    done = run("train", "--data", tmp_path / "packed", "--out", tmp_path / "m", *SHORT, *words)
+    assert done.code == 2 and "E-TRAIN-PACKED-SETTING" in done.err and not (tmp_path / "m").exists()
+
+
+def test_what_a_packed_corpus_says_of_itself_is_what_the_run_says(run: Run, text: Path, tmp_path: Path) -> None:
+    made = ["--tokenizer", "bpe", "--vocab-size", "300", "--validation", "0.2", "--encoding", "UTF8"]
+    assert run("corpus", "build", text, "-o", tmp_path / "packed", *made).code == 0
+    fitting = ["--tokenizer", "bpe", "--encoding", "utf-8", "--validation", "0.2"]
+    done = run("train", "--data", tmp_path / "packed", "--out", tmp_path / "m", *SHORT, *fitting)
+    assert done.code == 0, done.err
+    settings = tomllib.loads((tmp_path / "m" / "config.toml").read_text(encoding="utf-8"))
+    assert (settings["tokenizer"], settings["vocab_size"], settings["validation"]) == ("bpe", 300, 0.2)
+    again = run("train", "--config", tmp_path / "m" / "config.toml", "--out", tmp_path / "again")
+    assert again.code == 0, again.err
 
 
 def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path: Path) -> None:

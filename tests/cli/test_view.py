@@ -10,13 +10,16 @@ from commands import Run
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside
 
 import manako
+from manako import messages
 from manako.trace.record import SelfCheck
 
 
 def test_one_step(run: Run, saved: Path) -> None:
-    whole, second = run("view", saved), run("view", saved, "--step", "2")
+    whole, second = run("view", saved, "--view", "steps"), run("view", saved, "--step", "2")
     assert second.code == 0 and second.out.count("--- Step") == 1 and "--- Step 2 ---" in second.out
-    block = second.out.split("--- Step 2 ---")[1]
+    legend = f"{messages.text('step.strip', 'en')}\n"  # once, whatever is shown
+    assert whole.out.count(legend) == second.out.count(legend) == 1
+    block = second.out.split("--- Step 2 ---")[1].replace(legend, "")
     assert block in whole.out and "The whole text" not in block
     document = json.loads(run("view", saved, "--step", "2", "--json").out)
     assert [s["index"] for s in document["steps"]] == [1]
@@ -57,7 +60,8 @@ def test_the_model_is_not_needed(run: Run, tmp_path: Path) -> None:
 def test_a_score_opens(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "score.manako"
     golden_score().save(path)
-    found = run("view", path)
+    assert "tinted by p" in run("view", path).out
+    found = run("view", path, "--view", "steps")
     assert found.code == 0 and ">>> in the given text:" in found.out and "random number u" not in found.out
     assert run("verify", path).out.startswith("5 of 5 tokens scored again")
 
@@ -83,6 +87,7 @@ def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
         "rederived": 4,
         "unverifiable": 0,
         "failure": None,
+        "contradictions": [],
         "largest_error": document["largest_error"],
         "checks": [],
     }
@@ -91,7 +96,7 @@ def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
 def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
     trace, path = golden_inside(), tmp_path / "inside.manako"
     trace.save(path)
-    assert run("verify", path).out.splitlines()[1:] == [
+    assert run("verify", path).out.splitlines()[1:-1] == [
         "self-check attention rows sum to 1: error 4.5e-8, within 1e-6",
         "self-check the lens at the last layer equals the logits: error 0, within 1e-5",
         "self-check the lists of the lens agree with each other: error 0, within 0",
@@ -156,7 +161,7 @@ def test_verify_finds_a_number_that_does_not_follow(run: Run, tmp_path: Path, na
     replace(trace, columns=replace(trace.columns, **{name: column})).save(path, force=True)
     found = run("verify", path)
     assert (found.code, found.out) == (1, "")
-    assert found.err == "manako: step 5: its stored u, rank or probability does not follow from the trace [E-VERIFY]\n"
+    assert found.err == f"manako: step 5: its stored {name} does not follow from the rest of the trace [E-VERIFY]\n"
 
 
 def test_verify_a_record_of_parts(run: Run, tmp_path: Path) -> None:

@@ -63,3 +63,10 @@ def test_a_missing_text_is_named(tmp_path: Path) -> None:
 def test_settings_are_those_of_reading_and_more() -> None:
     names = [f.name for f in fields(CorpusSettings)]
     assert names[: len(fields(Reading))] == [f.name for f in fields(Reading)]
+
+
+@pytest.mark.parametrize("settings", [{"vocab_size": 500}, {"tokenizer": "bpe", "min_count": 3}], ids=str)
+def test_a_setting_that_would_decide_nothing_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        CorpusSettings(**settings)
+    assert refused.value.key == "corpus_setting_unused"

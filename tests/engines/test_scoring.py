@@ -1,20 +1,23 @@
 """Scoring: windows that score each token once with enough before it (N5), and losses against brute force."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import toy_model
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+from toy import toy_model, toy_tokenizer
 
-from manako.engines.scoring import evaluate, scored_rows, surprisals
+from manako.engines.scoring import Given, evaluate, scored_rows, surprisals
 from manako.errors import UsageError
 from manako.model import Model
 from manako.sampling import Sampling
-from manako.tokenizer import from_characters
+from manako.tokenizer import Tokenizer, from_characters, from_merges
 
 
 class Windows:
@@ -145,10 +148,6 @@ def test_one_token_is_enough_with_a_start_token() -> None:
 
 def test_a_token_that_the_tokenizer_put_in_front_counts_no_character() -> None:
     """A Metaspace tokenizer writes " a" for "a": one token stands before all characters, and none is skipped."""
-    import json
-
-    from manako.tokenizer import Tokenizer
-
     metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
     spec = json.loads(from_characters(["\u2581", "a", "b"]).source)
     spec["pre_tokenizer"] = spec["decoder"] = metaspace
@@ -156,6 +155,58 @@ def test_a_token_that_the_tokenizer_put_in_front_counts_no_character() -> None:
     assert model.tokenizer.decode(model.tokenizer.encode("a")) == b" a"
     result = model.evaluate("a")
     assert (result.tokens, result.characters) == (1, 1) and math.isfinite(result.bits_per_byte)
+
+
+def word_piece() -> Tokenizer:
+    """Lower case, accents dropped, spaces and newlines alike, one <unk> for a whole word; no token starts a text."""
+    words = ["the", "rain", "##ed", "cafe", "[UNK]"]
+    rust = tokenizers.Tokenizer(models.WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    rust.normalizer, rust.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    rust.decoder = decoders.WordPiece()
+    rust.add_special_tokens(["[UNK]"])
+    return Tokenizer(rust.to_str())
+
+
+def compatible() -> Tokenizer:
+    """NFKC makes one character into several."""
+    rust = tokenizers.Tokenizer(models.BPE({ch: i for i, ch in enumerate("株式会社あ1")}, []))
+    rust.normalizer = normalizers.NFKC()
+    return Tokenizer(rust.to_str())
+
+
+def halves() -> Tokenizer:
+    """Each character in its bytes, and one token that ends a character and begins the next."""
+    merges = [(0xE3, 0x81)]
+    return from_merges([*(bytes([b]) for b in range(256)), b"\xe3\x81"], merges)
+
+
+@pytest.mark.parametrize(("make", "text", "counted", "unknown"), [
+    (word_piece, "the\n\nRained café", " rained café", 0),  # the first word is context; two newlines came as one space
+    (word_piece, "the rain 猫猫 dog the", " rain the", 5),
+    (word_piece, "the 猫", "", 1),
+    (compatible, "あ㍿１", "㍿１", 0),
+    (halves, "あい", "い", 0),  # the first token is two thirds of a character
+    (halves, "aあ", "あ", 0),
+], ids=str)  # fmt: skip
+def test_only_characters_that_were_predicted_count(make: Any, text: str, counted: str, unknown: int) -> None:
+    tokenizer = make()
+    model, result = toy_model(tokenizer, start_id=None), toy_model(tokenizer, start_id=None).evaluate(text)
+    known = [step for step in model.score(text) if step.token_id != tokenizer.unknown_id]
+    bits = sum(step.surprisal for step in known)
+    assert (result.characters, result.unknown_characters) == (len(counted), unknown)
+    assert result.bits_per_character == (pytest.approx(bits / len(counted), rel=1e-6) if counted else None)
+    assert result.bits_per_byte == (pytest.approx(bits / len(counted.encode()), rel=1e-6) if counted else None)
+
+
+def test_what_stands_before_a_text_is_not_scored() -> None:
+    spec = json.loads(toy_tokenizer().source)
+    single = [{"SpecialToken": {"id": "x", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"x": {"id": "x", "ids": [0, 265], "tokens": ["x", "x"]}}
+    template = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
+    model = toy_model(Tokenizer(json.dumps(spec | {"post_processor": template})))
+    trace = model.score("猫。")
+    assert trace.columns.prompt_ids.tolist() == [0, 265] and len(trace) == 2
+    assert model.evaluate("猫。").tokens == 2 and model.evaluate("猫").characters == 1
 
 
 def test_surprisals_of_huge_and_cut_logits() -> None:
@@ -170,5 +221,5 @@ def test_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
         def rows(self, ids: Sequence[int], keep: Any = None) -> np.ndarray:
             return np.tile(np.array([[2000.0, 0.0]], dtype=np.float32), (len(ids), 1))
 
-    result = evaluate(Sure(), [0, 1, 1], "ab", "")
+    result = evaluate(Sure(), Given("ab", [0, 1, 1], 1, [(0, 0), (0, 1), (1, 2)]))
     assert result.loss == 2000 and result.perplexity == math.inf

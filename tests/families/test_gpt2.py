@@ -12,9 +12,8 @@ from toy import toy_config, toy_weights, worst, worst_of_row
 
 from manako.engines.session import Session
 from manako.families.attention import QUERY_BLOCK
-from manako.families.gpt2 import NumpyGPT2
+from manako.families.gpt2 import ModelConfig, NumpyGPT2
 from manako.families.nonlinear import erf, gelu, gelu_new, relu
-from manako.formats.model_folder import ModelConfig
 
 SWITCHES = [
     {},

@@ -41,8 +41,8 @@ QWEN2 = MISTRAL | {"model_type": "qwen2", "use_sliding_window": False, "sliding_
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32_768}
 
 
-def read(base: dict[str, Any] = BASE, end_ids: object = None, **changes: Any) -> LlamaConfig:
-    return config_from_json(base | changes, end_ids)[0]
+def read(base: dict[str, Any] = BASE, **changes: Any) -> LlamaConfig:
+    return config_from_json(base | changes)[0]
 
 
 def without(*names: str, base: dict[str, Any] = BASE) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_a_published_configuration() -> None:
     config = read()
     assert (config.n_layer, config.n_head, config.n_kv_head, config.head_size, config.n_mlp) == (16, 32, 8, 64, 8192)
     assert config.rope == Rope("llama3", 500_000.0, 32.0, 8192, 1.0, 4.0)
-    assert config.block_size == 131_072 and config.end_ids == (128_001,) and config.start_id is None
+    assert config.block_size == 131_072
     assert sum(math.prod(shape) for shape in config.parameters().values()) == 1_235_814_400  # as its page says
     assert config.switches == ()
 
@@ -94,7 +94,7 @@ def test_what_may_be_left_out() -> None:
         without("head_dim", "num_key_value_heads", "rope_theta", "rope_scaling", "rms_norm_eps", "eos_token_id")
         | {"tie_word_embeddings": False}
     )[0]
-    assert (config.head_size, config.n_kv_head, config.rms_norm_epsilon, config.end_ids) == (64, 32, 1e-6, ())
+    assert (config.head_size, config.n_kv_head, config.rms_norm_epsilon) == (64, 32, 1e-6)
     assert config.rope == Rope() and "lm_head.weight" in config.parameters()
     assert not config_from_json(without("tie_word_embeddings"))[0].tie_word_embeddings  # their default
 
@@ -118,18 +118,6 @@ def test_qwen2_has_a_window_where_it_says_so() -> None:
     assert read(QWEN2).block_size == 131_072
     assert read(QWEN2, use_sliding_window=True).block_size == 32_768
     assert read(QWEN2, layer_types=["full_attention"] * 16).block_size == 131_072
-
-
-@pytest.mark.parametrize(("mine", "generation", "expected"), [
-    (2, None, (2,)),
-    (None, 2, (2,)),
-    ([1, 2], [2, 3], (1, 2, 3)),
-    (None, None, ()),
-    ([], [], ()),
-    (128_009, [128_001, 128_008, 128_009], (128_009, 128_001, 128_008)),
-])  # fmt: skip
-def test_every_id_that_ends_a_document(mine: object, generation: object, expected: tuple[int, ...]) -> None:
-    assert read(end_ids=generation, eos_token_id=mine).end_ids == expected
 
 
 # --- rotary positions -------------------------------------------------------------------------------------------------
@@ -181,9 +169,9 @@ def test_frequencies_keep_their_dtype() -> None:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def refused(base: dict[str, Any], key: str, end_ids: object = None) -> LoadError:
+def refused(base: dict[str, Any], key: str) -> LoadError:
     with pytest.raises(LoadError) as caught:
-        config_from_json(base, end_ids)
+        config_from_json(base)
     error = caught.value
     assert error.key == key, str(error)
     assert error.exit_code == 3 and "\n" not in str(error) and error.text("ja")
@@ -229,13 +217,6 @@ def test_families_whose_default_is_no_business_of_ours_must_say_how_many_key_hea
     ({"attention_bias": 1}, "config_unsupported"),
     ({"mlp_bias": None}, "config_unsupported"),
     ({"tie_word_embeddings": "true"}, "config_unsupported"),
-    ({"eos_token_id": 128_256}, "config_range"),
-    ({"eos_token_id": -1}, "config_range"),
-    ({"eos_token_id": True}, "config_unsupported"),
-    ({"eos_token_id": 2.0}, "config_unsupported"),
-    ({"eos_token_id": {"a": 1}}, "config_unsupported"),
-    ({"eos_token_id": [[1]]}, "config_unsupported"),
-    ({"eos_token_id": list(range(101))}, "config_unsupported"),
     ({"quantization_config": {"quant_method": "gptq"}}, "config_elsewhere"),
     ({"partial_rotary_factor": 0.5}, "config_elsewhere"),
     ({"layer_types": ["sliding_attention"]}, "config_elsewhere"),
@@ -304,12 +285,6 @@ def test_positions_that_are_not_run_exactly_are_refused(scaling: dict[str, Any],
 def test_what_another_engine_runs_is_refused_with_its_name() -> None:
     error = refused(without("rope_scaling") | {"rope_scaling": {"rope_type": "longrope"}}, "config_elsewhere")
     assert "longrope" in str(error) and "hf:" in str(error)
-
-
-@pytest.mark.parametrize("end_ids", [True, "2", [1, None], list(range(101)), {"a": 1}], ids=str)
-def test_end_ids_of_generation_config_are_checked_too(end_ids: object) -> None:
-    refused(BASE, "config_unsupported", end_ids)
-    refused(BASE, "config_range", [128_256])
 
 
 @pytest.mark.parametrize("changes", [

@@ -139,7 +139,7 @@ def test_shapes_biases_and_heads_come_from_the_file(tmp_path: Path, changes: dic
 
 def test_gpt2_opens_bit_for_bit(tmp_path: Path) -> None:
     config = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=6, vocab_size=len(SPM_TOKENS), n_inner=12)
-    config = replace(config, layer_norm_epsilon=2**-17, start_id=1)
+    config = replace(config, layer_norm_epsilon=2**-17, start_id=1, end_ids=(2,))
     weights = toy_weights(config)
     data = gguf_bytes(gpt2_metadata(config) | spm_metadata(), float_tensors(config, weights))
     model = opened(tmp_path / "m.gguf", data)

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from toy import same_tensors, toy_checkpoint, toy_config, toy_tokenizer, toy_weights, write_toy
 
 from manako.errors import LoadError, ManakoError
+from manako.families.gpt2 import ModelConfig
 from manako.formats import model_folder
-from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, write_checkpoint, write_weights
+from manako.formats.model_folder import Checkpoint, read_checkpoint, write_checkpoint, write_weights
 from manako.tokenizer import from_characters
 
 WEIGHTS = "model.safetensors"
@@ -164,10 +165,6 @@ def test_tokenizer_edited_after_saving_is_noticed(folder: Path) -> None:
     ({"model_type": "phi3"}, "model_type_unknown"),
     ({"model_type": None}, "model_type_unknown"),
     ({"model_type": {"a": 1}}, "model_type_unknown"),
-    ({"bos_token_id": 276 + 1}, "config_range"),
-    ({"bos_token_id": -1}, "config_range"),
-    ({"bos_token_id": [0]}, "config_unsupported"),
-    ({"bos_token_id": True}, "config_unsupported"),
     ({"scale_attn_weights": False}, "config_unsupported"),
     ({"scale_attn_by_inverse_layer_idx": True}, "config_unsupported"),
     ({"add_cross_attention": True}, "config_unsupported"),
@@ -298,11 +295,28 @@ def test_an_ablated_model_is_never_taken_for_a_plain_one(tmp_path: Path) -> None
     refused(tmp_path / "m", "digest_mismatch")
 
 
-def test_a_start_id_that_transformers_wrote_by_itself_is_named_and_dropped(folder: Path) -> None:
+@pytest.mark.parametrize("value", [50256, 277, -1, [400], True, "0"], ids=str)
+def test_an_id_that_is_no_token_is_named_and_dropped(folder: Path, value: object) -> None:
+    """transformers writes 50256 into every config.json whose author set nothing."""
     rewrite(folder, lambda tensors: None)
-    edit(folder / "config.json", bos_token_id=50256)
+    edit(folder / "config.json", bos_token_id=value, eos_token_id=value)
+    edit(folder / "generation_config.json", eos_token_id=None)
+    (folder / "tokenizer_config.json").unlink()
     read = read_checkpoint(folder)
-    assert read.config.start_id is None and "notice.start_outside" in [key for key, _ in read.notices]
+    assert (read.config.start_id, read.config.end_ids) == (None, ())
+    told = dict(read.notices)["notice.ids_outside"]
+    assert str(value).strip("[]") in str(told["ids"]) and told["rows"] == read.config.vocab_size
+
+
+def test_the_end_token_is_not_taken_for_the_start_token(folder: Path) -> None:
+    """As GPT-2s outside English have it: <s> and </s>; a list, and a file that has more of them, count too."""
+    rewrite(folder, lambda tensors: None)
+    edit(folder / "config.json", bos_token_id=258, eos_token_id=[257, 259])
+    edit(folder / "generation_config.json", eos_token_id=260)
+    (folder / "tokenizer_config.json").unlink()
+    read = read_checkpoint(folder)
+    assert (read.config.start_id, read.config.end_ids) == (258, (257, 259, 260))
+    assert "notice.ends_differ" in dict(read.notices)
 
 
 # --- T4, F13: flips and truncations -----------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import safetensors.numpy
 from toy import same_tensors, toy_tokenizer
 from toy_llama import config_json, toy_llama_config, write_toy_llama
 
+import manako
 from manako.errors import LoadError
-from manako.families.llama import LlamaConfig
 from manako.families.rope import Rope
 from manako.formats import model_folder
 from manako.formats.model_folder import INDEX, WEIGHTS, read_checkpoint
@@ -121,6 +121,7 @@ def test_frequencies_in_old_files_are_checked_and_left_out(folder: Path) -> None
     (None, {"eos_token_id": [3, 4]}, (3, 4)),
     (0, {"eos_token_id": [3, 0]}, (0, 3)),
     ([1, 2], {"temperature": 0.6}, (1, 2)),
+    ([-1, 2, 9999, "3", True], {"eos_token_id": 4}, (2, 4)),
 ], ids=str)  # fmt: skip
 def test_ids_that_end_a_document_come_from_both_files(folder: Path, mine: Any, generation: Any, expected: Any) -> None:
     edit(folder / "config.json", eos_token_id=mine)
@@ -139,38 +140,46 @@ def template(*front: str) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
 
 
-@pytest.mark.parametrize(("processor", "add", "bos", "expected"), [
-    (None, None, 0, None),  # as with Qwen2: a start token that no text ever begins with
-    (None, False, 0, None),
-    (None, True, 0, 0),
-    (None, True, None, None),
-    (template(SPECIAL), None, 0, 0),
-    (template(SPECIAL), None, None, 0),
-    (template(SPECIAL), True, 0, 0),
-    (template(SPECIAL), False, 0, None),
-    (template(), None, 0, None),
-    ({"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}, None, 0, None),
-    ({"type": "Sequence", "processors": [template(SPECIAL)]}, None, 5, 0),
+BERT = {"type": "BertProcessing", "sep": [SPECIAL, 0], "cls": ["あ", 260]}
+
+
+@pytest.mark.parametrize(("processor", "add", "bos", "front", "told"), [
+    (None, None, 0, (), []),  # as with Qwen2: a start token that no text ever begins with
+    (None, False, 0, (), []),
+    (None, True, 0, (), ["front_differs"]),
+    (template(SPECIAL), None, 0, (0,), []),
+    (template(SPECIAL), None, None, (0,), []),
+    (template(SPECIAL), True, 0, (0,), []),
+    (template(SPECIAL), False, 0, (0,), ["front_differs"]),
+    (template(SPECIAL), None, 5, (0,), ["start_differs"]),  # as with DeepSeek-R1-Distill-Qwen
+    (template(SPECIAL), None, "0", (0,), ["ids_outside"]),
+    (template(SPECIAL, "い"), None, 0, (0, 265), []),
+    (template(), None, 0, (), []),
+    ({"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}, None, 0, (), []),
+    ({"type": "Sequence", "processors": [template(SPECIAL)]}, None, 5, (0,), ["start_differs"]),
+    (BERT, None, None, (260,), []),
 ], ids=str)  # fmt: skip
-def test_the_start_token_is_what_the_tokenizer_puts_in_front(
-    folder: Path, processor: Any, add: Any, bos: Any, expected: int | None
+def test_what_stands_in_front_of_a_text_is_the_tokenizers(
+    folder: Path, processor: Any, add: Any, bos: Any, front: tuple[int, ...], told: list[str]
 ) -> None:
     edit(folder / "tokenizer.json", post_processor=processor)
     edit(folder / "config.json", bos_token_id=bos)
-    (folder / "tokenizer_config.json").write_text(json.dumps({} if add is None else {"add_bos_token": add}))
-    read = read_checkpoint(folder)
-    assert isinstance(read.config, LlamaConfig) and read.config.start_id == expected
+    named = {"bos_token": {"content": SPECIAL}} | ({} if add is None else {"add_bos_token": add})
+    (folder / "tokenizer_config.json").write_text(json.dumps(named))
+    model = manako.load(folder)
+    assert model.tokenizer.front_ids == front and model.config.start_id == (front[-1] if front else None)
+    ids = model.trace("あ", max_new_tokens=1).columns.prompt_ids.tolist()
+    assert ids == [*front, *model.tokenizer.encode("あ")]
+    assert [key.removeprefix("notice.") for key, _ in model.notices if key != "notice.unverifiable"] == told
 
 
-def test_a_tokenizer_that_puts_more_in_front_is_refused(folder: Path) -> None:
-    edit(folder / "tokenizer.json", post_processor=template(SPECIAL, "あ"))
-    assert "several tokens" in str(refused(folder, "tokenizer_unreadable"))
-    edit(folder / "tokenizer.json", post_processor=None)
-    (folder / "tokenizer_config.json").write_text('{"add_bos_token": "yes"}')
-    assert "add_bos_token" in str(refused(folder, "tokenizer_unreadable"))
-    (folder / "tokenizer_config.json").write_text('{"add_bos_token": true}')
-    edit(folder / "config.json", bos_token_id="0")
-    refused(folder, "config_range")
+@pytest.mark.parametrize("front", [[SPECIAL] * 17, [SPECIAL, "no such token"]], ids=len)
+def test_what_can_stand_in_front_of_no_text_is_refused(folder: Path, front: list[str]) -> None:
+    made = template(SPECIAL)
+    made["special_tokens"]["no such token"] = {"id": "no such token", "ids": [999], "tokens": ["no such token"]}
+    made["single"] = [{"SpecialToken": {"id": name, "type_id": 0}} for name in front] + made["single"]
+    edit(folder / "tokenizer.json", post_processor=made)
+    assert "in front of a text" in str(refused(folder, "tokenizer_unreadable"))
 
 
 HOSTILE = "{{ ''.__class__.__mro__[1].__subclasses__() }}{% for m in messages %}{{ m['content'] }}{% endfor %}"

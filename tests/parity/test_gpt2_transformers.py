@@ -17,8 +17,8 @@ from toy import close, toy_config, toy_tokenizer, toy_weights, worst, write_toy
 
 from manako.engines.captures import lens_columns
 from manako.families.activations import Activations
-from manako.families.gpt2 import NumpyGPT2
-from manako.formats.model_folder import ModelConfig, read_checkpoint, write_checkpoint
+from manako.families.gpt2 import ModelConfig, NumpyGPT2
+from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import load
 from manako.tokenizer import from_characters
 
@@ -270,7 +270,7 @@ def test_a_small_folder_with_the_default_start_token_of_transformers(tmp_path: P
         pytest.fail("transformers no longer writes it: take the special case out of checkpoint.py")
     (tmp_path / "m" / "tokenizer.json").write_text(toy_tokenizer().source, encoding="utf-8")
     ours = load(tmp_path / "m")
-    assert ours.config.start_id is None and "notice.start_outside" in [key for key, _ in ours.notices]
+    assert ours.config.start_id is None and "notice.ids_outside" in [key for key, _ in ours.notices]
     assert close(ours.rows([5, 6]), theirs.eval()(torch.tensor([[5, 6]])).logits[0].numpy(), 1e-5)
 
 

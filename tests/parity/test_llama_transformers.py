@@ -21,6 +21,7 @@ from manako.families.activations import Activations
 from manako.families.llama import NumpyLlama
 from manako.families.rope import Rope
 from manako.formats.model_folder import read_checkpoint
+from manako.model import export, load
 
 torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
@@ -314,3 +315,16 @@ def test_the_older_spelling_of_the_same_configuration(tmp_path: Path, case: str)
     raw["rope_scaling"] = {"type": rope.pop("rope_type"), **rope} if len(rope) > 1 else None
     (folder / "config.json").write_text(json.dumps(raw))
     assert read_checkpoint(folder).config == new
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", CASES)
+def test_an_exported_folder_is_the_same_model_to_both(tmp_path: Path, case: str) -> None:
+    ours, plain = read_checkpoint(saved(reference(case), tmp_path / "theirs")), tmp_path / "plain"
+    export(tmp_path / "theirs", plain)
+    again = read_checkpoint(plain)
+    assert again.config == ours.config and again.fingerprint == ours.fingerprint
+    assert again.chat_template == ours.chat_template and again.tokenizer.source == ours.tokenizer.source
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(plain).eval()
+    ids = ids_for(min(30, ours.config.block_size))
+    assert worst(load(plain).rows(ids.tolist()), theirs(torch.from_numpy(ids)[None]).logits[0].numpy()) <= 1e-5

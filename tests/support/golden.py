@@ -22,6 +22,7 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.record import Columns, Header, ModelInfo, SelfCheck, Trace, Vocabulary
+from manako.trace.schema import CAPTURES
 
 HOSTILE = (
     b"</script>",
@@ -182,6 +183,7 @@ class FakeInside(FakeSession):
     that back, and the final bias the first. `patterns` has the attention.
     """
 
+    captures = CAPTURES
     lacks: Mapping[str, str] = {}
 
     def __init__(self, rows: npt.NDArray[np.float32] = LOGITS, context: int = 32) -> None:
@@ -289,7 +291,8 @@ def _inside(
     vocabulary: Vocabulary,
     changes: dict[str, Any],
 ) -> Trace:
-    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": INSIDE_MODEL} | changes)
+    model = replace(INSIDE_MODEL, config={**INSIDE_MODEL.config, "n_positions": session.context})
+    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": model} | changes)
     recorder = CaptureRecorder(session, capture)
     generation = Generation(session, header, prompt_ids, vocabulary, (END_ID,), recorder)
     for _ in range(steps):

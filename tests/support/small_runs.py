@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from manako import messages
 from manako.corpus.documents import Document
-from manako.corpus.packed import PackedCorpus, open_packed
+from manako.corpus.packed import PackedCorpus, Shards, open_packed
 from manako.corpus.packing import Vocabulary, pack
+from manako.families.gpt2 import ModelConfig
 from manako.formats import run_folder
-from manako.formats.model_folder import ModelConfig, read_checkpoint
+from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import start_id_of, train_characters
 from manako.training.config import TrainingConfig
-from manako.training.loop import Trainer, keep_lines
+from manako.training.loop import Trainer
 from manako.training.processes import Processes
+from manako.training.state import keep_lines
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 40
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16}
@@ -42,7 +46,9 @@ def trainer(
     **settings: Any,
 ) -> tuple[Trainer, list[str]]:
     """A trainer of a new run, and the lines that it reports."""
-    config = ModelConfig(**(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+    config = ModelConfig(
+        **(SHAPE | (shape or {})), vocab_size=corpus.vocab_size, start_id=corpus.start_id, end_ids=(corpus.start_id,)
+    )
     lines: list[str] = []
 
     def note(key: str, **values: object) -> None:
@@ -87,3 +93,18 @@ def checkpoint_bytes(run: Path, step: int) -> dict[str, bytes]:
     """The weights and the training arrays of a checkpoint, to the bit."""
     folder = run_folder.step_folder(run, step)
     return {name: (folder / name).read_bytes() for name in ("model.safetensors", run_folder.STATE_ARRAYS)}
+
+
+class Numbers(Shards):
+    """Ids 0, 1, 2 ..., so that a window tells where it lies."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def windows(self, starts: object, length: int) -> np.ndarray:
+        places = np.asarray(starts)[:, None] + np.arange(length)
+        assert not places.size or (places.min() >= 0 and places.max() < self.count)
+        return places

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manako.formats.model_folder import Checkpoint, ModelConfig, read_checkpoint, write_checkpoint
+from manako.families.gpt2 import ModelConfig
+from manako.formats.model_folder import Checkpoint, read_checkpoint, write_checkpoint
 from manako.model import Model
 from manako.tokenizer import Tokenizer, start_id_of, train_characters
 
@@ -39,7 +40,8 @@ def toy_config(tokenizer: Tokenizer | None = None, **changes: Any) -> ModelConfi
         vocab_size=tokenizer.vocab_size,
         start_id=start_id_of(tokenizer),
     )
-    return replace(base, **changes)
+    config = replace(base, **changes)
+    return config if config.start_id is None or "end_ids" in changes else replace(config, end_ids=(config.start_id,))
 
 
 def toy_weights(config: ModelConfig, seed: int = 0, dtype: npt.DTypeLike = np.float32) -> Weights:

@@ -4,26 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_runs import corpus_of
+from small_runs import Numbers, corpus_of
 
-from manako.corpus.packed import Shards
 from manako.errors import UsageError
-from manako.training.batches import Batches, pairs, validation_windows
-
-
-class Numbers(Shards):
-    """Ids 0, 1, 2 ..., so that a window tells where it lies."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def windows(self, starts: object, length: int) -> np.ndarray:
-        places = np.asarray(starts)[:, None] + np.arange(length)
-        assert not places.size or (places.min() >= 0 and places.max() < self.count)
-        return places
+from manako.training.batches import Batches, pairs
 
 
 @pytest.mark.parametrize("tokens", [5, 8, 9, 12, 13, 103])
@@ -52,13 +36,6 @@ def test_ranks_share_a_batch(size: int) -> None:
     whole = batches.windows(7, 8)
     parts = [batches.windows(7, 8, rank, size) for rank in range(size)]
     assert sum(map(len, parts)) == 8 and all(np.array_equal(p, whole[r::size]) for r, p in enumerate(parts))
-
-
-def test_validation_windows_are_fixed_and_spread_over_the_text() -> None:
-    windows = validation_windows(Numbers(1000), 16)
-    assert windows.shape == (62, 17) and windows[0, 0] == 0 and windows[-1, -1] == 999
-    assert len(validation_windows(Numbers(16), 16)) == 0 and len(validation_windows(Numbers(17), 16)) == 1
-    assert validation_windows(Numbers(10**6), 1024).shape == (64, 1025)
 
 
 def test_targets_are_the_ids_one_place_on(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from manako.corpus.packed import header_digest
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.loop import keep_lines, read_state
+from manako.tokenizer import Tokenizer
+from manako.training import loop
+from manako.training.loop import Progress
 from manako.training.model import GPT
+from manako.training.state import keep_lines, read_state
 
 
 def test_a_tiny_run_learns_and_every_checkpoint_opens(tmp_path: Path) -> None:
@@ -49,11 +53,10 @@ def test_a_tiny_run_learns_and_every_checkpoint_opens(tmp_path: Path) -> None:
 def test_bits_are_those_of_the_characters_and_bytes_of_the_held_out_text(tmp_path: Path) -> None:
     """One character of three bytes a token, and start tokens, which stand for no character."""
     made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "c", "あい" * 400))
-    result, targets = made.evaluate(), made.validation[:, 1:]
-    nats = result["validation_loss"] * targets.size
-    characters = int((targets != 0).sum())
-    assert characters < targets.size and result["perplexity"] == pytest.approx(math.exp(result["validation_loss"]))
-    assert result["bits_per_character"] == pytest.approx(nats / math.log(2) / characters)
+    result, scored = made.evaluate(), made.held_out.tokens
+    assert scored == made.held_out.characters == len(made.corpus.validation) - 2  # both starts stand for no character
+    assert result["perplexity"] == pytest.approx(math.exp(result["validation_loss"]))
+    assert result["bits_per_character"] == pytest.approx(result["validation_loss"] / math.log(2))
     assert result["bits_per_byte"] == pytest.approx(result["bits_per_character"] / 3)
 
 
@@ -140,12 +143,116 @@ def test_time_over_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> 
     assert run_folder.steps(tmp_path / "m") == [0, 1] and "manako resume" in lines[-2]
 
 
-def test_minutes_alone_set_the_number_of_steps(tmp_path: Path) -> None:
-    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=0.1)
+def test_a_plan_moves_no_weight(tmp_path: Path) -> None:
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=0.1)
     before = {n: p.clone() for n, p in made.model.named_parameters()}
     made.plan()
-    assert 1 < (made.training.steps or 0) < 100_000 and made.progress.step == made.progress.position == 0
-    assert all(torch.equal(p, before[n]) for n, p in made.model.named_parameters()) and not made.optimizers.state()
+    assert made.training.steps is None and made.progress == Progress() and not made.shares
+    assert all(torch.equal(p, before[n]) for n, p in made.model.named_parameters())
+    assert "the learning rate follows the clock" in " ".join(lines)
+
+
+class Clock:
+    """A machine that is busy at first: each step takes 4 seconds, later half a one."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = staticmethod(time.perf_counter)
+
+    def watch(self, made: Any) -> None:
+        update = made.update
+
+        def slow() -> Any:
+            self.now += 4.0 if self.now < 24 else 0.5
+            return update()
+
+        made.update = slow
+
+
+def timed(run: Path, monkeypatch: pytest.MonkeyPatch, until: int | None = None) -> Any:
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    made, _ = trainer(run, corpus_of(run.parent / "corpus"), steps=None, max_minutes=1.0, eval_interval=7)
+    made.plan()
+    made.save()
+    if until:
+        stop_after(made, until)
+    clock.watch(made)
+    return made
+
+
+def test_the_rate_follows_the_clock_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = timed(tmp_path / "m", monkeypatch)
+    made.go()
+    lines = metrics(tmp_path / "m")
+    assert made.progress.seconds == pytest.approx(60, abs=1) and made.progress.done == lines[-1]["done"] == 1
+    assert (
+        made.shares == sorted(made.shares)
+        and made.shares[0] == 0
+        and made.shares[5] == pytest.approx(20 / 60, abs=0.01)
+    )
+    assert (
+        lines[-1]["learning_rate"] < 0.02 * made.training.learning_rate < 0.5 * max(x["learning_rate"] for x in lines)
+    )
+    assert (
+        "validation_loss" in lines[-1]
+        and run_folder.pointed(tmp_path / "m", "last").name == f"step-{made.progress.step:06d}"
+    )
+    again, _ = trainer(tmp_path / "m", made.corpus, steps=None, max_minutes=1.0, eval_interval=7)
+    folder = run_folder.pointed(tmp_path / "m", "last")
+    again.restore(read_checkpoint(folder), folder)
+    again.extend(None)
+    again.go()
+    assert again.progress == made.progress  # it is over, and stays so
+    again.extend(1.0)
+    assert again.progress.done == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_timed_run_that_was_resumed_can_be_replayed_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        timed(tmp_path / "m", monkeypatch, until=9).go()
+    resumed, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=1.0, eval_interval=7)
+    folder = run_folder.pointed(tmp_path / "m", "last")
+    resumed.restore(read_checkpoint(folder), folder)
+    loop.time.watch(resumed)  # type: ignore[attr-defined]
+    resumed.go()
+    steps = resumed.progress.step
+    assert steps > 20
+    monkeypatch.undo()
+    replay = {"steps": None, "max_minutes": None, "eval_interval": 7, "replay": str(tmp_path / "m")}
+    train(tmp_path / "again", resumed.corpus, **replay)
+    assert checkpoint_bytes(tmp_path / "again", steps) == checkpoint_bytes(tmp_path / "m", steps)
+    assert run_folder.steps(tmp_path / "again")[-1] == steps
+    train(tmp_path / "by steps", resumed.corpus, steps=steps, eval_interval=7)
+    assert checkpoint_bytes(tmp_path / "by steps", steps) != checkpoint_bytes(tmp_path / "m", steps)
+
+
+@pytest.mark.parametrize(("steps", "key"), [(2, "0.22"), (20, ""), (900, "96")])
+def test_a_plan_far_from_one_epoch_says_so(tmp_path: Path, steps: int, key: str) -> None:
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=steps)
+    made.plan()
+    warned = [line for line in lines if "this plan" in line]
+    assert len(warned) == bool(key) and all(key in line for line in warned), lines
+
+
+@pytest.mark.parametrize("block_size", [15, 16, 300, 5000])
+def test_one_checkpoint_and_text_have_one_figure(tmp_path: Path, block_size: int) -> None:
+    """The line of a training and `manako eval` on the text that was held out: odd contexts, one window, and less."""
+    corpus = corpus_of(tmp_path / "c", TEXT + "龘\n")
+    train(tmp_path / "m", corpus, steps=6, eval_interval=6, shape={"block_size": min(block_size, 800)})
+    side = corpus.validation.windows([0], len(corpus.validation))[0]
+    text = Tokenizer(corpus.tokenizer_source).decode(side[1:-1].tolist()).decode()
+    said, model = metrics(tmp_path / "m")[-1], manako.load(tmp_path / "m")
+    for found in (model.evaluate(text), model.evaluate_ids(side.tolist())):
+        assert found.loss == pytest.approx(said["validation_loss"], abs=2e-6)
+        assert found.bits_per_character == pytest.approx(said["bits_per_character"], abs=3e-6)
+        assert found.bits_per_byte == pytest.approx(said["bits_per_byte"], abs=3e-6)
 
 
 def test_best_follows_the_validation_loss_and_keep_thins(tmp_path: Path) -> None:

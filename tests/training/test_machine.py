@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from manako.errors import UsageError
-from manako.formats.model_folder import ModelConfig
+from manako.families.gpt2 import ModelConfig
 from manako.training import machine
 
 

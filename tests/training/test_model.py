@@ -8,8 +8,7 @@ import pytest
 import torch
 from toy import toy_config, toy_weights, worst, worst_of_row
 
-from manako.families.gpt2 import NumpyGPT2
-from manako.formats.model_folder import ModelConfig
+from manako.families.gpt2 import ModelConfig, NumpyGPT2
 from manako.training.model import GPT
 
 torch.set_num_threads(1)

@@ -92,7 +92,7 @@ def test_state_goes_out_and_in_without_a_bit_changed(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "wsd"])
 def test_schedules_warm_up_and_fall(kind: str) -> None:
-    rates = [schedule(kind, step, 1000, 50) for step in range(1, 1001)]
+    rates = [schedule(kind, step, (step - 1) / 1000, 50) for step in range(1, 1001)]
     assert rates[0] == pytest.approx(1 / 50, rel=0.02) and max(rates) <= 1 and rates.index(max(rates)) == 49
     assert all(a >= b for a, b in zip(rates[49:], rates[50:], strict=False))
     assert rates[-1] == pytest.approx({"linear": 1 / 1000, "cosine": 0.1, "wsd": 1 / 300}[kind], rel=0.01)
@@ -100,4 +100,4 @@ def test_schedules_warm_up_and_fall(kind: str) -> None:
 
 
 def test_a_short_run_warms_up_for_a_fifth_of_it_at_most() -> None:
-    assert schedule("wsd", 2, 10, 100) == 1.0
+    assert [schedule("wsd", 1 + step, step / 10, 100) for step in range(4)] == [0.01, 0.5, 1.0, 1.0]

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, TypeVar
@@ -54,7 +55,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return translated(import_module(module).command) if module else None
+        return once(translated(import_module(module).command)) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
@@ -64,6 +65,34 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section(say("cli.commands")):
             formatter.write_dl([(name, say(f"cli.{name}")) for name in COMMANDS])
+
+
+C = TypeVar("C", bound=click.Command)
+
+
+def once(command: C) -> C:
+    """A command that refuses a second value for an option that takes one; click would take the last without a word."""
+    make_parser = command.make_parser
+
+    def made(ctx: click.Context) -> Any:
+        parser = make_parser(ctx)
+        parse_args = parser.parse_args
+
+        def parsed(args: list[str]) -> Any:
+            values, rest, order = parse_args(args)
+            for parameter, times in Counter(order).items():
+                single = isinstance(parameter, click.Option) and not (parameter.multiple or parameter.is_flag)
+                if single and times > 1:
+                    raise UsageError("cli_twice", name=_name_of(parameter))
+            return values, rest, order
+
+        parser.parse_args = parsed
+        return parser
+
+    command.make_parser = made
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        once(inner)
+    return command
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -116,6 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = 130
     except BrokenPipeError:
         code = hush()
+    except MemoryError:
+        if "--debug" in arguments:
+            raise
+        code = fail(messages.text("cli.memory", lang), "E-MEMORY")
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -13,6 +13,7 @@ from manako.cli.output import Screen, print_json
 from manako.errors import UsageError
 from manako.trace.record import Trace
 from manako.views.document import attention_document
+from manako.views.terminal.again import hint
 from manako.views.terminal.attention import attention_lines, meaning_lines
 from manako.views.terminal.steps import Look, header_lines
 
@@ -46,6 +47,8 @@ def command(
     screen.lines(header_lines(trace.header, screen.look))
     screen.lines(attention_lines(found, screen.look, part))
     screen.lines(meaning_lines(trace.header.self_checks, screen.look))
+    number = index + 1
+    screen.lines([hint("attention.see_why", screen.look, trace, "why", "--step", str(number), count=number)])
 
 
 def _part(layer: int | None, head: tuple[int, int] | None, layers: int, heads: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import click
 from manako.cli.console import note, say
 from manako.cli.options import screen_options
 from manako.cli.output import Screen
+from manako.engines.protocol import lacking
 from manako.model import load
 from manako.refs import DEFAULT
 from manako.trace.schema import CAPTURES
@@ -21,11 +22,12 @@ def command(ref: str, plain: bool, color: str) -> None:
         if key != "notice.chat_template":  # it is shown
             note(key, **values)
     config, spelled = model.config, model.tokenizer.token_bytes
-    start = [config.start_id] if config.start_id is not None else []
+    start = model.tokenizer.front_ids or (() if config.start_id is None else (config.start_id,))
     tokens = {
         "info.start": [spelled[i] for i in start if i < len(spelled)],
         "info.end": [spelled[i] for i in config.end_ids if i < len(spelled)],
     }
-    captures = {name: model.engine.lacks.get(name) for name in CAPTURES}
+    lacks = lacking(model.engine)
+    captures = {name: lacks.get(name) for name in CAPTURES}
     screen = Screen(Look.top, plain, color)
     screen.lines(info_lines(model.info, model.engine.n_parameters, tokens, captures, model.chat_template, screen.look))

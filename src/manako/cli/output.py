@@ -25,18 +25,19 @@ class Screen:
     """Standard output with the look that fits it."""
 
     def __init__(self, top: int, plain: bool, color: str, lang: str | None = None) -> None:
+        colored = _colored(color)
         self.look = Look(
             lang=lang or chosen_language(),
             columns=_columns(),
             glyphs=glyphs.choose(sys.stdout.encoding, os.environ, _ambiguous_width()),
             plain=plain or os.environ.get("TERM") == "dumb",
             top=top,
+            color=colored,
         )
-        self.colored = _colored(color)
         self._console = _Console(
             file=sys.stdout,
-            force_terminal=self.colored,
-            color_system="standard" if self.colored else None,
+            force_terminal=colored,
+            color_system="standard" if colored else None,
             legacy_windows=False,
             highlight=False,
             emoji=False,

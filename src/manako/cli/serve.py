@@ -23,7 +23,7 @@ from manako.cli.options import Number
 from manako.cli.running import model_option
 from manako.errors import ManakoError, UsageError
 from manako.model import Model, load
-from manako.refs import DEMO
+from manako.refs import EXAMPLE
 from manako.server.generations import LONGEST_TITLE, Runs
 from manako.server.http import ANY_ADDRESS, Guard, Server, Site
 from manako.trace.file import to_bytes
@@ -31,7 +31,6 @@ from manako.trace.tree import Tree, open_tree
 
 PORT, PORTS_TRIED = 8765, 20
 QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it
-EXAMPLE = DEMO / "example.manako"
 SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
 
 

@@ -39,7 +39,7 @@ def command(source: str, ref: str, settings: RunSettings, step: int | None, **re
     screen = Screen(top, False, rest["color"])
     guard()
     os.environ.pop("NO_COLOR", None)  # Textual reads no more than whether it is there
-    if not screen.colored:
+    if not screen.look.color:
         os.environ["NO_COLOR"] = "1"
     gc.disable()  # while it starts, a hundred thousand objects are made and none is garbage
     with ThreadPoolExecutor(1) as aside:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from manako.cli import common_options
 from manako.cli.console import note, say
@@ -36,12 +37,12 @@ def setting_options(command: Any) -> Any:
     defaults: dict[str, Any] = SHAPE | {f.name: f.default for f in fields(TrainingConfig)}
     for name, default in reversed(defaults.items()):
         whole = isinstance(default, int) or name in ("steps", "micro_batch", "keep")
-        kind = click.Choice(CHOICES[name]) if name in CHOICES else Number(whole, "train_number")
+        number: dict[str, Any] = {"type": Number(whole, "train_number"), "metavar": "N"}
+        kind = {"type": click.Choice(CHOICES[name])} if name in CHOICES else number
+        kind = {"metavar": "RUN"} if name == "replay" else kind
         shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
         flag, text = f"--{name.replace('_', '-')}", say(f"option.{name if name != 'seed' else 'seed_train'}")
-        command = click.option(flag, name, type=kind, help=text, metavar=None if name in CHOICES else "N", **shown)(
-            command
-        )
+        command = click.option(flag, name, help=text, **kind, **shown)(command)
     return command
 
 
@@ -75,4 +76,6 @@ def setting_options(command: Any) -> Any:
 @common_options
 def command(data: tuple[str, ...], out: Path, sample: str, traces: bool, **settings: Any) -> None:
     also = {"sample": sample, "traces": traces}
+    source = click.get_current_context().get_parameter_source
+    settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}
     train(data, out, report=note, watch=watcher(out, sample, traces), show=status_line, also=also, **settings)

@@ -25,9 +25,7 @@ def status_line(trainer: Any) -> Iterator[None]:
     from rich.text import Text
 
     def tick(loss: float) -> None:
-        p, steps = trainer.progress, trainer.training.steps
-        left = p.seconds / p.step * (steps - p.step) / 60
-        line = say("train.status", step=p.step, steps=steps, loss=fixed(loss, 3), left=fixed(left, 1))
+        line = say("train.status", loss=fixed(loss, 3), **trainer.status())
         live.update(Text(line, style="dim"))
 
     with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:

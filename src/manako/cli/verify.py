@@ -25,9 +25,9 @@ def command(file: Path, as_json: bool) -> int:
     if (trace := tree.only) is None:
         return verify_tree(tree, as_json)
     found = verify(trace)
-    wrong = problem(trace, found)
+    wrong = problem(found)
     if as_json:
-        print_json({"schema": "manako.verification/1"} | document(trace, found))
+        print_json({"schema": "manako.verification/1"} | document(found))
         return 0 if wrong is None else 1
     if found.failure is None:
         tell(summary(trace, found))
@@ -36,16 +36,18 @@ def command(file: Path, as_json: bool) -> int:
         for check in found.checks:
             values = {"error": small(check.error), "limit": small(check.limit)}
             tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+        if wrong is None:
+            tell(say("verify.itself"))
     return 0 if wrong is None else fail(wrong, "E-VERIFY")
 
 
 def verify_tree(tree: Tree, as_json: bool) -> int:
     """A line for each branch: what holds on stdout, what does not on stderr."""
     found = [(branch, verify(branch.trace)) for branch in tree.branches]
-    wrong = {branch.id: problem(branch.trace, each) for branch, each in found}
+    wrong = {branch.id: problem(each) for branch, each in found}
     code = 1 if any(wrong.values()) else 0
     if as_json:
-        branches = [{"id": branch.id} | document(branch.trace, each) for branch, each in found]
+        branches = [{"id": branch.id} | document(each) for branch, each in found]
         print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
         return code
     for branch, each in found:
@@ -55,18 +57,22 @@ def verify_tree(tree: Tree, as_json: bool) -> int:
             tell(line)
         else:
             fail(line, "E-VERIFY")
+    if not code:
+        tell(say("verify.itself"))
     return code
 
 
-def problem(trace: Trace, found: Verification) -> str | None:
+def problem(found: Verification) -> str | None:
     """The first thing that does not hold, in a sentence."""
     if found.failure is not None:
         index, recorded, again = found.failure
-        key = "verify.numbers" if again in (recorded, -1) else "verify.failed"
-        return say(key, step=index + 1, recorded=recorded, again=again)
+        key = "verify.column" if again in (recorded, -1) else "verify.failed"
+        return say(key, step=index + 1, recorded=recorded, again=again, name=", ".join(found.contradictions[:1]))
+    if found.contradictions:
+        return say("verify.contradictions", names=", ".join(found.contradictions))
     if wrong := [say(f"check.{check.name}") for check in found.checks if not check.ok]:
         return say("verify.inside", names=", ".join(wrong))
-    if failed := [check.name for check in trace.header.self_checks if not check.ok]:
+    if failed := [check.name for check in found.recorded_checks if not check.ok]:
         return say("verify.checks", names=", ".join(failed))
     return None
 
@@ -77,11 +83,10 @@ def summary(trace: Trace, found: Verification) -> str:
     return say(key, steps=found.steps, rederived=found.rederived, error=small(found.largest_error))
 
 
-def document(trace: Trace, found: Verification) -> dict[str, Any]:
+def document(found: Verification) -> dict[str, Any]:
     """What was found, for a program."""
-    keys = ("steps", "rederived", "unverifiable", "failure", "largest_error")
-    shown = {key: getattr(found, key) for key in keys}
-    return {"ok": problem(trace, found) is None} | shown | {"checks": [_check(check) for check in found.checks]}
+    keys = ("ok", "steps", "rederived", "unverifiable", "failure", "contradictions", "largest_error")
+    return {key: getattr(found, key) for key in keys} | {"checks": [_check(check) for check in found.checks]}
 
 
 def _check(check: SelfCheck) -> dict[str, Any]:

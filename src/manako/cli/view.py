@@ -9,13 +9,15 @@ import manako
 from manako.cli.console import say
 from manako.cli.options import check_step, check_top, look_options, step_option
 from manako.cli.output import Screen, print_json
+from manako.cli.showing import Show, show_trace, view_options
 from manako.views.document import trace_document
-from manako.views.terminal.steps import characters, header_lines, step_lines, trace_lines
+from manako.views.terminal.steps import characters, header_lines, step_lines
 
 
 @click.command("view", help=say("help.view"))
 @click.argument("file", type=click.Path(path_type=Path))
 @step_option()
+@view_options
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @look_options
 def command(file: Path, step: int | None, as_json: bool, **rest: Any) -> None:
@@ -29,7 +31,8 @@ def command(file: Path, step: int | None, as_json: bool, **rest: Any) -> None:
         return
     screen = Screen(top, rest["plain"], rest["color"])
     if step is None:
-        screen.lines(trace_lines(trace, screen.look))
+        view = rest["view"] or ("text" if trace.header.kind == "score" else None)
+        show_trace(trace, Show(screen, view, rest["tint"], file))
         return
     screen.lines(header_lines(trace.header, screen.look))
-    screen.lines(step_lines(trace.steps[step - 1], screen.look, characters(trace).get(step - 1)))
+    screen.lines(step_lines(trace.steps[step - 1], screen.look, characters(trace).get(step - 1), legend=True))

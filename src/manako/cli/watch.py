@@ -1,7 +1,6 @@
 """`manako watch`: see a model choose, one token after another."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,49 +9,50 @@ import click
 
 from manako.cli.console import chosen_language, fail, hush, note, say
 from manako.cli.options import check_top, look_options
-from manako.cli.output import Screen, print_json
+from manako.cli.output import Screen
 from manako.cli.running import model_option, opened, settings_options
+from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes, need_space, writable_target, write_file
 from manako.settings import RunSettings
 from manako.trace.file import to_bytes
-from manako.trace.record import Step, Trace
+from manako.trace.record import Trace
 from manako.trace.schema import FULL_ROW_LIMIT
-from manako.views.document import step_record, trace_document
-from manako.views.terminal.glyphs import is_partial
-from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines
 
 
 @click.command("watch", help=say("help.watch"))
 @click.argument("prompt", default="")
 @model_option
 @settings_options(capture=True)
+@view_options
+@click.option("--given", is_flag=True, help=say("option.given"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save"))
 @click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
-def command(prompt: str, ref: str, settings: RunSettings, save: Path | None, force: bool, **rest: Any) -> int:
+def command(
+    prompt: str, ref: str, settings: RunSettings, given: bool, save: Path | None, force: bool, **rest: Any
+) -> int:
     top = check_top(rest["top"])
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
     if save is not None:
         writable_target(save, force)
     model, text = opened(ref, prompt)
-    generation = model.generate(text, settings)
+    if rest["as_json"] or rest["as_jsonl"]:
+        show = ShowJson(top, each=rest["as_jsonl"])
+    else:
+        view = rest["view"] or ("text" if given else None)
+        show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"])
+    if given:
+        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate), 0
+        show_trace(trace, show)
+    else:
+        trace, code = _generate(model.generate(text, settings), show, save)
     if save is not None:
-        need_space(save.parent, settings.max_new_tokens * 4 * min(model.config.vocab_size, FULL_ROW_LIMIT))
-    with Interrupts() as interrupts:
-        try:
-            if rest["as_json"] or rest["as_jsonl"]:
-                trace, code = _run_json(generation, interrupts, top, each=rest["as_jsonl"])
-            else:
-                trace, code = _run_lines(generation, interrupts, Screen(top, rest["plain"], rest["color"]))
-        except BrokenPipeError:  # nobody reads on; what was made is kept all the same
-            trace, code = generation.trace(), hush()
-        if save is not None:
-            _save(trace, save, force)
+        _save(trace, save, force)
     return code
 
 
@@ -74,45 +74,32 @@ class Interrupts:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _run_lines(generation: Generation, interrupts: Interrupts, screen: Screen) -> tuple[Trace, int]:
-    """Show each step as it is made; (record, exit code)."""
-    screen.lines(header_lines(generation.record().header, screen.look))
-
-    def show(step: Step) -> None:
-        parts = characters(generation.record()) if is_partial(step.chosen.bytes) else {}
-        screen.lines(step_lines(step, screen.look, parts.get(step.index)))
-
-    code = _run(generation, interrupts, show)
-    trace = generation.trace()
-    screen.lines(final_lines(trace, screen.look))
+def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) -> tuple[Trace, int]:
+    """Show each step as it is made; (trace, exit code)."""
+    header = generation.record().header
+    if save is not None:
+        row = 4 * min(generation.record().vocabulary.size, FULL_ROW_LIMIT)
+        need_space(save.parent, header.max_new_tokens * row)
+    with Interrupts() as interrupts:
+        try:
+            show.begin(header)
+            code = _run(generation, interrupts, show)
+            trace = generation.trace()
+            show.end(trace)
+        except BrokenPipeError:  # nobody reads on; what was made is kept all the same
+            trace, code = generation.trace(), hush()
     return trace, code
 
 
-def _run_json(generation: Generation, interrupts: Interrupts, top: int, each: bool) -> tuple[Trace, int]:
-    """One document at the end, or one line a step as it happens; (record, exit code)."""
-    if each:  # the one thing to know for the same run again that no line of it says
-        note("notice.seed", seed=generation.record().header.seed)
-
-    def show(step: Step) -> None:
-        if each:
-            print_json(step_record(step, top))
-
-    code = _run(generation, interrupts, show)
-    trace = generation.trace()
-    if not each:
-        print_json(trace_document(trace, top))
-    return trace, code
-
-
-def _run(generation: Generation, interrupts: Interrupts, show: Callable[[Step], None]) -> int:
+def _run(generation: Generation, interrupts: Interrupts, show: Show | ShowJson) -> int:
     """Run to the end, to Ctrl-C, or to a failure; whatever was made before is kept. Returns the exit code."""
-    steps = iter(generation)
+    index = 0
     try:
         while not interrupts.seen:
-            step = next(steps, None)
-            if step is None:
+            if not generation.advance():
                 return 0
-            show(step)
+            show.step(generation.record(), index, lambda: generation.step, generation.last)
+            index += 1
     except ManakoError as error:
         return fail(error.text(chosen_language()), error.code, error.exit_code)
     note("cli.interrupted")

@@ -35,12 +35,13 @@ _MAX_TOKENIZER_BYTES = 256 * 2**20
 _DTYPES = {"uint16": "U16", "uint32": "U32"}  # NumPy's name -> that of safetensors
 _COUNT: Rule = {"type": "integer", "minimum": 0}
 _TEXT: Rule = {"type": "string"}
+_SETTING: Rule = {"type": ["string", "number", "boolean", "array", "null"], "items": _TEXT}
 _SHARD: Rule = {
     "type": "object",
     "properties": {"tokens": _COUNT | {"minimum": 1, "maximum": SHARD_TOKENS}, "sha256": _TEXT},
 }
 _RULES: Mapping[str, Rule] = {  # of corpus.json; what it says of the statistics is checked apart
-    "settings": {"type": "object"},
+    "settings": {"type": "object", "additionalProperties": _SETTING},
     "sources": {"type": "array", "items": _TEXT},
     "statistics": {"type": "object"},
     "vocab_size": {"type": "integer", "minimum": 1, "maximum": MAX_VOCABULARY},
@@ -251,7 +252,10 @@ def open_packed(folder: Path) -> PackedCorpus:
         raise LoadError("corpus_contradicts", file=folder / TOKENIZER, reason="SHA-256")
     if not (folder / DOCUMENTS).is_file():
         raise LoadError("file_missing", file=folder / DOCUMENTS)
-    corpus = PackedCorpus(folder, header, source.decode("utf-8"))
+    try:
+        corpus = PackedCorpus(folder, header, source.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise LoadError("tokenizer_unreadable", file=folder / TOKENIZER, reason=error) from None
     for side in (corpus.train, corpus.validation):
         for shard in side.shards:
             shard.check_size()

@@ -18,6 +18,7 @@ from manako.tokenizer import (
 )
 
 KINDS = ("char", "bpe", "byte-bpe")
+VOCABULARY_SETTINGS = {"min_count": KINDS[:1], "vocab_size": KINDS[1:]}  # the kinds of vocabulary that each decides
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,17 @@ class CorpusSettings(Reading):
     min_count: int = 2
     """How often a character must occur to have a token of its own."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kinds in VOCABULARY_SETTINGS.items():
+            if self.tokenizer not in kinds and getattr(self, name) != getattr(CorpusSettings, name):
+                raise UsageError("corpus_setting_unused", name=name, kind=self.tokenizer, kinds=Names(kinds))
+
     def on_record(self) -> dict[str, Any]:
         """What a corpus says of how it was read and counted: what decided anything."""
         said = {f.name: value for f in fields(Reading) if (value := getattr(self, f.name))}
-        counted = {"min_count": self.min_count} if self.tokenizer == "char" else {"vocab_size": self.vocab_size}
-        return said | {"tokenizer": self.tokenizer} | (counted if self.tokenizer in KINDS else {})
+        counted = [name for name, kinds in VOCABULARY_SETTINGS.items() if self.tokenizer in kinds]
+        return said | {"tokenizer": self.tokenizer} | {name: getattr(self, name) for name in counted}
 
     def make_vocabulary(self) -> Callable[[Iterable[str]], Vocabulary]:
         """What makes the vocabulary from the texts of the training side; a file is read at once: its errors come early.

@@ -63,9 +63,7 @@ class HfConfig:
     vocab_size: int
     """Numbers in a row of logits."""
     start_id: int | None
-    """The token that starts a text, if there is one."""
-    start_in_front: bool
-    """Whether every text begins with it."""
+    """The token that starts an empty text, if there is one."""
     end_ids: tuple[int, ...]
     """Every token that ends a document."""
     model_type: str
@@ -95,6 +93,7 @@ class HfEngine:
 
     name = "transformers"
     libraries = ("torch", "transformers")
+    captures = ("attention", "lens", "contributions", "residual")
 
     def __init__(self, model: Any, folder: HfFolder) -> None:
         self.model, self.source = model, folder.source(model.base_model_prefix + ".")
@@ -318,7 +317,6 @@ def _config(model: Any, parts: Parts, watched: Watched, folder: HfFolder) -> HfC
         block_size=next((n for name in _CONTEXT if type(n := getattr(text, name, None)) is int), NO_LIMIT),
         vocab_size=watched.logits.shape[1],
         start_id=folder.start_id,
-        start_in_front=folder.start_in_front,
         end_ids=folder.end_ids,
         model_type=str(model.config.model_type),
     )

@@ -60,6 +60,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def captures(self) -> Sequence[str]:
+        """The captures that it was written for; `lacking` has any other one."""
+        ...
+
+    @property
     def lacks(self) -> Mapping[str, str]:
         """What it cannot do -> catalog key of the reason; see the header of this file."""
         ...
@@ -118,8 +123,14 @@ def editable(engine: Engine) -> TypeGuard[Editable]:
     return "ablation" not in engine.lacks
 
 
+def lacking(engine: Engine) -> Mapping[str, str]:
+    """All that it cannot do: what it says itself, and every capture that came after it was written."""
+    return {name: "lacks.engine" for name in CAPTURES if name not in engine.captures} | dict(engine.lacks)
+
+
 def need(engine: Engine, what: str) -> None:
     """Raise CapabilityError, with the engine's own reason, where it lacks this."""
-    if what in engine.lacks:
-        can = ", ".join(name for name in CAPTURES if name not in engine.lacks) or "-"
-        raise CapabilityError("capture_lacking", got=what, reason=Phrase(engine.lacks[what]), can=can)
+    lacks = lacking(engine)
+    if what in lacks:
+        can = ", ".join(name for name in CAPTURES if name not in lacks) or "-"
+        raise CapabilityError("capture_lacking", got=what, reason=Phrase(lacks[what]), can=can)

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Recorder
 from manako.engines.session import Session
+from manako.errors import UsageError
 from manako.families.activations import Activations
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Header, Trace, Vocabulary
+from manako.trace.windows import score_windows
 
 
 @dataclass(frozen=True)
@@ -39,39 +41,34 @@ class Scored:
 
 
 def scored_rows(
-    session: Session, ids: Sequence[int], fresh: Callable[[], Activations | None] = lambda: None
+    session: Session, ids: Sequence[int], given: int = 1, fresh: Callable[[], Activations | None] = lambda: None
 ) -> Iterator[Scored]:
-    """Rows for ids[1:], in order, each token once. fresh: what to hand to each pass to be filled."""
-    context = session.context
-    hop = max(1, context // 2)
-    start, done = 0, 1  # ids[:done] have been scored or are context alone
-    while done < len(ids):
-        stop = min(start + context + 1, len(ids))  # the last token of a window is scored, not seen
-        kept, first = fresh(), done - start - 1
+    """Rows for all but the `given` first of ids, in order, each token once. fresh: what each pass is to fill."""
+    for start, first, stop in score_windows(len(ids), session.context, given):
+        kept, place = fresh(), first - start - 1
         rows = session.rows(ids[start : stop - 1], kept)
-        yield Scored(np.asarray(ids[done:stop]), rows[first:], start, first, kept)
-        done = stop
-        start = max(0, done - 1 - (context - hop))
+        yield Scored(np.asarray(ids[first:stop]), rows[place:], start, place, kept)
 
 
 def scored(
     session: Session,
     header: Header,
     ids: Sequence[int],
+    context: int,
     vocabulary: Vocabulary,
     captures: CaptureRecorder | None = None,
 ) -> Trace:
-    """The record of a given text: ids[0] is context, every other token a step. header: of kind "score"."""
+    """The record of a text: the `context` first of ids are given, every other a step. header: of kind "score"."""
     more = captures.step_bytes(min(len(ids), session.context)) if captures else 0
-    recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - 1, more)
+    recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - context, more)
     fresh = captures.fresh if captures else lambda: None
-    for part in scored_rows(session, ids, fresh):
+    for part in scored_rows(session, ids, context, fresh):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             d = distribution(row, header.sampling)
             recorder.add(d, target, float("nan"), part.window_start)
             if captures and part.kept is not None:
                 captures.add(part.kept, n, n + 1, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
-    columns = recorder.finish(ids[:1])
+    columns = recorder.finish(ids[:context])
     if captures:
         columns = replace(columns, captured=captures.finish())
         header = captures.entered(header)
@@ -86,26 +83,78 @@ class Evaluation:
     """Mean surprisal in nats a token."""
     perplexity: float
     """exp(loss)."""
-    bits_per_character: float
-    """Total surprisal over the characters that were scored: comparable between tokenizers."""
-    bits_per_byte: float
+    bits_per_character: float | None
+    """Surprisal of the known tokens over the characters that they stand for: comparable between tokenizers.
+
+    None where there is no such character.
+    """
+    bits_per_byte: float | None
     tokens: int
     """Tokens that were scored."""
     characters: int
-    """Characters that were scored."""
+    """Characters of the text that were predicted: each counts where its last token was."""
+    unknown_characters: int
+    """Characters that the vocabulary has as `<unk>` alone: they count above neither as text nor as surprisal."""
 
 
-def evaluate(session: Session, ids: Sequence[int], text: str, skipped: str) -> Evaluation:
-    """Score a text, adding up in float64. skipped: the part of `text` that ids[0] stands for, "" for a start token."""
-    total, count = 0.0, 0
+@dataclass(frozen=True)
+class Given:
+    """A text to score, cut into tokens."""
+
+    text: str
+    ids: Sequence[int]
+    """Those that stand before the text, if any, and then its own."""
+    context: int
+    """How many of them are context alone, and not scored."""
+    spans: Sequence[tuple[int, int]]
+    """The characters of the text that each id stands for; (0, 0) for what stands before it."""
+
+
+def evaluate(session: Session, given: Given, unknown_id: int | None = None) -> Evaluation:
+    """Score a text, adding up in float64. unknown_id: of `<unk>`."""
+    found = [np.zeros(0)]
+    for part in scored_rows(session, given.ids, given.context):
+        found.append(surprisals(part.rows.astype(np.float64), part.targets))
+    nats, ids = np.concatenate(found), np.asarray(given.ids)
+    unknown = np.zeros(len(ids), dtype=bool) if unknown_id is None else ids == unknown_id
+    last, lost = np.full(len(given.text), -1), np.zeros(len(given.text), dtype=bool)
+    for n, (start, end) in enumerate(given.spans):
+        last[start:end] = n
+        lost[start:end] |= unknown[n]
+    counted = (last >= given.context) & ~lost
+    codes = np.frombuffer(given.text.encode("utf-32-le"), dtype=np.uint32)
+    sizes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)  # in bytes of UTF-8
+    characters, size = int(counted.sum()), int(sizes[counted].sum())
+    loss, bits = float(nats.mean()), float(nats[~unknown[given.context :]].sum()) / math.log(2)
+    return Evaluation(
+        loss=loss,
+        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        bits_per_character=bits / characters if characters else None,
+        bits_per_byte=bits / size if size else None,
+        tokens=len(nats),
+        characters=characters,
+        unknown_characters=int((lost & (last >= given.context)).sum()),
+    )
+
+
+def evaluate_ids(
+    session: Session, ids: Sequence[int], sizes: tuple[Sequence[int], Sequence[int]], start_id: int | None
+) -> Evaluation:
+    """Score a stretch of a corpus, in which documents stand behind `start_id`, which is seen and not scored.
+
+    sizes: (characters, bytes) [V] of the text that each token stands for. Raises UsageError where nothing is scored.
+    """
+    total, counts = 0.0, np.zeros(len(sizes[0]), dtype=np.int64)
     for part in scored_rows(session, ids):
-        rows = part.rows.astype(np.float64)
-        total += float(surprisals(rows, part.targets).sum())
-        count += len(part.targets)
-    characters, size = len(text) - len(skipped), len(text.encode()) - len(skipped.encode())
+        wanted = part.targets != start_id
+        total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())
+        counts += np.bincount(part.targets[wanted], minlength=len(counts))
+    count, characters, size = int(counts.sum()), int(counts @ sizes[0]), int(counts @ sizes[1])
+    if not characters:
+        raise UsageError("score_too_short")
     loss, bits = total / count, total / math.log(2)
     perplexity = math.exp(loss) if loss < 700 else math.inf
-    return Evaluation(loss, perplexity, bits / characters, bits / size, count, characters)
+    return Evaluation(loss, perplexity, bits / characters, bits / size, count, characters, unknown_characters=0)
 
 
 def surprisals(rows: npt.NDArray[Any], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -29,6 +29,8 @@ class StoredTensor(Protocol):
     @property
     def size(self) -> int: ...  # in bytes
     @property
+    def dtype(self) -> str: ...  # in the format's own words
+    @property
     def is_float(self) -> bool: ...  # whether it is of a type that weights may have
     def read(self) -> npt.NDArray[np.uint8]: ...  # its bytes
     def widened(self) -> tuple[npt.NDArray[np.float32], str]: ...  # its numbers, and their digest
@@ -96,13 +98,17 @@ class Family(Generic[C]):
     """What other programs may put in front of a tensor's name."""
     embedding: str
     """The tensor with the token embedding, which may be the output matrix too."""
-    start_in_front: bool
-    """Whether texts begin with the token that the tokenizer puts in front, if it does."""
-    config_from_json: Callable[[Mapping[str, Any], object], tuple[C, Notices]]
-    """From a whole config.json and the `eos_token_id` of generation_config.json. Raises LoadError."""
+    bos_starts_documents: bool
+    """Whether the start token stands before each document also where the tokenizer puts none in front of a text."""
+    config_from_json: Callable[[Mapping[str, Any]], tuple[C, Notices]]
+    """From a whole config.json; `start_id` and `end_ids` are for other files to say too. Raises LoadError."""
+    config_to_json: Callable[[C, str], dict[str, Any]]
+    """The object of a config.json that transformers reads too, for weights of this dtype."""
     model: Callable[[C, Mapping[str, npt.NDArray[Any]]], NumpyModel]
     """From configuration and weights to the forward pass."""
     gguf: GGUFLayout[C]
+    in_page: bool = False
+    """Whether the engine of the page runs it too."""
     buffers: tuple[str, ...] = ()
     """Ends of names of what old files carry beside the weights."""
     buffer_size: Callable[[C], int] = lambda config: 0

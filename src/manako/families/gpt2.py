@@ -26,11 +26,10 @@ from manako.families.family import Family, GGUFLayout, GGUFSettings, StoredTenso
 from manako.families.nonlinear import ACTIVATION
 from manako.families.numpy_model import NumpyModel
 from manako.families.readout import Readout, layer_norm
-from manako.families.shape import Notices, Shape
+from manako.families.shape import Notices, Shape, check_number
 
 Array = npt.NDArray[Any]
 ABLATED_MODEL_TYPE = "manako_gpt2_ablated"
-GPT2_START_ID = 50_256  # what transformers writes into every config.json whose author set nothing
 _FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 _KINDS = {"tie_word_embeddings": bool, "residual": bool, "attention": bool, "layer_norm_epsilon": float}
 _BOUNDS = {  # inclusive; a config from elsewhere is hostile data until it lies in here
@@ -66,7 +65,9 @@ class ModelConfig:
     attention: bool = True
     """Ablation switch: off leaves each block its MLP alone."""
     start_id: int | None = None
-    """The token that starts (and ends) a document, if there is one."""
+    """The token that starts a document, if there is one."""
+    end_ids: tuple[int, ...] = ()
+    """Every token that ends a document."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _BOUNDS.items():
@@ -83,8 +84,10 @@ class ModelConfig:
             raise LoadError("config_unsupported", name="norm", value=self.norm)
         if self.n_inner is not None and not 1 <= self.n_inner <= 1_000_000:
             raise LoadError("config_range", name="n_inner", value=self.n_inner, low=1, high=1_000_000)
-        if self.start_id is not None and not 0 <= self.start_id < self.vocab_size:
-            raise LoadError("config_range", name="bos_token_id", value=self.start_id, low=0, high=self.vocab_size - 1)
+        for name, ids in (("bos_token_id", (self.start_id,)), ("eos_token_id", self.end_ids)):
+            for i in ids:
+                if i is not None:
+                    check_number(name, i, 0, self.vocab_size - 1, whole=True)
 
     @property
     def n_mlp(self) -> int:
@@ -95,16 +98,6 @@ class ModelConfig:
     def model_type(self) -> str:
         """Its name in config.json; an ablated one has its own, so that no loader takes it for a plain GPT-2."""
         return ABLATED_MODEL_TYPE if self.switches else "gpt2"
-
-    @property
-    def start_in_front(self) -> bool:
-        """Whether every text begins with the start token: GPT-2 was trained on texts cut anywhere."""
-        return FAMILY.start_in_front
-
-    @property
-    def end_ids(self) -> tuple[int, ...]:
-        """Tokens that end a document: with GPT-2 the one that starts the next."""
-        return () if self.start_id is None else (self.start_id,)
 
     @property
     def switches(self) -> tuple[str, ...]:
@@ -130,19 +123,17 @@ class ModelConfig:
         return shapes
 
 
-def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[ModelConfig, Notices]:
-    """The shape that a config.json describes, and what a user should know about it.
+def config_from_json(raw: Mapping[str, Any]) -> tuple[ModelConfig, Notices]:
+    """The shape that a config.json describes, and what a user should know about it: nothing for this family.
 
-    raw: the whole object, of model_type "gpt2" or our own for an ablated one. end_ids: no matter, since the token that
-    ends a document is the one that starts the next. Raises LoadError naming key and value.
+    raw: the whole object, of model_type "gpt2" or our own for an ablated one. Raises LoadError naming key and value.
     """
-    notices: Notices = []
     for name, only in _FIXED.items():
         if raw.get(name, only) is not only:
             raise LoadError("config_unsupported", name=name, value=raw[name])
-    names = {"n_positions": "block_size", "bos_token_id": "start_id"}
+    names = {"n_positions": "block_size"}
     known = ["n_layer", "n_head", "n_embd", "vocab_size", "activation_function", "layer_norm_epsilon"]
-    known += ["tie_word_embeddings", "n_inner", "n_positions", "bos_token_id"]
+    known += ["tie_word_embeddings", "n_inner", "n_positions"]
     if raw["model_type"] == ABLATED_MODEL_TYPE:
         known += ["residual", "norm", "attention"]
     values = {names.get(k, k): raw[k] for k in known if k in raw}
@@ -152,21 +143,16 @@ def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[Mo
     for name, kind in _KINDS.items():
         if name in values and type(values[name]) is not kind:
             raise LoadError("config_unsupported", name=name, value=values[name])
-    for name in ("n_inner", "start_id"):
-        if type(values.get(name)) not in (int, type(None)):
-            raise LoadError("config_unsupported", name=name, value=values[name])
-    vocab_size = values["vocab_size"]
-    if values.get("start_id") == GPT2_START_ID and type(vocab_size) is int and vocab_size <= GPT2_START_ID:
-        values["start_id"] = None
-        notices.append(("notice.start_outside", {"id": GPT2_START_ID, "rows": vocab_size}))
-    return ModelConfig(**values), notices
+    if type(values.get("n_inner")) not in (int, type(None)):
+        raise LoadError("config_unsupported", name="n_inner", value=values["n_inner"])
+    return ModelConfig(**values), []
 
 
 def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The object of a config.json that transformers reads too. dtype: of the weights beside it."""
     ablated = bool(config.switches)
     stored = asdict(config)
-    start, block = stored.pop("start_id"), stored.pop("block_size")
+    start, ends, block = stored.pop("start_id"), stored.pop("end_ids"), stored.pop("block_size")
     switches = {name: stored.pop(name) for name in ("residual", "norm", "attention")}
     return {
         "model_type": ABLATED_MODEL_TYPE if ablated else "gpt2",
@@ -177,7 +163,7 @@ def config_to_json(config: ModelConfig, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         # Written even when null: the reader's default, 50256, lies outside a small vocabulary.
         "bos_token_id": start,
-        "eos_token_id": start,
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
         "pad_token_id": start,
     }
 
@@ -194,6 +180,7 @@ def config_from_gguf(settings: GGUFSettings) -> ModelConfig:
         tie_word_embeddings="output.weight" not in settings.tensors,
         n_inner=settings.values.get("feed_forward_length"),
         start_id=settings.start_id,
+        end_ids=settings.end_ids,
     )
 
 
@@ -314,9 +301,11 @@ FAMILY = Family(
     model_types=("gpt2", ABLATED_MODEL_TYPE),
     prefix="transformer.",
     embedding="wte.weight",
-    start_in_front=False,
+    bos_starts_documents=True,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyGPT2,
+    in_page=True,
     buffers=(".attn.bias", ".attn.masked_bias"),
     buffer_size=lambda config: config.block_size**2 + 1,  # a float32 mask, and the number that it puts in
     check_buffer=_check_mask,

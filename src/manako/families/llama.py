@@ -31,7 +31,6 @@ from manako.families.shape import Notices, check_number
 
 Array = npt.NDArray[Any]
 MODEL_TYPES = ("llama", "qwen2", "mistral")
-MOST_END_IDS = 100
 _FUSED = {  # one product, whose result is cut into these: the same numbers in fewer calls
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
@@ -74,7 +73,7 @@ class LlamaConfig:
     tie_word_embeddings: bool = False
     """Whether the output matrix is the token embedding."""
     start_id: int | None = None
-    """The token that is put in front of every text, if there is one."""
+    """The token that starts an empty text, if there is one."""
     end_ids: tuple[int, ...] = ()
     """Every token that ends a document."""
     model_type: str = "llama"
@@ -97,11 +96,6 @@ class LlamaConfig:
             check_number("eos_token_id", end_id, 0, self.vocab_size - 1, whole=True)
         if self.model_type not in MODEL_TYPES:
             raise LoadError("model_type_unknown", value=self.model_type, known=", ".join(MODEL_TYPES))
-
-    @property
-    def start_in_front(self) -> bool:
-        """Whether every text begins with the start token, where there is one."""
-        return FAMILY.start_in_front
 
     @property
     def switches(self) -> tuple[str, ...]:
@@ -133,12 +127,11 @@ class LlamaConfig:
         return shapes
 
 
-def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[LlamaConfig, Notices]:
+def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
     """The shape that a config.json describes, and what a user should know about it.
 
-    raw: the whole object, of a `model_type` in MODEL_TYPES. end_ids: the `eos_token_id` of generation_config.json, a
-    number, a list or None, which counts beside that of config.json. `start_id` stays None: whether a text begins with
-    the start token is for the tokenizer to say. Raises LoadError naming the key and its value.
+    raw: the whole object, of a `model_type` in MODEL_TYPES. Which tokens start and end a text is left open: other files
+    have a say in it. Raises LoadError naming the key and its value.
     """
     model_type = raw["model_type"]
     if raw.get("hidden_act", "silu") != "silu":
@@ -177,7 +170,6 @@ def config_from_json(raw: Mapping[str, Any], end_ids: object = None) -> tuple[Ll
         output_bias=llama and flags["attention_bias"],
         mlp_bias=llama and flags["mlp_bias"],
         tie_word_embeddings=flags["tie_word_embeddings"],
-        end_ids=_end_ids(raw.get("eos_token_id"), end_ids),
         model_type=model_type,
     )
     return config, notices
@@ -204,15 +196,30 @@ def _window(raw: Mapping[str, Any]) -> int | None:
     return window
 
 
-def _end_ids(*found: object) -> tuple[int, ...]:
-    """Each id once, in order; every source is a number, a list of them, or None."""
-    ids: list[Any] = []
-    for value in found:
-        more: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
-        if len(more) > MOST_END_IDS or any(type(i) is not int for i in more):
-            raise LoadError("config_unsupported", name="eos_token_id", value=value)
-        ids += more
-    return tuple(dict.fromkeys(ids))
+def config_to_json(config: LlamaConfig, dtype: str) -> dict[str, Any]:
+    """The object of a config.json that transformers reads too. dtype: of the weights beside it.
+
+    Raises LoadError for biases that the classes of transformers do not have together, as some GGUF files do.
+    """
+    c, llama = config, config.model_type == "llama"
+    biases = {"llama": (c.attention_bias, c.attention_bias, c.mlp_bias), "qwen2": (True, False, False)}
+    if (c.attention_bias, c.output_bias, c.mlp_bias) != biases.get(c.model_type, (False, False, False)):
+        raise LoadError("config_unsupported", name="attention_bias", value=[c.attention_bias, c.output_bias])
+    return {
+        "model_type": c.model_type,
+        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "mistral": "Mistral"}[c.model_type] + "ForCausalLM"],
+        **{on_disk: getattr(c, name) for name, (on_disk, _, _) in _BOUNDS.items()},
+        "hidden_act": "silu",
+        "rms_norm_eps": c.rms_norm_epsilon,
+        "rope_theta": c.rope.theta,
+        "rope_scaling": c.rope.scaling(),
+        **({"attention_bias": c.attention_bias, "mlp_bias": c.mlp_bias} if llama else {}),
+        **({"sliding_window": None} if c.model_type == "mistral" else {}),
+        "tie_word_embeddings": c.tie_word_embeddings,
+        "dtype": dtype,
+        "bos_token_id": c.start_id,
+        "eos_token_id": list(c.end_ids) if len(c.end_ids) > 1 else next(iter(c.end_ids), None),
+    }
 
 
 def config_from_gguf(settings: GGUFSettings) -> LlamaConfig:
@@ -390,8 +397,9 @@ FAMILY = Family(
     model_types=MODEL_TYPES,
     prefix="model.",
     embedding="embed_tokens.weight",
-    start_in_front=True,
+    bos_starts_documents=False,
     config_from_json=config_from_json,
+    config_to_json=config_to_json,
     model=NumpyLlama,
     buffers=(".rotary_emb.inv_freq",),
     buffer_size=lambda config: config.head_size,

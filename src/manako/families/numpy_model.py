@@ -18,6 +18,7 @@ from manako.families.activations import Activations
 from manako.families.attention import Cache
 from manako.families.readout import Readout
 from manako.families.shape import FileShape
+from manako.trace.schema import CAPTURES
 
 Array = npt.NDArray[Any]
 C = TypeVar("C", bound=FileShape)
@@ -29,6 +30,7 @@ class NumpyModel(ABC, Generic[C]):
     name = "numpy"
     device = "cpu"
     libraries = ()
+    captures = CAPTURES  # they read Activations, which every family fills
     attention_output: ClassVar[str]
     """Block i's matrix from its heads to the residual stream, without ".weight"; {} stands for i."""
     mlp_output: ClassVar[str]

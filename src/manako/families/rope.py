@@ -80,6 +80,15 @@ class Rope:
             if not getattr(self, low) < getattr(self, high):
                 raise LoadError("config_range", name=low, value=getattr(self, low), low=0, high=getattr(self, high))
 
+    def scaling(self) -> dict[str, Any] | None:
+        """`rope_scaling` of config.json, as `rope_from_json` reads it; None where nothing is stretched."""
+        if self.kind == "default":
+            return None
+        own = {name: getattr(self, name) for name in ROPE_KINDS[self.kind] if hasattr(self, name)}
+        if self.original_context is not None:
+            own["original_max_position_embeddings"] = self.original_context
+        return {"rope_type": self.kind, **own}
+
     def frequencies(self, size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """[size / 2] radians a position for each pair of a head of `size`, in `dtype`.
 

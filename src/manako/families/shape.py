@@ -26,9 +26,7 @@ class Shape(Protocol):
     @property
     def vocab_size(self) -> int: ...  # numbers in a row of logits
     @property
-    def start_id(self) -> int | None: ...  # the token that starts a text, if there is one
-    @property
-    def start_in_front(self) -> bool: ...  # whether every text begins with it
+    def start_id(self) -> int | None: ...  # the token that starts an empty text, if there is one
     @property
     def end_ids(self) -> tuple[int, ...]: ...  # every token that ends a document
     @property

@@ -153,7 +153,7 @@ def _settings(path: Path, stream: BinaryIO, head: GGUFHead, family: Family[Any],
         values=values,
         tensors=head.tensors.keys(),
         vocab_size=head.tensors["token_embd.weight"].shape[0],  # the size of the vocabulary is that of the matrix
-        start_id=start_token(path, metadata) if family.start_in_front else token_id(path, metadata, "bos"),
+        start_id=token_id(path, metadata, "bos") if family.bos_starts_documents else start_token(path, metadata),
         end_ids=tuple(dict.fromkeys(i for i in ends if i is not None)),
         small_tensor=small_tensor,
     )

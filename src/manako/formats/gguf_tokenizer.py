@@ -70,8 +70,19 @@ def tokenizer_json(file: Path, metadata: Metadata) -> str:
         for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
         if kind in (UNKNOWN, CONTROL, USER_DEFINED)
     ]
-    fixed = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
+    fixed = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
+    fixed |= {"post_processor": _template(tokens, start_token(file, metadata))}
     return json.dumps(fixed | parts, ensure_ascii=False)
+
+
+def _template(tokens: Sequence[str], start: int | None) -> dict[str, Any] | None:
+    """What puts the start token in front of a text."""
+    if start is None:
+        return None
+    name, text = tokens[start], {"Sequence": {"id": "A", "type_id": 0}}
+    single = [{"SpecialToken": {"id": name, "type_id": 0}}, text]
+    special = {name: {"id": name, "ids": [start], "tokens": [name]}}
+    return {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
 
 
 def token_id(file: Path, metadata: Metadata, name: str) -> int | None:

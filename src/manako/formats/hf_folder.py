@@ -33,7 +33,7 @@ from manako.formats.model_folder import (
     refuse_link_outside,
     weight_files,
 )
-from manako.formats.special_tokens import known_ids, token_in_front
+from manako.formats.special_tokens import special_tokens
 from manako.formats.tensor_files import Stored, all_announced, check_placed
 from manako.tokenizer import Tokenizer
 
@@ -69,9 +69,7 @@ class HfFolder:
     """SHA-256 of each tensor, by name."""
     tokenizer: Tokenizer
     start_id: int | None
-    """The token that starts a text, if there is one."""
-    start_in_front: bool
-    """Whether every text begins with it."""
+    """The token that starts an empty text, if there is one."""
     end_ids: tuple[int, ...]
     """What config.json and generation_config.json give as ends of a text."""
     chat_template: str | None
@@ -129,10 +127,9 @@ def read_hf_folder(path: Path) -> HfFolder:
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
     tokenizer, template = _tokenizer(path, wrapper), read_chat_template(path, wrapper)
-    bos, eos = config.get("bos_token_id"), config.get("eos_token_id")
-    start = in_front = token_in_front(path, bos, wrapper, tokenizer)
-    if start is None and any(config["model_type"] in f.model_types and not f.start_in_front for f in FAMILIES):
-        start = bos  # the one token both ends a document and starts the next
+    starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
+    special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
+    notices += special.notices
     digests = {t.name: hashlib.sha256(t.read().data).hexdigest() for t in stored}
     if DIGESTS in metadata:
         expected = strict_json(metadata[DIGESTS], str(files[0]))
@@ -143,16 +140,14 @@ def read_hf_folder(path: Path) -> HfFolder:
         notices.append(("notice.chat_template", {}))
     if settings := ", ".join(f"{n}={generation[n]}" for n in _SAMPLING if isinstance(generation.get(n), int | float)):
         notices.append(("notice.hf_generation", {"settings": settings}))
-    ends = (*known_ids(eos, tokenizer), *known_ids(generation.get("eos_token_id"), tokenizer))
     return HfFolder(
         path=path,
         config=config,
         tensors=tuple(stored),
         digests=digests,
         tokenizer=tokenizer,
-        start_id=next(iter(known_ids(start, tokenizer)), None),
-        start_in_front=in_front is not None,
-        end_ids=tuple(sorted(set(ends))),
+        start_id=special.start_id,
+        end_ids=special.end_ids,
         chat_template=template,
         notices=notices,
     )

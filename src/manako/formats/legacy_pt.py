@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from manako import tokenizer as tokenizers
 from manako.errors import LoadError
+from manako.families.gpt2 import ModelConfig
 from manako.files import check_regular, writable_folder
-from manako.formats.model_folder import ModelConfig, Tensors, write_checkpoint
+from manako.formats.model_folder import Tensors, write_checkpoint
 from manako.formats.pickle_reader import MAX_BYTES, Instance, TensorRecord, is_integers, read_pickle
 from manako.tokenizer import Tokenizer
 

@@ -1,7 +1,8 @@
-"""A model folder in the Hugging Face layout: GPT-2's is read and written, the Llama family's is read.
+"""A model folder in the Hugging Face layout, read and written.
 
     config.json              the shape; families/ says how each family writes it
-    model.safetensors        weights under their HF names and in their orientation; GPT-2: [in, out] for every product
+    model.safetensors        weights under their HF names and in their orientation; GPT-2: [in, out] for every product;
+                             of the embedded models int8.safetensors in its place: see int8_rows.py
     tokenizer.json           see tokenizer.py
     tokenizer_config.json    what AutoTokenizer wants to see; a chat template is kept as text and never run
     generation_config.json   start and end ids, nothing else
@@ -17,7 +18,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,15 @@ import safetensors.numpy
 
 from manako.errors import LoadError
 from manako.families import family_of
-from manako.families.family import Family
-from manako.families.gpt2 import ModelConfig, config_to_json
+from manako.families.family import Family, StoredTensor
 from manako.families.shape import FileShape, Notices
 from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
+from manako.formats import int8_rows
 from manako.formats.checkpoint import Checkpoint, Tensors
-from manako.formats.special_tokens import token_in_front
+from manako.formats.special_tokens import special_tokens
 from manako.formats.tensor_files import (
     DTYPES,
     MAX_HEADER_BYTES,
-    Stored,
     all_announced,
     check_finite,
     check_placed,
@@ -48,6 +48,8 @@ from manako.tokenizer import Tokenizer
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DIGESTS = "manako.sha256"
+CHAT_TEMPLATE = "chat_template.jinja"
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
 _MAX_CONFIG_BYTES, _MAX_TOKENIZER_CONFIG_BYTES, _MAX_TEMPLATE_BYTES = 2**20, 16 * 2**20, 2**20
 
@@ -65,16 +67,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
     wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
     family, notices = family_of(raw.get("model_type")), _ignored_keys(raw)
-    config, told = family.config_from_json(raw, generation.get("eos_token_id"))
-    notices += told
+    config, told = family.config_from_json(raw)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     if tokenizer.vocab_size > config.vocab_size:
         raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
-    if family.start_in_front:
-        config = replace(config, start_id=token_in_front(folder, raw.get("bos_token_id"), wrapper, tokenizer))
-    metadata, stored = all_announced(paths, _largest_file(family, config))
+    special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
+    config = replace(config, start_id=special.start_id, end_ids=special.end_ids)
+    notices += [*told, *special.notices]
+    metadata, announced = all_announced(paths, _largest_file(family, config))
     if placed is not None:
-        check_placed(folder / INDEX, placed, stored)
+        check_placed(folder / INDEX, placed, announced)
+    stored = int8_rows.paired(announced) if paths[0].name == int8_rows.FILE else announced
     expected = None
     if DIGESTS in metadata:
         expected = strict_json(metadata[DIGESTS], str(paths[0]))
@@ -96,7 +99,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         tensors=tensors,
         tokenizer=tokenizer,
         fingerprint=hashlib.sha256(listing.encode()).hexdigest(),
-        stored_dtype="/".join(sorted({DTYPES[s.dtype] for s in weights.values()})),
+        stored_dtype="/".join(sorted({DTYPES.get(s.dtype, s.dtype) for s in weights.values()})),
         notices=tuple(notices),
         chat_template=template,
     )
@@ -104,31 +107,53 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def write_checkpoint(
     folder: Path,
-    config: ModelConfig,
+    config: FileShape,
     tensors: Mapping[str, npt.NDArray[Any]],
     tokenizer: Tokenizer,
     extra: Mapping[str, bytes] | None = None,
+    int8: bool = False,
 ) -> None:
     """Write a new model folder, whole or not at all. `tensors` keep their dtype (float32 or float16).
 
-    extra: files to put beside the model's own, by name.
+    extra: files to put beside the model's own, by name. int8: whether the matrices, then float32, are written as
+    int8_rows.py says.
     Raises ManakoError when the folder is there already or cannot be written.
     """
+    described = config_to_json(config, tensors)
     with new_folder(folder) as temporary:
-        for name, content in (_companions(config, tokenizer, tensors) | dict(extra or {})).items():
+        for name, content in (_companions(config, described, tokenizer) | dict(extra or {})).items():
             write_file(temporary / name, content)
-        write_weights(temporary, config, tensors, tokenizer)
+        write_weights(temporary, config, tensors, tokenizer, int8)
 
 
 def write_weights(
-    folder: Path, config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]], tokenizer: Tokenizer
+    folder: Path,
+    config: FileShape,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    tokenizer: Tokenizer,
+    int8: bool = False,
 ) -> None:
-    """Replace model.safetensors of a model folder in one step."""
-    named = {f"transformer.{n}" if n != "lm_head.weight" else n: np.ascontiguousarray(t) for n, t in tensors.items()}
-    digests = {name: _sha256(t) for name, t in named.items()}
-    digests |= companion_digests(_config_bytes(config, tensors), tokenizer)
+    """Replace the weights of a model folder in one step."""
+    prefix = family_of(config.model_type).prefix
+    digests = companion_digests(_json_bytes(config_to_json(config, tensors)), tokenizer)
+    stored: Tensors = {}
+    for name, tensor in tensors.items():
+        name = name if name == "lm_head.weight" else prefix + name
+        tensor = np.ascontiguousarray(tensor)
+        if int8 and tensor.ndim == 2:
+            stored[name], stored[name + int8_rows.SCALE] = q, scale = int8_rows.quantised(tensor)
+            tensor = int8_rows.dequantised(q, scale)
+        else:
+            stored[name] = tensor
+        digests[name] = _sha256(tensor)
     metadata = {"format": "pt", DIGESTS: json.dumps(digests)}
-    write_file(folder / WEIGHTS, _in_order(safetensors.numpy.save(named, metadata=metadata)))
+    file = folder / (int8_rows.FILE if int8 else WEIGHTS)
+    write_file(file, _in_order(safetensors.numpy.save(stored, metadata=metadata)))
+
+
+def config_to_json(config: FileShape, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """The object of config.json for these weights."""
+    return family_of(config.model_type).config_to_json(config, str(next(iter(tensors.values())).dtype))
 
 
 def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
@@ -136,8 +161,9 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     try:
         if not folder.is_dir():
             raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
-        if (folder / WEIGHTS).exists():
-            return [folder / WEIGHTS], None
+        for file in (folder / WEIGHTS, folder / int8_rows.FILE):
+            if file.exists():
+                return [file], None
         if (folder / INDEX).exists():
             refuse_link_outside(folder / INDEX)
             placed = read_index(folder / INDEX)
@@ -167,7 +193,7 @@ def optional_json(path: Path, limit: int) -> dict[str, Any]:
 
 def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
     """The text in chat_template.jinja, else in tokenizer_config.json, there the one named "default" of several."""
-    path, template = folder / "chat_template.jinja", wrapper.get("chat_template")
+    path, template = folder / CHAT_TEMPLATE, wrapper.get("chat_template")
     if path.exists():
         refuse_link_outside(path)
         try:
@@ -197,12 +223,14 @@ def _largest_file(family: Family[Any], config: FileShape) -> int:
     return 4 * (numbers + math.prod(shapes[family.embedding]) + buffers) + MAX_HEADER_BYTES
 
 
-def _checked_layout(path: Path, family: Family[Any], config: FileShape, stored: list[Stored]) -> dict[str, Stored]:
+def _checked_layout(
+    path: Path, family: Family[Any], config: FileShape, stored: Sequence[StoredTensor]
+) -> dict[str, StoredTensor]:
     """The tensors of the model, by name without prefix, before any of them is read; buffers are checked and left out.
 
     path: the file that a missing tensor is missing in.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     for tensor in stored:
         name = tensor.name.removeprefix(family.prefix)
         if name.endswith(family.buffers):
@@ -220,7 +248,7 @@ def _checked_layout(path: Path, family: Family[Any], config: FileShape, stored: 
 
 
 def _read_tensors(
-    family: Family[Any], config: FileShape, weights: Mapping[str, Stored]
+    family: Family[Any], config: FileShape, weights: Mapping[str, StoredTensor]
 ) -> tuple[Tensors, dict[str, str]]:
     """(float32 by name without prefix, SHA-256 by name as stored)."""
     tensors: Tensors = {}
@@ -279,26 +307,26 @@ def companion_digests(config_bytes: bytes, tokenizer: Tokenizer) -> dict[str, st
     return {"config.json": hashlib.sha256(config_bytes).hexdigest(), "tokenizer.json": tokenizer.fingerprint}
 
 
-def _companions(config: ModelConfig, tokenizer: Tokenizer, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, bytes]:
-    start = tokenizer.token_bytes[config.start_id].decode() if config.start_id is not None else None
+def _companions(config: FileShape, described: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, bytes]:
+    """The files beside the weights; described: the object of config.json."""
+    ids = {name: described[name] for name in _IDS if name in described}
     wrapper: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.block_size,
         "clean_up_tokenization_spaces": False,
     }
-    if start is not None:
-        wrapper |= {"bos_token": start, "eos_token": start, "pad_token": start}
-    ids = {"bos_token_id": config.start_id, "eos_token_id": config.start_id, "pad_token_id": config.start_id}
+    if tokenizer.front_ids:
+        wrapper["add_bos_token"] = True  # for readers that do not ask the tokenizer
+    for name, found in ids.items():
+        first = found[0] if isinstance(found, list) and found else found
+        if type(first) is int:
+            wrapper[name.removesuffix("_id")] = tokenizer.token_bytes[first].decode()
     return {
-        "config.json": _config_bytes(config, tensors),
+        "config.json": _json_bytes(described),
         "tokenizer.json": tokenizer.source.encode("utf-8"),
         "tokenizer_config.json": _json_bytes(wrapper),
         "generation_config.json": _json_bytes({"_from_model_config": True, **ids}),
     }
-
-
-def _config_bytes(config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    return _json_bytes(config_to_json(config, str(next(iter(tensors.values())).dtype)))
 
 
 def _ignored_keys(raw: Mapping[str, Any]) -> Notices:

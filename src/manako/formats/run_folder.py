@@ -23,8 +23,9 @@ from typing import Any
 import numpy.typing as npt
 
 from manako.errors import LoadError, ManakoError
+from manako.families.gpt2 import ModelConfig
 from manako.files import read_regular, write_file
-from manako.formats.model_folder import ModelConfig, write_checkpoint
+from manako.formats.model_folder import write_checkpoint
 from manako.tokenizer import Tokenizer
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"

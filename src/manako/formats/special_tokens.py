@@ -1,44 +1,88 @@
-"""Which token starts a text and which ones end a document, as the files of a model folder say it."""
+"""Which token starts a text and which ones end a document, as the files of a model folder say it.
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
+Special here: several files state these facts, and some contradict each other. What stands in front of a text is the
+tokenizer's business alone (`Tokenizer.front_ids`); the start token of its tokenizer_config.json counts before that of
+config.json; the ends of config.json and generation_config.json count together. A notice names both sides of a
+difference. Ids without a token can never occur: they are named, and change nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from manako.errors import LoadError
+from manako.families.shape import Notices
+from manako.messages import Phrase
 from manako.tokenizer import Tokenizer
 
+MOST_END_IDS = 100
 
-def token_in_front(folder: Path, bos: Any, wrapper: Mapping[str, Any], tokenizer: Tokenizer) -> int | None:
-    """The token that the folder's tokenizer puts in front of every text: what the model saw in training.
 
-    A start token in config.json alone means nothing: Qwen2 has one, and no text ever begins with it.
+@dataclass(frozen=True)
+class SpecialTokens:
+    """What the files of a folder say together."""
+
+    start_id: int | None
+    """The token that starts an empty text, if there is one."""
+    end_ids: tuple[int, ...]
+    """Every token that ends a document."""
+    notices: Notices
+
+
+def special_tokens(
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    wrapper: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    rows: int,
+    bos_starts_documents: bool,
+) -> SpecialTokens:
+    """config, generation, wrapper: config.json, generation_config.json and tokenizer_config.json.
+
+    rows: of the model, which may be fewer than the tokenizer has tokens. bos_starts_documents: as a `Family` has it.
     """
-    add = wrapper.get("add_bos_token")
-    if add is not None and type(add) is not bool:
-        raise LoadError(
-            "tokenizer_unreadable", file=folder / "tokenizer_config.json", reason="add_bos_token is no switch"
-        )
-    if add is False or (add and bos is not None):
-        return bos if add else None
-    try:
-        processor = json.loads(tokenizer.source).get("post_processor") or {}
-        for part in processor.get("processors", [processor]):
-            front: list[int] = []
-            for piece in part.get("single", []):
-                if "Sequence" in piece:
-                    break
-                front += part["special_tokens"][piece["SpecialToken"]["id"]]["ids"]
-            if len(front) == 1:
-                return front[0]
-            if front:
-                raise ValueError("it puts several tokens in front of a text")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LoadError("tokenizer_unreadable", file=folder / "tokenizer.json", reason=error) from None
-    return None
+    stated = {
+        ("config.json", "bos_token_id"): _ids(config.get("bos_token_id")),
+        ("config.json", "eos_token_id"): _ids(config.get("eos_token_id")),
+        ("generation_config.json", "eos_token_id"): _ids(generation.get("eos_token_id")),
+    }
+    size = min(rows, tokenizer.vocab_size)
+    known = {place: [i for i in ids if type(i) is int and 0 <= i < size] for place, ids in stated.items()}
+    outside = [f"{key} {i}" for (_, key), ids in stated.items() for i in ids if i not in known[_, key]]
+    bos, mine, others = known.values()
+    notices: Notices = []
+    if outside:
+        notices.append(("notice.ids_outside", {"ids": ", ".join(dict.fromkeys(outside)), "rows": size}))
+    named = tokenizer.id_of(_name(wrapper.get("bos_token")))
+    if named is not None and named >= size:
+        named = None
+    front = tokenizer.front_ids
+    theirs = front or (() if named is None else (named,))
+    if theirs and bos and not set(bos) & set(theirs):
+        notices.append(("notice.start_differs", {"used": _spelled(tokenizer, theirs), "config": bos[0]}))
+    if type(add := wrapper.get("add_bos_token")) is bool and add != bool(front) and (front or named is not None):
+        used = _spelled(tokenizer, front) or Phrase("info.none")
+        notices.append(("notice.front_differs", {"add": str(add).lower(), "used": used}))
+    if others and not set(mine) <= set(others):
+        notices.append(("notice.ends_differ", {"config": mine, "generation": others}))
+    start = next(reversed((*bos, *theirs)), None) if front or bos_starts_documents else None
+    return SpecialTokens(start, tuple(dict.fromkeys((*mine, *others))), notices)
 
 
-def known_ids(value: object, tokenizer: Tokenizer) -> list[int]:
-    """The token ids of a setting that may be a number or a list; those outside the vocabulary mean nothing."""
-    values = value if isinstance(value, list) else [value]
-    return [i for i in values if type(i) is int and 0 <= i < tokenizer.vocab_size]
+def _ids(value: object) -> list[Any]:
+    """The ids of a setting that may be a number, a list or null."""
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return values[:MOST_END_IDS]
+
+
+def _name(token: object) -> str:
+    """A token's name, which may stand in an object of its own; "" for what is none."""
+    name = token.get("content") if isinstance(token, dict) else token
+    return name if isinstance(name, str) else ""
+
+
+def _spelled(tokenizer: Tokenizer, ids: Any) -> str:
+    def each() -> Iterator[str]:
+        for i in ids:
+            yield f"{tokenizer.token_bytes[i].decode('utf-8', 'replace')} ({i})"
+
+    return " ".join(each())

@@ -9,11 +9,19 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-LANGUAGES = ("en", "ja")
+LANGUAGES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.json")))
+"""A language is its catalog: terminal and page learn from the files here which there are."""
 
 
 class Phrase(str):
-    """A catalog key that stands for a phrase inside another sentence, such as a reason."""
+    """A catalog key that stands for a phrase inside another sentence, such as a reason; values: what it names."""
+
+    values: Mapping[str, object]
+
+    def __new__(cls, key: str, **values: object) -> "Phrase":
+        phrase = super().__new__(cls, key)
+        phrase.values = values
+        return phrase
 
 
 @cache
@@ -30,17 +38,17 @@ def text(key: str, lang: str, **values: object) -> str:
     >>> text("other.label", "en")
     'all other tokens'
     """
-    said = {name: catalog(lang)[value] if isinstance(value, Phrase) else value for name, value in values.items()}
+    said = {n: text(v, lang, **v.values) if isinstance(v, Phrase) else v for n, v in values.items()}
     return catalog(lang)[key].format_map(said)
 
 
 def language(environ: Mapping[str, str]) -> str:
-    """The language to speak by the POSIX locale order: LC_ALL, LC_MESSAGES, LANG; English when none says Japanese.
+    """The language to speak by the POSIX locale order: LC_ALL, LC_MESSAGES, LANG; English when none is one of ours.
 
     >>> language({"LANG": "ja_JP.UTF-8"}), language({"LANG": "ja_JP.UTF-8", "LC_ALL": "C"})
     ('ja', 'en')
     """
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := environ.get(name):
-            return "ja" if value.lower().startswith("ja") else "en"
+            return value[:2].lower() if value[:2].lower() in LANGUAGES else "en"
     return "en"

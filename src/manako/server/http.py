@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from importlib import resources
+from importlib.resources.abc import Traversable
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ from manako.files import strict_json
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
-from manako.views.html import WEB, offline_page
+from manako.views.html import WEB, offline_page, words
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -168,14 +169,14 @@ class Site:
 
 def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
-    found = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in WEB.rglob("*") if f.suffix in (".js", ".css")}
-    found |= {
-        f"/assets/{lang}.json": resources.files("manako.messages") / f"{lang}.json" for lang in messages.LANGUAGES
+    found: dict[str, Traversable] = {
+        f"/assets/{f.relative_to(WEB).as_posix()}": f for f in WEB.rglob("*") if f.suffix in (".js", ".css")
     }
     # There leads the path by which the page's trace/schema.js imports it.
     found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
     found["/"] = WEB / "index.html"
     read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
+    read["/assets/words.json"] = partial(bytes, json.dumps(words(), ensure_ascii=False).encode()), KINDS[".json"]
     return read | {
         f"/assets/offline-{lang}.txt": (partial(_offline, lang), "text/plain") for lang in messages.LANGUAGES
     }

@@ -26,6 +26,7 @@ from manako.trace.record import Columns, Header, Ids, ModelInfo, SelfCheck, Trac
 from manako.trace.schema import (
     CAPTURE_COLUMNS,
     CAPTURES,
+    CHECKS,
     COLUMNS,
     DTYPES,
     ENDS,
@@ -35,6 +36,7 @@ from manako.trace.schema import (
     TREE,
     Column,
     Format,
+    check_limit,
     step_columns,
 )
 
@@ -282,7 +284,7 @@ def _header_of(meta: dict[str, Any], version: int) -> tuple[Header, int]:
     values = {name: _frozen(meta[name]) for name in Header.__dataclass_fields__}
     values["model"] = ModelInfo(**{name: _frozen(value) for name, value in meta["model"].items()})
     values["sampling"] = Sampling.from_dict(meta["sampling"])
-    values["self_checks"] = tuple(map(_self_check, meta["self_checks"]))
+    values["self_checks"] = tuple(_self_check(check, meta) for check in meta["self_checks"])
     header, size = Header(**values), meta["vocab_size"]
     if header.end not in ENDS[header.kind]:
         raise ValueError("end")
@@ -304,9 +306,11 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _self_check(values: dict[str, Any]) -> SelfCheck:
-    error = math.inf if values["error"] is None else values["error"]
-    return SelfCheck(values["name"], float(error), float(values["limit"]))
+def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
+    """The limit is the reader's own where it knows the check: an author can make any limit wide enough."""
+    name, error = values["name"], math.inf if values["error"] is None else values["error"]
+    own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else values["limit"]
+    return SelfCheck(name, float(error), float(own))
 
 
 def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:

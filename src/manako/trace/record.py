@@ -98,6 +98,8 @@ class Header:
     """
     rounded: Mapping[str, float] = field(default_factory=dict[str, float])
     """Captured column -> the largest relative error that a compact export put on it. Empty in the record of a run."""
+    prompt_rewritten: bool = True
+    """Whether the tokenizer may have made another text of the prompt; False where `prompt_ids` spell it as it is."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -13,8 +13,6 @@ import torch
 from manako.corpus.packed import Shards
 from manako.errors import UsageError
 
-VALIDATION_TOKENS = 65_536  # at most, evenly spread over the held-out text
-
 
 class Batches:
     """The order of all windows of a corpus, for ever."""
@@ -40,14 +38,6 @@ class Batches:
             self._order = random.permutation(self.blocks)
             self._epoch = epoch
         return self._phase + int(self._order[place]) * self.block_size
-
-
-def validation_windows(tokens: Shards, block_size: int) -> npt.NDArray[np.int64]:
-    """The windows that every evaluation uses, ids [N, block_size + 1]; N is 0 where the held-out text is too short."""
-    fit = max(0, (len(tokens) - 1) // block_size)
-    count = min(fit, max(1, VALIDATION_TOKENS // block_size))
-    starts = np.linspace(0, len(tokens) - block_size - 1, count).astype(np.int64) if count else np.zeros(0, np.int64)
-    return tokens.windows(starts, block_size + 1)
 
 
 def pairs(windows: npt.NDArray[np.int64], rows: int, device: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

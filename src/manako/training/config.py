@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from manako.checks import Rule, fits
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular
 
@@ -24,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags an
         "n_embd": 128,
         "block_size": 128,
         "max_minutes": 5,
-        "eval_interval": 100,
+        "eval_interval": 200,
     },
     "laptop-1h": {"n_layer": 4, "n_head": 4, "n_embd": 256, "block_size": 256, "max_minutes": 60, "eval_interval": 500},
     "gpu-30min": {
@@ -37,9 +38,15 @@ PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags an
         "eval_interval": 500,
     },
 }
-_LEAST = {"steps": 1, "batch_size": 1, "micro_batch": 1, "eval_interval": 1, "keep": 1, "warmup_steps": 0, "seed": 0}
-_LARGEST = 1e300  # a whole number beyond it would be no float
-_POSITIVE = ("learning_rate", "muon_rate", "grad_clip", "max_minutes")
+COUNT: Rule = {"type": ["integer", "null"], "minimum": 1}
+_FROM_ZERO: Rule = {"type": "integer", "minimum": 0}
+_POSITIVE: Rule = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e300}  # beyond it would be no float
+_RANGES: dict[str, Rule] = {
+    **dict.fromkeys(("steps", "batch_size", "micro_batch", "eval_interval", "keep"), COUNT),
+    **dict.fromkeys(("warmup_steps", "seed"), _FROM_ZERO),
+    **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), _POSITIVE),
+    "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
+}
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,11 @@ class TrainingConfig:
     """How to train; the shape of the model is ModelConfig's. Messages named option.FIELD say the same to a user."""
 
     steps: int | None = None
-    """Optimizer steps. None: as many as fit into max_minutes, or 2,000."""
+    """Optimizer steps. None: as many as come into max_minutes, or 2,000."""
     max_minutes: float | None = None
-    """Stop, with a checkpoint, when this time is over."""
+    """Stop, with a checkpoint, when this time is over; the learning rate is at its end by then."""
+    replay: str | None = None
+    """The folder of a run whose schedule this one follows step by step, in place of steps and clock."""
     batch_size: int = 16
     """Sequences of block_size tokens a step, over all processes."""
     micro_batch: int | None = None
@@ -80,18 +89,17 @@ class TrainingConfig:
     """cuda where there is one, else cpu."""
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and (type(value) is not int or value < least):
-                raise UsageError("training_range", name=name, got=value, least=least)
-        for name in (*_POSITIVE, "weight_decay"):
-            value = getattr(self, name)
-            fits = value is None or (type(value) in (int, float) and 0 <= value <= _LARGEST)
-            if not fits or (value == 0 and name in _POSITIVE):
-                raise UsageError("training_range", name=name, got=value, least="> 0" if name in _POSITIVE else 0)
+        for name, rule in _RANGES.items():
+            check_range(name, getattr(self, name), rule)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError("cli_choice", name=name, choices=", ".join(allowed))
+
+
+def check_range(name: str, value: object, rule: Rule = COUNT) -> None:
+    """Raise UsageError for a setting out of its range."""
+    if not fits(value, rule):
+        raise UsageError("training_range", name=name, got=value, least=rule.get("minimum", "> 0"))
 
 
 def to_toml(settings: Mapping[str, Any]) -> bytes:

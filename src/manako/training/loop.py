@@ -1,9 +1,12 @@
 """The loop: batches, updates, evaluations, checkpoints, until the steps are done or somebody stops it.
 
-Special here: a run is a function of its settings and the corpus. Stopped at any moment, killed included, it goes on
-from its last checkpoint and ends, on a CPU, with the same bits as a run that was never stopped. Validation uses fixed
-windows of works that no training step saw. Wherever a run ends, by its plan, its time or a signal, it is evaluated
-there, so that `best` is the best of all that was trained; after a signal the checkpoint is safe before that.
+Special here: a run of a given number of steps is a function of its settings and the corpus. Stopped at any moment,
+killed included, it goes on from its last checkpoint and ends, on a CPU, with the same bits as a run that was never
+stopped. Where a time was given, the schedule follows the clock, so that the rate is at its end when the time is over
+however busy the machine was; the share of the run that was over as each step began is kept with the training state,
+and `replay` takes the steps by that record again, to the same bits. Wherever a run ends, by its plan, its time or a
+signal, it is evaluated there, so that `best` is the best of all that was trained; after a signal the checkpoint is
+safe before that.
 """
 
 import contextlib
@@ -23,43 +26,28 @@ import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from manako.checks import Misfit, Rule, check
 from manako.corpus.packed import PackedCorpus, header_digest
-from manako.errors import LoadError, ManakoError, UsageError
-from manako.files import megabytes, read_regular, strict_json, write_file
+from manako.errors import ManakoError, UsageError
+from manako.families.gpt2 import ModelConfig
+from manako.files import megabytes, write_file
 from manako.formats import run_folder
-from manako.formats.model_folder import Checkpoint, ModelConfig
+from manako.formats.model_folder import Checkpoint
 from manako.messages.numbers import count, fixed
-from manako.tokenizer import Tokenizer, start_id_of
-from manako.training import machine
-from manako.training.batches import Batches, pairs, validation_windows
+from manako.tokenizer import Tokenizer
+from manako.training import machine, memory
+from manako.training.batches import Batches, pairs
 from manako.training.config import TrainingConfig
+from manako.training.held_out import HeldOut
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
+from manako.training.state import SCHEMA, SHARES, read_state, shares_of
 
 Report = Callable[..., None]  # (catalog key, **values)
-SCHEMA = "manako.training/2"
-_STATE: Rule = {
-    "type": "object",
-    "properties": {
-        "schema": {"type": "string", "enum": [SCHEMA]},
-        "step": {"type": "integer", "minimum": 0},
-        "position": {"type": "integer", "minimum": 0},
-        "seconds": {"type": "number", "minimum": 0},
-        "best_loss": {"type": ["number", "null"]},
-        "best_step": {"type": ["integer", "null"], "minimum": 0},
-        "settings": {"type": "object"},
-        "threads": {"type": ["integer", "null"]},
-        "corpus": {"type": "string"},
-        "sha256": {"type": "string"},
-    },
-}
 FREE_SETTINGS = ("max_minutes", "keep", "device")  # what may differ when a run goes on
 DEFAULT_STEPS = 2_000
-FITS = 0.9  # share of max_minutes that the steps should take; evaluations and saving need some, too
 LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
-MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
+FEW_EPOCHS, MANY_EPOCHS = 0.5, 40.0  # outside of them a plan says what will come of it
 
 
 @dataclass
@@ -70,6 +58,8 @@ class Progress:
     position: int = 0
     """Windows of the corpus that have been used."""
     seconds: float = 0.0
+    done: float = 0.0
+    """The share of the run that is over, by its steps or by the clock, whichever is nearer to the end."""
     best_loss: float | None = None
     best_step: int | None = None
 
@@ -104,7 +94,8 @@ class Trainer:
         self.report = report if here.first else lambda key, **values: None
         self.tokenizer = Tokenizer(corpus.tokenizer_source)
         self.batches = Batches(corpus.train, config.block_size, training.seed)
-        self.validation = validation_windows(corpus.validation, config.block_size)
+        memory.refuse_too_large(config, training, here.device, here.size)
+        self.held_out = HeldOut(corpus.validation, config.block_size, self.tokenizer, corpus.start_id)
         self.dtype, why = machine.choose_dtype(training.dtype, here.device)
         machine.avoid_page_faults()
         torch.manual_seed(training.seed)
@@ -112,11 +103,14 @@ class Trainer:
         self.rate = machine.product_rate(here.device, torch.float32)
         self.report(why, rate=fixed(self.rate / 1e9, 0))
         self.progress = Progress()
+        self.shares: list[float] = []
+        """Of each step so far: the share of the run that was over as it began."""
+        self.replayed = shares_of(Path(training.replay)) if training.replay is not None else None
         self.tick: Callable[[float], None] = lambda loss: None
         """Called after each step with its loss; `progress` tells the rest."""
         self.signal: int | None = None
         self.evaluation_seconds = 0.0
-        """What the last evaluation took: the time that one at the end will need."""
+        """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
         self._ready(training)
 
     def _ready(self, training: TrainingConfig) -> None:
@@ -140,7 +134,7 @@ class Trainer:
         """
         t, here, p = self.training, self.here, self.progress
         windows = self.batches.windows(p.position, t.batch_size, here.rank, here.size)
-        rows = t.micro_batch or max(1, MOST_LOGITS // (self.config.block_size * self.config.vocab_size))
+        rows = t.micro_batch or memory.rows_at_once(self.config)
         parts = list(pairs(windows, rows, here.device))
         total = 0.0
         for n, (ids, targets) in enumerate(parts):
@@ -152,75 +146,80 @@ class Trainer:
                 (loss * (here.size / self.tokens_per_step)).backward()
             total += loss.item()
         total = here.total(total)[0] / self.tokens_per_step
+        rate = 0.0 if still else schedule(t.schedule, p.step + 1, p.done, t.warmup_steps)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.grad_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise ManakoError("loss_not_finite", step=p.step + 1, rate=t.learning_rate)
-        self.optimizers.step(0.0 if still else schedule(t.schedule, p.step + 1, t.steps or 1, t.warmup_steps))
+        self.optimizers.step(rate)
+        self.shares.append(p.done)
         p.step, p.position = p.step + 1, p.position + t.batch_size
         return total, norm
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """The held-out text: loss in nats a token, perplexity, bits a character and a byte; {} where there is none."""
-        if not len(self.validation):
+        """The held-out text: loss in nats a token, perplexity, bits a character and a byte; {} where there is none.
+
+        In float32, the type of the weights that are saved.
+        """
+        held_out, here = self.held_out, self.here
+        if not held_out.tokens:
             return {}
         began, total = time.monotonic(), 0.0
-        mine = self.validation[self.here.rank :: self.here.size]
-        for ids, targets in pairs(mine, max(1, 2 * self.training.batch_size // self.here.size), self.here.device):
-            with self._autocast():
-                total += self.model.loss(ids, targets, reduction="sum").item()
-        total = self.here.total(total)[0]
+        rows = max(1, min(2 * self.training.batch_size // here.size, memory.rows_at_once(self.config)))
+        ids, targets = (each[here.rank :: here.size].split(rows) for each in (held_out.ids, held_out.targets))
+        for some, wanted in zip(ids, targets, strict=True):
+            total += self.model.loss(some.to(here.device), wanted.to(here.device), reduction="sum").item()
+        total = here.total(total)[0]
         if not math.isfinite(total):
             raise ManakoError("loss_not_finite", step=self.progress.step, rate=self.training.learning_rate)
-        targets = self.validation[:, 1:]
-        table = self.tokenizer.token_bytes
-        start = start_id_of(self.tokenizer)
-        sizes = np.array([0 if i == start else len(b) for i, b in enumerate(table)])
-        heads = np.array([0 if i == start else sum(x & 0xC0 != 0x80 for x in b) for i, b in enumerate(table)])
-        loss, bits = total / targets.size, total / math.log(2)
         self.evaluation_seconds = time.monotonic() - began
+        loss, bits = total / held_out.tokens, total / math.log(2)
         return {
             "validation_loss": loss,
             "perplexity": math.exp(min(loss, 700)),
-            "bits_per_character": bits / max(1, int(heads[targets].sum())),
-            "bits_per_byte": bits / max(1, int(sizes[targets].sum())),
+            "bits_per_character": bits / max(1, held_out.characters),
+            "bits_per_byte": bits / max(1, held_out.bytes),
         }
 
     def plan(self) -> None:
-        """Settle the number of steps of a new run, and say what it will take."""
-        t, c = self.training, self.config
+        """Settle what a new run will do, and say what it will take."""
+        t = self.training
+        if t.steps is None and t.max_minutes is None and self.replayed is None:
+            self.training = t = replace(t, steps=DEFAULT_STEPS)
         took = self._step_seconds()
-        fit = DEFAULT_STEPS if t.max_minutes is None else max(1, int(FITS * 60 * t.max_minutes / took))
-        steps = t.steps or fit
-        self.training = replace(t, steps=steps)
-        tokens = len(self.corpus.train)
+        self.evaluation_seconds = took * len(self.held_out.ids) / (3 * t.batch_size)  # a step goes there and back
+        steps = self._expected_steps(took)
+        epochs = steps * self.tokens_per_step / len(self.corpus.train)
         self.report(
-            "train.start",
+            "train.start_timed" if t.steps is None and self.replayed is None else "train.start",
             parameters=count(sum(p.numel() for p in self.model.parameters())),
-            tokens=count(tokens),
+            tokens=count(len(self.corpus.train)),
             steps=count(steps),
-            epochs=fixed(steps * t.batch_size * c.block_size / tokens, 2),
-            minutes=fixed(steps * took / 60, 1),
+            epochs=fixed(epochs, 2),
+            minutes=fixed(min(steps * took / 60, t.max_minutes or math.inf), 1),
             memory=megabytes(machine.peak_memory()),
         )
+        if epochs < FEW_EPOCHS:
+            self.report("train.few_epochs", epochs=fixed(epochs, 2))
+        if epochs > MANY_EPOCHS:
+            self.report("train.many_epochs", epochs=count(int(epochs)))
 
     def go(self) -> None:
         """Train to the end. Raises KeyboardInterrupt after SIGINT, when the checkpoint is safe."""
         t, p = self.training, self.progress
-        assert t.steps is not None  # resolved at the start
         began, before = time.monotonic(), p.seconds
         log = (self.run / run_folder.METRICS).open("a", encoding="utf-8") if self.here.first else None
         with self._signals(), log or contextlib.nullcontext():
-            while p.step < t.steps:
+            while p.done < 1:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
                 self.tick(loss)
-                over = t.max_minutes is not None and p.seconds + self.evaluation_seconds > 60 * t.max_minutes
-                stops, late = self.here.total(float(self.signal or 0), float(over))
+                share = self.share() if self.here.first else 0.0
+                stops, p.done = self.here.total(float(self.signal or 0), share)
                 if stops:
                     self.report("train.stopping", step=p.step)
                     self.save()  # an evaluation may take longer than whoever sent the signal waits
-                ends = bool(stops or late) or p.step == t.steps
+                ends = bool(stops) or p.done >= 1
                 evaluated = self.evaluate() if ends or p.step % t.eval_interval == 0 else None
                 if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
                     line = self._line(loss, norm) | (evaluated or {})
@@ -237,8 +236,25 @@ class Trainer:
             raise KeyboardInterrupt
         if self.signal is not None:
             signal.raise_signal(self.signal)
-        if p.step < t.steps:
+        if t.steps is not None and p.step < t.steps:
             self.report("train.time_over", step=p.step, steps=t.steps, run=self.run)
+
+    def share(self) -> float:
+        """The share of the run that is over now, 0 to 1; the end of the time is kept for an evaluation."""
+        t, p = self.training, self.progress
+        if self.replayed is not None:
+            return float(self.replayed[p.step]) if p.step < len(self.replayed) else 1.0
+        by_steps = p.step / t.steps if t.steps else 0.0
+        time_given = 60 * t.max_minutes if t.max_minutes else math.inf
+        return min(1.0, max(by_steps, p.seconds / (time_given - min(self.evaluation_seconds, time_given / 2))))
+
+    def _expected_steps(self, seconds: float) -> int:
+        """How many steps the run will have, at so many seconds each."""
+        t = self.training
+        if self.replayed is not None:
+            return len(self.replayed)
+        in_time = max(1, int(60 * t.max_minutes / seconds)) if t.max_minutes else math.inf
+        return int(min(t.steps or math.inf, in_time))
 
     def save(self, evaluated: dict[str, float] | None = None) -> None:
         """Leave a checkpoint of this moment; `best` follows the validation loss."""
@@ -247,7 +263,8 @@ class Trainer:
             raise ManakoError("loss_not_finite", step=p.step, rate=self.training.learning_rate)
         better = self._is_best(evaluated)
         if self.here.first:
-            state = self.optimizers.state() | {"torch_rng": torch.get_rng_state()}
+            shares = torch.tensor(self.shares, dtype=torch.float64)
+            state = self.optimizers.state() | {"torch_rng": torch.get_rng_state(), SHARES: shares}
             arrays = safetensors.numpy.save({n: v.detach().cpu().numpy() for n, v in state.items()})
             self._arrays_sha256 = hashlib.sha256(arrays).hexdigest()
             files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: self._recipe()}
@@ -302,11 +319,25 @@ class Trainer:
         if recipe["threads"] not in (None, torch.get_num_threads()):
             self.report("train.other_threads", was=recipe["threads"], now=torch.get_num_threads())
         torch.set_rng_state(state.pop("torch_rng"))
+        done = recipe["done"]
+        if done is None:  # a run of a fixed number of steps, as all were once
+            state[SHARES] = torch.arange(recipe["step"]) / (self.training.steps or 1)
+            done = min(1.0, recipe["step"] / (self.training.steps or 1))
+        self.shares = state.pop(SHARES).tolist()
         arrays = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
         self.model.load_state_dict(arrays, strict=True)
         self._ready(self.training)
         self.optimizers.restore(state)
         self.progress = Progress(**{name: recipe[name] for name in vars(Progress())})
+        self.progress.done = done
+
+    def extend(self, max_minutes: float | None) -> None:
+        """Let a restored run have so many minutes from now on, or, where its steps are given, no limit of time."""
+        t, p = self.training, self.progress
+        if max_minutes is not None or t.steps is not None:
+            minutes = None if max_minutes is None else max_minutes + p.seconds / 60
+            self.training = replace(t, max_minutes=minutes)
+            p.done = self.share()
 
     def _step_seconds(self) -> float:
         """How long a step takes here; weights, optimizer and position stay as they are."""
@@ -317,18 +348,25 @@ class Trainer:
         machine.finish(self.here.device)
         took = self.here.total((time.perf_counter() - began) / 2)[0] / self.here.size
         self._ready(self.training)
-        self.progress = Progress()
+        self.progress, self.shares = Progress(), []
         return took
+
+    def status(self) -> dict[str, object]:
+        """What a line about a running training says: `step`, `steps` and the minutes that are `left`."""
+        p, share = self.progress, max(self.share(), 1e-9)
+        expected = self.training.steps or (len(self.replayed) if self.replayed is not None else None)
+        steps = count(expected) if expected else f"≈{count(max(p.step, round(p.step / share)))}"
+        return {"step": p.step, "steps": steps, "left": fixed(p.seconds * (1 - share) / share / 60, 1)}
 
     def _line(self, loss: float, norm: float) -> dict[str, Any]:
         t, p = self.training, self.progress
-        assert t.steps is not None
         rate = p.step * self.tokens_per_step / p.seconds
         return {
             "step": p.step,
             "tokens": p.position * self.config.block_size,
             "loss": loss,
-            "learning_rate": t.learning_rate * schedule(t.schedule, p.step, t.steps, t.warmup_steps),
+            "learning_rate": t.learning_rate * schedule(t.schedule, p.step, self.shares[-1], t.warmup_steps),
+            "done": p.done,
             "gradient_norm": norm,
             "seconds": p.seconds,
             "tokens_s": rate,
@@ -337,15 +375,10 @@ class Trainer:
         }
 
     def _say(self, line: dict[str, Any], evaluated: dict[str, float] | None) -> None:
-        t, p = self.training, self.progress
-        assert t.steps is not None
-        values = {
-            "step": p.step,
-            "steps": t.steps,
+        values = self.status() | {
             "loss": fixed(line["loss"], 3),
             "rate": fixed(line["tokens_s"], 0),
             "mfu": fixed(line["mfu"], 2),
-            "left": fixed(p.seconds / p.step * (t.steps - p.step) / 60, 1),
         }
         if evaluated:
             bits = fixed(evaluated["bits_per_character"], 3)
@@ -378,36 +411,3 @@ class Trainer:
         finally:
             for s, handler in before.items():
                 signal.signal(s, handler)
-
-
-def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(training.json, the arrays) of a checkpoint. Raises LoadError for what is missing or damaged."""
-    path = folder / run_folder.STATE
-    recipe = strict_json(read_regular(path, limit=1 << 20), str(path))
-    if recipe.pop("digest", None) != header_digest(recipe):
-        raise LoadError("digest_mismatch", file=path, part="digest")
-    if recipe.get("schema") == "manako.training/1":  # without the settings, which are then believed
-        recipe |= {"schema": SCHEMA, "settings": {}, "threads": None}
-    try:
-        check(recipe, _STATE, "")
-    except Misfit as error:
-        raise LoadError("json_invalid", file=path, reason=error) from None
-    data = read_regular(folder / run_folder.STATE_ARRAYS)
-    if recipe["sha256"] != hashlib.sha256(data).hexdigest():
-        raise LoadError("digest_mismatch", file=folder / run_folder.STATE_ARRAYS, part="SHA-256")
-    return recipe, {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
-
-
-def keep_lines(path: Path, step: int) -> None:
-    """Cut metrics.jsonl back to a step: what came after it is computed again. Damaged lines go: nothing needs them."""
-    lines = read_regular(path).splitlines() if path.exists() else []
-    write_file(path, b"".join(line + b"\n" for line in lines if _step_of(line) <= step))
-
-
-def _step_of(line: bytes) -> float:
-    """The step of a line of the log; infinity for what is none, such as half a line of a killed run."""
-    try:
-        found = json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return math.inf
-    return found if type(found) is int else math.inf

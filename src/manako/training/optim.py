@@ -113,16 +113,17 @@ class Optimizers:
             owner[p].state[p][key] = value.to(p.device) if key != "step" else value
 
 
-def schedule(kind: str, step: int, steps: int, warmup: int) -> float:
+def schedule(kind: str, step: int, done: float, warmup: int) -> float:
     """The share of the peak rate at a step counted from 1: a linear warm-up, then down.
 
-    linear: to zero. cosine: to a tenth. wsd (warm-up, stable, decay): flat, then linear to zero over the last 30 %.
+    done: the share of the run, by steps or by the clock, that was over as this step began. warmup: steps, at most a
+    fifth of the run. linear: to zero. cosine: to a tenth. wsd (warm-up, stable, decay): flat, then linear to zero over
+    the last 30 %.
 
-    >>> [round(schedule("linear", s, 10, 2), 2) for s in (1, 2, 6, 10)]
+    >>> [round(schedule("linear", step, (step - 1) / 10, 2), 2) for step in (1, 2, 6, 10)]
     [0.5, 0.9, 0.5, 0.1]
     """
-    done = (step - 1) / steps
-    warm = min(1.0, step / max(1, min(warmup, steps // 5)))
+    warm = min(1.0, max(step / max(1, warmup), 5 * done))
     if kind == "cosine":
         return warm * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done)))
     return warm * (1 - done if kind == "linear" else min(1.0, (1 - done) / 0.3))

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from manako.errors import CapabilityError
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -43,10 +45,13 @@ class Processes:
 def processes(device: str = "auto") -> Iterator[Processes]:
     """The processes of this run: those of torchrun where its variables are set, else this one alone.
 
-    device: "auto" takes a GPU where there is one, "cpu" or "cuda" insists.
+    device: "auto" takes a GPU where there is one, "cpu" or "cuda" insists. Raises CapabilityError for one that is not
+    there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise CapabilityError("train_no_cuda")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes(device=device)

@@ -7,20 +7,20 @@ import contextlib
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manako.corpus import build
-from manako.corpus.packed import is_packed, open_packed, open_whole
-from manako.corpus.settings import CorpusSettings, check_names
+from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
+from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import ModelConfig, only_gpt2
 from manako.files import writable_folder, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.config import SHAPE, TrainingConfig, read_toml, to_toml, training_settings
+from manako.training.config import SHAPE, TrainingConfig, check_range, read_toml, to_toml, training_settings
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -63,11 +63,14 @@ def train(
     a run that comes to no checkpoint leaves nothing.
     """
     require_torch()
+    from manako.training import memory
     from manako.training.loop import Trainer
     from manako.training.processes import processes
 
     check_names(settings, DEFAULTS)
     told, out = DEFAULTS | settings, Path(out)
+    if told["replay"] is not None:
+        told["replay"] = str(Path(told["replay"]).absolute())
     sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
     training, shape = training_settings(told), _checked_shape(told)
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
@@ -76,13 +79,22 @@ def train(
             run_folder.clear_unfinished(out)
             writable_folder(out)
         here.wait()
-        with _new_run(out) if here.first else contextlib.nullcontext():
+        some = ModelConfig(**shape, **switches, vocab_size=2, start_id=0)  # its own vocabulary is not known yet
+        memory.refuse_too_large(some, training, here.device, here.size)
+        with memory.said(here.device), _new_run(out) if here.first else contextlib.nullcontext():
             with _ending_cleanly():
                 if here.first:
-                    _pack(sources, out, told, report)
+                    _pack(sources, out, settings, report)
                 here.wait()
                 corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
-                config = ModelConfig(**shape, **switches, vocab_size=corpus.vocab_size, start_id=corpus.start_id)
+                told |= corpus_settings(corpus)
+                config = ModelConfig(
+                    **shape,
+                    **switches,
+                    vocab_size=corpus.vocab_size,
+                    start_id=corpus.start_id,
+                    end_ids=(corpus.start_id,),
+                )
                 trainer = Trainer(out, config, training, corpus, here, report, watch)
                 trainer.plan()
                 if here.first:
@@ -103,12 +115,15 @@ def resume(
 ) -> None:
     """Go on with a run from its last checkpoint, to the same bits as if it had never stopped.
 
-    data: its packed corpus, where it is no longer where it was. max_minutes: from now on, in place of the run's own.
+    data: its packed corpus, where it is no longer where it was. max_minutes: from now on, in place of the run's own;
+    without it a run of a given number of steps goes to the last of them, one of a given time until that is over.
     The rest as for `train`. Raises LoadError, and UsageError for another corpus.
     """
     require_torch()
-    from manako.training.loop import Trainer, keep_lines
+    from manako.training import memory
+    from manako.training.loop import Trainer
     from manako.training.processes import processes
+    from manako.training.state import keep_lines
 
     run = Path(run)
     settings = settings_of(run)
@@ -122,14 +137,14 @@ def resume(
         config = only_gpt2(checkpoint.config)
         inside = run / "corpus"
         corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
-        trainer = Trainer(run, config, training, corpus, here, report, watch)
-        trainer.restore(checkpoint, folder)
-        minutes = None if max_minutes is None else max_minutes + trainer.progress.seconds / 60
-        trainer.training = replace(trainer.training, max_minutes=minutes)
-        if here.first:
-            keep_lines(run / run_folder.METRICS, trainer.progress.step)
-        trainer.report("train.resumed", step=trainer.progress.step, steps=trainer.training.steps)
-        _go(trainer, show)
+        with memory.said(here.device):
+            trainer = Trainer(run, config, training, corpus, here, report, watch)
+            trainer.restore(checkpoint, folder)
+            trainer.extend(max_minutes)
+            if here.first:
+                keep_lines(run / run_folder.METRICS, trainer.progress.step)
+            trainer.report("train.resumed", **trainer.status())
+            _go(trainer, show)
 
 
 def require_torch() -> None:
@@ -159,7 +174,7 @@ def _go(trainer: "Trainer", show: Show) -> None:
     except KeyboardInterrupt:
         trainer.report("train.interrupted", folder=trainer.run)
         raise
-    if trainer.progress.step >= (trainer.training.steps or 0):
+    if trainer.progress.step >= (trainer.training.steps or 0):  # else its time was over before that
         trainer.report("train.done", folder=trainer.run)
 
 
@@ -194,23 +209,38 @@ def _new_run(out: Path) -> Iterator[None]:
             shutil.rmtree(out, ignore_errors=True)
 
 
-def _pack(sources: list[str], out: Path, told: Mapping[str, Any], report: Report) -> None:
-    """Text becomes a packed corpus inside the run, so that nothing outside can change it later."""
+def _pack(sources: list[str], out: Path, settings: Mapping[str, Any], report: Report) -> None:
+    """Text becomes a packed corpus inside the run, so that nothing outside can change it later.
+
+    settings: those that were given. Raises UsageError for one that a corpus packed before was not made with.
+    """
+    asked = {f.name: settings[f.name] for f in fields(CorpusSettings) if f.name in settings}
     if not is_packed(Path(sources[0])):
-        wanted = {f.name: told[f.name] for f in fields(CorpusSettings)}
-        build(sources, out / "corpus", report=report, **wanted)
-    elif len(sources) > 1:
+        build(sources, out / "corpus", report=report, **asked)
+        return
+    if len(sources) > 1:
         raise UsageError("train_one_packed", folder=sources[0])
-    else:
-        open_whole(Path(sources[0]))
+    corpus = open_whole(Path(sources[0]))
+    made, said = corpus_settings(corpus), corpus.header.settings
+    for name, value in vars(CorpusSettings(**asked)).items():
+        if name in asked and value != made[name]:
+            was = made[name] if name in said or name not in VOCABULARY_SETTINGS else f"tokenizer {made['tokenizer']}"
+            raise UsageError("train_packed_setting", name=name, now=value, was=was, folder=sources[0])
+
+
+def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
+    """What a corpus says of how it was made, under the names of CorpusSettings; the defaults where it says nothing."""
+    said = dict(corpus.header.settings)
+    said["validation"] = said.pop("validation_share", CorpusSettings.validation)
+    known = vars(CorpusSettings()) | {name: said[name] for name in said.keys() & CorpusSettings.__dataclass_fields__}
+    return known | {"authors": tuple(known["authors"])}
 
 
 def _checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
     """The shape as the user gave it, checked before any text is read."""
     shape = {name: told[name] for name in SHAPE}
     for name, value in shape.items():
-        if value < 1:
-            raise UsageError("training_range", name=name, got=value, least=1)
+        check_range(name, value)
     if shape["n_embd"] % shape["n_head"]:
         raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
     return shape

@@ -146,7 +146,7 @@ def test_how_to_switch_it_off_and_look_again() -> None:
     part = on_record.why(on_record.step.chosen).switchable
     assert part is not None
     numpy = replace(trace, header=replace(trace.header, model=replace(trace.header.model, engine="numpy")))
-    assert f"To ablate {part.name}: manako compare TEXT --ablate {part.name}" in lines_of(numpy, 0, EN)
+    assert any(line.startswith(f"To ablate {part.name}: manako compare ") for line in lines_of(numpy, 0, EN))
     other = replace(trace, header=replace(trace.header, model=replace(trace.header.model, engine="transformers")))
     assert not any("--ablate" in line for line in lines_of(other, 0, EN))  # that engine cannot
 

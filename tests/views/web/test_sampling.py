@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_a_thousand_random_cases(ask: Ask) -> None:
     asked = [{"logits": row, "settings": asdict(s), "history": h, "u": u} for row, s, h, u in cases]
     for (row, settings, history, u), found in zip(cases, ask("distributions", asked), strict=True):
         assert_agree(found, distribution(row, settings, history), u)
+
+
+def test_at_a_border_the_set_is_pythons(ask: Ask) -> None:
+    """Every split of 1 into two to five tenths, every threshold; tests/test_sampling.py holds Python to fractions."""
+    splits = [np.log(np.diff([0, *c, 10]) / 10) for n in (1, 2, 3, 4) for c in combinations(range(1, 10), n)]
+    chains = [Sampling(1, **{name: n / 10}) for name in ("top_p", "min_p", "typical_p") for n in range(1, 10)]
+    even = [(np.zeros(size), Sampling(1, top_p=n / 10)) for size in (10, 1000, 20_000) for n in range(1, 10)]
+    cases = [*product(splits, chains), *even]
+    asked = [
+        {"logits": row, "settings": asdict(chain), "history": np.zeros(0, np.int32), "u": 0} for row, chain in cases
+    ]
+    for (row, chain), found in zip(cases, ask("keptSets", asked), strict=True):
+        assert found == np.flatnonzero(distribution(row, chain).p).tolist(), (np.exp(row[:5]), chain)
 
 
 @pytest.mark.parametrize("settings", [None, Sampling(temperature=0), Sampling(temperature=1.7, top_p=0.9, min_p=0.05)])

@@ -55,7 +55,6 @@ def attention_lines(found: StepAttention, look: Look, scope: Scope = ()) -> Iter
 def meaning_lines(checks: Sequence[SelfCheck], look: Look) -> Iterator[Text]:
     """What a weight does not mean; the self-check of the rows, and any other that failed."""
     yield Text(look.say("attention.meaning"), style="dim")
-    yield Text(look.say("attention.see_why"), style="dim")
     yield from check_lines([c for c in checks if c.name == "attention_rows_sum_to_1" or not c.ok], look)
 
 

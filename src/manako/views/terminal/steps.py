@@ -37,6 +37,8 @@ class Look:
     """One sentence a candidate, no bars: for screen readers."""
     top: int = 10
     """Candidates in each list."""
+    color: bool = False
+    """Whether styles show, so that they may say something."""
 
     def say(self, key: str, **values: object) -> str:
         """A sentence of the catalog."""
@@ -80,15 +82,18 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
     yield Text("")
 
 
-def step_lines(step: Step, look: Look, character: str | None = None) -> Iterator[Text]:
-    """One step. character: what the chosen part of a character became, such as "猫 1/3", where it is known."""
+def step_lines(step: Step, look: Look, character: str | None = None, legend: bool = False) -> Iterator[Text]:
+    """One step. character: what the chosen part of a character became, such as "猫 1/3", where it is known.
+
+    legend: whether to say how the line of the draw is read, which is enough once.
+    """
     lines = plain_rows if look.plain else _table
     pending = g.pending_bytes(step.bytes_before)
     yield from heading_lines(step, look)
     yield Text("")
     yield _line(look.say("step.candidates"))
     yield from lines(step, look, pending)
-    yield from _draw_lines(step, look, pending)
+    yield from _draw_lines(step, look, pending, legend)
     yield from chosen_lines(step, look, character)
     entropy = {"bits": fixed(step.entropy, 2), "choices": perplexity(step.entropy)}
     yield _line("    " + look.say("step.entropy", **entropy), style="dim")
@@ -122,18 +127,19 @@ def trace_lines(trace: Trace, look: Look) -> Iterator[Text]:
     parts = characters(trace)
     yield from header_lines(trace.header, look)
     for step in trace:
-        yield from step_lines(step, look, parts.get(step.index))
+        yield from step_lines(step, look, parts.get(step.index), legend=not step.index)
     yield from final_lines(trace, look)
 
 
-def final_lines(trace: Trace, look: Look) -> Iterator[Text]:
-    """The whole text, why it ends, and the self-checks."""
+def final_lines(trace: Trace, look: Look, text: bool = True) -> Iterator[Text]:
+    """The whole text, why it ends, and the self-checks. text: whether it is still to be shown."""
     if not len(trace):
         yield _line(look.say("view.nothing"))
-    yield _line(look.say("view.text"), style="bold")
-    for line in g.prose(trace.text, look.glyphs, one_line=False).split("\n"):
-        yield Text(line, no_wrap=True)  # so that it can be copied as it is
-    yield Text("")
+    if text:
+        yield _line(look.say("view.text"), style="bold")
+        for line in g.prose(trace.text, look.glyphs, one_line=False).split("\n"):
+            yield Text(line, no_wrap=True)  # so that it can be copied as it is
+        yield Text("")
     yield _line(look.say(f"end.{trace.header.end}", count=len(trace)), style="dim")
     yield from check_lines(trace.header.self_checks, look)
 
@@ -249,7 +255,7 @@ def plain_rows(
         yield _line(said + (more(shown, True) if isinstance(c, Other) else more([c], False)))
 
 
-def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
+def _draw_lines(step: Step, look: Look, pending: bytes, legend: bool) -> Iterator[Text]:
     """The cumulative line, likeliest token first, and where u fell on it."""
     if step.u is None:
         return
@@ -260,6 +266,8 @@ def _draw_lines(step: Step, look: Look, pending: bytes) -> Iterator[Text]:
         if not look.plain and look.columns >= BAR_CELLS + 2:
             yield _line("|" + _strip(step) + "|", style="dim")
             yield _line(" " * (1 + min(int(step.u * BAR_CELLS), BAR_CELLS - 1)) + "^")
+            if legend:
+                yield _line(look.say("step.strip"), style="dim")
         yield _line(look.say("step.draw", token=look.label(step.chosen, pending), **values))
     else:
         yield _line(look.say("step.no_draw", u=fixed(step.u, 4)))

@@ -13,6 +13,7 @@ from manako.analysis.contributions import Part, Why
 from manako.messages.numbers import fixed, signed, small
 from manako.trace.record import Candidate, Step, Trace
 from manako.views.terminal import glyphs as g
+from manako.views.terminal.again import hint
 from manako.views.terminal.columns import Column, blocks, number, rows
 from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
 
@@ -31,7 +32,8 @@ def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look:
     yield Text("")
     yield from part_lines(step, found, next_best, look)
     if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
-        yield Text(look.say("why.switch_off", part=found.switchable.name), style="dim")
+        part = found.switchable.name
+        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.index + 1, part=part)
     yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 

@@ -6,7 +6,7 @@
 /** @import {Change, View} from "../elements/view.js" */
 /** @import {Drawing} from "../elements/drawing.js" */
 import { button, choices, make, soft } from "../elements/dom.js";
-import { say } from "../text/messages.js";
+import { languages, say } from "../text/messages.js";
 import { AttentionElement } from "../elements/attention.js";
 import { LensElement } from "../elements/lens.js";
 import { stepDrawing } from "../elements/step-drawing.js";
@@ -17,8 +17,6 @@ import "../elements/guess.js";
 import "../elements/stages.js";
 import "../elements/what-if.js";
 import "../elements/why.js";
-
-const NAMES = /** @type {const} */ ([["ja", "\u65e5\u672c\u8a9e", "ja"], ["en", "English", "en"]]); // of the languages
 
 /**
  * @typedef {object} Frame
@@ -89,9 +87,10 @@ function head({ lang, change, canWrite, hasTree }, { header, steps }) {
         !canWrite && !hasTree && soft(say(lang, `end.${header.end}`, { count: steps })),
         make("manako-checks"),
     );
-    const languages = choices(say(lang, "page.language"), NAMES, lang, (code) => change({ lang: code }));
+    const names = languages().map((code) => /** @type {const} */ ([code, say(code, "language.name"), code]));
+    const choice = choices(say(lang, "page.language"), names, lang, (code) => change({ lang: code }));
     const title = make("h1", {}, "manako ", make("span", { lang: "ja" }, "\u773c"));
-    return make("header", { class: "top" }, title, facts, languages);
+    return make("header", { class: "top" }, title, facts, choice);
 }
 
 /** @param {Frame} page */

@@ -1,6 +1,6 @@
 /** What the page can put into a file: the texts as they are on record, the page itself, the steps as a table. */
 
-/** @import {Server} from "./server.js" */
+/** @import {Source} from "./source.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
 import { button, make, soft } from "../elements/dom.js";
@@ -15,9 +15,9 @@ const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has non
 /**
  * @param {() => View} look at what is shown
  * @param {Tree} tree
- * @param {Server | null} server that can give the page without a record
+ * @param {Source | null} source that can give the page without a record
  */
-export function saveRows(look, tree, server) {
+export function saveRows(look, tree, source) {
     const { lang, path } = look();
     const bytes = async () => {
         const { branches } = tree;
@@ -31,7 +31,7 @@ export function saveRows(look, tree, server) {
     };
     const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
     const page = async () => {
-        const [text, data] = await Promise.all([/** @type {Server} */ (server).offlinePage(lang), bytes()]);
+        const [text, data] = await Promise.all([/** @type {Source} */ (source).offlinePage(lang), bytes()]);
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
         keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
     };
@@ -46,8 +46,8 @@ export function saveRows(look, tree, server) {
     return make(
         "div",
         { class: "pane" },
-        make("div", { class: "row" }, saver("page.save_record", record), server && saver("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        make("div", { class: "row" }, saver("page.save_record", record), source && saver("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
-        soft(say(lang, server ? "page.save_means_live" : "page.save_means")),
+        soft(say(lang, source ? "page.save_means_live" : "page.save_means")),
     );
 }

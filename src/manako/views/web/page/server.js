@@ -4,18 +4,19 @@
  * Special here: one stream at a time. A stream that breaks off is taken up again behind the last event that came.
  */
 
-/** What the server answered instead of what was asked, for the reader; no message where it did not answer at all. */
-export class ServerError extends Error {}
+/** @import {KnownModel, Listener, Source, ToldStep, ToldToken, WriteRequest} from "./source.js" */
+import { SourceError } from "./source.js";
 
-/** @typedef {{ready: boolean, ref: string, captures: string[], weights_sha256: string, tokenizer_sha256: string}} ServedModel */
 /** @typedef {{id: string, title: string, parent: string | null, keep: number}} ServedTrace */
-/** @typedef {(name: string, data: any) => void} Listener of the events start, step, error, end */
 
 const TRIES = 4;
 const WAIT = 500; // ms before the first of them, twice as long before each other one
 const PATIENCE = 40_000; // ms; the server gives a sign of life every 15 s
 
+/** @implements {Source} */
 export class Server {
+    ablates = true;
+
     /** @param {string} token */
     constructor(token) {
         this.#token = token;
@@ -23,7 +24,7 @@ export class Server {
 
     #token;
 
-    /** @returns {Promise<ServedModel>} */
+    /** @returns {Promise<KnownModel>} */
     async model() {
         return answered((await this.#ask("/api/model")).json());
     }
@@ -49,12 +50,12 @@ export class Server {
     }
 
     /**
-     * Generate, and hear of every step; ends with the generation, or when it is aborted. Throws ServerError.
-     * @param {object} body
+     * @param {WriteRequest} request
      * @param {Listener} listener
      * @param {AbortSignal} signal
      */
-    async generate(body, listener, signal) {
+    async write({ prompt, settings, after }, listener, signal) {
+        const body = { prompt, settings, after: after && { id: after.branch.id, steps: after.keep, token: after.token } };
         let [id, last, ended] = ["", "0", false];
         const heard = (/** @type {string} */ block) => {
             const field = (/** @type {string} */ name) => new RegExp(`^${name}: (.*)$`, "m").exec(block)?.[1];
@@ -62,7 +63,9 @@ export class Server {
             if (name === undefined || data === undefined) return; // a sign of life
             const told = JSON.parse(data);
             [id, last, ended] = [told.id ?? id, field("id") ?? last, name === "end"];
-            listener(name, told);
+            if (name === "start") listener.start(told.id, told.first_step);
+            if (name === "step") listener.step(stepOf(told));
+            if (name === "error") listener.fault(told.message);
         };
         await readBlocks(await this.#ask("/api/generate", body, {}, signal), heard);
         for (let n = 0; !ended && id !== "" && n < TRIES; n++) {
@@ -81,20 +84,29 @@ export class Server {
         const headers = new Headers({ "X-Manako-Token": this.#token, "Accept-Language": document.documentElement.lang, ...more });
         if (body !== null) headers.set("Content-Type", "application/json");
         const answer = await answered(fetch(path, { ...sent, headers, signal }));
-        if (!answer.ok) throw new ServerError((await answered(answer.json())).message);
+        if (!answer.ok) throw new SourceError((await answered(answer.json())).message);
         return answer;
     }
 }
 
+/** A step out of its event. @param {any} told @returns {ToldStep} */
+function stepOf({ index, chosen, candidates, other }) {
+    /** @returns {ToldToken} */
+    const token = (/** @type {any} */ { id, bytes, p, p_model: pModel, rank, cut_by: cutBy = null }) => {
+        return { id, bytes: Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0)), p, pModel, rank, cutBy };
+    };
+    return { index, taken: token(chosen), text: chosen.text, listed: candidates.map(token), size: candidates.length + other.count };
+}
+
 /**
- * What was asked for, or ServerError where the connection broke.
+ * What was asked for, or SourceError where the connection broke.
  * @template T
  * @param {Promise<T>} asked
  * @returns {Promise<T>}
  */
 function answered(asked) {
     return asked.catch(() => {
-        throw new ServerError();
+        throw new SourceError();
     });
 }
 

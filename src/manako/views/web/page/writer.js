@@ -5,12 +5,12 @@
  */
 
 /** @import {Act, View} from "../elements/view.js" */
-/** @import {Server, ServedModel} from "./server.js" */
+/** @import {KnownModel, Source, ToldStep, ToldToken, WriteRequest} from "./source.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {Wishes} from "../elements/act.js" */
 import { say } from "../text/messages.js";
-import { ServerError } from "./server.js";
+import { SourceError } from "./source.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { visibleText } from "../text/tokens.js";
@@ -19,7 +19,7 @@ const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
 const RANDOM_SEEDS = 2 ** 32;
 
 export class Writer {
-    /** @type {ServedModel | null} null while it is not known */
+    /** @type {KnownModel | null} null while it is not known */
     model = null;
     /** What went wrong, in the reader's language. */
     fault = "";
@@ -30,9 +30,9 @@ export class Writer {
     #id = "";
     #abort = new AbortController();
 
-    /** @param {Server} server @param {Tree} tree */
-    constructor(server, tree) {
-        this.server = server;
+    /** @param {Source} source @param {Tree} tree */
+    constructor(source, tree) {
+        this.source = source;
         this.#tree = tree;
     }
 
@@ -41,6 +41,7 @@ export class Writer {
     /** Whether the model that is here made a trace, so that it can go on. @param {Trace} trace */
     made({ header }) {
         const { weights_sha256, tokenizer_sha256, ready = false } = this.model ?? {};
+        if (header.ablate.length > 0 && !this.source.ablates) return false;
         return ready && header.model.weights_sha256 === weights_sha256 && header.model.tokenizer_sha256 === tokenizer_sha256;
     }
 
@@ -49,33 +50,36 @@ export class Writer {
      * @param {Act} act
      * @param {View} view
      * @param {Wishes} wishes
-     * @param {(step: any) => void} told
+     * @param {(step: ToldStep) => void} told
      * @returns {Promise<string | null>} the new branch
      */
     async write(act, view, wishes, told) {
         [this.#id, this.fault, this.steps, this.#abort] = ["", "", 0, new AbortController()];
         let text = "";
         try {
-            const body = this.#request(act, view, wishes);
-            await this.server.generate(body, (name, data) => {
-                if (name === "start") [this.#id, this.first] = [data.id, data.first_step];
-                if (name === "error") this.fault = data.message;
-                if (name !== "step") return;
-                this.steps = Number(this.steps) + 1;
-                text += data.chosen.text;
-                told(data);
-            }, this.#abort.signal);
+            const request = this.#request(act, view, wishes);
+            const { prompt, after } = request;
+            const listener = {
+                start: (/** @type {string} */ id, /** @type {number} */ first) => ([this.#id, this.first] = [id, first]),
+                fault: (/** @type {string} */ message) => (this.fault = message),
+                step: (/** @type {ToldStep} */ step) => {
+                    this.steps = Number(this.steps) + 1;
+                    text += step.text;
+                    told(step);
+                },
+            };
+            await this.source.write(request, listener, this.#abort.signal);
             if (this.#id === "") return null;
-            const bytes = await this.server.trace(this.#id).catch(() => this.server.trace(this.#id)); // once more, should it break
+            const bytes = await this.source.trace(this.#id).catch(() => this.source.trace(this.#id)); // once more, should it break
             const trace = readTrace(bytes);
-            if (trace.steps === 0 && !body.prompt && body.after?.token === undefined) return null;
-            this.#tree.branches.set(this.#id, { id: this.#id, parent: body.after?.id ?? null, keep: body.after?.steps ?? 0, trace, bytes });
+            if (trace.steps === 0 && !prompt && after?.token === undefined) return null;
+            this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes });
             return this.#id;
         } catch (error) {
             if (this.#abort.signal.aborted) return null;
-            if (!(error instanceof ServerError || error instanceof TraceError)) throw error;
+            if (!(error instanceof SourceError || error instanceof TraceError)) throw error;
             const lost = say(view.lang, "page.lost_server");
-            this.fault = (error instanceof ServerError && error.message) || (text ? `${lost} ${say(view.lang, "page.lost_text", { text: visibleText(text) })}` : lost);
+            this.fault = (error instanceof SourceError && error.message) || (text ? `${lost} ${say(view.lang, "page.lost_text", { text: visibleText(text) })}` : lost);
             return null;
         } finally {
             this.steps = null;
@@ -85,10 +89,10 @@ export class Writer {
     /** Let the text end after the step in hand; one that has not begun is not begun. */
     async stop() {
         if (this.#id === "") this.#abort.abort();
-        else await this.server.stop(this.#id).catch(() => {}); // it has ended by itself
+        else await this.source.stop(this.#id).catch(() => {}); // it has ended by itself
     }
 
-    /** @param {Act} act @param {View} view @param {Wishes} wishes */
+    /** @param {Act} act @param {View} view @param {Wishes} wishes @returns {WriteRequest} */
     #request({ kind, text = "", token, where }, view, { count, seed, inside }) {
         const { path, place, sampling, trace } = view;
         const here = path.at(place);
@@ -99,38 +103,35 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
-        if (kind === "new") return { prompt: text, settings };
+        const id = this.#freeId();
+        if (kind === "new") return { id, prompt: text, settings, after: null };
         const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
-        return { prompt: text, settings, after: { id: branch.id, steps: keep, ...(token === undefined ? {} : { token }) } };
+        return { id, prompt: text, settings, after: { branch, keep, token } };
+    }
+
+    /** The first of t1, t2 ... that no branch has. */
+    #freeId() {
+        let n = 1;
+        while (this.#tree.branches.has(`t${n}`)) n++;
+        return `t${n}`;
     }
 }
 
 /**
  * The candidates of a step that has just been written, as `StepNumbers` has those of a recorded one.
- * @param {any} told of the step by the server
+ * @param {ToldStep} told
  * @param {Iterable<number>} specialIds of the model's tokens
  */
-export function liveNumbers(told, specialIds) {
+export function liveNumbers({ taken, listed, size }, specialIds) {
     const special = new Set(specialIds);
-    const size = told.candidates.length + told.other.count;
-    const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const candidate = (/** @type {any} */ row) => ({
-        id: row.id,
-        bytes: bytes(row.bytes),
-        special: special.has(row.id),
-        p: row.p,
-        pModel: row.p_model,
-        rank: row.rank,
-        cutBy: row.cut_by ?? null,
-    });
-    const taken = candidate(told.chosen);
-    const rows = [...told.candidates.map(candidate), ...(taken.rank > told.candidates.length ? [taken] : [])];
+    const candidate = (/** @type {ToldToken} */ row) => ({ ...row, special: special.has(row.id) });
+    const rows = [...listed, ...(taken.rank > listed.length ? [taken] : [])].map(candidate);
     const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
     return {
         size,
         changed: false,
         drawnId: taken.id,
-        taken,
+        taken: candidate(taken),
         pending: new Uint8Array(),
         listed: () => rows,
         other: () => ({ count: size - rows.length, p: other("p"), pModel: other("pModel") }),

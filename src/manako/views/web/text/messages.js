@@ -1,26 +1,29 @@
 /**
  * What the page says, out of the catalogs that the terminal reads too.
  *
- * Special here: the two catalogs are set once, when the page starts. Only {names} are replaced, so a value that itself
- * contains braces is shown as it is.
+ * Special here: the catalogs are set once, when the page starts, and say which languages there are. Only {names} are
+ * replaced, so a value that itself contains braces is shown as it is.
  */
 
-export const LANGUAGES = /** @type {const} */ (["en", "ja"]);
-
-/** @typedef {(typeof LANGUAGES)[number]} Lang */
+/** @typedef {string} Lang a key of the catalogs */
 /** @typedef {Record<string, string>} Catalog */
 
 /** @type {Record<Lang, Catalog>} */
-const catalogs = { en: {}, ja: {} };
+const catalogs = {};
 
 /** @param {Record<Lang, Catalog>} given */
 export function setCatalogs(given) {
     Object.assign(catalogs, given);
 }
 
-/** The language that the page says it is in. @returns {Lang} */
+/** The languages that there are. @returns {Lang[]} */
+export function languages() {
+    return Object.keys(catalogs);
+}
+
+/** The language that the page says it is in, English where there is no catalog of it. @returns {Lang} */
 export function pageLanguage() {
-    return document.documentElement.lang === "ja" ? "ja" : "en";
+    return languages().find((lang) => lang === document.documentElement.lang) ?? "en";
 }
 
 /**

@@ -41,6 +41,8 @@ import { STAGE_RULES } from "./schema.js";
 /** In the default order. */
 export const STAGES = /** @type {readonly StageName[]} */ (STAGE_RULES.map(({ name }) => name));
 const FIRST_LOOK = 64; // tokens of the line that a draw looks at before it looks at as many times more
+const ULP = Number.EPSILON;
+const SLACK = 16 * ULP; // what exp, log and a division or two can be wrong by, relative to 1: a border stays a border
 
 /** One row of logits, seen twice: as the model gave it and as the draw uses it. */
 export class Distribution {
@@ -187,6 +189,20 @@ export function activeStages(sampling) {
 }
 
 /**
+ * Settings whose order has every stage that is used: one that it lacks stands before the first that follows by default.
+ * @param {Sampling} sampling
+ * @returns {Sampling}
+ */
+export function ordered(sampling) {
+    const order = [...sampling.order];
+    for (const name of STAGES.filter((each) => sampling[each] !== null && !order.includes(each))) {
+        const place = order.findIndex((other) => STAGES.indexOf(other) > STAGES.indexOf(name));
+        order.splice(place < 0 ? order.length : place, 0, name);
+    }
+    return { ...sampling, order };
+}
+
+/**
  * The first setting that is out of its range, null where none is.
  * @param {Sampling} sampling
  * @returns {keyof Sampling | null}
@@ -227,6 +243,26 @@ export function entropy(p) {
     return Math.max(0, bits);
 }
 
+/**
+ * The row after one stage.
+ * @param {StageName} name
+ * @param {Float64Array} row
+ * @param {number} setting
+ * @param {Numbers} history
+ */
+export function filtered(name, row, setting, history) {
+    return FILTERS[name](row, setting, history);
+}
+
+/**
+ * Whether a stage changes nothing with this setting.
+ * @param {StageName} name
+ * @param {number} setting
+ */
+export function isNeutral(name, setting) {
+    return STAGE_RULES.find((rule) => rule.name === name)?.neutral === setting;
+}
+
 /** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */
 
 /** @satisfies {Record<string, Filter>} */
@@ -246,7 +282,7 @@ const FILTERS = {
         if (share === 0) return row;
         const p = softmax(row);
         const least = share * maximum(p);
-        return row.map((value, i) => (p[i] < least ? -Infinity : value));
+        return row.map((value, i) => (p[i] * (1 + SLACK) < least ? -Infinity : value));
     },
     typical_p: applyTypicalP,
 };
@@ -268,7 +304,8 @@ function applyTopP(row, threshold) {
     const sorted = row.toSorted().reverse(); // [V] best first: of equal logits it does not matter which is which
     const p = softmax(sorted);
     let [count, reached] = [0, 0];
-    while (count < p.length && reached < threshold) reached += p[count++]; // the token that crosses it stays
+    do reached += p[count++]; // the token that crosses it stays
+    while (count < p.length && !reaches(reached, count, threshold));
     const last = sorted[count - 1];
     let ties = 0; // how many of those equal to the last one stay: the lowest ids
     for (let i = count - 1; i >= 0 && sorted[i] === last; i--) ties++;
@@ -284,9 +321,12 @@ function applyTypicalP(row, mass) {
     for (let i = 0; i < p.length; i++) if (p[i] > 0) expected += p[i] * surprisal[i];
     const off = surprisal.map((each) => Math.abs(each - expected)); // [V] Infinity where p is 0
     const order = Int32Array.from(off.keys()).sort((a, b) => (off[a] === off[b] ? a - b : off[a] - off[b]));
-    const within = cumulative(p, order).filter((reached) => reached < mass).length;
-    const last = off[order[Math.min(within, order.length - 1)]];
-    return row.map((value, i) => (off[i] > last ? -Infinity : value));
+    let [count, reached] = [0, 0];
+    do reached += p[order[count++]];
+    while (count < p.length && !reaches(reached, count, mass));
+    const last = off[order[count - 1]];
+    const border = last + SLACK * (1 + expected + last);
+    return row.map((value, i) => (off[i] > border ? -Infinity : value));
 }
 
 /**
@@ -343,13 +383,13 @@ function nthLargest(values, n) {
 }
 
 /**
- * Running sums of p over some ids.
- * @param {Float64Array} p
- * @param {Int32Array} ids
+ * Whether a sum of so many probabilities is a mass, but for what rounding can have taken from it.
+ * @param {number} sum
+ * @param {number} count
+ * @param {number} mass
  */
-function cumulative(p, ids) {
-    let reached = 0;
-    return Float64Array.from(ids, (id) => (reached += p[id]));
+function reaches(sum, count, mass) {
+    return sum + SLACK + ULP * (count - 1) >= mass;
 }
 
 /** @param {Float64Array} row */

@@ -1,0 +1,256 @@
+"""The Rust library behind a vocabulary: in this process, or in one of its own that can be stopped.
+
+Special here: a tokenizer.json is a stranger's, and its regular expressions may take forever, or all memory, on some
+text. Those in KNOWN_PATTERNS are known to be linear and run here. With any other one the library runs in a second
+process, with a limit of time for each text and one of memory: whatever the expression, the answer comes or is given up.
+Nothing is proved about an expression, so none has to be refused.
+"""
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import tokenizers
+
+MOST_FRONT = 16  # tokens that a tokenizer may put in front of every text; published ones put one or two
+WORDS = (  # GPT-2's pattern, with its letters divided by Japanese script: what manako's own vocabularies have
+    r"'s|'t|'re|'ve|'m|'ll|'d|\p{Han}+[\p{Hiragana}ー]*|[\p{Hiragana}ー]+|[\p{Katakana}ー]+|"
+    r" ?[^\s\p{N}\p{P}\p{S}\p{Han}\p{Hiragana}\p{Katakana}ー]+| ?\p{N}+| ?[\p{P}\p{S}]+|\s+"
+)
+KNOWN_PATTERNS = (  # regular expressions that are known to run in linear time, as published with their models
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+",  # GPT-4, Llama 3
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+",  # Qwen 2
+    r" {2,}",  # SentencePiece, as transformers converts it
+    WORDS,
+)
+SECONDS_TO_OPEN = 60.0  # a vocabulary of 260,000 tokens takes about two
+SECONDS_A_TEXT = 5.0
+CHARACTERS_A_SECOND = 20_000  # beyond that; the published expressions take about a million
+MEMORY = 4 << 30  # bytes of address space for the second process
+Spans = list[tuple[int, int]]
+
+
+class Failed(Exception):
+    """What the library says against a file or text, or that its time was over."""
+
+
+class TooSlow(Failed):
+    """The time for one text was over; the second process has been ended."""
+
+
+class Encoder(Protocol):
+    """One `tokenizer.json` at work."""
+
+    ids: dict[str, int]
+    """Name -> id, added tokens included, as the library reads the file."""
+    front: tuple[int, ...]
+    """What its post-processor puts before every text, in order."""
+
+    def encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        """(ids, the characters of `text` that each stands for), no special token added.
+
+        special: whether the name of a special token in the text is that token. Raises Failed.
+        """
+        ...
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, on all cores. Raises Failed."""
+        ...
+
+
+def encoder(spec: dict[str, Any], source: str) -> Encoder:
+    """spec: the parsed `source`. Raises Failed where the library cannot read it."""
+    parts = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    return Inside(source) if set(_patterns(parts)) <= set(KNOWN_PATTERNS) else Beside(source)
+
+
+def _patterns(part: Any) -> Iterator[str]:
+    """Every regular expression inside a component, at any depth."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key == "Regex" and isinstance(value, str):
+                yield value
+            else:
+                yield from _patterns(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _patterns(value)
+
+
+class Inside:
+    """In this process."""
+
+    def __init__(self, source: str) -> None:
+        self._lock = threading.Lock()  # how special tokens are read is a state of the library's object
+        try:
+            self._rust = tokenizers.Tokenizer.from_str(source)
+            self._rust.encode_special_tokens = True
+            self._rust.no_truncation()
+            self._rust.no_padding()
+            model = self._rust.model
+            if getattr(model, "dropout", None):  # a setting for training: the same text must give the same ids
+                model.dropout = None
+            self.ids = self._rust.get_vocab(with_added_tokens=True)
+            self.front = self._front() if self._rust.post_processor is not None else ()
+        except BaseException as error:
+            raise _failed(error) from None
+
+    def encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        """See Encoder."""
+        with self._lock:
+            self._rust.encode_special_tokens = not special
+            try:
+                made = self._rust.encode(text, add_special_tokens=False)
+            except BaseException as error:
+                raise _failed(error) from None
+            finally:
+                self._rust.encode_special_tokens = True
+        return made.ids, made.offsets
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """See Encoder."""
+        try:
+            return [made.ids for made in self._rust.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except BaseException as error:
+            raise _failed(error) from None
+
+    def _front(self) -> tuple[int, ...]:
+        """Asked of the library, so that it holds for any kind of post-processor.
+
+        Any text will do that has an id; vocabularies without the letter a give one of their own.
+        """
+        known = set(self.ids.values())
+        for text in ("a", *islice(self.ids, 1_000)):
+            made = self._rust.encode(text, add_special_tokens=True)
+            own = next((n for n, sequence in enumerate(made.sequence_ids) if sequence is not None), None)
+            if own is not None:
+                front = tuple(made.ids[:own])
+                if own > MOST_FRONT or not known.issuperset(front):
+                    raise ValueError(f"what it puts in front of a text are not up to {MOST_FRONT} tokens of its own")
+                return front
+        return ()
+
+
+class Beside:
+    """In a second process, which is started when it is first needed, and again after it had to be ended."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        with self._lock:
+            opened = self._started()
+        self.ids: dict[str, int] = opened["ids"]
+        self.front: tuple[int, ...] = tuple(opened["front"])
+
+    def encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        """See Encoder."""
+        made = self._asked({"text": text, "special": special}, len(text))
+        return made["ids"], [(start, end) for start, end in made["spans"]]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """See Encoder."""
+        return self._asked({"texts": list(texts)}, sum(map(len, texts)))["many"]
+
+    def _started(self) -> dict[str, Any]:
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; sys.path[:] = sys.argv[1:]; import manako.encoder as e; e.serve()",
+        ]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [*command, *sys.path], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        return self._exchanged({"source": self._source}, SECONDS_TO_OPEN)
+
+    def _asked(self, question: dict[str, Any], characters: int) -> dict[str, Any]:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._started()
+            return self._exchanged(question, SECONDS_A_TEXT + characters / CHARACTERS_A_SECOND)
+
+    def _exchanged(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """One line there, one line back. Raises TooSlow, or Failed with what the library said."""
+        process = self._process
+        assert process is not None and process.stdin and process.stdout
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            process.kill()
+
+        clock = threading.Timer(seconds, end)
+        clock.start()
+        try:
+            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:  # it ended: its memory was not enough, or somebody ended it
+            answer = b""
+        finally:
+            clock.cancel()
+        if over.is_set() or not answer.endswith(b"\n"):
+            self.close()
+            raise TooSlow(f"more than {round(seconds)} seconds") if over.is_set() else Failed("it took too much memory")
+        said = json.loads(answer)
+        if "failed" in said:
+            raise Failed(said["failed"])
+        return said
+
+    def close(self) -> None:
+        """End the second process; the next text starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # something is still in its buffer, for nobody
+                    if stream is not None:
+                        stream.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def serve() -> None:
+    """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    except (ImportError, ValueError, OSError):  # a system that cannot limit it still has the limit of time
+        pass
+    inside: Inside | None = None
+    for line in sys.stdin.buffer:
+        question = json.loads(line)
+        try:
+            if "source" in question:
+                inside = Inside(question["source"])
+                answer: dict[str, Any] = {"ids": inside.ids, "front": inside.front}
+            else:
+                assert inside is not None  # the source comes first
+                if "texts" in question:
+                    answer = {"many": inside.encode_many(question["texts"])}
+                else:
+                    ids, spans = inside.encode(question["text"], question["special"])
+                    answer = {"ids": ids, "spans": spans}
+        except Failed as error:
+            answer = {"failed": str(error)}
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _failed(error: BaseException) -> Failed:
+    """A panic of the Rust library is no Exception; what is not the library's goes on."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
+        raise error
+    return Failed(str(error))

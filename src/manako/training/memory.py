@@ -1,0 +1,87 @@
+"""What a training takes, summed before any of it is taken, and what there is.
+
+Special here: the sum is a floor, so that nothing is refused that would fit; what runs out of memory all the same ends
+with one line too. Free memory is what the system, the limits of the process and of its container leave.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from manako.errors import ManakoError
+from manako.families.gpt2 import ModelConfig
+from manako.files import megabytes
+from manako.training.config import TrainingConfig
+
+MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
+_STATE = {"muon": 3, "adamw": 4}  # weights, gradients and what the optimizer keeps, in numbers a weight
+_KEPT = 10  # numbers a token, layer and width that the way back needs
+_REFUSED = ("allocate memory", "not enough memory", "bad_alloc", "out of memory")
+
+
+def rows_at_once(config: ModelConfig) -> int:
+    """Sequences whose logits stay below MOST_LOGITS, at least one."""
+    return max(1, MOST_LOGITS // (config.block_size * config.vocab_size))
+
+
+def needed(config: ModelConfig, training: TrainingConfig, processes: int = 1) -> int:
+    """Bytes that one process cannot do without: weights and optimizer, the ids of a batch, one micro-batch."""
+    T, C, V = config.block_size, config.n_embd, config.vocab_size
+    weights = 12 * config.n_layer * C * C + (V + T) * C
+    share = max(1, training.batch_size // processes)
+    tokens = T * min(share, training.micro_batch or rows_at_once(config))
+    return 4 * _STATE[training.optimizer] * weights + 8 * share * T + tokens * (2 * _KEPT * config.n_layer * C + 4 * V)
+
+
+def free(device: str) -> int | None:
+    """Bytes that may still be taken, None where the system does not tell."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info(device)[0]
+    return min((known for known in (_available(), _container(), _limit()) if known is not None), default=None)
+
+
+def refuse_too_large(config: ModelConfig, training: TrainingConfig, device: str, processes: int = 1) -> None:
+    """Raise ManakoError where what a training needs is more than there is."""
+    need, have = needed(config, training, processes), free(device)
+    if have is not None and need > have:
+        raise ManakoError("train_too_large", need=megabytes(need), free=megabytes(have), device=device)
+
+
+@contextlib.contextmanager
+def said(device: str) -> Iterator[None]:
+    """One line where memory runs out all the same."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _REFUSED):
+            raise
+        raise ManakoError("train_out_of_memory", device=device) from None
+
+
+def _available() -> int | None:
+    """What Linux says can be had without taking it from anybody."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found = {name: 1024 * int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+        return found["MemAvailable"] + found["SwapFree"]
+    return None
+
+
+def _container() -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # "max"
+        return int(Path("/sys/fs/cgroup/memory.max").read_text())
+    return None
+
+
+def _limit() -> int | None:
+    """What is left of the address space that a shell's `ulimit -v` gave."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            return max(0, limit - used)
+    return None

@@ -1,0 +1,65 @@
+"""The whole command that looks at a run again: with its text, model, settings and seed, ready to be pasted.
+
+Special here: quoted for a POSIX shell. A text that no command line should carry (long, or with what is not printable)
+stays the word TEXT, and so does one that a command cannot repeat, since it continues another trace.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from manako.messages.numbers import setting
+from manako.sampling import DEFAULT_ORDER, STAGES, Sampling
+from manako.trace.record import Trace
+from manako.views.terminal.steps import Look
+
+_LONGEST = 120  # characters of a text
+
+
+def hint(key: str, look: Look, trace: Trace, *command: str, count: int | None = None, **values: object) -> Text:
+    """A sentence of the catalog with such a `{command}` in it, on a line of its own."""
+    return Text(look.say(key, command=again(trace, *command, count=count), **values), "dim", no_wrap=True)
+
+
+def again(trace: Trace, command: str, *more: str, count: int | None = None) -> str:
+    """`manako COMMAND TEXT`, what makes the run the same, and `more`. count: of tokens to draw, where it is to be told.
+
+    >>> import manako
+    >>> again(manako.load("demo").trace("私は", max_new_tokens=1, top_k=5, seed=3), "why", count=1)
+    'manako why 私は -m demo --top-k 5 -n 1 --seed 3'
+    """
+    header, words = trace.header, ["manako", command, _text(trace), "-m", trace.header.model.ref]
+    if header.kind == "generation":
+        words += _settings(header.sampling)
+        words += [] if count is None else ["-n", str(count)]
+        words += ["--seed", str(header.seed), *(word for stop in header.stop for word in ("--stop", stop))]
+    elif command != "compare":
+        words.append("--given")
+    words += [word for part in header.ablate for word in ("--ablate", part)]
+    return command_line([*words, *more])
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Words as a shell takes them, those of letters and digits in any script as they are.
+
+    >>> command_line(["manako", "watch", "私は", "a b"])
+    "manako watch 私は 'a b'"
+    """
+    return " ".join(word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word) for word in words)
+
+
+def _settings(sampling: Sampling) -> list[str]:
+    words: list[str] = []
+    for stage in STAGES:
+        value = getattr(sampling, stage.name)
+        if value is not None and value != getattr(Sampling, stage.name):
+            words += ["-t" if stage.name == "temperature" else f"--{stage.name.replace('_', '-')}", setting(value)]
+    return words if sampling.order == DEFAULT_ORDER else [*words, "--order", ",".join(sampling.order)]
+
+
+def _text(trace: Trace) -> str:
+    text = trace.text if trace.header.kind == "score" else trace.header.prompt
+    fits = text.isprintable() and 0 < len(text) <= _LONGEST and text[0] != "-" and not trace.header.first_step
+    return text if fits else "TEXT"

@@ -1,0 +1,94 @@
+"""What a stranger's regular expression can do: nothing that takes longer, or more memory, than allowed (T10)."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from toy import random_texts, toy_tokenizer
+
+from manako import encoder
+from manako.errors import LoadError
+from manako.tokenizer import Tokenizer
+
+_CASED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]{}[\p{Ll}\p{Lm}\p{Lo}\p{M}]{}"
+_REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORD = r"[^\r\n\p{L}\p{N}]?"
+_UPPER, _LOWER = (
+    _CASED.replace("{}", "*", 1).replace("{}", "+", 1),
+    _CASED.replace("]{}", "]+", 1).replace("{}", "*", 1),
+)
+PUBLISHED = {  # by the models that have them; none is on the list of those that run in this process
+    "DeepSeek V3": r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
+    rf" ?[\p{{P}}\p{{S}}]+[\r\n]*|{_REST}",
+    "GPT-4o, gpt-oss": rf"{_WORD}{_UPPER}{_SHORT}?|{_WORD}{_LOWER}{_SHORT}?|\p{{N}}{{1,3}}|"
+    rf" ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_REST}",
+    "Tekken": rf"{_WORD}{_UPPER}|{_WORD}{_LOWER}|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_REST}",
+    "Qwen 3.5": rf"{_SHORT}|{_WORD}[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_REST}",
+    "BLOOM": " ?[^(\\s|[.,!?…。，、।۔،])]+",
+    "Falcon": "[0-9][0-9][0-9]",
+    "nanochat": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|"
+    r"\s+(?!\S)|\s+",
+}
+HOSTILE = {
+    "nested": ("(a+)+$", "a" * 60 + "b"),
+    "nested and alternatives": ("(a|aa|a?)+$", "a" * 60 + "b"),
+    "a square": (".*b", "a" * 1_000_000),
+    "a cube": (r"\s*\s*\s*x", " " * 100_000),
+    "looks ahead": ("(?=(a+)+$)b", "a" * 60 + "b"),
+    "refers back": (r"(.*)(.*)(.*)\1\2\3x", "ab" * 20_000),
+    "counts": ("(a{1,1000}){1,1000}b", "a" * 5_000),
+    "a bomb to compile": ("((((a{1,99}){1,99}){1,99}){1,99}){1,99}", "a" * 100),
+}
+
+
+def with_pattern(pattern: str) -> str:
+    spec = json.loads(toy_tokenizer().source)
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return json.dumps(spec | {"pre_tokenizer": split})
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "SECONDS_A_TEXT", 2.0)
+    monkeypatch.setattr(encoder, "CHARACTERS_A_SECOND", 1_000_000)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_the_expression_the_time_is_bounded(name: str, seconds: None, capfd: Any) -> None:
+    pattern, text = HOSTILE[name]
+    began = time.monotonic()
+    try:
+        tokenizer = Tokenizer(with_pattern(pattern))
+        assert tokenizer.decode(tokenizer.encode(text)).decode() == text  # fast after all
+    except LoadError as error:
+        assert error.exit_code == 3 and "\n" not in str(error) and error.text("ja")
+    assert time.monotonic() - began < 60  # a ceiling against hangs; the limit is a few seconds
+    assert capfd.readouterr().err == ""
+
+
+def test_an_expression_that_is_too_slow_is_named_and_the_next_text_is_read(seconds: None) -> None:
+    tokenizer = Tokenizer(with_pattern(HOSTILE["a square"][0]))
+    with pytest.raises(LoadError) as caught:
+        tokenizer.encode(HOSTILE["a square"][1])
+    assert caught.value.key == "tokenizer_slow" and "seconds" in str(caught.value)
+    assert tokenizer.encode("あ。") == toy_tokenizer().encode("あ。")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_expressions_open(name: str) -> None:
+    tokenizer = Tokenizer(with_pattern(PUBLISHED[name]))
+    texts = ["Hello world, it's 2026!\r\n\n  私は猫である。", "a" * 20_000, *random_texts(50)]
+    for text in texts:
+        assert tokenizer.decode(tokenizer.encode(text)).decode() == text
+    assert tokenizer.encode_documents(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def test_both_ways_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = toy_tokenizer()
+    monkeypatch.setattr(encoder, "Inside", encoder.Beside)
+    beside = Tokenizer(here.source)
+    for text in ("", "猫<|endoftext|>\n\x00𠮷", *random_texts(50)):
+        for special in (False, True):
+            assert beside.aligned(text, special) == here.aligned(text, special)
