@@ -67,6 +67,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     "pyarrow": ("corpus/archives", "corpus/rows"),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
+    "jinja2": ("formats/chat_template",),
     "huggingface_hub": ("formats/hf_folder",),
     "rich": ("views", "tui", "cli"),
     "click": ("cli",),

@@ -63,9 +63,9 @@ def _refuse_void() -> None:
         raise UsageError("options_void", got=", ".join(void))
 
 
-def _recorded(prompt: str, given: bool, capture: str, ref: str, settings: RunSettings) -> Trace:
+def _recorded(prompt: str, given: bool, capture: str, ref: str | None, settings: RunSettings) -> Trace:
     """A model run now. What was asked has been checked before it is loaded."""
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     if given:
-        return model.score(text, capture=(capture,), ablate=settings.ablate)
+        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special)
     return model.trace(text, settings, capture=(capture,))

@@ -55,7 +55,8 @@ class Readout:
 
     def logits(self, x: Array) -> Array:
         """[R, C] -> [R, V]: what the model would say if its last row were this one."""
-        return self.normed(x) @ self.head.T
+        h = self.normed(x)
+        return np.vecdot(self.head, h[0])[None] if len(h) == 1 else h @ self.head.T
 
     def scale(self, x: Array) -> Array:
         """[R, C] -> [R, 1]: what the norm multiplies these rows by, apart from its weight."""
