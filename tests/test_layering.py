@@ -242,6 +242,7 @@ MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "engines/ablation.py": SWITCH,
     "engines/captures.py": "its recorders make the columns",
     "engines/generation.py": PART_OF,
+    "engines/recomputing.py": PART_OF,
     "engines/hf_engine.py": LACKS,
     "engines/session.py": LACKS,
     "families/gpt2.py": LACKS,

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ def sweep(path: Path) -> None:
 def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
     """A new file or folder under a temporary name beside `path`, and its descriptor, which locks it while we live."""
     while True:
-        temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
+        temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.urandom(8).hex()}.tmp")
         if is_folder:
             temporary.mkdir()
             if fcntl is None:

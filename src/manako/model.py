@@ -13,9 +13,10 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
+from manako.engines.recomputing import recomputed
 from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, ManakoError, UsageError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
 from manako.files import writable_folder
 from manako.formats.chat_template import filled
@@ -26,7 +27,7 @@ from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
 from manako.tokenizer import sizes_of
-from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
+from manako.trace.record import Header, SelfCheck, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
 
@@ -62,7 +63,13 @@ def checkpoint(ref: Ref) -> Checkpoint:
         from manako.formats.gguf import read_gguf  # its library is an extra
 
         return read_gguf(Path(ref.name))
-    return read_checkpoint(ref.checkpoint())
+    folder = ref.checkpoint()
+    try:
+        return read_checkpoint(folder)
+    except LoadError:
+        if folder.exists():
+            raise
+        return read_checkpoint(ref.checkpoint())  # its trainer removed it after `best` or `last` had been read
 
 
 def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] = "float32") -> FileShape:
@@ -235,10 +242,8 @@ class Model:
         >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
         True
         """
-        before, made = trace.header, trace.header.model
-        same = (made.weights_sha256, made.tokenizer_sha256) == (self.info.weights_sha256, self.info.tokenizer_sha256)
-        if not same or trace.vocabulary.size != self.config.vocab_size:
-            raise CapabilityError("fork_other_model", made=made.ref, ref=self.ref)
+        before = trace.header
+        self._check_made(trace, "fork_other_model")
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
         forced = self._forced(text, token_id)
@@ -248,6 +253,29 @@ class Model:
         ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
         prompt = bytes_to_text(self._vocabulary.join(ids))
         return self._generation(ids, prompt, before.first_step + int(step) + len(forced), own.changed(**changes))
+
+    def recomputed(self, trace: Trace) -> SelfCheck:
+        """The rows of a trace that this model made, computed again: the largest difference, relative to the row's.
+
+        Raises CapabilityError for the trace of another model.
+
+        >>> import manako
+        >>> model = manako.load("demo")
+        >>> model.recomputed(model.trace("私は", max_new_tokens=3, seed=0)).ok
+        True
+        """
+        self._check_made(trace, "verify_other_model")
+        ids = trace.all_ids.tolist()
+        own = ids if trace.header.kind == "score" else ids[: len(trace.columns.prompt_ids) - trace.header.first_step]
+        engine, _ = self._prepared(RunSettings(ablate=trace.header.ablate), own or ids)
+        return recomputed(Session(engine), trace)
+
+    def _check_made(self, trace: Trace, key: str) -> None:
+        """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
+        made, info = trace.header.model, self.info
+        same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
+        if not same or trace.vocabulary.size != self.config.vocab_size:
+            raise CapabilityError(key, made=made.ref, ref=self.ref)
 
     def _forced(self, text: str, token_id: int | None) -> list[int]:
         """The ids that somebody puts next: those of a text, or one."""

@@ -6,8 +6,8 @@ a sampler stage that may be left out, which it leaves out.
 """
 
 import numbers
+import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
@@ -78,7 +78,7 @@ class RunSettings:
 
     def seeded(self) -> "RunSettings":
         """With a fresh seed where it has none."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbelow(2**32))
+        return self if self.seed is not None else replace(self, seed=int.from_bytes(os.urandom(4)))
 
 
 _OWN = frozenset(f.name for f in fields(RunSettings))

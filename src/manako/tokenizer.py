@@ -121,10 +121,7 @@ class Tokenizer:
 
         A space that is no token's own, as before a word of WordPiece, belongs to the token that spells one.
         """
-        try:
-            given = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UsageError("prompt_surrogate", index=error.start, code=f"U+{ord(text[error.start]):04X}") from None
+        given = utf8(text)
         try:
             ids, spans = self._encode(text, special)
         except TooSlow as error:
@@ -213,6 +210,14 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
     """The id of manako's own document-start token, if the vocabulary has it as a special token."""
     wanted = DOCUMENT_START.encode()
     return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text. Raises UsageError naming the first half of a surrogate pair, which is no Unicode."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError("prompt_surrogate", index=error.start, code=f"U+{ord(text[error.start]):04X}") from None
 
 
 def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -95,7 +95,7 @@ def _read(path: Path, stream: BinaryIO) -> Checkpoint:
         raise LoadError("gguf_config", file=path, reason=str(error).removeprefix("config.json: ")) from None
     told += check_vocabulary(path, tokenizer, config.vocab_size)
     places = _checked_layout(path, head, family.gguf, config, small)
-    tensors, digests = _tensors(path, stream, family.gguf, config, places)
+    tensors, digests = _tensors(path, stream, family, config, places)
     digests = [f"{name} {digest}\n" for name, digest in (digests | small).items()]
     if config.block_size < (context := settings["context_length"]):
         told.append(("notice.gguf_window", {"file": path, "window": config.block_size, "context": context}))
@@ -189,17 +189,15 @@ def _checked_layout(
 
 
 def _tensors(
-    path: Path, stream: BinaryIO, layout: GGUFLayout[Any], config: FileShape, places: Mapping[str, TensorPlace]
+    path: Path, stream: BinaryIO, family: Family[Any], config: FileShape, places: Mapping[str, TensorPlace]
 ) -> tuple[Tensors, dict[str, str]]:
     """(float32 by our name, digests by the file's name)."""
-    tensors: Tensors = {}
-    digests: dict[str, str] = {}
+    tensors, layout, digests = family.weights(config), family.gguf, dict[str, str]()
     for name, place in places.items():
         stored = stored_name(layout.names, name)
         tensor, digests[stored] = _unpacked(path, stream, place)
         check_finite(str(path), stored, tensor)
-        tensors[name] = np.ascontiguousarray(tensor.T) if layout.transposed(name) else tensor
-        tensors[name] = layout.reordered(config, name, tensors[name])
+        tensors[name][...] = layout.reordered(config, name, tensor.T if layout.transposed(name) else tensor)
     return tensors, digests
 
 

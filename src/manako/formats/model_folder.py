@@ -268,13 +268,16 @@ def _read_tensors(
     family: Family[Any], config: FileShape, weights: Mapping[str, StoredTensor]
 ) -> tuple[Tensors, dict[str, str]]:
     """(float32 by name without prefix, SHA-256 by name as stored)."""
-    tensors: Tensors = {}
-    digests: dict[str, str] = {}
+    tensors, digests = family.weights(config), dict[str, str]()
+    twice = None
     for name, tensor in weights.items():
-        tensors[name], digests[tensor.name] = tensor.widened()
-    if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
-        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[family.embedding]):
-            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=family.embedding)
+        numbers, digests[tensor.name] = tensor.widened()
+        if name in tensors:
+            tensors[name][...] = numbers
+        else:  # some writers store the tied matrix twice
+            twice = tensor, numbers
+    if twice and not np.array_equal(twice[1], tensors[family.embedding]):
+        raise LoadError("tensor_untied", file=twice[0].file, embedding=family.embedding)
     return tensors, digests
 
 
