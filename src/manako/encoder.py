@@ -250,14 +250,19 @@ class Beside:
         self.close()
 
 
-def serve() -> None:
-    """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
+def limit_memory() -> None:
+    """Leave this process no more than MEMORY, where the system can; the limit of time holds on any."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # a system that cannot limit it still has the limit of time
+    except (ImportError, ValueError, OSError):
         pass
+
+
+def serve() -> None:
+    """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
+    limit_memory()
     inside: Inside | None = None
     for line in sys.stdin.buffer:
         question = json.loads(line)

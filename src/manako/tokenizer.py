@@ -155,6 +155,12 @@ class Tokenizer:
         names = (self._token_bytes[i].decode("utf-8", "ignore") for i in sorted(self.special_ids - self.gaps))
         return [name for name in names if name and name in text]
 
+    def rewritten(self, text: str) -> str | None:
+        """What is read in place of a text, where the tokenizer changes more than the space before it; None if not."""
+        ids = self.encode(text)
+        read = b"".join(self._token_bytes[i] for i in ids).decode("utf-8", "replace")
+        return None if self.unknown_id in ids or read.strip(" ") == text.strip(" ") else read
+
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
         """`encode` for many trusted texts at once, on all cores and without the check for lost characters."""
         try:
