@@ -264,3 +264,14 @@ def test_an_option_of_one_value_is_given_once(run: Run, words: list[str]) -> Non
 def test_flags_and_options_of_several_values_may_repeat(run: Run) -> None:
     done = run("compare", "私", "-t", "0.3", "-t", "0.8", "--plain", "--plain", "-n", "1", "--seed", "0")
     assert done.code == 0, done.err
+
+
+def test_a_second_ctrl_c_while_the_first_is_answered_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.group, "main", interrupted)
+    monkeypatch.setattr(cli, "note", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["watch"])
+    assert ended.value.code == 130

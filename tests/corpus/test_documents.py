@@ -514,3 +514,28 @@ def test_bad_files_and_records_are_passed_over_where_asked(tmp_path: Path) -> No
     assert ("corpus.skipped_all", {"count": "22"}) in said
     with pytest.raises(LoadError):
         list(read([tmp_path]))
+
+
+@pytest.mark.parametrize(("data", "kind"), [
+    (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "PDF"),
+    (b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/epub+zipPK", "EPUB"),
+    (b"PK\x03\x04" + bytes(26) + b"[Content_Types].xml" + bytes(99) + b"word/document.xml", "Word"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "Office"),
+    (b"\x1f\x8b\x08\x00" + bytes(99), "gzip"),
+    (b"{\\rtf1\\ansi text}", "RTF"),
+    ("\ufeff<!DOCTYPE html>\n<html><p>猫</p>".encode(), "HTML"),
+    (b"\n<html>\n<p>text</p>", "HTML"),
+], ids=str)  # fmt: skip
+def test_what_is_no_plain_text_is_named_for_what_it_is(tmp_path: Path, data: bytes, kind: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    with pytest.raises(LoadError) as refused:
+        list(documents(path))
+    assert refused.value.key == "corpus_document" and kind in refused.value.values["kind"]
+    if kind == "HTML":
+        assert "<html>" in next(documents(path, Reading(format="text"))).text
+
+
+def test_text_about_markup_is_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a page begins with <html>, a PDF with %PDF-.\n")
+    assert next(documents(tmp_path / "a.txt")).text

@@ -8,7 +8,9 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -125,7 +127,17 @@ translated(group)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        if arguments is None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and done: Python itself ends now
+    except KeyboardInterrupt:  # a second one, while the first was being answered
+        code = 130
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """One command; its exit code."""
     lang = chosen_language(arguments)
     _prepare_streams()
     if "numpy" not in sys.modules and draws_little(arguments):
@@ -161,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             said = messages.text("cli.unexpected", lang, error=f"{type(error).__name__}: {str(error)[:LONGEST_VALUE]}")
             code = fail(said, "E-UNEXPECTED")
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def draws_little(arguments: Sequence[str]) -> bool:

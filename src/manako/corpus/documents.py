@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from manako.corpus import aozora, archives, rows
-from manako.corpus.encodings import Decoder, decode, known_encoding
+from manako.corpus.encodings import Decoder, decode, document_kind, known_encoding
 from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
 from manako.errors import LoadError, UsageError
 from manako.files import printable
@@ -195,6 +195,9 @@ def _from_stream(name: str, stream: BinaryIO, reading: Reading, left_out: LeftOu
             raise LoadError("corpus_empty_file", file=name)
         return
     head = stream.read(LARGE + 1)
+    kind = document_kind(head)
+    if kind and not (kind == "HTML" and reading.format == "text"):
+        raise LoadError("corpus_document", file=name, kind=kind)
     decoder = Decoder(name, head, len(head) <= LARGE, reading.encoding)
     if len(head) > LARGE:
         yield from _pieces(name, head, stream, decoder, reading)

@@ -31,6 +31,33 @@ _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\v\f\r\x1b"))  # ESC: termina
 _CONTROL_RUNS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]+")
 
 
+_DOCUMENTS = (  # what a file begins with -> what it is
+    (rb"%PDF-", "PDF"),
+    (rb"PK\x03\x04.{26}mimetypeapplication/epub\+zip", "EPUB"),
+    (rb"PK\x03\x04.{0,4000}?word/", "Word (.docx)"),
+    (rb"PK\x03\x04.{0,4000}?xl/", "Excel (.xlsx)"),
+    (rb"PK\x03\x04.{0,4000}?ppt/", "PowerPoint (.pptx)"),
+    (rb"PK\x03\x04", "ZIP"),
+    (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Microsoft Office (.doc, .xls)"),
+    (rb"\{\\rtf", "RTF"),
+    (rb"\x1f\x8b", "gzip"),
+    (rb"\xfd7zXZ\x00", "xz"),
+    (rb"BZh[1-9]1AY", "bzip2"),
+    (rb"\x28\xb5\x2f\xfd", "Zstandard"),
+    (rb"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    (rb"(?:\xef\xbb\xbf)?\s{0,99}(?:<!--.{0,999}?-->\s{0,99})?(?i:<!doctype\s+html|<html)[\s>]", "HTML"),
+)
+
+
+def document_kind(head: bytes) -> str | None:
+    """What a file is that holds text but is none, by its first bytes; None for anything else.
+
+    >>> document_kind(b"%PDF-1.7"), document_kind(b"<!DOCTYPE html>\\n<html>"), document_kind(b"text")
+    ('PDF', 'HTML', None)
+    """
+    return next((kind for begun, kind in _DOCUMENTS if re.match(begun, head[:5000], re.S)), None)
+
+
 def known_encoding(name: str) -> str:
     """Python's name for an encoding that a user asked for; Shift_JIS is read as CP932, which holds all of it.
 
