@@ -56,7 +56,9 @@ class ModelInfo:
     def trained_on(self, lang: str) -> str | None:
         """What text it was trained on, as its author says it: in this language, else in the first that there is."""
         found: Any = self.config.get("trained_on")
-        said = cast(Mapping[str, Any], found) if isinstance(found, Mapping) else {}
+        if not isinstance(found, Mapping):
+            return None
+        said = cast(Mapping[str, Any], found)
         text = said.get(lang, next(iter(said.values()), None))
         return text if isinstance(text, str) else None
 
