@@ -229,8 +229,8 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         raise LoadError("file_unreadable", file=path, reason="it is larger than the memory") from None
 
 
-def strict_json(text: str | bytes, name: str) -> dict[str, Any]:
-    """A JSON object in UTF-8.
+def strict_json(text: str | bytes, name: str, infinity: bool = False) -> dict[str, Any]:
+    """A JSON object in UTF-8. infinity: whether a bare Infinity is read, as older programs wrote it.
 
     Doubled keys, NaN, numbers beyond the largest float, lone surrogates, nesting deeper than DEEPEST_JSON and anything
     but an object raise LoadError.
@@ -243,6 +243,8 @@ def strict_json(text: str | bytes, name: str) -> dict[str, Any]:
         return dict(pairs)
 
     def no_constants(constant: str) -> Any:
+        if infinity and constant != "NaN":
+            return float(constant)
         raise ValueError(f"{constant} is not JSON")
 
     def finite(digits: str) -> float:

@@ -37,6 +37,7 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "corpus": "manako.cli.corpus",
     "tokens": "manako.cli.tokens",
     "info": "manako.cli.info",
+    "doctor": "manako.cli.doctor",
     "eval": "manako.cli.eval",
     "evidence": "manako.cli.evidence",
     "import": "manako.cli.import_",

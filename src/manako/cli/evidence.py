@@ -73,6 +73,6 @@ def _opened(path: Path, data: Path | None) -> tuple[Trace, PackedCorpus]:
 
 def _generated(prompt: str, ref: str | None, data: Path | None, settings: RunSettings) -> tuple[Trace, PackedCorpus]:
     corpus = Ref.parse(ref or for_text(prompt)).corpus(data)
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     check_vocabulary(corpus, model.info)
     return model.trace(text, settings), corpus

@@ -67,7 +67,7 @@ def _begun(source: str, ref: str | None, settings: RunSettings, step: int | None
         stepper = Stepper.read(lambda: load(ref or reads), tree, settings.max_new_tokens)
         check_step(step, len(stepper))
     else:
-        model, text = opened(ref, source)
+        model, text = opened(ref, source, settings)
         stepper = Stepper.begin(lambda: model, text, settings)
     stepper.reach((step or 1) - 1)
     return stepper

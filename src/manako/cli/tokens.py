@@ -15,11 +15,12 @@ from manako.views.terminal.tokens import tokens_lines
 @click.command("tokens", help=say("help.tokens"))
 @click.argument("text")
 @click.option("--with", "refs", multiple=True, metavar="REF", help=say("option.with"))
+@click.option("--special", is_flag=True, help=say("option.special"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @screen_options
-def command(text: str, refs: tuple[str, ...], as_json: bool, plain: bool, color: str) -> None:
+def command(text: str, refs: tuple[str, ...], special: bool, as_json: bool, plain: bool, color: str) -> None:
     text = read_prompt(text)
-    found = [tokens(Ref.parse(ref).tokenizer(), text, ref) for ref in refs or (for_text(text),)]
+    found = [tokens(Ref.parse(ref).tokenizer(), text, ref, special) for ref in refs or (for_text(text),)]
     if as_json:
         print_json(tokens_document(found))
         return

@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import asdict
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
         device=engine.device,
         dtype=str(engine.dtype),
         stored_dtype=source.stored_dtype,
-        threads=_blas_threads(),
+        threads=blas_threads(),
         versions=versions,
     )
 
@@ -58,7 +59,14 @@ def _blas_kernel() -> dict[str, str]:
     return {}
 
 
-def _blas_threads() -> int | None:
+def blas_library() -> str:
+    """The linear algebra that NumPy was built with, such as "scipy-openblas 0.3.31"."""
+    built: Any = np.show_config(mode="dicts")
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name')} {blas.get('version')}"
+
+
+def blas_threads() -> int | None:
     """How many threads OpenBLAS takes, by its own rule: its variable, OpenMP's, else the cores it may use."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         if (value := os.environ.get(name, "")).isdigit():

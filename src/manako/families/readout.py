@@ -69,6 +69,15 @@ class Readout:
         found = self.head[ids] * self.weight
         return found if self.bias is None else found - found.mean(axis=-1, keepdims=True)
 
+    def mean_direction(self) -> Array:
+        """[C]: the mean of the directions of all tokens, along which a part moves no probability."""
+        found = self.head.mean(axis=0, dtype=np.float64) * self.weight
+        return (found if self.bias is None else found - found.mean()).astype(self.head.dtype)
+
+    def mean_constant(self) -> Array:
+        """The mean of `constant` over all tokens."""
+        return self.head.dtype.type(0 if self.bias is None else self.head.mean(axis=0, dtype=np.float64) @ self.bias)
+
     def constant(self, ids: Array) -> Array:
         """[M] token ids -> [M]: the part of each logit that no row changes, from the norm's bias."""
         if self.bias is None:
