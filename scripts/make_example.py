@@ -1,23 +1,28 @@
 #!/usr/bin/env python3
-"""Make the trace that `manako serve` shows where it is given none: a sentence by the embedded model.
+"""Make the trace that `manako serve` shows where it is given none: a sentence by each embedded model.
 
     python scripts/make_example.py
 
-Run it again whenever the embedded model or the schema of a trace changes; the seed was chosen for a sentence that is
+Run it again whenever an embedded model or the schema of a trace changes; a seed was chosen for a sentence that is
 whole.
 """
 
 import manako
-from manako.refs import DEMO
+from manako.refs import EMBEDDED, installed
 
-PROMPT, STEPS, TEMPERATURE, SEED = "私は", 15, 0.8, 27
+STEPS, TEMPERATURE = 15, 0.8
+WRITTEN = {"demo": ("私は", 27), "demo-en": ("The old man", 0)}  # prompt and seed
 CAPTURE = ("attention", "lens", "contributions")
 
 
 def main() -> None:
-    trace = manako.load("demo").trace(PROMPT, max_new_tokens=STEPS, temperature=TEMPERATURE, seed=SEED, capture=CAPTURE)
-    trace.save(DEMO / "example.manako", force=True)
-    print(f"{trace.text} ({(DEMO / 'example.manako').stat().st_size:,} bytes)")
+    for name in installed():
+        prompt, seed = WRITTEN[name]
+        told = {"max_new_tokens": STEPS, "temperature": TEMPERATURE, "seed": seed}
+        trace = manako.load(name).trace(prompt, capture=CAPTURE, **told)
+        path = EMBEDDED[name] / "example.manako"
+        trace.save(path, force=True)
+        print(f"{trace.text} ({path.stat().st_size:,} bytes)")
 
 
 if __name__ == "__main__":

@@ -74,10 +74,10 @@ def scored(model: Model, texts: list[str]) -> dict[str, float]:
     """What these texts take, all together."""
     results = [model.evaluate(text) for text in texts]
     characters = sum(r.characters for r in results)
-    nats = sum(r.loss * r.tokens for r in results)
-    size = sum(r.bits_per_character * r.characters / r.bits_per_byte for r in results)
-    bits = {"bits_per_character": nats / math.log(2) / characters, "bits_per_byte": nats / math.log(2) / size}
-    return {"works": len(texts), "characters": characters} | bits
+    bits = sum(r.loss * r.tokens for r in results) / math.log(2)
+    size = sum(len(text.encode()) for text in texts)
+    counts: dict[str, float] = {"works": len(texts), "characters": characters}
+    return counts | {"bits_per_character": bits / characters, "bits_per_byte": bits / size}
 
 
 def sample(model: Model, prompt: str, temperature: float, seed: int) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,12 @@ class ModelInfo:
 
     def trained_on(self, lang: str) -> str | None:
         """What text it was trained on, as its author says it: in this language, else in the first that there is."""
-        said = self.config.get("trained_on")
-        if not isinstance(said, Mapping) or not said:
+        found: Any = self.config.get("trained_on")
+        if not isinstance(found, Mapping):
             return None
-        found: object = said.get(lang, next(iter(said.values())))  # pyright: ignore[reportUnknownMemberType]
-        return found if isinstance(found, str) else None
+        said = cast(Mapping[str, Any], found)
+        text = said.get(lang, next(iter(said.values()), None))
+        return text if isinstance(text, str) else None
 
 
 @dataclass(frozen=True)
