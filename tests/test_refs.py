@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from manako.errors import CapabilityError, LoadError
-from manako.refs import DEMO, Ref
+from manako.refs import DEMO, Ref, completions
 
 
 @pytest.mark.parametrize(("text", "kind", "name", "step"), [
@@ -68,3 +68,14 @@ def test_a_kind_to_come_is_refused_before_anything_is_read() -> None:
     with pytest.raises(CapabilityError) as refused:
         Ref.parse("openai:x@http://127.0.0.1:1").tokenizer()
     assert refused.value.exit_code == 4
+
+
+def test_a_shell_is_offered_models_runs_and_their_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.gguf").touch()
+    monkeypatch.setattr("manako.refs.run_folder.is_run", lambda folder: folder == Path("runs/mine"))
+    for step in (100, 200):
+        (tmp_path / "runs" / "mine" / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
+    assert completions("") == ["demo", "demo-en", "run:mine", "gguf:a.gguf"]
+    assert completions("run:mine@") == ["run:mine@best", "run:mine@last", "run:mine@100", "run:mine@200"]
+    assert completions("run:other@") == ["run:other@best", "run:other@last"] and completions("x") == []

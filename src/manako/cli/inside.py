@@ -8,7 +8,7 @@ import click
 
 import manako
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, screen_options, step_option
+from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import RunSettings
@@ -25,9 +25,11 @@ def inside_options(capture: str) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         @functools.wraps(command)  # also carries along the options that were declared below this one
-        def wrapped(source: str, step: int | None, given: bool, **rest: Any) -> Any:
+        def wrapped(source: str, step: int | None, given: bool, as_text: bool, **rest: Any) -> Any:
             ref, settings = rest.pop("ref"), rest.pop("settings")
-            trace = manako.open(source) if is_trace(source) else _recorded(source, given, capture, ref, settings)
+            trace = (
+                manako.open(source) if is_trace(source, as_text) else _recorded(source, given, capture, ref, settings)
+            )
             if not len(trace):
                 raise UsageError("view_no_steps", got=step or 1)
             if capture not in trace.header.capture:
@@ -38,6 +40,7 @@ def inside_options(capture: str) -> Callable[[F], F]:
         for option in (
             step_option("option.step_inside"),
             click.option("--given", is_flag=True, help=say("option.given")),
+            text_option,
             settings_options(count=1),
             model_option,
             click.argument("source", metavar="TEXT|FILE"),
