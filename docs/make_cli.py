@@ -29,6 +29,9 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 | 130 | interrupted by Ctrl-C; what was generated before is shown, and saved if `--save` was given |
 
 `NO_COLOR`, `FORCE_COLOR`, `COLUMNS`, `TERM=dumb` and the locale are honoured; `--color` and `--lang` take precedence.
+`-h` is short: the options that one needs. Completion of commands, options, models (`-m`) and files:
+`eval "$(_MANAKO_COMPLETE=bash_source manako)"` in `~/.bashrc`, `zsh_source` in `~/.zshrc`, and for fish
+`_MANAKO_COMPLETE=fish_source manako > ~/.config/fish/completions/manako.fish`.
 `MANAKO_AMBIGUOUS_WIDTH=1` or `2` says how many cells your terminal gives to `█`, where asking it does not help.
 """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from manako.errors import CapabilityError, LoadError
-from manako.refs import DEMO, EMBEDDED, ENGLISH, Ref, for_language, for_text
+from manako.refs import DEMO, EMBEDDED, ENGLISH, Ref, completions, for_language, for_text, installed
 
 
 @pytest.mark.parametrize(("text", "kind", "name", "step"), [
@@ -90,3 +90,14 @@ def test_a_text_without_japanese_has_the_english_model_where_it_is_installed(
     assert for_text(text) == ("demo" if japanese else "demo-en")
     assert (for_language("en"), for_language("ja")) == ("demo-en", "demo")
     assert Ref.parse("demo-en").checkpoint() == tmp_path
+
+
+def test_a_shell_is_offered_models_runs_and_their_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.gguf").touch()
+    monkeypatch.setattr("manako.refs.run_folder.is_run", lambda folder: folder == Path("runs/mine"))
+    for step in (100, 200):
+        (tmp_path / "runs" / "mine" / "checkpoints" / f"step-{step:06d}").mkdir(parents=True)
+    assert completions("") == [*installed(), "run:mine", "gguf:a.gguf"]
+    assert completions("run:mine@") == ["run:mine@best", "run:mine@last", "run:mine@100", "run:mine@200"]
+    assert completions("run:other@") == ["run:other@best", "run:other@last"] and completions("x") == []

@@ -178,6 +178,24 @@ class Ref:
         raise LoadError(otherwise, ref=self.text, near=near(self.text, EMBEDDED))
 
 
+def completions(begun: str) -> list[str]:
+    """What a shell may offer behind `begun`: embedded models, runs below runs/, their steps, GGUF files here.
+
+    >>> completions("dem")[0]
+    'demo'
+    """
+    name, at, _ = begun.removeprefix("run:").partition("@")
+    if begun.startswith("run:") and at:
+        folder = Ref(begun, "run", name)._run_folder()
+        there = run_folder.steps(folder) if run_folder.is_run(folder) else ()
+        known = [f"run:{name}@{step}" for step in ("best", "last", *there)]
+    else:
+        runs = sorted(path.name for path in Path("runs").glob("*") if run_folder.is_run(path))
+        files = sorted(map(str, Path().glob("*.gguf")))
+        known = [*installed(), *(f"run:{run}" for run in runs), *(f"gguf:{file}" for file in files)]
+    return [ref for ref in known if ref.startswith(begun)]
+
+
 def _recorded(run: Path) -> Path:
     """Where a run says that its corpus is, as `manako resume` looks for it."""
     from manako.training.config import read_toml  # it needs no torch, but most runs have their corpus inside

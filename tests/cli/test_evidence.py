@@ -90,7 +90,9 @@ def test_a_saved_record(run: Run, trained: Path, tmp_path: Path) -> None:
     assert (opened.code, opened.err) == (0, "") and json.loads(opened.out) == json.loads(made.out)
     lost = run("evidence", path)
     assert (lost.code, lost.out) == (4, "") and "--data" in lost.err and lost.err.count("\n") == 1
-    text = run("evidence", "none.manako", "-m", trained, "--json")  # no such file: a text like any other
+    missing = run("evidence", "none.manako", "-m", trained, "--json")
+    assert missing.code == 2 and "E-SOURCE-MISSING" in missing.err and "--text" in missing.err
+    text = run("evidence", "none.manako", "-m", trained, "--json", "--text")
     assert json.loads(text.out)["prompt"]["text"] == "none.manako"
 
 

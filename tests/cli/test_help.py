@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from commands import Run
 
 from manako import messages
 from manako.cli import COMMANDS, group
@@ -19,7 +20,7 @@ def commands(command: click.Command, context: click.Context) -> Iterator[tuple[c
 
 
 def helps() -> list[str]:
-    top = group.context_class(group, info_name="manako")
+    top = group.context_class(group, info_name="manako", **group.context_settings)
     return [command.get_help(context) for command, context in commands(group, top)]
 
 
@@ -42,3 +43,14 @@ def test_words_of_click_are_japanese(monkeypatch: pytest.MonkeyPatch) -> None:
         for word in ("Usage", "Options:", "Commands:", "Show this", "[default", "[required]"):
             assert word not in page
     assert any("（既定値: " in page for page in helps()) and any("（必須）" in page for page in helps())
+
+
+def test_h_is_short_and_help_is_whole_and_in_groups(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, str] = {}
+    for flag in ("-h", "--help"):
+        monkeypatch.setattr("sys.argv", ["manako", "watch", flag])
+        shown[flag] = run("watch", flag).out
+    assert [f"--{name} " in shown["-h"] for name in ("model", "temperature", "seed", "view", "save")] == [True] * 5
+    assert "--typical-p" not in shown["-h"] and "manako watch --help" in shown["-h"]
+    assert "--typical-p" in shown["--help"] and shown["--help"].count("--plain") == 1
+    assert len(shown["-h"].splitlines()) < len(shown["--help"].splitlines()) / 2

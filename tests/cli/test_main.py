@@ -101,7 +101,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("watch", "あ", "-m", "run:"), 3, "REF-UNKNOWN", 'there is no model "run:"'),
     (("view", "EMPTY"), 3, "FILE-IS-FOLDER", 'EMPTY" is a folder; give a file'),
     (("eval", "--data", "EMPTY"), 3, "FILE-IS-FOLDER", 'EMPTY" is a folder'),
-    (("eval",), 2, "CLI-MISSING", "--data is missing"),
+    (("eval",), 4, "EVIDENCE-NO-CORPUS", "give its packed corpus with --data"),
     (("watch", "あ", "-m", "org/name"), 3, "REF-MAYBE-HUB", "for a Hugging Face model write hf:org/name"),
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),

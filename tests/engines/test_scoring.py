@@ -187,7 +187,7 @@ def halves() -> Tokenizer:
     (compatible, "あ㍿１", "㍿１", 0),
     (halves, "あい", "い", 0),  # the first token is two thirds of a character
     (halves, "aあ", "あ", 0),
-], ids=str)  # fmt: skip
+], ids=lambda value: getattr(value, "__name__", str(value)))  # fmt: skip
 def test_only_characters_that_were_predicted_count(make: Any, text: str, counted: str, unknown: int) -> None:
     tokenizer = make()
     model, result = toy_model(tokenizer, start_id=None), toy_model(tokenizer, start_id=None).evaluate(text)

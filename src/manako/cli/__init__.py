@@ -20,7 +20,7 @@ import click
 
 from manako import __version__, messages
 from manako.cli.console import chosen_language, fail, hush, note, say
-from manako.cli.help import translated
+from manako.cli.help import ScreenOption, translated
 from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
 COMMANDS = {  # name -> module; the command in it is named `command`, its summary is the message cli.NAME
@@ -106,9 +106,10 @@ def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 def common_options(command: F) -> F:
     """--lang and --debug; both are read before any command runs, so the command itself never sees them."""
+    unseen: dict[str, Any] = {"cls": ScreenOption, "expose_value": False}
     for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help=say("option.debug")),
-        click.option("--lang", type=click.Choice(messages.LANGUAGES), expose_value=False, help=say("option.lang")),
+        click.option("--debug", is_flag=True, help=say("option.debug"), **unseen),
+        click.option("--lang", type=click.Choice(messages.LANGUAGES), help=say("option.lang"), **unseen),
     ):
         command = option(command)
     return command

@@ -8,37 +8,53 @@ import click
 from manako.cli import common_options
 from manako.cli.console import say, tell
 from manako.cli.output import print_json
+from manako.cli.running import complete_model
 from manako.corpus.documents import document
-from manako.corpus.packed import PackedCorpus, is_packed, open_whole
+from manako.corpus.packed import SIDES, PackedCorpus, is_packed, open_whole
 from manako.engines.scoring import Evaluation
 from manako.errors import CapabilityError
 from manako.files import read_regular
 from manako.messages.numbers import count, fixed
 from manako.model import Model, load
-from manako.refs import for_text
+from manako.refs import Ref, for_text
 
 
-def _held_out(model: Model, corpus: PackedCorpus, folder: Path) -> Evaluation:
-    """The held-out side of a packed corpus, by the method and to the figure of the training."""
+def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> Evaluation:
+    """A side of a packed corpus, by the method and to the figure of training."""
     if corpus.header.tokenizer_sha256 != model.tokenizer.fingerprint:
-        raise CapabilityError("eval_other_vocabulary", folder=folder, ref=model.ref)
-    return model.evaluate_ids(corpus.validation.windows([0], len(corpus.validation))[0].tolist())
+        raise CapabilityError("eval_other_vocabulary", folder=where, ref=model.ref)
+    side = corpus.train if split == "train" else corpus.validation
+    return model.evaluate_ids(side.windows([0], len(side))[0].tolist())
 
 
 @click.command("eval", help=say("help.eval"))
-@click.option("-m", "--model", "refs", multiple=True, metavar="REF", help=say("option.eval_models"))
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), metavar="FILE|DIR", help=say("option.eval_data")
+    "-m",
+    "--model",
+    "refs",
+    multiple=True,
+    metavar="REF",
+    help=say("option.eval_models"),
+    shell_complete=complete_model,
+)
+@click.option("--data", type=click.Path(path_type=Path), metavar="FILE|DIR", help=say("option.eval_data"))
+@click.option(
+    "--split", type=click.Choice(SIDES), default="validation", show_default=True, help=say("option.eval_split")
 )
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
-def command(refs: tuple[str, ...], data: Path, as_json: bool) -> None:
-    corpus = open_whole(data) if is_packed(data) else None
-    text = "" if corpus else document(str(data), read_regular(data)).text
+def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool) -> None:
+    packed = data is None or is_packed(data)
+    corpus = open_whole(data) if packed and data else None
+    text = "" if packed or data is None else document(str(data), read_regular(data)).text
     results: list[tuple[str, Evaluation]] = []
     for ref in refs or (for_text(text),):
         model = load(ref)
-        results.append((ref, _held_out(model, corpus, data) if corpus else model.evaluate(text)))
+        if packed:
+            result = _side(model, corpus or Ref.parse(ref).corpus(), data or ref, split)
+        else:
+            result = model.evaluate(text)
+        results.append((ref, result))
     if as_json:
         documents = [asdict(result) for _, result in results]
         several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]

@@ -8,7 +8,7 @@ import click
 import manako
 from manako.analysis.evidence import LONGEST, SearchedText, check_longest, check_vocabulary, evidence
 from manako.cli.console import say
-from manako.cli.options import Number, check_step, check_top, is_trace, look_options, step_option
+from manako.cli.options import Number, check_step, check_top, is_trace, look_options, step_option, text_option
 from manako.cli.output import Screen, print_json
 from manako.cli.running import model_option, opened, settings_options
 from manako.corpus.packed import PackedCorpus, open_whole
@@ -33,6 +33,7 @@ from manako.views.terminal.steps import header_lines
     metavar="N",
     help=say("option.longest"),
 )
+@text_option
 @step_option()
 @settings_options(count=1, ablate=False)
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
@@ -44,11 +45,13 @@ def command(
     settings: RunSettings,
     longest: int,
     step: int | None,
+    as_text: bool,
     as_json: bool,
     **rest: Any,
 ) -> None:
     top, longest = check_top(rest["top"]), check_longest(longest)
-    trace, corpus = _opened(Path(prompt), data) if is_trace(prompt) else _generated(prompt, ref, data, settings)
+    is_file = is_trace(prompt, as_text)
+    trace, corpus = _opened(Path(prompt), data) if is_file else _generated(prompt, ref, data, settings)
     check_step(step, len(trace))
     chosen = range(len(trace)) if step is None else [step - 1]
     found = (evidence(trace, index, corpus, longest) for index in chosen)

@@ -5,7 +5,9 @@ written here, by a formatter that `translated` gives to a command.
 """
 
 import shutil
+import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import TypeVar
 
 import click
@@ -68,12 +70,50 @@ class Context(click.Context):
     formatter_class = Formatter
 
 
+class ChainOption(click.Option):
+    """A setting of the sampler chain."""
+
+    group = "help.group_chain"
+
+
+class ScreenOption(click.Option):
+    """How the output looks; every command that shows something has these."""
+
+    group = "help.group_screen"
+
+
+BRIEF = frozenset(  # what -h shows of a command with more than so many options: what one needs
+    "--model --temperature --max-new-tokens --seed --view --save --json --step --data --out --preset --help".split()
+)
+
+
+def _format_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    """All options in groups; after -h alone the few that one needs, and where the others are."""
+    options = [p for p in command.get_params(ctx) if isinstance(p, click.Option) and not p.hidden]
+    typed = sys.argv[1:]
+    brief = "-h" in typed and "--help" not in typed and len(options) > len(BRIEF)
+    groups: dict[str, list[tuple[str, str]]] = {"help.options": []}
+    for option in options:
+        if (record := option.get_help_record(ctx)) and (not brief or option.required or BRIEF & {*option.opts}):
+            key = "help.options" if brief else getattr(option, "group", "help.options")
+            groups.setdefault(key, []).append(record)
+    for key, records in groups.items():
+        with formatter.section(say(key)):
+            formatter.write_dl(records)
+    if brief:
+        formatter.write_paragraph()
+        formatter.write_text(say("help.more", command=ctx.command_path))
+    if isinstance(command, click.Group):
+        command.format_commands(ctx, formatter)
+
+
 C = TypeVar("C", bound=click.Command)
 
 
 def translated(command: C) -> C:
     """A command, and those inside it, with help in our words."""
     command.context_class = Context
+    command.format_options = partial(_format_options, command)  # type: ignore[method-assign]
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         translated(inner)
     return command

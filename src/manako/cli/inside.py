@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 import manako
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, screen_options, step_option
+from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
@@ -26,9 +26,9 @@ def inside_options(capture: str) -> Callable[[F], F]:
 
     def decorate(command: F) -> F:
         @functools.wraps(command)  # also carries along the options that were declared below this one
-        def wrapped(source: str, step: int | None, given: bool, **rest: Any) -> Any:
+        def wrapped(source: str, step: int | None, given: bool, as_text: bool, **rest: Any) -> Any:
             ref, settings = rest.pop("ref"), rest.pop("settings")
-            if is_trace(source):
+            if is_trace(source, as_text):
                 _refuse_void()
                 trace = manako.open(source)
             else:
@@ -43,6 +43,7 @@ def inside_options(capture: str) -> Callable[[F], F]:
         for option in (
             step_option("option.step_inside"),
             click.option("--given", is_flag=True, help=say("option.given")),
+            text_option,
             settings_options(count=1),
             model_option,
             click.argument("source", metavar="TEXT|FILE"),

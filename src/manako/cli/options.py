@@ -10,6 +10,7 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import note, say
+from manako.cli.help import ScreenOption
 from manako.corpus.encodings import Decoder
 from manako.errors import LoadError, UsageError
 
@@ -53,9 +54,13 @@ def screen_options(command: F) -> F:
     """How it looks: --plain, --color; and --lang, --debug, which every command has."""
     for option in (
         click.option(
-            "--color", type=click.Choice(["auto", "always", "never"]), default="auto", help=say("option.color")
+            "--color",
+            cls=ScreenOption,
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help=say("option.color"),
         ),
-        click.option("--plain", is_flag=True, help=say("option.plain")),
+        click.option("--plain", cls=ScreenOption, is_flag=True, help=say("option.plain")),
     ):
         command = option(command)
     return common_options(command)
@@ -108,12 +113,24 @@ def read_typed(text: str) -> str:
     return lines
 
 
-def is_trace(source: str) -> bool:
-    """Whether what was given is the file of a trace, and not a text."""
-    try:
-        return source.endswith(".manako") and Path(source).is_file()
-    except (OSError, ValueError):  # a name that no file can have
+def text_option(command: F) -> F:
+    """--text, for a text that is named like the file of a trace."""
+    return click.option("--text", "as_text", is_flag=True, help=say("option.text"))(command)
+
+
+def is_trace(source: str, as_text: bool = False) -> bool:
+    """Whether what was given is the file of a trace, and not a text. as_text: it is a text, whatever it looks like.
+
+    Raises UsageError for the name of a file that is not there: nobody wants it continued as a text.
+    """
+    if as_text or not source.endswith(".manako"):
         return False
+    try:
+        if Path(source).is_file():
+            return True
+    except (OSError, ValueError):  # a name that no file can have
+        pass
+    raise UsageError("source_missing", file=source)
 
 
 def step_option(key: str = "option.step") -> Callable[[F], F]:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from manako.cli.console import note, say
+from manako.cli.help import ChainOption
 from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
-from manako.refs import for_text
+from manako.refs import completions, for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
 from manako.trace.schema import CAPTURES
@@ -19,7 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def model_option(command: F) -> F:
     """-m/--model REF; None by default, which means the embedded model that reads the text."""
-    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))(command)
+    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"), shell_complete=complete_model)(
+        command
+    )
+
+
+def complete_model(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """References that begin so, and folders, which the shell completes itself."""
+    return [*map(CompletionItem, completions(begun)), CompletionItem(begun, type="dir")]
 
 
 def settings_options(
@@ -68,14 +77,16 @@ def _chain_options(several: bool) -> list[Callable[[F], F]]:
     if several:
         key, more = "option.temperatures", {"multiple": True}
     kind, text = Number(False, "temperature"), say(key, usual=", ".join(map(str, COMPARED)))
-    options = [click.option("-t", "--temperature", type=kind, metavar="T", help=text, **more)]
+    options = [click.option("-t", "--temperature", cls=ChainOption, type=kind, metavar="T", help=text, **more)]
     for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
         if stage.name != "temperature":
             flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
             options.append(
-                click.option(flag, type=kind, metavar="N", help=say(f"option.{stage.name}"), multiple=several)
+                click.option(
+                    flag, cls=ChainOption, type=kind, metavar="N", help=say(f"option.{stage.name}"), multiple=several
+                )
             )
-    return [*options, click.option("--order", metavar="STAGE,...", help=say("option.order"))]
+    return [*options, click.option("--order", cls=ChainOption, metavar="STAGE,...", help=say("option.order"))]
 
 
 def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list[Callable[[F], F]]:
