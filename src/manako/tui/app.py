@@ -72,7 +72,7 @@ class StepApp(App[None]):
     #tabs, #sliders { padding: 0 1; }
     #tabs { height: 1; margin: 0 0 1 0; }
     #asked { height: 1; border: none; padding: 0 1; background: #1d232b; }
-    #told { height: 1; padding: 0 1; color: #ffd866; }
+    #told { padding: 0 1; color: #ffd866; }
     #foot { background: #1d232b; padding: 0 1; }
     """
 
@@ -265,6 +265,9 @@ class StepApp(App[None]):
         elif self._stop is not None and self._stop.met(self.stepper.step()):
             self._stop_playing()
             self._tell("stepper.stopped")
+        elif self.stepper.ended is not None:
+            self._stop_playing()
+            self._tell(f"end.{self.stepper.ended}", count=len(self.stepper))
         else:
             return
         await self._draw()
@@ -415,7 +418,7 @@ class StepApp(App[None]):
             self.file, self.stepper.saved = Path(said), True
 
     async def _export(self, said: str) -> None:
-        from manako.views.html import page  # as above
+        from manako.views.html import page  # only here, and its tables of names take as long
 
         def data() -> bytes:
             tree = self.stepper.tree()
@@ -452,7 +455,7 @@ class StepApp(App[None]):
         asked = Input(value, placeholder=self.say(key), id="asked", select_on_focus=False)
         await self.mount(asked, before="#told")
         self._asking = then
-        asked.focus()
+        self.set_focus(asked)  # at once: what is typed ahead belongs here
 
     async def _answered(self) -> Callable[[str], Awaitable[None]] | None:
         """Nothing is typed any more; what the answer was for."""

@@ -113,6 +113,7 @@ export class Generation {
             kind: "generation",
             model: { ...info, engine: `page-${this.#model.kernel.name}`, device: "cpu", dtype: "float32", threads: 1 },
             prompt,
+            prompt_rewritten: !this.#isSpelled(prompt),
             sampling: { ...stages, order },
             seed,
             stop,
@@ -195,6 +196,12 @@ export class Generation {
         this.#tail = made.slice(-Math.max(...stops.map(({ length }) => length)));
         const isAt = (/** @type {number[]} */ stop, /** @type {number} */ at) => stop.every((byte, i) => made[at + i] === byte);
         return stops.some((stop) => made.some((_, at) => at > before - stop.length && isAt(stop, at)));
+    }
+
+    /** Whether the prompt's own tokens spell a text as it is. @param {string} text */
+    #isSpelled(text) {
+        const [own, bytes] = [this.#ids.slice(0, this.#run.ids.length).flatMap((id) => this.#bytes(id)), new TextEncoder().encode(text)];
+        return own.length === bytes.length && own.every((byte, i) => byte === bytes[i]);
     }
 
     /** What a token adds to the text: special ones add nothing. @param {number} id */
