@@ -109,7 +109,7 @@ def test_while_it_writes_every_step_is_shown_and_stop_stops(
     }""")
     page.fill("manako-act input[type=number] >> nth=0", "2000")
     page.get_by_role("button", name="Generate", exact=True).click()
-    page.wait_for_function("() => seen.length > 5")
+    page.wait_for_function("() => new Set(seen.map(([title]) => title)).size > 5")
     page.keyboard.press("Escape")
     page.wait_for_selector(IDLE)
     page.wait_for_function("() => document.querySelectorAll('manako-tree [role=option]').length === 2")
