@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from manako.errors import CapabilityError, LoadError
-from manako.refs import DEMO, Ref
+from manako.refs import DEMO, EMBEDDED, ENGLISH, Ref, for_language, for_text
 
 
 @pytest.mark.parametrize(("text", "kind", "name", "step"), [
@@ -68,3 +68,25 @@ def test_a_kind_to_come_is_refused_before_anything_is_read() -> None:
     with pytest.raises(CapabilityError) as refused:
         Ref.parse("openai:x@http://127.0.0.1:1").tokenizer()
     assert refused.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("text", "japanese"), [
+    ("私は", True),
+    ("The cat is 猫", True),
+    ("ｶﾅ", True),
+    ("「", True),
+    ("", True),
+    ("12 / 7 !", True),
+    ("The old man", False),
+    ("l’été", False),
+    ("Ελλάδα", False),
+])  # fmt: skip
+def test_a_text_without_japanese_has_the_english_model_where_it_is_installed(
+    text: str, japanese: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EMBEDDED, ENGLISH, tmp_path / "nowhere")
+    assert for_text(text) == "demo" and for_language("en") == "demo"
+    monkeypatch.setitem(EMBEDDED, ENGLISH, tmp_path)
+    assert for_text(text) == ("demo" if japanese else "demo-en")
+    assert (for_language("en"), for_language("ja")) == ("demo-en", "demo")
+    assert Ref.parse("demo-en").checkpoint() == tmp_path

@@ -27,6 +27,7 @@ Ids = npt.NDArray[np.integer[Any]]
 
 LOWEST = float(np.finfo(np.float64).min)
 _FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+_64_BITS = 2**64 - 1
 _ULP = float(np.finfo(np.float64).eps)
 SAME = 1e-9  # numbers on record that differ by less are the same
 _SLACK = 16 * _ULP  # what exp, log and a division or two can be wrong by, relative to 1
@@ -448,6 +449,14 @@ class Distribution:
 
     def top(self, n: int) -> Ids:
         """The ids of the n first tokens: by `row`, then by the model's own logit (which ranks cut tokens), then id."""
+        return self._first[:n] if n <= len(self._first) else self._ordered(n)
+
+    @cached_property
+    def _first(self) -> Ids:
+        """What the draw and every list look at first."""
+        return self._ordered(min(_FIRST_LOOK, self.kept))
+
+    def _ordered(self, n: int) -> Ids:
         if n <= self.kept:
             return _best(self.row, self.logits, n)
         kept = _best(self.row, self.logits, self.kept)
@@ -534,8 +543,12 @@ def uniform(seed: int, step: int) -> float:
     >>> uniform(0, 0), uniform(0, 1)
     (0.011546754286331562, 0.5023796042735054)
     """
-    bits = np.random.Philox(key=seed, counter=step).random_raw()
-    return (int(bits) >> 11) * 2.0**-53
+    a, b, c, d, key, weyl = step + 1 & _64_BITS, 0, 0, 0, seed, 0  # plain integers: a generator of NumPy takes longer
+    for _ in range(10):
+        left, right = a * 0xD2E7470EE14C6C93, c * 0xCA5A826395121157
+        a, b, c, d = right >> 64 ^ b ^ key, right & _64_BITS, left >> 64 ^ d ^ weyl, left & _64_BITS
+        key, weyl = key + 0x9E3779B97F4A7C15 & _64_BITS, weyl + 0xBB67AE8584CAA73B & _64_BITS
+    return (a >> 11) * 2.0**-53
 
 
 def check_seed(seed: object) -> int:

@@ -6,8 +6,8 @@ a sampler stage that may be left out, which it leaves out.
 """
 
 import numbers
+import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
@@ -39,6 +39,12 @@ class RunSettings:
     """What else to record of each step, names out of CAPTURES."""
     ablate: tuple[str, ...] = ()
     """Parts of the model to switch off, each in the form that `Ablation.parse` reads."""
+    special: bool = False
+    """Whether the name of a special token in the prompt is read as that token."""
+    chat: bool = False
+    """Whether the prompt is what a user says, to be put into the model's own chat template."""
+    system: str = ""
+    """What the template says to the model before that, where `chat` is on."""
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -49,6 +55,8 @@ class RunSettings:
             "capture": check_captures(self.capture),
             "ablate": tuple(str(Ablation.parse(part)) for part in self.ablate),
         }
+        if self.system and not self.chat:
+            raise UsageError("system_without_chat")
         for name, value in put.items():
             object.__setattr__(self, name, value)
 
@@ -70,7 +78,7 @@ class RunSettings:
 
     def seeded(self) -> "RunSettings":
         """With a fresh seed where it has none."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbelow(2**32))
+        return self if self.seed is not None else replace(self, seed=int.from_bytes(os.urandom(4)))
 
 
 _OWN = frozenset(f.name for f in fields(RunSettings))

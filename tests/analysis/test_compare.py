@@ -1,5 +1,7 @@
 """Several temperatures on the same luck: the same u, the right step of divergence, and nothing compared beyond it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from golden import golden_trace
@@ -10,6 +12,7 @@ from manako.analysis.compare import Comparison, compare
 from manako.errors import UsageError
 from manako.model import Model
 from manako.sampling import Sampling
+from manako.trace.record import Trace, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +89,46 @@ def test_other_settings_reach_every_run(model: Model) -> None:
 
 @pytest.mark.parametrize(("temperatures", "got"), [((), 0), ((0.8,), 1)])
 def test_fewer_than_two_temperatures(model: Model, temperatures: tuple[float, ...], got: int) -> None:
-    with pytest.raises(UsageError, match=f"at least two temperatures, got {got}"):
+    with pytest.raises(UsageError, match=f"at least two runs, got {got}"):
         compare(model, "あ", temperatures=temperatures)
 
 
 def test_a_temperature_that_makes_no_sense(model: Model) -> None:
     with pytest.raises(UsageError, match="temperature must be 0 or a positive finite number such as 0.8, got -1"):
         compare(model, "あ", temperatures=(0.8, -1))
+
+
+def test_each_run_is_measured_against_the_one_it_agrees_with_longest(model: Model) -> None:
+    for seed in range(20):
+        found = compare(model, "猫", temperatures=(0.2, 0.9, 2.0), seed=seed, max_new_tokens=6)
+        each = tokens(found)
+        for a in range(3):
+            for b in range(3):
+                expected = next((i for i, (x, y) in enumerate(zip(each[a], each[b], strict=False)) if x != y), None)
+                assert found.parts(a, b) == found.common(a, b) == expected
+        lengths = [found.common(2, other) for other in (0, 1)]
+        best = max((float("inf") if n is None else n) for n in lengths)
+        near = lengths[found.nearest(2, [0, 1])]
+        assert (float("inf") if near is None else near) == best
+
+
+def in_pieces(pieces: list[str], name: str) -> Trace:
+    """A made-up run that wrote these tokens, with a tokenizer of its own."""
+    trace = golden_trace(len(pieces))
+    spelled = [piece.encode() for piece in pieces] + [b"?"] * (trace.vocabulary.size - len(pieces))
+    columns = replace(trace.columns, token_id=np.arange(len(pieces), dtype=np.int32), prompt_ids=np.array([], np.int32))
+    made_by = replace(trace.header.model, tokenizer_sha256=name)
+    vocabulary = Vocabulary(spelled, trace.vocabulary.size, frozenset())
+    return replace(trace, header=replace(trace.header, model=made_by), columns=columns, vocabulary=vocabulary)
+
+
+def test_other_tokenizers_are_aligned_by_their_text() -> None:
+    found = Comparison((in_pieces(["ab", "c", "de"], "one"), in_pieces(["a", "b", "cd", "f"], "two")))
+    assert found.common(0, 1) == 4  # "abcd", then "e" against "f"
+    assert (found.parts(0, 1), found.parts(1, 0)) == (2, 3)
+    assert found.diverged_at == 1  # behind "ab", the last place before it where both have a token
+    assert [(run, step.index) for run, step in found.at(1)] == [(0, 1), (1, 2)]
+    assert [run for run, _ in found.at(2)] == [0]  # "abc" is no place of the other one
+    assert list(found.rows()) == [[0, 0], [None, 1], [1, 2], [2, None], [None, 3]]
+    same = Comparison((in_pieces(["ab"], "one"), in_pieces(["a", "b", "c"], "two")))
+    assert same.diverged_at is None and same.parts(1, 0) is None

@@ -99,10 +99,12 @@ EVERYWHERE: Changes = [
     ("residual", (1, 0, 0), lambda value: value + 0.07, None),
 ]
 WHOLE: Changes = [
+    ("contribution_mean", (1, 0), lambda value: value + 0.07, SUMS),
     ("logits", (1, 3), lambda logit: logit + 0.7, "draw"),
     ("lens_tracked_id", (1, 2), 11, LENS),
 ]
 PART: Changes = [
+    ("contribution_mean", (1, 0), lambda value: value + 0.07, None),  # the mean of a row is not on record
     ("lens_tracked_id", (1, 2), 11, LISTS),
     ("part_id", (1, 255), 19_999, None),  # another name for a token that was cut
     ("part_logit", (1, 3), lambda logit: logit * 1.01, "part_p_model"),

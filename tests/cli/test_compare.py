@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from commands import Run
@@ -15,7 +16,7 @@ def test_json_holds_whole_runs(run: Run, ref: str) -> None:
     found = run(*words)
     assert (found.code, found.err) == (0, "")
     document = json.loads(found.out)
-    assert list(document) == ["schema", "diverged_at", "runs"] and document["schema"] == "manako.comparison/1"
+    assert list(document) == ["schema", "diverged_at", "left", "runs"] and document["schema"] == "manako.comparison/1"
     expected = manako.compare(manako.load(ref), "あ", temperatures=(0.3, 1.5), seed=4, max_new_tokens=8)
     assert document["diverged_at"] == expected.diverged_at
     for shown, trace in zip(document["runs"], expected.traces, strict=True):
@@ -28,7 +29,7 @@ def test_json_holds_whole_runs(run: Run, ref: str) -> None:
 def test_three_temperatures_without_being_told(run: Run, toy: str) -> None:
     found = run("compare", "あ", "-m", toy, "--seed", "4", "-n", "5")
     assert found.code == 0 and "temperature 0.3 / 0.8 / 1.2; seed 4" in found.out
-    assert re.findall(r"^T=([\d.]+) ", found.out, re.M) == ["0.3", "0.8", "1.2"]
+    assert re.findall(r"^T=([\d.]+)  ", found.out, re.M) == ["0.3", "0.8", "1.2"]
 
 
 def test_a_fresh_seed_is_shared_and_shown(run: Run, toy: str) -> None:
@@ -72,7 +73,7 @@ def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str)
     assert found.code == 0 and "temperature 0.8; seed 4" in found.out
     titles = re.search(r"^ +(unmodified +head:0\.1\+mlp:1 +layer:1=mean)$", found.out, re.M)
     assert titles is not None
-    assert re.findall(r"^(unmodified|head:0.1\+mlp:1|layer:1=mean) ", found.out, re.M)[-3:] == titles[1].split()
+    assert re.findall(r"^(unmodified|head:0.1\+mlp:1|layer:1=mean)  ", found.out, re.M)[-3:] == titles[1].split()
     document = json.loads(run(*words, "--json").out)
     assert [r["ablate"] for r in document["runs"]] == [[], ["head:0.1", "mlp:1"], ["layer:1=mean"]]
     assert len({tuple(s["u"] for s in r["steps"]) for r in document["runs"]}) == 1
@@ -89,7 +90,11 @@ def test_parts_switched_off_stand_beside_the_untouched_model(run: Run, toy: str)
 def test_parts_that_cannot_be_switched_off(run: Run, toy: str) -> None:
     for words, stable in (
         (("--ablate", "head:0"), "E-ABLATE-FORM"),
-        (("--ablate", "mlp:0", "-t", "0.3", "-t", "1"), "E-COMPARE-ABLATE"),
+        (("--run", "top_k=3 dreams=1"), "E-RUN-FORM"),
+        (("--run", "top_k"), "E-RUN-FORM"),
+        (("--run", "top_k=0 "), "E-TOP-K"),
+        (("-t", "0.3"), "E-COMPARE-COUNT"),
+        (("--step", "99"), "E-VIEW-STEP"),
         (("--ablate", "head:7.0"), "E-ABLATE-RANGE"),
         (("--ablate", "head:0.2"), "E-ABLATE-RANGE"),
         (("--ablate", "layer:2"), "E-ABLATE-RANGE"),
@@ -97,3 +102,41 @@ def test_parts_that_cannot_be_switched_off(run: Run, toy: str) -> None:
     ):
         found = run("compare", "あ", "-m", toy, *words)
         assert found.code == 2 and stable in found.err and found.err.count("\n") == 1, words
+
+
+def test_whatever_is_repeated_is_combined(run: Run, toy: str) -> None:
+    words = ("compare", "あ", "-m", toy, "-n", "4", "--seed", "1")
+    found = json.loads(run(*words, "--seed", "2", "--top-k", "3", "--top-k", "5", "--json").out)["runs"]
+    assert [(r["sampling"]["top_k"], r["seed"]) for r in found] == [(3, 1), (3, 2), (5, 1), (5, 2)]
+    both = run(*words, "-t", "0.3", "-t", "1", "--ablate", "mlp:0").out
+    expected = [f"T={t} {off}" for t in ("0.3", "1") for off in ("unmodified", "mlp:0")]
+    assert re.findall(r"^(T=[\d.]+ [a-z:0]+) +あ", both, re.M) == expected
+
+
+@pytest.mark.parametrize("base", [(), ("-t", "0.5")])
+def test_runs_with_settings_of_their_own(run: Run, toy: str, base: tuple[str, ...]) -> None:
+    words = ("compare", "あ", "-m", toy, *base, "--seed", "1", "-n", "4", "--json")
+    found = json.loads(run(*words, "--run", "t=1 top_k=3", "--run", "min-p=0.2").out)["runs"]
+    settings = [tuple(r["sampling"][name] for name in ("temperature", "top_k", "min_p")) for r in found]
+    assert settings == [(1.0, 3, None), (float(base[1]) if base else 0.8, None, 0.2)]
+    assert len(json.loads(run(*words, "--run", "t=1").out)["runs"]) == 2  # against the settings that all have
+
+
+@pytest.mark.slow
+def test_two_models_with_different_tokenizers_are_aligned_by_their_text(run: Run, toy: str, tmp_path: Path) -> None:
+    path = tmp_path / "both.manako"
+    words = ("compare", "あい", "-m", toy, "-m", "demo", "--seed", "4", "-n", "6")
+    found = run(*words, "--save", path)
+    assert found.code == 0 and re.search(rf"^ +{re.escape(toy)} +demo$", found.out, re.M)
+    assert run("verify", path).out.count("re-derived") == 2
+    assert len(run(*words, "--jsonl").out.splitlines()) == 2
+    assert re.search(r"^ +1 ", run(*words, "--lines").out, re.M)
+
+
+def test_samples_are_runs_with_consecutive_seeds(run: Run, toy: str, tmp_path: Path) -> None:
+    words = ("watch", "あ", "-m", toy, "-n", "5", "--seed", str(2**64 - 1), "--samples", "3")
+    found = run(*words, "--save", tmp_path / "x.manako")
+    assert re.findall(r"^seed (\d+)  ", found.out, re.M) == [str(2**64 - 1), "0", "1"]
+    assert [r["seed"] for r in json.loads(run(*words, "--json").out)["runs"]] == [2**64 - 1, 0, 1]
+    for bad in ("1", "x"):
+        assert "E-SAMPLES" in run("watch", "あ", "-m", toy, "--samples", bad).err

@@ -13,7 +13,7 @@ import manako
 from manako.analysis.compact import compact
 from manako.files import megabytes
 from manako.model import for_page
-from manako.refs import EXAMPLE
+from manako.refs import example
 from manako.trace.tree import Branch, Tree, tree_bytes
 from manako.views.html import Carried, page
 
@@ -86,9 +86,9 @@ def test_a_record_shows_itself_as_the_page(saved: Path) -> None:
 
 def test_a_page_carries_the_model_that_its_trace_names(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "run.html"
-    assert run("export", "html", EXAMPLE, "--with-model", "-o", out).code == 0
+    assert run("export", "html", example(), "--with-model", "-o", out).code == 0
     text, data = out.read_text(encoding="utf-8"), for_page("demo")
-    assert text == page(manako.open(EXAMPLE), "en", Carried("demo", len(data), data))
+    assert text == page(manako.open(example()), "en", Carried("demo", len(data), data))
     assert "script-src 'sha256-" in text and "'wasm-unsafe-eval'" in text and len(text) < 17_000_000
 
 

@@ -107,7 +107,7 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
     (("watch", "あ", "-m", "PICKLE/pytorch_model.bin"), 3, "REF-IS-PICKLE", "manako import"),
     (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "this version cannot use servers"),
-    (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two temperatures, got 1; repeat -t"),
+    (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two runs, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
     (("view", "no.manako"), 3, "FILE-MISSING", "no.manako does not exist; check the path"),
     (("view", "."), 3, "FILE-IS-FOLDER", "is a folder"),
@@ -164,7 +164,8 @@ def test_edges_that_are_no_mistakes(run: Run, toy: str, tmp_path: Path) -> None:
             ("--order", ORDER.replace(" ", "")), ("--order", ORDER),
         ]
     ):  # fmt: skip
-        found = run("watch", "あ", "-m", toy, "-n", "2", *good, "--save", tmp_path / f"{n}.manako")
+        words = good if "-n" in good else ("-n", "2", *good)
+        found = run("watch", "あ", "-m", toy, *words, "--save", tmp_path / f"{n}.manako")
         assert found.code == 0, (good, found.err)
         assert run("verify", tmp_path / f"{n}.manako").code == 0
 
@@ -251,7 +252,7 @@ def test_every_error_text_is_safe_whatever_it_names() -> None:
 
 @pytest.mark.parametrize("words", [
     ["watch", "a", "-t", "0.3", "-t", "0.8"], ["watch", "a", "-t", "0.3", "--temperature=0.3"],
-    ["eval", "-m", "a", "-m", "b"], ["corpus", "build", "a", "-o", "b", "-o", "c"],
+    ["eval", "--data", "a", "--data", "b"], ["corpus", "build", "a", "-o", "b", "-o", "c"],
     ["train", "--data", "a", "--out", "b", "--steps", "1", "--out", "c"],
     ["resume", "r", "--max-minutes", "1", "--max-minutes", "2"],
 ], ids=str)  # fmt: skip

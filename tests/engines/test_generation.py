@@ -116,15 +116,15 @@ def test_ctrl_c_in_the_middle_of_a_step_keeps_the_steps_before(model: Model, mon
     run = model.generate("私は", max_new_tokens=30, seed=5)
     for _ in range(6):
         run.advance()
-    attention = NumpyGPT2.attention
+    put = Cache.put
 
-    def interrupted(self: NumpyGPT2, i: int, *rest: Any) -> Any:
+    def interrupted(self: Cache, i: int, *rest: Any) -> Any:
         if i == 1:
             raise KeyboardInterrupt
-        return attention(self, i, *rest)
+        return put(self, i, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(NumpyGPT2, "attention", interrupted)
+        patch.setattr(Cache, "put", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.advance()
     part = run.trace()

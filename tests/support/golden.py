@@ -172,6 +172,9 @@ class PlainReadout(Readout):
     def directions(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return self.head[ids]
 
+    def mean_direction(self) -> npt.NDArray[Any]:
+        return self.head.mean(axis=0)
+
 
 class FakeInside(FakeSession):
     """The same rows out of an engine with 2 layers and 2 heads, of which every captured number is known by hand.

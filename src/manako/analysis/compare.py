@@ -1,12 +1,16 @@
-"""The same prompt several times: under several temperatures, or with parts of the model switched off.
+"""The same prompt several times: with other settings, other seeds, other models, or parts of a model switched off.
 
-Special here: all runs have the same random number `u` at step t, so every difference is due to the temperature or the
-ablated part alone. Up to the step where they diverge, all runs have the same text before them.
+Special here: runs of one seed have the same random number `u` at step t, so their differences are due to what was
+changed alone. Runs whose tokenizers differ are aligned by the bytes of their text, all others by their tokens.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
+
+import numpy as np
 
 from manako.errors import UsageError
 from manako.settings import COMPARED, RunSettings
@@ -23,7 +27,7 @@ class Traceable(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of one prompt with one seed; they differ in temperature, or in what was switched off."""
+    """Runs of one prompt; they differ in whatever their headers say."""
 
     traces: tuple[Trace, ...]
 
@@ -37,37 +41,95 @@ class Comparison:
         """What each run was made without."""
         return tuple(trace.header.ablate for trace in self.traces)
 
+    @cached_property
+    def same_tokens(self) -> bool:
+        """Whether all runs have one tokenizer, so that their tokens can be compared by id."""
+        return len({trace.header.model.tokenizer_sha256 for trace in self.traces}) == 1
+
+    @cached_property
+    def _starts(self) -> list[list[int]]:
+        """Of each run: where each of its steps begins in what was generated, in tokens or bytes, and where it ends."""
+        if self.same_tokens:
+            return [list(range(len(trace) + 1)) for trace in self.traces]
+        return [
+            [0, *itertools.accumulate(len(t.vocabulary.join([i])) for i in t.columns.token_id.tolist())]
+            for t in self.traces
+        ]
+
+    @cached_property
+    def _made(self) -> list[Any]:
+        """What each run generated: its ids, or its bytes."""
+        ids = [trace.columns.token_id for trace in self.traces]
+        if self.same_tokens:
+            return ids
+        return [np.frombuffer(t.vocabulary.join(i), np.uint8) for t, i in zip(self.traces, ids, strict=True)]
+
+    def common(self, a: int, b: int) -> int | None:
+        """How far two runs agree, in tokens or bytes; None where neither says anything that the other does not."""
+        one, other = self._made[a], self._made[b]
+        size = min(len(one), len(other))
+        parted = np.flatnonzero(one[:size] != other[:size])
+        return int(parted[0]) if len(parted) else None
+
+    def parts(self, run: int, other: int) -> int | None:
+        """The step of `run`, counted from 0, at which it leaves the other one; None where they never part."""
+        common = self.common(run, other)
+        return None if common is None else int(np.searchsorted(self._starts[run], common, side="right")) - 1
+
+    def nearest(self, run: int, among: Sequence[int]) -> int:
+        """The run that this one agrees with longest; the first of those that are alike."""
+
+        def length(other: int) -> float:
+            common = self.common(run, other)
+            return float("inf") if common is None else common
+
+        return max(among, key=length)
+
     @property
     def diverged_at(self) -> int | None:
-        """The first step, counted from 0, at which not all runs took the same token; None where they never part."""
-        for i in range(min(len(t) for t in self.traces)):
-            if len({int(t.columns.token_id[i]) for t in self.traces}) > 1:
-                return i
-        return None
+        """The step of the first run, counted from 0, at which not all runs chose the same; None where they never part.
+
+        Where tokenizers differ, the last one before it at which a token of every run begins.
+        """
+        found = [common for other in range(1, len(self.traces)) if (common := self.common(0, other)) is not None]
+        if not found:
+            return None
+        shared = set(self._starts[0]).intersection(*map(set, self._starts[1:]))
+        last = max(start for start in shared if start <= min(found))
+        return self._starts[0].index(last)
+
+    def at(self, index: int) -> list[tuple[int, Step]]:
+        """(run, step): step `index` of the first run, and of each other one the step that follows the same text."""
+        place, first = self._starts[0][index], self._made[0]
+        found: list[tuple[int, Step]] = []
+        for run, (trace, starts, made) in enumerate(zip(self.traces, self._starts, self._made, strict=True)):
+            if place in starts[:-1] and np.array_equal(made[:place], first[:place]):
+                found.append((run, trace.steps[starts.index(place)]))
+        return found
 
     def steps(self, index: int) -> tuple[Step, ...]:
-        """One step under each temperature, all with the same text before it.
+        """One step of every run, all with the same text before it.
 
-        Raises UsageError for a step that does not exist or lies behind the one where the runs part.
+        Raises UsageError for a step that does not exist or comes after the one where the runs part.
         """
         last = self.diverged_at if self.diverged_at is not None else len(self.traces[0]) - 1
         if not 0 <= index <= last:
             raise UsageError("compare_step", got=index + 1, last=last + 1)
-        return tuple(t.steps[index] for t in self.traces)
+        return tuple(step for _, step in self.at(index))
+
+    def rows(self) -> Iterator[list[int | None]]:
+        """For each place at which some run has a step: the step of each run there, None where it has none."""
+        places = [{start: n for n, start in enumerate(starts[:-1])} for starts in self._starts]
+        for place in sorted({place for steps in places for place in steps}):
+            yield [steps.get(place) for steps in places]
 
 
 def runs(
-    settings: RunSettings, temperatures: Sequence[float], ablations: Sequence[Sequence[str]] = ()
+    settings: RunSettings, varied: Mapping[str, Sequence[Any]], ablations: Sequence[Sequence[str]] = ()
 ) -> list[RunSettings]:
-    """The settings of each run: one a temperature, or, where parts are switched off, the untouched model first.
-
-    Raises UsageError where there is nothing to compare.
-    """
-    if ablations:
-        return [settings.changed(ablate=off) for off in ((), *ablations)]
-    if len(temperatures) < 2:
-        raise UsageError("compare_count", got=len(temperatures))
-    return [settings.changed(temperature=t) for t in temperatures]
+    """The settings of each run: every combination of the varied ones; without parts, the untouched model first."""
+    varied = {**varied, **({"ablate": [(), *ablations]} if ablations else {})}
+    return [settings.changed(**dict(zip(varied, each, strict=True))) for each in itertools.product(*varied.values())]
 
 
 def compare(
@@ -82,7 +144,10 @@ def compare(
     """Run one prompt several times with the same draws. Settings as for `Model.generate`.
 
     temperatures: one a run. ablations: instead of them, the parts to switch off in each run, such as [["head:3.5"]];
-    the untouched model stands in front. Raises UsageError when one makes no sense or there is nothing to compare.
+    the untouched model comes first. Raises UsageError when one makes no sense or there is nothing to compare.
     """
     settings = RunSettings(seed=seed).changed(**changes)
-    return Comparison(tuple(model.trace(prompt, each) for each in runs(settings, temperatures, ablations)))
+    if not ablations and len(temperatures) < 2:
+        raise UsageError("compare_count", got=len(temperatures))
+    several = runs(settings, {} if ablations else {"temperature": temperatures}, ablations)
+    return Comparison(tuple(model.trace(prompt, each) for each in several))

@@ -1,50 +1,110 @@
-"""`manako compare`: the same prompt and random numbers, at several temperatures or with parts ablated."""
+"""`manako compare`: the same prompt several times, with whatever options were repeated."""
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from manako.analysis.compare import Comparison, runs
+from manako.cli.comparing import save_tree
 from manako.cli.console import say
-from manako.cli.options import check_top, look_options
+from manako.cli.options import Number, check_top, look_options, step_option
 from manako.cli.output import Screen, print_json
-from manako.cli.running import model_option, opened, settings_options
+from manako.cli.running import opened, settings_options
 from manako.errors import UsageError
+from manako.files import writable_target
+from manako.sampling import STAGES
 from manako.settings import COMPARED, Ablation, RunSettings
-from manako.views.document import trace_document
-from manako.views.terminal.compare import comparison_lines
-from manako.views.terminal.steps import header_lines
+from manako.views.document import comparison_document, trace_document
+from manako.views.terminal.compare import comparison_lines, header_of, parting_lines, row_lines
 
 
 @click.command("compare", help=say("help.compare"))
 @click.argument("prompt")
-@model_option
-@settings_options(temperatures=True)
+@click.option("-m", "--model", "refs", multiple=True, metavar="REF", help=say("option.compare_model"))
+@settings_options(several=True)
+@click.option("--run", "others", multiple=True, metavar="SETTINGS", help=say("option.run"))
+@step_option("option.compare_step")
+@click.option("--lines", "as_lines", is_flag=True, help=say("option.lines"))
+@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save_tree"))
+@click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl_runs"))
 @look_options
 def command(
     prompt: str,
-    ref: str,
+    refs: tuple[str, ...],
     settings: RunSettings,
-    temperatures: tuple[float, ...],
-    ablate: tuple[str, ...],
-    as_json: bool,
+    varied: dict[str, tuple[Any, ...]],
+    others: tuple[str, ...],
+    step: int | None,
+    save: Path | None,
+    force: bool,
     **rest: Any,
 ) -> None:
     top = check_top(rest["top"])
-    without = [[str(Ablation.parse(part)) for part in parts.split(",")] for parts in ablate]
-    if without and len(temperatures) > 1:
-        raise UsageError("compare_ablate", got=len(temperatures))
-    if without and temperatures:
-        settings = settings.changed(temperature=temperatures[0])
-    compared = () if without else temperatures or COMPARED
-    several = runs(settings.seeded(), compared, without)
-    model, text = opened(ref, prompt)
-    comparison = Comparison(tuple(model.trace(text, each) for each in several))
-    if as_json:
-        documents = [trace_document(trace, top) for trace in comparison.traces]
-        print_json({"schema": "manako.comparison/1", "diverged_at": comparison.diverged_at, "runs": documents})
+    if rest["as_json"] and rest["as_jsonl"]:
+        raise UsageError("json_twice")
+    if save is not None:
+        writable_target(save, force)
+    several = _runs(settings, varied, others, refs)
+    traces = []
+    for ref in refs or (None,):
+        model, text = opened(ref, prompt, settings)
+        for each in several:
+            traces.append(model.trace(text, each))
+            if rest["as_jsonl"]:
+                print_json(trace_document(traces[-1], top))
+    comparison = Comparison(tuple(traces))
+    if save is not None:
+        save_tree(comparison.traces, save, force)
+    if rest["as_jsonl"]:
         return
+    if rest["as_json"]:
+        print_json(comparison_document(comparison, top))
+        return
+    if step is not None and not 1 <= step <= len(comparison.traces[0]):
+        raise UsageError("view_step", got=step, last=len(comparison.traces[0]))
     screen = Screen(top, rest["plain"], rest["color"])
-    screen.lines(header_lines(comparison.traces[0].header, screen.look, () if without else comparison.temperatures))
-    screen.lines(comparison_lines(comparison, screen.look))
+    screen.lines(header_of(comparison, screen.look))
+    if rest["as_lines"]:
+        screen.lines(row_lines(comparison, screen.look))
+        screen.lines(parting_lines(comparison, screen.look))
+    else:
+        screen.lines(comparison_lines(comparison, screen.look, None if step is None else [step - 1]))
+
+
+def _runs(
+    settings: RunSettings, varied: dict[str, tuple[Any, ...]], others: Sequence[str], refs: Sequence[str]
+) -> list[RunSettings]:
+    """The settings of every run of one model. Raises UsageError where there is nothing to compare."""
+    settings = settings.seeded()
+    without = [[str(Ablation.parse(part)) for part in parts.split(",")] for parts in varied.pop("ablate", ())]
+    asked = varied or without or others or len(refs) > 1
+    if not asked:
+        varied = {"temperature": COMPARED}
+    if others and not without and not any(len(values) > 1 for values in varied.values()):
+        several = [settings.changed(**_read(other)) for other in others]
+        several = several if len(several) > 1 else [settings, *several]
+    else:
+        several = runs(settings, varied, without) + [settings.changed(**_read(other)) for other in others]
+    if len(several) * max(1, len(refs)) < 2:
+        raise UsageError("compare_count", got=1)
+    return several
+
+
+def _read(text: str) -> dict[str, Any]:
+    """The settings of one --run."""
+    kinds = {stage.name: Number(stage.whole, stage.name) for stage in STAGES} | {"seed": Number(True, "seed")}
+    found: dict[str, Any] = {}
+    for word in shlex.split(text):
+        name, equals, value = word.partition("=")
+        name = {"t": "temperature", "T": "temperature"}.get(name, name.replace("-", "_"))
+        if not equals or name not in kinds and name not in ("order", "ablate"):
+            raise UsageError("run_form", got=text)
+        found[name] = kinds[name].convert(value, None, None) if name in kinds else tuple(value.split(","))
+    if not found:
+        raise UsageError("run_form", got=text)
+    return found

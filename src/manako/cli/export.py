@@ -10,7 +10,7 @@ from manako.analysis.compact import KEPT, compact
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
 from manako.files import megabytes, new_folder, writable_target, write_file
-from manako.refs import DEFAULT, EXAMPLE
+from manako.refs import EMBEDDED, example, for_language
 from manako.trace.captures import CLASSES
 from manako.trace.tree import Branch, Tree, open_tree
 from manako.views.html import Carried, page
@@ -53,7 +53,8 @@ def site_command(file: Path | None, out: Path, ref: str | None) -> None:
     from manako.views.site import site
 
     with new_folder(out) as folder:
-        tree = _written(ref) if file is None and ref not in (None, DEFAULT) else open_tree(file or EXAMPLE)
+        named = ref or for_language(chosen_language())
+        tree = _written(named) if file is None and named not in EMBEDDED else open_tree(file or example(named))
         carried = _carried(ref or tree.shown.header.model.ref)
         assert carried.data is not None
         files = site(tree if tree.only is None else tree.only, chosen_language(), carried.ref, carried.data)

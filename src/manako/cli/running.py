@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import click
 
 from manako.cli.console import note, say
-from manako.cli.options import Number, read_prompt
+from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
-from manako.refs import DEFAULT
+from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
 from manako.trace.schema import CAPTURES
@@ -18,61 +18,76 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_option(command: F) -> F:
-    """-m/--model REF, the demo by default."""
-    return click.option(
-        "-m", "--model", "ref", default=DEFAULT, show_default=True, metavar="REF", help=say("option.model")
-    )(command)
+    """-m/--model REF; None by default, which means the embedded model that reads the text."""
+    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))(command)
 
 
 def settings_options(
-    *, count: int = RunSettings.max_new_tokens, temperatures: bool = False, capture: bool = False, ablate: bool = True
+    *, count: int = RunSettings.max_new_tokens, several: bool = False, capture: bool = False, ablate: bool = True
 ) -> Callable[[F], F]:
     """What a run can be told: -t and the other stages, --order, -n, by default `count`, --seed, --stop, --ablate.
 
-    The command gets one keyword `settings`, a RunSettings; where -t or --ablate name several runs, `temperatures` and
-    `ablate` beside it, as they were given. capture, ablate: whether these are told.
+    The command gets one keyword `settings`, a RunSettings. several: whether -t, the other stages, --seed and --ablate
+    may be repeated, and name several runs then: the command gets `varied` beside it, name -> values of what was given
+    more than once, and "ablate" as it was given. capture, ablate: whether these are told.
     """
 
     def decorate(command: F) -> F:
         @functools.wraps(command)  # also carries along the options that were declared below this one
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            several = {}
-            if temperatures:
-                several = {"temperatures": kwargs.pop("temperature"), "ablate": kwargs.pop("ablate")}
             given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
+            given["stop"] = tuple(map(read_typed, given["stop"]))
+            more = {"varied": _varied(given)} if several else {}
             if given["order"] is not None:
                 given["order"] = tuple(name.strip() for name in given["order"].split(","))
-            return command(*args, settings=RunSettings().changed(**given), **several, **kwargs)
+            return command(*args, settings=RunSettings().changed(**given), **more, **kwargs)
 
-        for option in reversed(_chain_options(temperatures) + _run_options(count, ablate, capture)):
+        for option in reversed(_chain_options(several) + _run_options(count, ablate, capture, several)):
             wrapped = option(wrapped)
         return wrapped  # type: ignore[return-value]
 
     return decorate
 
 
-def _chain_options(temperatures: bool) -> list[Callable[[F], F]]:
-    """One for each stage, -t first: the only one of which a comparison takes several."""
+def _varied(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What was given more than once, taken out of `given`; what was given once stays there as it is."""
+    names = [stage.name for stage in STAGES] + ["seed"]
+    varied = {name: given.pop(name) for name in names if len(given[name]) > 1}
+    given |= {name: next(iter(given[name]), None) for name in names if name in given}
+    if given.get("temperature") is not None:
+        varied["temperature"] = (given["temperature"],)  # no three of them then
+    if ablate := given.pop("ablate"):
+        varied["ablate"] = ablate
+    return varied
+
+
+def _chain_options(several: bool) -> list[Callable[[F], F]]:
+    """One for each stage, -t first."""
     more: dict[str, Any]
     key, more = "option.temperature", {"default": Sampling.temperature, "show_default": True}
-    if temperatures:
+    if several:
         key, more = "option.temperatures", {"multiple": True}
     kind, text = Number(False, "temperature"), say(key, usual=", ".join(map(str, COMPARED)))
     options = [click.option("-t", "--temperature", type=kind, metavar="T", help=text, **more)]
     for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
         if stage.name != "temperature":
             flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
-            options.append(click.option(flag, type=kind, metavar="N", help=say(f"option.{stage.name}")))
+            options.append(
+                click.option(flag, type=kind, metavar="N", help=say(f"option.{stage.name}"), multiple=several)
+            )
     return [*options, click.option("--order", metavar="STAGE,...", help=say("option.order"))]
 
 
-def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], F]]:
+def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list[Callable[[F], F]]:
     number: dict[str, Any] = {"type": Number(True, "max_new_tokens"), "default": count, "show_default": True}
     options = [
         click.option("-n", "--max-new-tokens", metavar="N", help=say("option.max_new_tokens"), **number),
-        click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed")),
+        click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed"), multiple=several),
         click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
     ]
+    options.append(click.option("--special", is_flag=True, help=say("option.special")))
+    options.append(click.option("--chat", is_flag=True, help=say("option.chat")))
+    options.append(click.option("--system", metavar="TEXT", help=say("option.system")))
     if ablate:
         options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
     if capture:
@@ -81,13 +96,21 @@ def _run_options(count: int, ablate: bool, capture: bool) -> list[Callable[[F], 
     return options
 
 
-def opened(ref: str, prompt: str) -> tuple[Model, str]:
+def opened(ref: str | None, prompt: str, settings: RunSettings) -> tuple[Model, str]:
     """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
     text = read_prompt(prompt)
-    model = load(ref)
+    model = load(ref or for_text(text))
     for key, values in model.notices:
-        note(key, **values)
-    length, context = len(model.tokenizer.encode(text)), model.config.block_size
+        if key != "notice.chat_template" or not settings.chat:
+            note(key, **values)
+    ids = model.prompt_ids(text, settings)
+    if settings.chat:
+        note("notice.chat_filled", text=model.chat(text, settings.system))
+    elif not settings.special and (names := model.tokenizer.special_names(text)):
+        note("notice.literal_special", names=", ".join(names[:5]))
+    if not settings.chat and not settings.special and (read := model.tokenizer.rewritten(text)) is not None:
+        note("notice.rewritten", read=read)
+    length, context = len(ids), model.config.block_size
     if length > context:
         note("notice.long_prompt", length=length, context=context)
     return model, text

@@ -16,6 +16,7 @@ from manako.cli.output import Screen
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import MissingExtraError, UsageError
 from manako.model import load
+from manako.refs import for_text
 from manako.settings import RunSettings
 from manako.trace.tree import open_tree
 from manako.tui.guard import guard
@@ -28,7 +29,7 @@ from manako.tui.stepper import Stepper
 @settings_options(count=1000)
 @step_option("option.step_at")
 @look_options
-def command(source: str, ref: str, settings: RunSettings, step: int | None, **rest: Any) -> None:
+def command(source: str, ref: str | None, settings: RunSettings, step: int | None, **rest: Any) -> None:
     top = check_top(rest["top"])
     if rest["plain"]:
         raise UsageError("step_plain")
@@ -59,12 +60,14 @@ def _at_a_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _begun(source: str, ref: str, settings: RunSettings, step: int | None) -> Stepper:
+def _begun(source: str, ref: str | None, settings: RunSettings, step: int | None) -> Stepper:
     if is_trace(source):
-        stepper = Stepper.read(lambda: load(ref), open_tree(source), settings.max_new_tokens)
+        tree = open_tree(source)
+        reads = for_text(tree.branches[0].trace.header.prompt)
+        stepper = Stepper.read(lambda: load(ref or reads), tree, settings.max_new_tokens)
         check_step(step, len(stepper))
     else:
-        model, text = opened(ref, source)
+        model, text = opened(ref, source, settings)
         stepper = Stepper.begin(lambda: model, text, settings)
     stepper.reach((step or 1) - 1)
     return stepper

@@ -7,18 +7,24 @@ from typing import Any
 
 import click
 
+from manako.analysis.compare import Comparison
+from manako.cli.comparing import save_tree
 from manako.cli.console import chosen_language, fail, hush, note, say
-from manako.cli.options import check_top, look_options
-from manako.cli.output import Screen
+from manako.cli.options import Number, check_top, look_options
+from manako.cli.output import Screen, print_json
 from manako.cli.running import model_option, opened, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes, need_space, writable_target, write_file
+from manako.model import Model
 from manako.settings import RunSettings
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.schema import FULL_ROW_LIMIT
+from manako.views.document import comparison_document, trace_document
+from manako.views.terminal.compare import parting_lines
+from manako.views.terminal.steps import header_lines
 
 
 @click.command("watch", help=say("help.watch"))
@@ -27,27 +33,40 @@ from manako.trace.schema import FULL_ROW_LIMIT
 @settings_options(capture=True)
 @view_options
 @click.option("--given", is_flag=True, help=say("option.given"))
+@click.option("--samples", type=Number(True, "samples"), metavar="K", help=say("option.samples"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save"))
 @click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
 def command(
-    prompt: str, ref: str, settings: RunSettings, given: bool, save: Path | None, force: bool, **rest: Any
+    prompt: str,
+    ref: str | None,
+    settings: RunSettings,
+    given: bool,
+    samples: int | None,
+    save: Path | None,
+    force: bool,
+    **rest: Any,
 ) -> int:
     top = check_top(rest["top"])
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
+    if samples is not None and (samples < 2 or given):
+        raise UsageError("samples", got=samples)
     if save is not None:
         writable_target(save, force)
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
+    if samples is not None:
+        show_samples(model, text, settings.seeded(), samples, save, force, **rest)
+        return 0
     if rest["as_json"] or rest["as_jsonl"]:
         show = ShowJson(top, each=rest["as_jsonl"])
     else:
         view = rest["view"] or ("text" if given else None)
         show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"])
     if given:
-        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate), 0
+        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate, special=settings.special), 0
         show_trace(trace, show)
     else:
         trace, code = _generate(model.generate(text, settings), show, save)
@@ -72,6 +91,28 @@ class Interrupts:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def show_samples(
+    model: Model, text: str, settings: RunSettings, count: int, save: Path | None, force: bool, **rest: Any
+) -> None:
+    """Continuations with one seed after the other, and where they part."""
+    assert settings.seed is not None  # it was seeded
+    seeds = [(settings.seed + n) % 2**64 for n in range(count)]
+    traces: list[Trace] = []
+    for seed in seeds:
+        traces.append(model.trace(text, settings.changed(seed=seed)))
+        if rest["as_jsonl"]:
+            print_json(trace_document(traces[-1], rest["top"]))
+    comparison = Comparison(tuple(traces))
+    if rest["as_json"]:
+        print_json(comparison_document(comparison, rest["top"]))
+    elif not rest["as_jsonl"]:
+        screen = Screen(rest["top"], rest["plain"], rest["color"])
+        screen.lines(header_lines(traces[0].header, screen.look))
+        screen.lines(parting_lines(comparison, screen.look))
+    if save is not None:
+        save_tree(traces, save, force)
 
 
 def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) -> tuple[Trace, int]:

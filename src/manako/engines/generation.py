@@ -92,6 +92,7 @@ class Generation:
         self._prompt_ids, self._end_ids = list(prompt_ids), frozenset(end_ids)
         self._ids = list(prompt_ids)
         self._captures, count = captures, header.max_new_tokens
+        self._text, self._spelled = b"", 0  # what stands before the step that was shown last, and how many tokens of it
         # One token more of another record, which has the rows of all tokens in front: a text that is stepped through
         # would repeat them at every step.
         self._is_step = header.first_step > 0 and count == 1
@@ -109,7 +110,11 @@ class Generation:
     @property
     def step(self) -> Step:
         """The step that was made last."""
-        return step_of(self.record(), self._recorder.length - 1, self._last)
+        index = self._recorder.length - 1
+        place = len(self._prompt_ids) + index
+        self._text += self._vocabulary.join(self._ids[self._spelled : place])
+        self._spelled = place
+        return step_of(self.record(), index, self._last, self._text)
 
     @property
     def last(self) -> Distribution | None:

@@ -6,7 +6,7 @@ import os
 import platform
 from dataclasses import asdict
 from functools import cache
-from importlib import metadata
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,12 @@ from manako.trace.record import ModelInfo
 
 def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
     """The facts of a model that was opened as `ref`."""
+    versions = {"manako": __version__, "numpy": np.__version__, "python": platform.python_version()}
+    versions |= _blas_kernel()
+    if engine.libraries:
+        from importlib import metadata  # with the parser of e-mail behind it: a tenth of the time to start
+
+        versions |= {name: metadata.version(name) for name in engine.libraries}
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(engine.config).items()}  # as JSON has them
     config = {("n_positions" if k == "block_size" else k): v for k, v in values.items()}
     return ModelInfo(
@@ -31,10 +37,8 @@ def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
         device=engine.device,
         dtype=str(engine.dtype),
         stored_dtype=source.stored_dtype,
-        threads=_blas_threads(),
-        versions={"manako": __version__, "numpy": np.__version__, "python": platform.python_version()}
-        | _blas_kernel()
-        | {name: metadata.version(name) for name in engine.libraries},
+        threads=blas_threads(),
+        versions=versions,
     )
 
 
@@ -55,7 +59,14 @@ def _blas_kernel() -> dict[str, str]:
     return {}
 
 
-def _blas_threads() -> int | None:
+def blas_library() -> str:
+    """The linear algebra that NumPy was built with, such as "scipy-openblas 0.3.31"."""
+    built: Any = np.show_config(mode="dicts")
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name')} {blas.get('version')}"
+
+
+def blas_threads() -> int | None:
     """How many threads OpenBLAS takes, by its own rule: its variable, OpenMP's, else the cores it may use."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         if (value := os.environ.get(name, "")).isdigit():

@@ -185,6 +185,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     table = COLUMNS["all"] | COLUMNS[kept]
     for capture in header.capture:
         table |= CAPTURE_COLUMNS[capture]
+    table = {n: column for n, column in table.items() if column.since == 1 or (column.since <= version and n in arrays)}
     if odd := sorted(arrays.keys() ^ table.keys()):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
     sizes = {"V": size, "A": len(header.sampling.active), "N": len(header.parts)}
@@ -193,7 +194,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     columns = Columns(
         **{name: arrays[name] for name in table if name in Columns.__dataclass_fields__},
         part={name: arrays[name] for name in step_columns("part")} if kept == "part" else None,
-        captured={name: arrays[name] for capture in header.capture for name in CAPTURE_COLUMNS[capture]},
+        captured={n: arrays[n] for capture in header.capture for n in CAPTURE_COLUMNS[capture] if n in arrays},
     )
     _check_columns(header, columns, size)
     trace = Trace(header, columns, Vocabulary(_token_bytes(columns, arrays), size, frozenset(header.special_ids)))

@@ -39,6 +39,8 @@ class Column:
     """Whether a compact export may round it."""
     chosen_first: bool = False
     """Whether the first number of each step is its token id."""
+    since: int = 1
+    """The first version of the format that has it. Where that is not the first, a file may lack it."""
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Its shape where the letters have these sizes."""

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from manako.analysis.attention import StepAttention
+from manako.analysis.compare import Comparison
 from manako.analysis.contributions import Contributed, Why
 from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, LensToken
@@ -35,6 +36,19 @@ def trace_document(trace: Trace, top: int) -> dict[str, Any]:
         "end": header["end"],
         "stop": list(header["stop"]),
         "self_checks": [{**check, "ok": check["error"] <= check["limit"]} for check in header["self_checks"]],
+    }
+
+
+def comparison_document(comparison: Comparison, top: int) -> dict[str, Any]:
+    """Runs of one prompt. `left` of a run: with whom it agrees longest, and its step where they part, from 0."""
+    every = range(len(comparison.traces))
+    near = [comparison.nearest(run, [other for other in every if other != run]) for run in every]
+    left = [{"run": other, "step": comparison.parts(run, other)} for run, other in enumerate(near)]
+    return {
+        "schema": "manako.comparison/1",
+        "diverged_at": comparison.diverged_at,
+        "left": left,
+        "runs": [trace_document(trace, top) for trace in comparison.traces],
     }
 
 

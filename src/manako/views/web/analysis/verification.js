@@ -78,9 +78,9 @@ function windowStarts({ header, promptIds, steps, windowStart, vocabSize }) {
     const hop = Math.max(1, Math.floor(longest / 2));
     /** @type {number[]} */
     const starts = [];
-    for (let [start, done] = [0, 1]; starts.length < steps; ) {
+    for (let [start, done] = [0, promptIds.length]; starts.length < steps; ) {
         const stop = Math.min(start + longest + 1, promptIds.length + steps);
-        while (done < stop) done = starts.push(start) + 1;
+        while (done < stop) done = starts.push(start) + promptIds.length;
         start = Math.max(0, done - 1 - (longest - hop));
     }
     return starts;

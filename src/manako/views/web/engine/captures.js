@@ -117,8 +117,14 @@ function contributionRecorder(model) {
         "final_bias",
     ];
     const shown = 1 + Math.min(CONTRIBUTION_TOP, vocab_size);
-    /** @type {{ids: Int32Array[], values: Float32Array[]}} */
-    const found = { ids: [], values: [] };
+    /** @type {{ids: Int32Array[], values: Float32Array[], means: Float32Array[]}} */
+    const found = { ids: [], values: [], means: [] };
+    const mean = { direction: new Float64Array(model.config.n_embd), constant: 0 }; // of all tokens of the vocabulary
+    for (let id = 0; id < vocab_size; id++) {
+        const { direction, constant } = model.readout(id);
+        for (let i = 0; i < direction.length; i++) mean.direction[i] += direction[i] / vocab_size;
+        mean.constant += constant / vocab_size;
+    }
     const check = { name: "contributions_sum_to_logit", error: 0 };
     return {
         check,
@@ -144,12 +150,15 @@ function contributionRecorder(model) {
                 values[written.length * shown + m] = constant;
                 note(check, total + values[written.length * shown + m] - logits[id]);
             });
+            const along = (/** @type {Float32Array} */ part) => part.reduce((sum, each, i) => sum + each * mean.direction[i], 0);
+            found.means.push(Float32Array.from([...written.map((part) => along(part) * scale), mean.constant]));
             found.ids.push(ids);
             found.values.push(values);
         },
         columns: () => ({
             contribution_id: column(joined(found.ids), shown),
             contribution: column(joined(found.values), parts.length, shown),
+            contribution_mean: column(joined(found.means), parts.length),
         }),
     };
 }

@@ -29,7 +29,6 @@ import { CAPTURES, SELF_CHECKS, TRACE } from "../trace/schema.js";
  */
 
 const WIDTHS = { float64: 8, float32: 4, int32: 4, int8: 1, uint8: 1 };
-const CHECK_EVERY = 50; // tokens of a text whose steps are each a record of their own: the second pass takes as long as all
 
 export class Generation {
     /** @param {GPT2} model @param {ModelFile} file @param {Tokenizer} tokenizer @param {Run} run */
@@ -83,7 +82,9 @@ export class Generation {
         const u = uniform(seed, firstStep + index);
         const { tokenId } = draw(found, u);
         if (kept) for (const each of this.#recorders) each.add(kept, { logits, found, tokenId });
-        this.#worstSum = Math.max(this.#worstSum, Math.abs(found.p.reduce((total, each) => total + each, 0) - 1));
+        let total = 0;
+        for (const each of found.p) total += each;
+        this.#worstSum = Math.max(this.#worstSum, Math.abs(total - 1));
         const { u: us, start: starts, p, pModel, rank } = this.#made;
         us.push(u);
         starts.push(start);
@@ -112,11 +113,13 @@ export class Generation {
             kind: "generation",
             model: { ...info, engine: `page-${this.#model.kernel.name}`, device: "cpu", dtype: "float32", threads: 1 },
             prompt,
+            prompt_rewritten: !this.#isSpelled(prompt),
             sampling: { ...stages, order },
             seed,
             stop,
             end: this.#end ?? "interrupted",
             max_new_tokens: count,
+            prompt_rewritten: false, // no tokenizer here changes a text
             window: "exact",
             special_ids: [...this.#tokenizer.specialIds].sort((a, b) => a - b),
             self_checks: isMade ? this.#checks() : [],
@@ -157,15 +160,32 @@ export class Generation {
     /** What must hold for the record to be true, each with its worst error. */
     #checks() {
         const found = [{ name: "probabilities_sum_to_1", error: this.#worstSum }];
-        if (!this.#isStep || this.#ids.length % CHECK_EVERY === 0) {
-            const row = this.#rows[this.steps - 1];
-            const { logits } = this.#model.next(this.#ids.slice(0, -1), null, true);
-            const largest = row.reduce((most, each) => (Number.isFinite(each) ? Math.max(most, Math.abs(each)) : most), 1);
-            const error = row.reduce((worst, each, i) => (Number.isFinite(each) ? Math.max(worst, Math.abs(logits[i] - each)) : worst), 0);
-            found.push({ name: "cached_equals_uncached", error: error / largest });
-        }
+        const worst = this.#cacheError();
+        if (worst !== null) found.push({ name: "cached_equals_uncached", error: worst });
         found.push(...this.#recorders.map(({ check }) => check));
         return found.map(({ name, error }) => ({ name, error: Number.isFinite(error) ? error : null, limit: SELF_CHECKS[name].limit }));
+    }
+
+    /**
+     * How far rows made with the cache lie from those made with nothing kept: of the last one, and of one in the middle.
+     * Null where no row was: step 0 reads the prompt, and past the context nothing is kept.
+     */
+    #cacheError() {
+        const { start } = this.#made;
+        const cached = start[0] === 0 ? start.map((_, step) => step).filter((step) => step > 0 && start[step] === 0) : [];
+        if (cached.length === 0) return null;
+        let worst = 0;
+        for (const step of new Set([cached[Math.floor(cached.length / 2)], cached[cached.length - 1]])) {
+            const { logits } = this.#model.next(this.#ids.slice(0, this.#run.ids.length + step), null, true);
+            let [largest, difference] = [1, 0];
+            this.#rows[step].forEach((each, i) => {
+                if (!Number.isFinite(each)) return;
+                largest = Math.max(largest, Math.abs(each));
+                difference = Math.max(difference, Math.abs(logits[i] - each));
+            });
+            worst = Math.max(worst, difference / largest);
+        }
+        return worst;
     }
 
     /** Whether this token completed a stop text, which may have begun in tokens before it. @param {number} tokenId */
@@ -176,6 +196,12 @@ export class Generation {
         this.#tail = made.slice(-Math.max(...stops.map(({ length }) => length)));
         const isAt = (/** @type {number[]} */ stop, /** @type {number} */ at) => stop.every((byte, i) => made[at + i] === byte);
         return stops.some((stop) => made.some((_, at) => at > before - stop.length && isAt(stop, at)));
+    }
+
+    /** Whether the prompt's own tokens spell a text as it is. @param {string} text */
+    #isSpelled(text) {
+        const [own, bytes] = [this.#ids.slice(0, this.#run.ids.length).flatMap((id) => this.#bytes(id)), new TextEncoder().encode(text)];
+        return own.length === bytes.length && own.every((byte, i) => byte === bytes[i]);
     }
 
     /** What a token adds to the text: special ones add nothing. @param {number} id */

@@ -17,6 +17,7 @@
  * @property {string[]} captures what it can record of its inside
  * @property {string} weights_sha256
  * @property {string} tokenizer_sha256
+ * @property {{weights_sha256: string, tokenizer_sha256: string}[]} [beside] other models, for prompts in their language
  */
 /**
  * What is to be written.

@@ -2,7 +2,7 @@
 
 import table from "../../../trace/schema.json" with { type: "json" };
 
-/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean}} ColumnRule */
+/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean, since?: number}} ColumnRule */
 /** @typedef {Record<string, ColumnRule>} ColumnRules by name */
 /** @typedef {Record<string, any>} Rule in the words of JSON Schema */
 /** @typedef {{name: string, version: number, digest: string, header: Record<string, Rule>}} Format */
@@ -23,12 +23,10 @@ export const COLUMNS = table.columns;
 export const CAPTURES = table.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
 export const NUMBERS = table.numbers;
-/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows */
-const CHECKS = table.self_checks;
 /** @type {Record<string, number>} dtype -> the size of its rounding */
 const ROUNDING = table.rounding;
 export const LARGEST_PART = table.largest_part;
-/** @type {Record<string, {limit: number}>} self-check -> the largest error allowed of a model that computed in float32 */
+/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows: see checkLimit */
 export const SELF_CHECKS = table.self_checks;
 /** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
 export const STAGE_RULES = table.stages;
@@ -51,7 +49,7 @@ export function rulesOf({ header, version: newest }, version) {
  * @param {Record<string, number>} rounded as a header has it
  */
 export function checkLimit(name, dtype, rounded) {
-    if (!Object.hasOwn(CHECKS, name)) return null;
-    const { limit, units, of = "" } = CHECKS[name];
+    if (!Object.hasOwn(SELF_CHECKS, name)) return null;
+    const { limit, units, of = "" } = SELF_CHECKS[name];
     return Math.max(limit, units * (ROUNDING[dtype] ?? 0)) + (rounded[of] ?? 0);
 }

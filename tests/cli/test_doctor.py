@@ -1,0 +1,36 @@
+"""`manako doctor`: what a bug report needs, and nothing that it should not have."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Run
+
+from manako import __version__
+from manako.cli import doctor
+
+
+def test_the_facts_are_there_for_people_and_programs(run: Run) -> None:
+    found = run("doctor", env={"LANG": "ja_JP.UTF-8"})
+    assert (found.code, found.err) == (0, "") and "packages numpy" in found.out and "貼り付け" in found.out
+    told = json.loads(run("doctor", "--json").out)
+    assert told["schema"] == "manako.doctor/1" and told["manako"] == __version__
+    assert told["blas"]["threads"] >= 1 and set(told["extras"]) == set(doctor.EXTRAS)
+
+
+def test_no_secret_and_no_name_of_a_person(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "somebody")
+    env = {"HF_TOKEN": "secret-1", "AWS_SECRET_ACCESS_KEY": "secret-2", "HF_HOME": str(tmp_path / "somebody" / "hub")}
+    out = run("doctor", env=env).out
+    assert "secret" not in out and "somebody" not in out and str(Path("~") / "hub") in out
+
+
+def test_what_is_broken_is_said_and_stops_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_extra.py").write_text("raise OSError('libx.so is not there\\nsecond line')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "EXTRAS", {"none": ("no_such_package_at_all",), "bad": ("broken_extra",)})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = json.loads(run("doctor", "--json").out)
+    assert told["extras"] == {"none": "not installed", "bad": "broken_extra: OSError: libx.so is not there"}
+    assert told["torch"] is None
