@@ -226,7 +226,7 @@ def test_a_token_has_the_bytes_that_the_decoder_gives_it(source: str) -> None:
     """Each token behind another one, which is then taken off again; bytes of a part of a character aside."""
     tokenizer, decoder = Tokenizer(source), tokenizers.Tokenizer.from_str(source).decoder
     names = {i: name for name, i in tokenizers.Tokenizer.from_str(source).get_vocab().items()}
-    first = next(i for i in names if i not in tokenizer.special_ids and not names[i].startswith(("<0x", "##")))
+    first = min(i for i in names if i not in tokenizer.special_ids and not names[i].startswith(("<0x", "##")))
     for i, name in names.items():
         if i in tokenizer.special_ids or name.startswith("<0x"):
             continue
