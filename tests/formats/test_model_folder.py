@@ -891,3 +891,27 @@ def test_switches_name_what_differs() -> None:
         "norm_post",
         "no_attention",
     )
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(("there", "key", "named"), [
+    (["adapter_config.json", "adapter_model.safetensors"], "hf_adapter", "adapter_config.json"),
+    (["checkpoint-500/config.json", "checkpoint-1500/config.json"], "folder_of_checkpoints", "checkpoint-1500"),
+    (["snapshots/abc"], "folder_of_snapshots", "snapshots/abc"),
+    (["model.onnx"], "folder_of_others", "model.onnx"),
+    (["model-q4.gguf"], "folder_of_others", "gguf:"),
+    (["model-00001-of-00002.safetensors"], "folder_without_index", "model-00001-of-00002.safetensors"),
+    ([], "file_missing", "model.safetensors"),
+], ids=str)  # fmt: skip
+def test_a_folder_without_weights_is_named_for_what_it_is(
+    tmp_path: Path, there: list[str], key: str, named: str
+) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name in there:
+        touch(folder / name)
+    assert named in str(refused(folder, key))

@@ -138,9 +138,10 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
     model_type = raw["model_type"]
     if raw.get("hidden_act", "silu") != "silu":
         raise LoadError("config_unsupported", name="hidden_act", value=raw["hidden_act"])
-    for name in ("quantization_config", "partial_rotary_factor"):
-        if raw.get(name) not in (None, 1.0):
-            raise LoadError("config_elsewhere", name=name, value=raw[name])
+    if raw.get("quantization_config") is not None:
+        raise LoadError("config_quantized")
+    if raw.get("partial_rotary_factor") not in (None, 1.0):
+        raise LoadError("config_elsewhere", name="partial_rotary_factor", value=raw["partial_rotary_factor"])
     values: dict[str, Any] = {}
     for name, (on_disk, _, _) in _BOUNDS.items():
         values[name] = raw.get(on_disk)

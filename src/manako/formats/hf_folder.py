@@ -103,7 +103,8 @@ def hf_folder(place: str, ref: str) -> HfFolder:
     Raises MissingExtraError without torch or transformers 5, LoadError naming folder, file, tensor or key.
     """
     _require_extra()
-    if place.startswith((".", "/", "\\")) or Path(place).is_absolute():
+    # A name that a folder here has is never asked of a server.
+    if place.startswith((".", "/", "\\")) or Path(place).is_absolute() or Path(place).is_dir():
         return read_hf_folder(Path(place))
     if _HUB_NAME.fullmatch(place) and ".." not in place:
         return read_hf_folder(_snapshot(place, ref))

@@ -170,9 +170,26 @@ def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
             return [folder / name for name in sorted(set(placed.values()))], placed
         if pickles := sorted(path for pattern in _PICKLES for path in folder.glob(pattern)):
             raise LoadError("folder_only_pickles", file=pickles[0])
-        raise LoadError("file_missing", file=folder / WEIGHTS)
+        raise _without_weights(folder)
     except OSError as error:
         raise LoadError("file_unreadable", file=folder, reason=error.strerror or error) from None
+
+
+def _without_weights(folder: Path) -> LoadError:
+    """The error for a folder that has no weights: what it is instead, and what to do."""
+    if (folder / "adapter_config.json").exists():
+        return LoadError("hf_adapter", file=folder / "adapter_config.json")
+    checkpoints = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    if checkpoints:
+        newest = max(checkpoints, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+        return LoadError("folder_of_checkpoints", folder=folder, newest=newest)
+    if snapshots := sorted(folder.glob("snapshots/*")):
+        return LoadError("folder_of_snapshots", folder=folder, first=snapshots[0])
+    if found := sorted(p for kind in ("*.onnx", "onnx/*.onnx", "*.gguf") for p in folder.glob(kind)):
+        return LoadError("folder_of_others", folder=folder, found=found[0].name)
+    if shards := sorted(folder.glob("*.safetensors")):
+        return LoadError("folder_without_index", folder=folder, found=shards[0].name, index=INDEX)
+    return LoadError("file_missing", file=folder / WEIGHTS)
 
 
 def refuse_link_outside(path: Path) -> None:

@@ -119,7 +119,6 @@ export class Generation {
             stop,
             end: this.#end ?? "interrupted",
             max_new_tokens: count,
-            prompt_rewritten: false, // no tokenizer here changes a text
             window: "exact",
             special_ids: [...this.#tokenizer.specialIds].sort((a, b) => a - b),
             self_checks: isMade ? this.#checks() : [],
