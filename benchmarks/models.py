@@ -5,18 +5,25 @@ from pathlib import Path
 import numpy as np
 
 from manako.families.gpt2 import ModelConfig
-from manako.formats.model_folder import start_id_of, write_checkpoint
-from manako.tokenizer import train_characters
+from manako.formats.model_folder import write_checkpoint
+from manako.tokenizer import start_id_of, train_characters
 
 VOCABULARY = 3_554
 
 
-def write_reference_model(folder: Path) -> None:
+def write_reference_model(
+    folder: Path, n_layer: int = 6, n_head: int = 8, block_size: int = 512, vocabulary: int = VOCABULARY
+) -> None:
     """A model folder with GPT-2's initialisation and a character vocabulary with 私 and は in it."""
-    characters = "私は" + "".join(chr(0x4E00 + i) for i in range(VOCABULARY - 257 - 2 + 1) if chr(0x4E00 + i) != "私")
-    tokenizer = train_characters([characters[: VOCABULARY - 257]], min_count=1)
+    characters = "私は" + "".join(chr(0x4E00 + i) for i in range(vocabulary - 257 - 2 + 1) if chr(0x4E00 + i) != "私")
+    tokenizer = train_characters([characters[: vocabulary - 257]], min_count=1)
     config = ModelConfig(
-        n_layer=6, n_head=8, n_embd=256, block_size=512, vocab_size=VOCABULARY, start_id=start_id_of(tokenizer)
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=256,
+        block_size=block_size,
+        vocab_size=vocabulary,
+        start_id=start_id_of(tokenizer),
     )
     random = np.random.default_rng(0)
     tensors = {

@@ -38,7 +38,7 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 
 def page() -> str:
     """The whole page."""
-    inside = {"corpus": (["corpus", "build"], ["corpus", "show"]), "export": (["export", "html"],)}
+    inside = {"corpus": (["corpus", "build"], ["corpus", "show"]), "export": (["export", "html"], ["export", "site"])}
     return HEAD + "".join(section(words) for name in ("", *COMMANDS) for words in (name.split(), *inside.get(name, ())))
 
 

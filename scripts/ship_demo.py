@@ -16,16 +16,22 @@ import json
 import math
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import manako
 from manako.corpus.packed import open_packed
+from manako.families.gpt2 import only_gpt2
 from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import Model
 from manako.refs import EMBEDDED, Ref
 
 KEPT = ("README.md", "example.manako")
 CLAIMS = (("私は私の顔", "を"), ("私は私の顔を見た。私", "は"))  # of the article
+TRAINED_ON = {
+    "demo": {"en": "Japanese fiction 1890–1950", "ja": "日本の小説など（1890〜1950 年）"},
+    "demo-en": {"en": "English fiction 1813–1925", "ja": "英語の小説（1813〜1925 年）"},
+}
 PROMPTS = {"demo": ("私は", "吾輩は猫"), "demo-en": ("The old man", "It was a")}
 
 
@@ -34,7 +40,8 @@ def main(name: str, checkpoint: str, corpus: str, limit: str = "0") -> None:
     source = read_checkpoint(ref.checkpoint())
     kept = {file: (folder / file).read_bytes() for file in KEPT if (folder / file).exists()}
     shutil.rmtree(folder, ignore_errors=True)
-    write_checkpoint(folder, source.config, source.tensors, source.tokenizer, kept, int8=True)
+    config = replace(only_gpt2(source.config), trained_on=TRAINED_ON[name])
+    write_checkpoint(folder, config, source.tensors, source.tokenizer, kept, int8=True)
 
     model, whole, packed = manako.load(name), Model(checkpoint, source), open_packed(Path(corpus))
     decode = Ref.parse(corpus).tokenizer().decode

@@ -39,4 +39,6 @@ def hostile_tokens() -> tuple[bytes, ...]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=0, metavar="N", help="changed files a format; by default a few")
     parser.addoption("--fuzz-seed", type=int, default=0, metavar="N", help="which ones")
+    parser.addoption("--kills", type=int, default=0, metavar="N", help="kills of each command; by default a few")
+    parser.addoption("--soak", type=int, default=0, metavar="N", help="generations of the soak; by default a few")
     parser.addoption("--update", action="store_true", help="rewrite the golden files of the views")

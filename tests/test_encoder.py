@@ -8,7 +8,7 @@ import pytest
 from toy import random_texts, toy_tokenizer
 
 from manako import encoder
-from manako.errors import LoadError
+from manako.errors import LoadError, ManakoError
 from manako.tokenizer import Tokenizer
 
 _CASED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]{}[\p{Ll}\p{Lm}\p{Lo}\p{M}]{}"
@@ -92,3 +92,40 @@ def test_both_ways_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in ("", "猫<|endoftext|>\n\x00𠮷", *random_texts(50)):
         for special in (False, True):
             assert beside.aligned(text, special) == here.aligned(text, special)
+
+
+GROWS = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 10}
+BOMBS: dict[str, Any] = {
+    "twelve that grow": {"type": "Sequence", "normalizers": [GROWS] * 12},
+    "a megabyte in front, and each of it ten times": {
+        "type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "a" * 10**6}, *[GROWS] * 6],
+    },
+    "a charsmap of 8 GB": {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAA="},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_normaliser_cannot_take_all_memory(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    spec = json.loads(toy_tokenizer().source) | {"normalizer": BOMBS[name]}
+    began = time.monotonic()
+    with pytest.raises(LoadError):
+        Tokenizer(json.dumps(spec)).encode("a")
+    assert time.monotonic() - began < 60
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("normalizer", [
+    None, {"type": "NFC"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "NFKC"}]},
+], ids=str)  # fmt: skip
+def test_usual_normalisers_run_in_this_process(normalizer: Any) -> None:
+    spec = json.loads(toy_tokenizer().source) | {"normalizer": normalizer}
+    assert isinstance(encoder.encoder(spec, json.dumps(spec)), encoder.Inside)
+
+
+def test_a_panic_of_the_library_is_one_line_of_ours(capfd: pytest.CaptureFixture[str]) -> None:
+    spec = json.loads(toy_tokenizer().source) | {"pre_tokenizer": {"type": "FixedLength", "length": 0}}
+    with pytest.raises(ManakoError):
+        Tokenizer(json.dumps(spec)).encode("猫abc")
+    assert capfd.readouterr().err == ""

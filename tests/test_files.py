@@ -706,3 +706,11 @@ def test_without_hard_links_nothing_is_replaced_either(tmp_path: Path, monkeypat
     with pytest.raises(UsageError):
         write_file(tmp_path / "a", b"second", replace=False)
     assert (tmp_path / "a").read_bytes() == b"first" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_bare_infinity_is_read_where_it_is_asked_for() -> None:
+    """transformers 4 wrote it into config.json, for the limits of Mamba 2's time steps."""
+    assert files.strict_json('{"a": [0.0, Infinity], "b": -Infinity}', "x", infinity=True)["a"][1] == float("inf")
+    for text, allowed in (('{"a": Infinity}', False), ('{"a": NaN}', True)):
+        with pytest.raises(LoadError):
+            files.strict_json(text, "x", infinity=allowed)

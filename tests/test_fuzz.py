@@ -161,7 +161,7 @@ def without_metadata(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
-def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(toy_tokenizer().source.encode())
     parts = [{"type": "NFKC"}, {"type": "Lowercase"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]
@@ -169,6 +169,7 @@ def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     spec["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True}
     data = json.dumps(spec).encode()
     attack(request, 100, path, either(data), lambda: Tokenizer.from_file(path).encode("猫 abc"))
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_a_gguf(request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     "pyarrow": ("corpus/archives", "corpus/rows"),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
+    "jinja2": ("formats/chat_template",),
     "huggingface_hub": ("formats/hf_folder",),
     "rich": ("views", "tui", "cli"),
     "click": ("cli",),
@@ -231,6 +232,7 @@ SWITCH = "a switch of the model's own shape has the same name"
 COMMAND = "a command has the same name"
 MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "analysis/compact.py": PART_OF,
+    "analysis/partial.py": PART_OF,
     "analysis/verification.py": PART_OF,
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,
@@ -240,6 +242,7 @@ MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "engines/ablation.py": SWITCH,
     "engines/captures.py": "its recorders make the columns",
     "engines/generation.py": PART_OF,
+    "engines/recomputing.py": PART_OF,
     "engines/hf_engine.py": LACKS,
     "engines/session.py": LACKS,
     "families/gpt2.py": LACKS,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from toy import toy_config, toy_model, worst, worst_of_row, write_toy
 
 import manako
@@ -17,7 +18,7 @@ from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model, load
 from manako.sampling import Sampling, uniform
 from manako.settings import check_count, check_stop
-from manako.tokenizer import from_characters
+from manako.tokenizer import Tokenizer, from_characters
 from manako.trace.record import Trace, Vocabulary
 
 
@@ -426,3 +427,13 @@ def test_a_stop_text_may_begin_in_the_steps_before_and_does_not_stop_twice() -> 
     for step, length in ((2, 3), (3, 2), (4, 1), (5, 3)):
         fork = whole(model.fork(trace, step, stop=(text,), max_new_tokens=3))
         assert (len(fork), fork.header.end) == (length, "stop" if step < 5 else "length")
+
+
+def test_unknown_text_stays_in_the_text_that_is_shown() -> None:
+    """<unk> takes the place of characters; other special tokens are no part of a text."""
+    rust = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "猫": 1, "<s>": 2}, unk_token="<unk>"))
+    rust.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    rust.add_special_tokens(["<unk>", "<s>"])
+    trace = toy_model(Tokenizer(rust.to_str()), start_id=2).trace("の猫", max_new_tokens=1)
+    assert trace.columns.prompt_ids.tolist() == [0, 1] and trace.header.special_ids == (2,)
+    assert trace.steps[0].text_before == "<unk>猫" and trace.header.prompt == "の猫"

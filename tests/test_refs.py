@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from manako.errors import CapabilityError, LoadError
-from manako.refs import DEMO, Ref, completions
+from manako.refs import DEMO, EMBEDDED, ENGLISH, Ref, completions, for_language, for_text
 
 
 @pytest.mark.parametrize(("text", "kind", "name", "step"), [
@@ -79,3 +79,25 @@ def test_a_shell_is_offered_models_runs_and_their_steps(tmp_path: Path, monkeypa
     assert completions("") == ["demo", "demo-en", "run:mine", "gguf:a.gguf"]
     assert completions("run:mine@") == ["run:mine@best", "run:mine@last", "run:mine@100", "run:mine@200"]
     assert completions("run:other@") == ["run:other@best", "run:other@last"] and completions("x") == []
+
+
+@pytest.mark.parametrize(("text", "japanese"), [
+    ("私は", True),
+    ("The cat is 猫", True),
+    ("ｶﾅ", True),
+    ("「", True),
+    ("", True),
+    ("12 / 7 !", True),
+    ("The old man", False),
+    ("l’été", False),
+    ("Ελλάδα", False),
+])  # fmt: skip
+def test_a_text_without_japanese_has_the_english_model_where_it_is_installed(
+    text: str, japanese: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EMBEDDED, ENGLISH, tmp_path / "nowhere")
+    assert for_text(text) == "demo" and for_language("en") == "demo"
+    monkeypatch.setitem(EMBEDDED, ENGLISH, tmp_path)
+    assert for_text(text) == ("demo" if japanese else "demo-en")
+    assert (for_language("en"), for_language("ja")) == ("demo-en", "demo")
+    assert Ref.parse("demo-en").checkpoint() == tmp_path

@@ -1,13 +1,16 @@
 """The Rust library behind a vocabulary: in this process, or in one of its own that can be stopped.
 
 Special here: a tokenizer.json is a stranger's, and its regular expressions may take forever, or all memory, on some
-text. Those in KNOWN_PATTERNS are known to be linear and run here. With any other one the library runs in a second
-process, with a limit of time for each text and one of memory: whatever the expression, the answer comes or is given up.
-Nothing is proved about an expression, so none has to be refused.
+text, and its normaliser may make a text longer and longer. Those in KNOWN_PATTERNS are known to be linear, those in
+BOUNDED not to grow, and run here. With any other one the library runs in a second process, with a limit of time for
+each text and one of memory: whatever the file says, the answer comes or is given up. Nothing is proved about an
+expression, so none has to be refused.
 """
 
 import contextlib
 import json
+import math
+import os
 import subprocess
 import sys
 import threading
@@ -31,6 +34,11 @@ KNOWN_PATTERNS = (  # regular expressions that are known to run in linear time, 
     r" {2,}",  # SentencePiece, as transformers converts it
     WORDS,
 )
+BOUNDED = (  # components that lengthen no text much, and never fail; a charsmap is read at the size that it claims
+    "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "BertNormalizer", "ByteLevel", "Metaspace",
+    "Split", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits",
+)  # fmt: skip
+MOST_GROWTH = 8  # times
 SECONDS_TO_OPEN = 60.0  # a vocabulary of 260,000 tokens takes about two
 SECONDS_A_TEXT = 5.0
 CHARACTERS_A_SECOND = 20_000  # beyond that; the published expressions take about a million
@@ -69,7 +77,27 @@ class Encoder(Protocol):
 def encoder(spec: dict[str, Any], source: str) -> Encoder:
     """spec: the parsed `source`. Raises Failed where the library cannot read it."""
     parts = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    return Inside(source) if set(_patterns(parts)) <= set(KNOWN_PATTERNS) else Beside(source)
+    bounded = set(_patterns(parts)) <= set(KNOWN_PATTERNS) and _growth(parts[:2]) <= MOST_GROWTH
+    return Inside(source) if bounded else Beside(source)
+
+
+def _growth(part: Any) -> float:
+    """How many times longer components may make a text; infinity for those that nothing here knows to be bounded."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1 if part is None else math.inf
+    content = part.get("content", part.get("prepend", ""))
+    match part.get("type"):
+        case "Sequence":
+            return _growth(part.get("normalizers", part.get("pretokenizers")))
+        case "Replace" if isinstance(content, str) and isinstance(part.get("pattern"), dict):
+            return max(1, len(content) / max(1, len(str(part["pattern"].get("String", "")))))
+        case "Prepend" if isinstance(content, str):
+            return max(1, len(content))
+        case known if known in BOUNDED:
+            return 1
+    return math.inf
 
 
 def _patterns(part: Any) -> Iterator[str]:
@@ -91,7 +119,8 @@ class Inside:
     def __init__(self, source: str) -> None:
         self._lock = threading.Lock()  # how special tokens are read is a state of the library's object
         try:
-            self._rust = tokenizers.Tokenizer.from_str(source)
+            with _unheard():
+                self._rust = tokenizers.Tokenizer.from_str(source)
             self._rust.encode_special_tokens = True
             self._rust.no_truncation()
             self._rust.no_padding()
@@ -221,14 +250,19 @@ class Beside:
         self.close()
 
 
-def serve() -> None:
-    """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
+def limit_memory() -> None:
+    """Leave this process no more than MEMORY, where the system can; the limit of time holds on any."""
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    except (ImportError, ValueError, OSError):  # a system that cannot limit it still has the limit of time
+    except (ImportError, ValueError, OSError):
         pass
+
+
+def serve() -> None:
+    """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
+    limit_memory()
     inside: Inside | None = None
     for line in sys.stdin.buffer:
         question = json.loads(line)
@@ -247,6 +281,23 @@ def serve() -> None:
             answer = {"failed": str(error)}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """The Rust library writes what it says of a panic to stderr before Python hears of it: nobody should read that."""
+    try:
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # no stderr
+        yield
+        return
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _failed(error: BaseException) -> Failed:

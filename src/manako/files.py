@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,7 +85,7 @@ def sweep(path: Path) -> None:
 def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
     """A new file or folder under a temporary name beside `path`, and its descriptor, which locks it while we live."""
     while True:
-        temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.tmp")
+        temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.urandom(8).hex()}.tmp")
         if is_folder:
             temporary.mkdir()
             if fcntl is None:
@@ -230,8 +229,8 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         raise LoadError("file_unreadable", file=path, reason="it is larger than the memory") from None
 
 
-def strict_json(text: str | bytes, name: str) -> dict[str, Any]:
-    """A JSON object in UTF-8.
+def strict_json(text: str | bytes, name: str, infinity: bool = False) -> dict[str, Any]:
+    """A JSON object in UTF-8. infinity: whether a bare Infinity is read, as older programs wrote it.
 
     Doubled keys, NaN, numbers beyond the largest float, lone surrogates, nesting deeper than DEEPEST_JSON and anything
     but an object raise LoadError.
@@ -244,6 +243,8 @@ def strict_json(text: str | bytes, name: str) -> dict[str, Any]:
         return dict(pairs)
 
     def no_constants(constant: str) -> Any:
+        if infinity and constant != "NaN":
+            return float(constant)
         raise ValueError(f"{constant} is not JSON")
 
     def finite(digits: str) -> float:

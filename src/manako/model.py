@@ -13,18 +13,21 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
+from manako.engines.recomputing import recomputed
 from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
-from manako.errors import CapabilityError, ManakoError, UsageError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
 from manako.files import writable_folder
+from manako.formats.chat_template import filled
 from manako.formats.checkpoint import Checkpoint, Source, Tensors
 from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
+from manako.formats.page_model import lacks, page_model
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
 from manako.tokenizer import sizes_of
-from manako.trace.record import Header, Trace, Vocabulary, bytes_to_text
+from manako.trace.record import Header, SelfCheck, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
 
@@ -60,7 +63,13 @@ def checkpoint(ref: Ref) -> Checkpoint:
         from manako.formats.gguf import read_gguf  # its library is an extra
 
         return read_gguf(Path(ref.name))
-    return read_checkpoint(ref.checkpoint())
+    folder = ref.checkpoint()
+    try:
+        return read_checkpoint(folder)
+    except LoadError:
+        if folder.exists():
+            raise
+        return read_checkpoint(ref.checkpoint())  # its trainer removed it after `best` or `last` had been read
 
 
 def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] = "float32") -> FileShape:
@@ -82,6 +91,22 @@ def export(ref: str | Path, folder: Path, dtype: Literal["float32", "float16"] =
     return source.config
 
 
+def for_page(ref: str | Path) -> bytes:
+    """The file of a model that the page carries and runs by itself.
+
+    ref: as for `load`; of a folder the page says its name alone, not where it lies. Raises LoadError as `load` does,
+    CapabilityError for a model that the page cannot run.
+    """
+    found = Ref.parse(ref)
+    found.check_supported()
+    if found.kind in ("gguf", "hf"):
+        raise lacks("weights")
+    folder = found.checkpoint()
+    source = read_checkpoint(folder)
+    name = Path(found.name).absolute().name if found.kind == "folder" else found.text
+    return page_model(folder, source, Model(name, source).info)
+
+
 class Model:
     """A model and its tokenizer, ready to generate and to score."""
 
@@ -97,9 +122,10 @@ class Model:
         self.notices = source.notices
         """(catalog key, values) of what a user should know about the file."""
         self.chat_template = source.chat_template
-        """How its author has conversations written down: text to show, never run."""
+        """How its author has conversations written down: a program, which runs only where `chat` asks for it."""
+        self._token_names = source.token_names
         self.info = model_info(ref, source, engine)
-        self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self.tokenizer.special_ids)
+        self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self._left_out())
 
     def __repr__(self) -> str:
         c = self.config
@@ -128,6 +154,9 @@ class Model:
         stop: Sequence[str] | None = None,
         capture: Sequence[str] | None = None,
         ablate: Sequence[str] | None = None,
+        special: bool | None = None,
+        chat: bool | None = None,
+        system: str | None = None,
         sampling: Sampling | None = None,
         **stages: Any,
     ) -> Generation:
@@ -140,14 +169,54 @@ class Model:
         `Sampling`; `sampling` gives one whole.
         seed: 0 to 2^64 - 1; a fresh one when left out. stop: texts that end the run once generated.
         capture: what else to record of each step, names out of `captures`: attention, lens, contributions, residual.
+        special: whether the name of a special token in the prompt is that token. chat: whether the prompt is a user's
+        turn, to be put into the model's chat template, behind what `system` says.
         ablate: parts to switch off, such as "head:3.5", "mlp:2", "layer:4"; with "=mean" behind it, the average of what
         it added over the prompt takes its place.
         Raises UsageError before anything is computed, CapabilityError for what this model cannot give.
         """
         own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
+        own |= {"special": special, "chat": chat, "system": system}
         settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
-        ids = [*self.tokenizer.front_ids, *self.tokenizer.encode(prompt)] or self._start()
+        ids = self.prompt_ids(prompt, settings) or self._start()
+        if settings.special or settings.chat:
+            prompt = bytes_to_text(self._vocabulary.join(ids))
         return self._generation(ids, prompt, 0, settings)
+
+    def prompt_ids(self, prompt: str, settings: RunSettings) -> list[int]:
+        """What the model sees of a prompt: with the tokens that come before every text, or as its chat template has it.
+
+        Raises UsageError and CapabilityError as `generate` does.
+        """
+        if settings.chat:  # a template says itself what comes first
+            return self._known(self.tokenizer.encode(self.chat(prompt, settings.system), special=True))
+        front, ids = list(self.tokenizer.front_ids), self.tokenizer.encode(prompt, settings.special)
+        if settings.special and ids[: len(front)] == front:  # it is written out in the prompt
+            front = []
+        return self._known([*front, *ids])
+
+    def chat(self, user: str, system: str = "") -> str:
+        """The model's chat template with these turns, ready for its answer.
+
+        Raises CapabilityError where it has none, LoadError with what the template says against them.
+        """
+        if self.chat_template is None:
+            raise CapabilityError("chat_without_template", ref=self.ref)
+        turns = [{"role": "system", "content": system}] if system else []
+        return filled(self.chat_template, [*turns, {"role": "user", "content": user}], self._token_names)
+
+    def _left_out(self) -> frozenset[int]:
+        """The special tokens that are no part of a text; `<unk>` is one, since it takes the place of characters."""
+        known = (i for i in self.tokenizer.special_ids if i < self.config.vocab_size)
+        return frozenset(i for i in known if i != self.tokenizer.unknown_id)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The same ids. Raises UsageError for a token that the model has no row for."""
+        for i in ids:
+            if i >= self.config.vocab_size:
+                name = self.tokenizer.token_bytes[i].decode("utf-8", "replace")
+                raise UsageError("prompt_token_without_row", token=name, id=i, rows=self.config.vocab_size)
+        return ids
 
     def fork(
         self,
@@ -173,10 +242,8 @@ class Model:
         >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
         True
         """
-        before, made = trace.header, trace.header.model
-        same = (made.weights_sha256, made.tokenizer_sha256) == (self.info.weights_sha256, self.info.tokenizer_sha256)
-        if not same or trace.vocabulary.size != self.config.vocab_size:
-            raise CapabilityError("fork_other_model", made=made.ref, ref=self.ref)
+        before = trace.header
+        self._check_made(trace, "fork_other_model")
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
         forced = self._forced(text, token_id)
@@ -186,6 +253,29 @@ class Model:
         ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
         prompt = bytes_to_text(self._vocabulary.join(ids))
         return self._generation(ids, prompt, before.first_step + int(step) + len(forced), own.changed(**changes))
+
+    def recomputed(self, trace: Trace) -> SelfCheck:
+        """The rows of a trace that this model made, computed again: the largest difference, relative to the row's.
+
+        Raises CapabilityError for the trace of another model.
+
+        >>> import manako
+        >>> model = manako.load("demo")
+        >>> model.recomputed(model.trace("私は", max_new_tokens=3, seed=0)).ok
+        True
+        """
+        self._check_made(trace, "verify_other_model")
+        ids = trace.all_ids.tolist()
+        own = ids if trace.header.kind == "score" else ids[: len(trace.columns.prompt_ids) - trace.header.first_step]
+        engine, _ = self._prepared(RunSettings(ablate=trace.header.ablate), own or ids)
+        return recomputed(Session(engine), trace)
+
+    def _check_made(self, trace: Trace, key: str) -> None:
+        """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
+        made, info = trace.header.model, self.info
+        same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
+        if not same or trace.vocabulary.size != self.config.vocab_size:
+            raise CapabilityError(key, made=made.ref, ref=self.ref)
 
     def _forced(self, text: str, token_id: int | None) -> list[int]:
         """The ids that somebody puts next: those of a text, or one."""
@@ -204,13 +294,14 @@ class Model:
             kind="generation",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
             prompt=prompt,
+            prompt_rewritten=prompt != bytes_to_text(self._vocabulary.join(ids)),
             sampling=settings.sampling,
             seed=settings.seeded().seed,
             stop=settings.stop,
             end="interrupted",
             max_new_tokens=settings.max_new_tokens,
             window="exact",
-            special_ids=tuple(sorted(self.tokenizer.special_ids)),
+            special_ids=tuple(sorted(self._left_out())),
             self_checks=(),
             ablate=settings.ablate,
             first_step=first_step,
@@ -225,27 +316,30 @@ class Model:
         engine = ablated(self.engine, parts, ids) if parts else self.engine
         return engine, CaptureRecorder(engine, settings.capture) if settings.capture else None
 
-    def score(self, text: str, *, capture: Sequence[str] = (), ablate: Sequence[str] = ()) -> Trace:
+    def score(
+        self, text: str, *, capture: Sequence[str] = (), ablate: Sequence[str] = (), special: bool = False
+    ) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
 
-        capture, ablate: as for `generate`; a mean is taken over the text.
+        capture, ablate, special: as for `generate`; a mean is taken over the text.
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
-        given = self._given(text)
+        given = self._given(text, special)
         ids, context = given.ids, given.context
         engine, captures = self._prepared(settings, ids)
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
-            prompt=self._vocabulary.join(ids[:context]).decode("utf-8", "ignore"),
+            prompt=bytes_to_text(self._vocabulary.join(ids[:context])),
+            prompt_rewritten=False,
             sampling=settings.sampling,
             seed=None,
             stop=(),
             end="text",
             max_new_tokens=len(ids) - context,
             window="exact",
-            special_ids=tuple(sorted(self.tokenizer.special_ids)),
+            special_ids=tuple(sorted(self._left_out())),
             self_checks=(),
             ablate=settings.ablate,
         )
@@ -268,9 +362,10 @@ class Model:
             raise UsageError("prompt_empty")
         return [self.config.start_id]
 
-    def _given(self, text: str) -> Given:
+    def _given(self, text: str, special: bool = False) -> Given:
         """A text to score. Where nothing stands before it, its first whole characters are context alone."""
-        ids, spans = self.tokenizer.aligned(text)
+        ids, spans = self.tokenizer.aligned(text, special)
+        self._known(ids)
         front = self.tokenizer.front_ids or (() if self.config.start_id is None else (self.config.start_id,))
         context = len(front) or self._whole(ids)
         if len(front) + len(ids) <= context:

@@ -1,7 +1,7 @@
-"""What a reference to a model means: "demo", "run:mine@200", "gguf:file.gguf", "hf:org/name", a folder.
+"""What a reference to a model means: "demo", "demo-en", "run:mine@200", "gguf:file.gguf", "hf:org/name", a folder.
 
-Special here: the one module that spells the prefixes. It finds folders, files, vocabularies and corpora; a model is
-opened by `model.load`.
+Special here: the one module that spells the prefixes, and that says which embedded model reads which text. It finds
+folders, files, vocabularies and corpora; a model is opened by `model.load`.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,49 @@ from manako.files import read_regular, strict_json
 from manako.formats import run_folder
 from manako.tokenizer import Tokenizer
 
+DEFAULT, ENGLISH = "demo", "demo-en"
 Kind = Literal["demo", "folder", "run", "gguf", "hf", "openai"]
-DEFAULT = "demo"
-EMBEDDED = {name: Path(__file__).parent / "models" / name for name in ("demo", "demo-en")}
+EMBEDDED = {name: Path(__file__).parent / "models" / name for name in (DEFAULT, ENGLISH)}
 DEMO = EMBEDDED[DEFAULT]
+_JAPANESE = (  # code points of kana, kanji, their punctuation and the full-width forms
+    (0x3000, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF00, 0xFFEF),
+    (0x20000, 0x3FFFF),
+)
 _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "openai:": "openai"}
+
+
+def installed() -> list[str]:
+    """The embedded models that are there, the default one first."""
+    return [name for name, folder in EMBEDDED.items() if folder.is_dir()]
+
+
+def for_text(text: str) -> str:
+    """The embedded model that reads a text, for whoever names none: `demo-en` where no character is Japanese.
+
+    A text without a letter, such as the empty one, says nothing and has the default model; so has every text where
+    `demo-en` is not installed.
+
+    >>> for_text("私は"), for_text("ｍａｎａｋｏ 2026"), for_text("12 / 7")
+    ('demo', 'demo', 'demo')
+    """
+    japanese = any(low <= ord(ch) <= high for ch in set(text) for low, high in _JAPANESE)
+    foreign = any(map(str.isalpha, text)) and not japanese
+    return ENGLISH if foreign and ENGLISH in installed() else DEFAULT
+
+
+def for_language(lang: str) -> str:
+    """The embedded model for a reader of a language, where there is no text yet."""
+    return ENGLISH if lang != "ja" and ENGLISH in installed() else DEFAULT
+
+
+def example(name: str = DEFAULT) -> Path:
+    """A trace that an embedded model wrote; that of the default model where it has none."""
+    path = EMBEDDED[name] / "example.manako"
+    return path if path.exists() else DEMO / path.name
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ penalties follow the OpenAI API. Left out: top-k by exact count. Tokens tied wit
 
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -27,7 +27,9 @@ Ids = npt.NDArray[np.integer[Any]]
 
 LOWEST = float(np.finfo(np.float64).min)
 _FIRST_LOOK = 64  # the draw sorts this many tokens before it falls back to sorting all
+_64_BITS = 2**64 - 1
 _ULP = float(np.finfo(np.float64).eps)
+SAME = 1e-9  # numbers on record that differ by less are the same
 _SLACK = 16 * _ULP  # what exp, log and a division or two can be wrong by, relative to 1
 
 
@@ -195,6 +197,60 @@ def _finite_where_kept(after: Row, before: Row) -> Row:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What is on record of a row that a stage has cut, where only some of its tokens are listed.
+
+    Values are those of the row before the stage, up to one constant for all.
+    """
+
+    kept: Row
+    """Values of the listed tokens that it kept, largest first; at least one."""
+    cut: Row
+    """Values of the listed tokens that it cut."""
+    outside: float
+    """No token that is not listed had a larger value; -inf where none was left."""
+    count: int
+    """How many tokens of the whole vocabulary it kept."""
+    any: bool
+    """Whether it is certain that it cut one."""
+    mass: float
+    """Probability, before the stage, of all that it kept; NaN where that cannot be told."""
+    unit: float
+    """Probability, before the stage, of a token of value 0; NaN where that cannot be told."""
+
+
+def _greedy_fits(cut: Cut, t: float) -> bool:
+    return cut.count == 1
+
+
+def _top_k_fits(cut: Cut, k: int) -> bool:
+    """At least k stay where anything goes; more than k only where they tie with the k-th."""
+    tied = cut.kept.size < k or cut.kept[k - 1] == cut.kept[-1]
+    return bool(tied) and (cut.count >= k or not cut.any)
+
+
+def _top_p_fits(cut: Cut, threshold: float) -> bool:
+    """What stays reaches the threshold, and would not without the least of it."""
+    enough = not cut.mass < threshold - SAME
+    spare = cut.count == cut.kept.size and cut.mass - cut.unit * np.exp(cut.kept[-1]) > threshold + SAME
+    return enough and not spare
+
+
+def _min_p_fits(cut: Cut, share: float) -> bool:
+    """The border lies below the largest value, which a token that is not listed may have."""
+    largest = np.concatenate([cut.kept, cut.cut]).max()
+    low, high = largest + np.log(share) - SAME, max(largest, cut.outside) + np.log(share) + SAME
+    unlisted = cut.count == cut.kept.size or cut.outside >= low
+    return bool(cut.kept[-1] >= low and (cut.cut < high).all() and unlisted)
+
+
+def _typical_p_fits(cut: Cut, mass: float) -> bool:
+    """What stays lies on both sides of the entropy: one stretch of values, of enough mass."""
+    inside = (cut.cut < cut.kept[0]) & (cut.cut > cut.kept[-1])
+    return not inside.any() and not cut.mass < mass - SAME
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage of the chain: all that is to know of it. Flags, settings of a request and their ranges follow from it.
 
@@ -213,6 +269,14 @@ class Stage:
     """The setting that changes nothing; None where that depends on the vocabulary."""
     penalty: bool = False
     """Whether it asks for the ids of the text so far."""
+    from_below: bool = True
+    """Whether no token that it cuts is likelier than one that it keeps."""
+    fits: Callable[[Cut, Any], bool] | None = None
+    """Whether it can have cut so, as far as a part of the row tells; None where it never cuts."""
+
+    def cuts(self, setting: float) -> bool:
+        """Whether it can cut tokens with this setting; otherwise it keeps all, and changes their values."""
+        return self.fits is not None and setting != self.neutral and (self.filter is not temperature or setting == 0)
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -246,14 +310,14 @@ STAGES = (  # in the default order
     Stage("repetition_penalty", repetition_penalty, low=0, low_included=False, neutral=1, penalty=True),
     Stage("presence_penalty", presence_penalty, neutral=0, penalty=True),
     Stage("frequency_penalty", frequency_penalty, neutral=0, penalty=True),
-    Stage("temperature", temperature, low=0, neutral=1),
-    Stage("top_k", top_k, low=1, whole=True),
-    Stage("top_p", top_p, low=0, high=1, low_included=False, neutral=1),
-    Stage("min_p", min_p, low=0, high=1, neutral=0),
-    Stage("typical_p", typical_p, low=0, high=1, low_included=False, neutral=1),
+    Stage("temperature", temperature, low=0, neutral=1, fits=_greedy_fits),
+    Stage("top_k", top_k, low=1, whole=True, fits=_top_k_fits),
+    Stage("top_p", top_p, low=0, high=1, low_included=False, neutral=1, fits=_top_p_fits),
+    Stage("min_p", min_p, low=0, high=1, neutral=0, fits=_min_p_fits),
+    Stage("typical_p", typical_p, low=0, high=1, low_included=False, neutral=1, fits=_typical_p_fits, from_below=False),
 )
 DEFAULT_ORDER = tuple(stage.name for stage in STAGES)
-_STAGE = {stage.name: stage for stage in STAGES}
+STAGE = {stage.name: stage for stage in STAGES}
 
 
 @dataclass(frozen=True)
@@ -314,6 +378,20 @@ class Sampling:
         return cls(**values)
 
 
+def ordered(order: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
+    """An order with every stage that is used: one that it lacks stands before the first that follows by default.
+
+    >>> ordered(("temperature", "top_p"), ["top_k", "top_p"])
+    ('temperature', 'top_k', 'top_p')
+    """
+    found = list(order)
+    for name in DEFAULT_ORDER:
+        if name in used and name not in found:
+            later = (n for n, other in enumerate(found) if DEFAULT_ORDER.index(other) > DEFAULT_ORDER.index(name))
+            found.insert(next(later, len(found)), name)
+    return tuple(found)
+
+
 def _checked_order(sampling: Sampling) -> tuple[str, ...]:
     """The order as plain names, each known, once, and none missing that is used. Raises UsageError."""
     try:
@@ -371,6 +449,14 @@ class Distribution:
 
     def top(self, n: int) -> Ids:
         """The ids of the n first tokens: by `row`, then by the model's own logit (which ranks cut tokens), then id."""
+        return self._first[:n] if n <= len(self._first) else self._ordered(n)
+
+    @cached_property
+    def _first(self) -> Ids:
+        """What the draw and every list look at first."""
+        return self._ordered(min(_FIRST_LOOK, self.kept))
+
+    def _ordered(self, n: int) -> Ids:
         if n <= self.kept:
             return _best(self.row, self.logits, n)
         kept = _best(self.row, self.logits, self.kept)
@@ -418,7 +504,7 @@ def distribution(logits: npt.ArrayLike, sampling: Sampling, history: Sequence[in
     cut_by = np.full(raw.size, -1, dtype=np.int8)  # [V]
     p_model = p = softmax(raw)
     for name in sampling.active:
-        stage, setting = _STAGE[name], getattr(sampling, name)
+        stage, setting = STAGE[name], getattr(sampling, name)
         after = stage.filter(row, setting, history) if stage.penalty else stage.filter(row, setting)
         cut = (after == -np.inf) & (row > -np.inf)
         cut_by[cut] = len(results)
@@ -457,8 +543,12 @@ def uniform(seed: int, step: int) -> float:
     >>> uniform(0, 0), uniform(0, 1)
     (0.011546754286331562, 0.5023796042735054)
     """
-    bits = np.random.Philox(key=seed, counter=step).random_raw()
-    return (int(bits) >> 11) * 2.0**-53
+    a, b, c, d, key, weyl = step + 1 & _64_BITS, 0, 0, 0, seed, 0  # plain integers: a generator of NumPy takes longer
+    for _ in range(10):
+        left, right = a * 0xD2E7470EE14C6C93, c * 0xCA5A826395121157
+        a, b, c, d = right >> 64 ^ b ^ key, right & _64_BITS, left >> 64 ^ d ^ weyl, left & _64_BITS
+        key, weyl = key + 0x9E3779B97F4A7C15 & _64_BITS, weyl + 0xBB67AE8584CAA73B & _64_BITS
+    return (a >> 11) * 2.0**-53
 
 
 def check_seed(seed: object) -> int:

@@ -6,14 +6,14 @@ a sampler stage that may be left out, which it leaves out.
 """
 
 import numbers
+import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
 
 from manako.errors import Names, UsageError
-from manako.sampling import Sampling, check_seed
+from manako.sampling import Sampling, check_seed, ordered
 from manako.trace.schema import CAPTURES
 
 COMPARED = (0.3, 0.8, 1.2)
@@ -39,6 +39,12 @@ class RunSettings:
     """What else to record of each step, names out of CAPTURES."""
     ablate: tuple[str, ...] = ()
     """Parts of the model to switch off, each in the form that `Ablation.parse` reads."""
+    special: bool = False
+    """Whether the name of a special token in the prompt is read as that token."""
+    chat: bool = False
+    """Whether the prompt is what a user says, to be put into the model's own chat template."""
+    system: str = ""
+    """What the template says to the model before that, where `chat` is on."""
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -49,6 +55,8 @@ class RunSettings:
             "capture": check_captures(self.capture),
             "ablate": tuple(str(Ablation.parse(part)) for part in self.ablate),
         }
+        if self.system and not self.chat:
+            raise UsageError("system_without_chat")
         for name, value in put.items():
             object.__setattr__(self, name, value)
 
@@ -63,11 +71,14 @@ class RunSettings:
         own = {name: given.pop(name) for name in [*given] if name in _OWN}
         if "sampling" in own and given:
             raise UsageError("sampling_twice", got=", ".join(given))
+        if given and "order" not in given:  # one that was made without a stage that is wanted now
+            used = [name for name, value in given.items() if value is not None]
+            given["order"] = ordered(self.sampling.order, used)
         return replace(self, **{"sampling": replace(self.sampling, **given)} | own)
 
     def seeded(self) -> "RunSettings":
         """With a fresh seed where it has none."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbelow(2**32))
+        return self if self.seed is not None else replace(self, seed=int.from_bytes(os.urandom(4)))
 
 
 _OWN = frozenset(f.name for f in fields(RunSettings))

@@ -96,6 +96,17 @@ class Tokenizer:
         """SHA-256 of the `tokenizer.json` text, hexadecimal."""
         return hashlib.sha256(self.source.encode("utf-8")).hexdigest()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is of a kind that this module makes: BPE over characters or bytes, cut by nothing or by words."""
+        spec = json.loads(self.source)
+        model = {n: v for n, v in spec["model"].items() if n not in ("vocab", "merges", "byte_fallback") and v}
+        cut = spec.get("pre_tokenizer")
+        words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+        return (
+            model == {"type": "BPE"} and not spec.get("normalizer") and cut in (None, _SPLIT_WORDS, _BYTE_LEVEL, words)
+        )
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, nothing put in front or behind.
 
@@ -110,10 +121,7 @@ class Tokenizer:
 
         A space that is no token's own, as before a word of WordPiece, belongs to the token that spells one.
         """
-        try:
-            given = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UsageError("prompt_surrogate", index=error.start, code=f"U+{ord(text[error.start]):04X}") from None
+        given = utf8(text)
         try:
             ids, spans = self._encode(text, special)
         except TooSlow as error:
@@ -146,6 +154,12 @@ class Tokenizer:
         """The names of special tokens that stand in a text, in the order of the vocabulary."""
         names = (self._token_bytes[i].decode("utf-8", "ignore") for i in sorted(self.special_ids - self.gaps))
         return [name for name in names if name and name in text]
+
+    def rewritten(self, text: str) -> str | None:
+        """What is read in place of a text, where the tokenizer changes more than the space before it; None if not."""
+        ids = self.encode(text)
+        read = b"".join(self._token_bytes[i] for i in ids).decode("utf-8", "replace")
+        return None if self.unknown_id in ids or read.strip(" ") == text.strip(" ") else read
 
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
         """`encode` for many trusted texts at once, on all cores and without the check for lost characters."""
@@ -196,6 +210,14 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
     """The id of manako's own document-start token, if the vocabulary has it as a special token."""
     wanted = DOCUMENT_START.encode()
     return next((i for i in tokenizer.special_ids if tokenizer.token_bytes[i] == wanted), None)
+
+
+def utf8(text: str) -> bytes:
+    """The bytes of a text. Raises UsageError naming the first half of a surrogate pair, which is no Unicode."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError("prompt_surrogate", index=error.start, code=f"U+{ord(text[error.start]):04X}") from None
 
 
 def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

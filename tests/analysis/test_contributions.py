@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from golden import EXPONENTS, golden_inside, golden_trace, large_inside
 from toy import toy_model
@@ -11,6 +12,7 @@ from toy import toy_model
 import manako
 from manako.analysis.contributions import Contributed, Why, contributions
 from manako.errors import CapabilityError, UsageError
+from manako.trace.file import open as open_trace
 from manako.trace.record import Vocabulary
 
 LN2 = 0.6931471805599453
@@ -56,24 +58,55 @@ def test_kinds_layers_and_groups() -> None:
     assert found.groups["bias"] == pytest.approx(sum(v for n, v in hand.items() if "bias" in n), abs=1e-5)
     assert sum(found.groups.values()) == pytest.approx(found.total)
     assert [i.layer for i in found.layers] == [0, 1]
-    assert found.layers[1].attention == pytest.approx(hand["head:1.0"] + hand["head:1.1"], abs=1e-5)
-    assert found.layers[0].mlp == pytest.approx(hand["mlp:0"], abs=1e-5)
+    mean = dict(zip(PARTS, np.mean([by_hand(0, token) for token in range(12)], axis=0), strict=True))
+    over = {name: hand[name] - mean[name] for name in PARTS}
+    assert {p.name: p.over_mean for p in found.parts} == pytest.approx(over, abs=1e-5)
+    assert found.layers[1].attention == pytest.approx(over["head:1.0"] + over["head:1.1"], abs=1e-5)
+    assert found.layers[0].mlp == pytest.approx(over["mlp:0"], abs=1e-5)
 
 
-def test_over_others_is_free_of_what_all_get() -> None:
+def test_the_effect_is_free_of_what_all_get() -> None:
     trace = golden_inside()
-    shifted = contributions(trace, 2)
-    plain = contributions(trace, 2)
+    plain, shifted = contributions(trace, 2), contributions(trace, 2)
+    assert plain.mean is not None and shifted.mean is not None
     shifted.value[5] += 3.0  # mlp:0 raises every token by three
+    shifted.mean[5] += 3.0
     chosen = plain.step.chosen
     before, after = plain.why(chosen), shifted.why(chosen)
     assert after.parts[5].value == pytest.approx(before.parts[5].value + 3)
-    assert after.parts[5].over_others == pytest.approx(before.parts[5].over_others)
-    others = [c for c in plain.tokens if c.id != chosen.id]
-    mean = sum(plain.why(c).parts[5].value for c in others) / len(others)
-    assert before.parts[5].over_others == pytest.approx(before.parts[5].value - mean)
-    difference = values(plain.why(chosen, others[0]))
-    assert values(shifted.why(chosen, others[0])) == pytest.approx(difference)
+    assert after.parts[5].effect == after.parts[5].over_mean == pytest.approx(before.parts[5].over_mean)
+    difference = values(plain.why(chosen, plain.tokens[1]))
+    assert values(shifted.why(chosen, plain.tokens[1])) == pytest.approx(difference)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_effect_is_the_contribution_with_the_unembedding_centred(tied: bool) -> None:
+    """What TransformerLens shows by default: the mean of the output matrix over the vocabulary taken from each row."""
+    model, centred = (toy_model(tie_word_embeddings=tied) for _ in range(2))
+    readout = centred.engine.readout
+    assert readout is not None
+    centred.engine.readout = replace(readout, head=readout.head - readout.head.mean(axis=0))  # type: ignore[misc]
+    text = "私は猫である。名前はまだ無い。"
+    ours, theirs = (m.score(text, capture=["contributions"]) for m in (model, centred))
+    for index in range(len(ours)):
+        mine, his = contributions(ours, index), contributions(theirs, index)
+        for token in mine.tokens:
+            other = next((c for c in his.tokens if c.id == token.id), None)
+            if other is not None:
+                found = [part.over_mean for part in mine.why(token).parts]
+                assert found == pytest.approx(values(his.why(other)), abs=1e-5)
+                assert sum(part.effect for part in mine.why(token).parts) == pytest.approx(
+                    token.logit - float(ours.logits[index].mean(dtype=np.float64)), abs=1e-4
+                )
+
+
+def test_a_record_without_the_mean_goes_by_the_raw_logit(tmp_path: Path) -> None:
+    trace = open_trace(Path(__file__).parents[1] / "fixtures" / "trace-4.manako")
+    found = contributions(trace, 3).why(trace.steps[3].chosen)
+    assert {part.over_mean for part in found.parts} == {None}
+    assert [part.effect for part in found.parts] == values(found)
+    trace.save(tmp_path / "again.manako")  # as the newest version, which may lack it
+    assert contributions(open_trace(tmp_path / "again.manako"), 3).mean is None
 
 
 def test_one_rather_than_another() -> None:
@@ -84,7 +117,7 @@ def test_one_rather_than_another() -> None:
     assert values(found) == pytest.approx([x - y for x, y in both])
     assert values(back) == pytest.approx([-v for v in values(found)])
     assert found.logit == pytest.approx(a.logit - b.logit) and abs(found.remainder) < 1e-5
-    assert {part.over_others for part in found.parts} == {None}
+    assert {part.over_mean for part in found.parts} == {None}
     with pytest.raises(UsageError, match="is the explained token itself"):
         on_record.why(a, a)
 
@@ -110,18 +143,19 @@ def test_strongest_and_the_rest_make_the_total() -> None:
             shown, rest = found.strongest(n)
             assert len(shown) + rest.count == len(PARTS)
             assert sum(p.value for p in shown) + rest.value == pytest.approx(found.total)
-            rounded = [round(p.value, 4) for p in shown]
+            rounded = [round(p.effect, 4) for p in shown]
             assert rounded == sorted(rounded, reverse=True)
             weakest = min(map(abs, rounded), default=float("inf"))
-            assert all(abs(round(p.value, 4)) <= weakest for p in found.parts if p not in shown)
+            assert all(abs(round(p.effect, 4)) <= weakest for p in found.parts if p not in shown)
             if rival is None:
-                over = sum(p.over_others or 0.0 for p in shown) + (rest.over_others or 0.0)
-                assert over == pytest.approx(sum(p.over_others or 0.0 for p in found.parts))
+                over = sum(p.over_mean or 0.0 for p in shown) + (rest.over_mean or 0.0)
+                assert over == pytest.approx(sum(p.over_mean or 0.0 for p in found.parts))
 
 
 def test_parts_that_differ_by_rounding_stay_in_the_order_of_the_stream() -> None:
     """Else a list would look otherwise on another machine."""
     on_record = contributions(golden_inside(), 0)
+    on_record = replace(on_record, mean=np.zeros(len(PARTS)))
     on_record.value[:, 0] = [1e-7, 0, 2e-7, -1e-7, 3, 0, 3.000004, 0, -2, -2.000004, 1e-6]
     found = on_record.why(on_record.step.chosen)
     places = [PARTS.index(p.name) for p in found.ordered]
@@ -135,7 +169,7 @@ def test_switchable_is_a_head_or_an_mlp() -> None:
         found = on_record.why(on_record.step.chosen)
         part = found.switchable
         assert part is not None and part.kind in ("head", "mlp")
-        assert abs(part.value) > max(abs(p.value) for p in found.parts if p.kind in ("head", "mlp")) - 1e-4
+        assert abs(part.effect) > max(abs(p.effect) for p in found.parts if p.kind in ("head", "mlp")) - 1e-4
     assert replace(found, parts=found.parts[:2]).switchable is None
 
 

@@ -1,17 +1,21 @@
-"""`manako export`: a page out of a saved trace, a folder out of a model, whole or not at all."""
+"""`manako export`: a page or a site out of a saved trace, a folder out of a model, whole or not at all."""
 
+import re
 from pathlib import Path
 
 import pytest
 from commands import Run
 from golden import golden_trace
+from toy import write_toy
 from trees import toy_tree
 
 import manako
 from manako.analysis.compact import compact
 from manako.files import megabytes
+from manako.model import for_page
+from manako.refs import example
 from manako.trace.tree import Branch, Tree, tree_bytes
-from manako.views.html import page
+from manako.views.html import Carried, page
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
@@ -78,6 +82,43 @@ def test_a_page_must_be_given_a_name(run: Run, saved: Path) -> None:
 def test_a_record_shows_itself_as_the_page(saved: Path) -> None:
     shown = golden_trace()._repr_mimebundle_()
     assert set(shown) == {"text/plain", "text/html"} and shown["text/html"].startswith("<iframe sandbox=")
+
+
+def test_a_page_carries_the_model_that_its_trace_names(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run.html"
+    assert run("export", "html", example(), "--with-model", "-o", out).code == 0
+    text, data = out.read_text(encoding="utf-8"), for_page("demo")
+    assert text == page(manako.open(example()), "en", Carried("demo", len(data), data))
+    assert "script-src 'sha256-" in text and "'wasm-unsafe-eval'" in text and len(text) < 17_000_000
+
+
+def test_a_folder_is_named_and_not_told_where_it_lies(run: Run, saved: Path, tmp_path: Path) -> None:
+    write_toy(tmp_path / "secret" / "toy")
+    out = tmp_path / "run.html"
+    assert run("export", "html", saved, "-m", tmp_path / "secret" / "toy", "-o", out).code == 0
+    text = out.read_text(encoding="utf-8")
+    assert 'data-ref="toy"' in text and "secret" not in text
+
+
+def test_a_model_that_the_page_cannot_run_is_refused_and_nothing_written(run: Run, saved: Path, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy")
+    (tmp_path / "toy" / "model.safetensors").unlink()
+    assert run("export", "html", saved, "-m", tmp_path / "toy", "-o", tmp_path / "run.html").code == 3
+    found = run("export", "html", saved, "-m", "gguf:x.gguf", "-o", tmp_path / "run.html")
+    assert found.code == 4 and "E-PAGE-MODEL" in found.err and "model.safetensors" in found.err
+    assert run("export", "site", "-m", "gguf:x.gguf", "-o", tmp_path / "site").code != 0
+    assert not (tmp_path / "run.html").exists() and not (tmp_path / "site").exists()
+
+
+def test_a_site_opens_on_a_text_of_its_own_model(run: Run, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy")
+    assert run("export", "site", "-m", tmp_path / "toy", "-o", tmp_path / "site").code == 0
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    (name,) = re.findall(r'data-address="(model-[0-9a-f]{16}\.bin)"', index)
+    assert (tmp_path / "site" / name).read_bytes() == for_page(tmp_path / "toy")
+    made = {path.name for path in (tmp_path / "site").iterdir()}
+    assert made == {"index.html", name, "service-worker.js", "manifest.webmanifest", "icon.svg"}
+    assert f'"{name}"' in (tmp_path / "site" / "service-worker.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])

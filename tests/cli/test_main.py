@@ -252,7 +252,7 @@ def test_every_error_text_is_safe_whatever_it_names() -> None:
 
 @pytest.mark.parametrize("words", [
     ["watch", "a", "-t", "0.3", "-t", "0.8"], ["watch", "a", "-t", "0.3", "--temperature=0.3"],
-    ["eval", "-m", "a", "-m", "b"], ["corpus", "build", "a", "-o", "b", "-o", "c"],
+    ["eval", "--data", "a", "--data", "b"], ["corpus", "build", "a", "-o", "b", "-o", "c"],
     ["train", "--data", "a", "--out", "b", "--steps", "1", "--out", "c"],
     ["resume", "r", "--max-minutes", "1", "--max-minutes", "2"],
 ], ids=str)  # fmt: skip

@@ -236,7 +236,7 @@ ONE = {"prompt": "私は", "settings": {"max_new_tokens": 1}}
 def test_the_page_is_there_before_the_model() -> None:
     with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
         assert json.loads(ask(port, "/api/model", token)[1]) == {"ready": False, "ref": "big"}
-        assert ask(port, "/api/traces/1", token) == (200, serve.EXAMPLE.read_bytes())
+        assert ask(port, "/api/traces/1", token) == (200, serve.example().read_bytes())
         assert process.stdin
         print("go", file=process.stdin, flush=True)
         assert events(ask(port, "/api/generate", token, ONE)[1])[-1][1] == "end"
@@ -275,7 +275,7 @@ def test_a_signal_ends_it_while_the_model_loads(sent: signal.Signals, code: int)
 
 
 def test_the_example_is_the_embedded_models(run: Run) -> None:
-    trace = manako.open(serve.EXAMPLE)
+    trace = manako.open(serve.example())
     info, settings = load("demo").info, trace.header
     assert (settings.model.weights_sha256, settings.model.tokenizer_sha256) == (
         info.weights_sha256,
@@ -284,10 +284,10 @@ def test_the_example_is_the_embedded_models(run: Run) -> None:
     assert (settings.prompt, len(trace), settings.sampling.temperature) == ("私は", 15, 0.8)
     assert settings.capture == ("attention", "lens", "contributions")
     assert manako.verify(trace).rederived == 15
-    assert TRACE.id.encode() in serve.EXAMPLE.read_bytes()  # or it is older than the program
+    assert TRACE.id.encode() in serve.example().read_bytes()  # or it is older than the program
     again = load("demo").trace("私は", max_new_tokens=15, temperature=0.8, seed=settings.seed)
     assert (again.columns.token_id == trace.columns.token_id).all()
-    assert serve.EXAMPLE.stat().st_size < 400_000
+    assert serve.example().stat().st_size < 400_000
 
 
 def test_a_tree_is_served_branch_by_branch(tmp_path: Path, saved: Path) -> None:
@@ -321,7 +321,7 @@ def finished(generation: Generation) -> manako.Trace:
 def test_without_a_file_the_example_is_shown() -> None:
     with command("--port", "0", "--no-browser") as (_, _, port, token):
         (only,) = json.loads(ask(port, "/api/traces", token)[1])["traces"]
-        assert only["title"] == manako.open(serve.EXAMPLE).text
+        assert only["title"] == manako.open(serve.example()).text
 
 
 def test_the_browser_starts_without_the_token_in_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,10 @@ def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_p
 def test_bad_settings_leave_nothing(
     run: Run, text: Path, tmp_path: Path, words: list[str], code: int, key: str
 ) -> None:
-    done = run("train", "--data", text, "--out", tmp_path / "m", *TINY, *words, "--lang", "en")
+    tiny = [
+        word for flag, value in zip(TINY[::2], TINY[1::2], strict=True) if flag not in words for word in (flag, value)
+    ]
+    done = run("train", "--data", text, "--out", tmp_path / "m", *tiny, *words, "--lang", "en")
     last = done.err.strip().splitlines()[-1]
     assert done.code == code and key in last, done.err
     assert not (tmp_path / "m").exists()
@@ -143,6 +146,26 @@ def test_what_a_packed_corpus_says_of_itself_is_what_the_run_says(run: Run, text
     assert (settings["tokenizer"], settings["vocab_size"], settings["validation"]) == ("bpe", 300, 0.2)
     again = run("train", "--config", tmp_path / "m" / "config.toml", "--out", tmp_path / "again")
     assert again.code == 0, again.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems that take any bytes as a name")
+def test_names_that_are_not_utf8_end_in_records_with_escaped_bytes(run: Run, text: Path, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"\x94L\xff")
+    data, packed, made = tmp_path / f"{odd}.txt", tmp_path / f"{odd}c", tmp_path / f"{odd}m"
+    text.rename(data)
+    assert run("corpus", "build", data, "-o", packed, "--author", "").code == 0
+    corpus = json.loads((packed / "corpus.json").read_text(encoding="utf-8"))
+    assert corpus["sources"] == [str(tmp_path) + "/\\x94L\\xff.txt"]
+    refused = run("train", "--data", data, "--out", made, *SHORT, "--sample", odd)
+    assert refused.code == 2 and "E-PROMPT-SURROGATE" in refused.err and not made.exists()
+    for number, source in enumerate((data, packed)):
+        run_of = tmp_path / f"{odd}{number}"
+        assert run("train", "--data", source, "--out", run_of, *SHORT, "--sample", "a\x7f").code == 0
+        settings = tomllib.loads((run_of / "config.toml").read_text(encoding="utf-8"))
+        assert settings["sample"] == "a\x7f" and settings["data"][0].startswith(str(tmp_path) + "/\\x94L\\xff")
+        gone_on = run("resume", run_of, *(["--data", packed] if number else []))
+        assert gone_on.code == 0, gone_on.err
+        assert run("eval", "-m", run_of, "--data", data).code == 0
 
 
 def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path: Path) -> None:

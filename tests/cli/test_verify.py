@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from commands import Run
+from toy import toy_model
 from trees import toy_tree
 
-from manako.trace.record import SelfCheck
+from manako.analysis.compact import compact
+from manako.engines.generation import Generation
+from manako.trace.record import SelfCheck, Trace
 from manako.trace.tree import Tree, tree_bytes
 
 
@@ -31,7 +34,7 @@ def saved_tree(folder: Path, tree: Tree) -> Path:
 def test_every_branch_is_verified(run: Run, tmp_path: Path) -> None:
     found = run("verify", saved_tree(tmp_path, toy_tree()))
     assert (found.code, found.err) == (0, "")
-    starts = [line.partition(" from the trace")[0] for line in found.out.splitlines()]
+    starts = [line.partition(" from the trace")[0] for line in found.out.splitlines()[:-1]]
     assert starts == [
         "branch 1: 5 of 5 tokens re-derived",
         "branch 2: 3 of 3 tokens re-derived",
@@ -85,3 +88,36 @@ def test_other_commands_say_where_a_tree_opens(run: Run, tmp_path: Path) -> None
     found = run("view", saved_tree(tmp_path, toy_tree()))
     assert found.code == 3 and found.out == ""
     assert "tree.manako holds a tree (5 branches)" in found.err and found.err.endswith(" [E-TREE-NOT-TRACE]\n")
+
+
+def run_to_end(generation: Generation) -> Trace:
+    while generation.advance():
+        pass
+    return generation.trace()
+
+
+def test_the_model_itself_says_so(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two logits exchanged together with all that follows: only the model can tell."""
+    model, path = toy_model(), tmp_path / "a.manako"
+    monkeypatch.setattr("manako.cli.verify.load", lambda ref: model)
+    for trace in (
+        model.trace("私は", max_new_tokens=24, seed=2, ablate=["head:0.1=mean"]),
+        model.score("私は" * 20, ablate=["mlp:0"]),
+        compact(model.trace("私は", max_new_tokens=5, seed=3)),
+        run_to_end(model.fork(model.trace("私は", max_new_tokens=5, seed=3), 2, max_new_tokens=4)),
+    ):
+        trace.save(path, force=True)
+        found = run("verify", path, "-m", "toy")
+        assert found.code == 0 and "All rows computed again with toy" in found.out.splitlines()[-1]
+        assert json.loads(run("verify", path, "-m", "toy", "--json").out)["model"]["ok"]
+        changed = trace.header.ablate and replace(trace, header=replace(trace.header, ablate=()))
+        if changed:
+            changed.save(path, force=True)
+            assert run("verify", path).code == 0
+            found = run("verify", path, "-m", "toy")
+            assert found.code == 1 and "toy gives other rows" in found.err
+            assert not json.loads(run("verify", path, "-m", "toy", "--json").out)["ok"]
+    other = replace(trace.header, model=replace(trace.header.model, weights_sha256="f" * 64))
+    replace(trace, header=other).save(path, force=True)
+    found = run("verify", path, "-m", "other")
+    assert found.code == 4 and "[E-VERIFY-OTHER-MODEL]" in found.err

@@ -76,12 +76,29 @@ def test_prompt_from_standard_input(run: Run, toy: str, data: bytes, text: str) 
 
 
 def test_odd_prompts_are_kept(run: Run, toy: str) -> None:
-    for prompt in ("龘😀€", "\ufeffa", "a\r\nb", "a\x00b", "\x1b[2J", " ", "\u3000"):
+    for prompt in ("龘😀€", "a\ufeff", "a\x00b", "\x1b[2J", " ", "\u3000"):
         found = run("watch", "-", "-m", toy, "-n", "1", "--json", stdin=prompt.encode())
         assert json.loads(found.out)["prompt"]["text"] == prompt
         assert found.out.isascii() or not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", found.out)
         shown = run("watch", "-", "-m", toy, "-n", "1", stdin=prompt.encode())
         assert shown.code == 0 and not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f]", shown.out)
+
+
+@pytest.mark.parametrize(("data", "text", "said"), [
+    ("\ufeff私".encode(), "私", ["the byte order mark"]),
+    ("私\r\nは\r猫\r\n".encode(), "私\nは\n猫", ["carriage returns"]),
+    ("吾輩は猫である。".encode("cp932"), "吾輩は猫である。", ["was read as cp932"]),
+    ("吾輩は猫である。\r\nか".encode("utf-16"), "吾輩は猫である。\nか", ["was read as utf-16"]),
+    ("私は\r\n".encode(), "私は", []),
+])  # fmt: skip
+def test_a_prompt_is_read_as_a_corpus_is(run: Run, toy: str, data: bytes, text: str, said: list[str]) -> None:
+    found = run("watch", "-", "-m", toy, "-n", "1", "--json", stdin=data)
+    assert found.code == 0 and json.loads(found.out)["prompt"]["text"] == text
+    assert all(words in found.err for words in said) and bool(found.err) is bool(said)
+    if not said[:1] or "read as" not in said[0]:
+        argument = run("watch", data.decode(), "-m", toy, "-n", "1", "--json", "--stop", "\ufeffx\r\n")
+        document = json.loads(argument.out)
+        assert document["prompt"]["text"].rstrip("\n") == text and document["stop"] == ["x\n"]
 
 
 def test_a_prompt_that_is_not_utf8(run: Run, toy: str, tmp_path: Path) -> None:

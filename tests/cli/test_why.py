@@ -104,3 +104,14 @@ def test_a_part_switched_off_adds_nothing(run: Run, toy: str) -> None:
 def test_what_is_not_on_record(run: Run, saved: Path) -> None:
     found = run("why", saved)
     assert (found.code, found.out) == (4, "") and "this trace has no contributions" in found.err
+
+
+@pytest.mark.parametrize("command", ["why", "lens", "attention"])
+def test_what_a_saved_trace_makes_void_is_refused(run: Run, toy: str, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "a.manako"
+    captures = ["attention", "lens", "contributions"]
+    manako.load(toy).trace("あ", seed=4, max_new_tokens=2, capture=captures).save(path)
+    assert run(command, path).code == 0
+    found = run(command, path, "-t", "1.2", "-m", toy, "--given", "--step", "1")
+    assert found.code == 2 and "[E-OPTIONS-VOID]" in found.err
+    assert all(name in found.err for name in ("--temperature", "--model", "--given")) and "--step" not in found.err

@@ -21,7 +21,7 @@ from manako.engines.captures import CaptureRecorder, best_of, ranks_of
 from manako.engines.generation import Recorder
 from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.activations import Activations
-from manako.families.attention import QUERY_BLOCK
+from manako.families.attention import QUERY_BLOCK, Cache
 from manako.families.gpt2 import NumpyGPT2
 from manako.families.readout import Readout
 from manako.model import Model
@@ -380,7 +380,7 @@ def test_the_lens_in_pieces_is_the_same_lens(model: Model, monkeypatch: pytest.M
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 PLACES: list[tuple[Any, str, int]] = [  # where Ctrl-C comes, at which call after the sixth step
-    (NumpyGPT2, "attention", 2),
+    (Cache, "put", 2),
     (CaptureRecorder, "add", 1),
     (engine_captures.AttentionRecorder, "_row", 1),
     (Activations, "residual", 1),
@@ -498,7 +498,7 @@ def test_of_a_long_prompt_only_the_deciding_row_is_kept_and_computed(
         rows.clear()
         monkeypatch.setattr(engine_captures, "PROMPT_ROWS_BYTES", given_bytes)
         trace = model.trace(PROMPTS[2], max_new_tokens=2, seed=0, capture=("attention",))
-        assert trace.attention.prompt_rows == expected and rows == [expected + 1] * 2 + [1] * 2
+        assert trace.attention.prompt_rows == expected and rows == [expected + 1] * 2
         assert (trace.attention.whole(0) is None) == (expected == 0)
         check_step(model.engine, trace, 0)
         assert verify(trace).ok

@@ -1,5 +1,6 @@
 """The step loop: ends, stops, interruptions, faults in the weights (F16), and self-checks that can go red."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,15 @@ def test_ctrl_c_in_the_middle_of_a_step_keeps_the_steps_before(model: Model, mon
     run = model.generate("私は", max_new_tokens=30, seed=5)
     for _ in range(6):
         run.advance()
-    attention = NumpyGPT2.attention
+    put = Cache.put
 
-    def interrupted(self: NumpyGPT2, i: int, *rest: Any) -> Any:
+    def interrupted(self: Cache, i: int, *rest: Any) -> Any:
         if i == 1:
             raise KeyboardInterrupt
-        return attention(self, i, *rest)
+        return put(self, i, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(NumpyGPT2, "attention", interrupted)
+        patch.setattr(Cache, "put", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run.advance()
     part = run.trace()
@@ -297,6 +298,35 @@ def test_self_check_goes_red_when_the_cache_is_broken(model: Model, monkeypatch:
     session._cache.k[0, :, 1] += 0.5  # type: ignore[attr-defined]
     run.advance()
     assert errors_of(run) == {"probabilities_sum_to_1": True, "cached_equals_uncached": False}
+
+
+@pytest.mark.parametrize("steps", [8, 30])
+def test_self_check_goes_red_past_the_context_too(steps: int) -> None:
+    """There every row is computed with nothing kept, so the steps before it are repeated."""
+    model = toy_model()
+    right = model.engine.forward
+
+    def wrong(ids: Any, cache: Cache, *rest: Any, **more: Any) -> Any:
+        cached = cache.length > 0
+        rows = right(ids, cache, *rest, **more).copy()
+        rows[:, 3] += 0.5 * cached
+        return rows
+
+    model.engine = copy.copy(model.engine)
+    model.engine.forward = wrong  # type: ignore[method-assign]
+    run = model.generate("私は", max_new_tokens=steps, seed=0)
+    while run.advance():
+        pass
+    assert errors_of(run)["cached_equals_uncached"] is False
+
+
+def test_what_no_step_used_is_not_measured(model: Model) -> None:
+    once = model.generate("私は", max_new_tokens=1, seed=0)
+    once.advance()
+    long = model.generate("私は" * model.config.block_size, max_new_tokens=3, seed=0)
+    while long.advance():
+        pass
+    assert errors_of(once) == errors_of(long) == {"probabilities_sum_to_1": True}
 
 
 def test_self_check_goes_red_when_positions_are_off_by_one(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 from toy import toy_model
 from toy_llama import toy_llama_config, toy_llama_weights
 
-from manako.engines import session
 from manako.engines.protocol import Editable, Engine, editable, lacking, need
 from manako.engines.session import Session
 from manako.errors import CapabilityError
 from manako.families.llama import NumpyLlama
 from manako.model import Model
+from manako.trace import windows
 from manako.trace.schema import CAPTURES
 
 
@@ -75,8 +75,8 @@ def test_the_first_bad_layer_is_found_wherever_in_the_text(
     model: Model, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The text is read in pieces, so that no more rows of logits are held than a score holds."""
-    monkeypatch.setattr(session, "SHORTEST_WINDOW", 4)
-    monkeypatch.setattr(session, "WINDOW_LOGITS", 1)
+    monkeypatch.setattr(windows, "_SHORTEST", 4)
+    monkeypatch.setattr(windows, "_LOGITS", 1)
     engine = copy.copy(model.engine)
     positions = engine.weights["wpe.weight"].copy()
     positions[place] = np.nan

@@ -224,7 +224,7 @@ WRONG: dict[str, tuple[str, Metadata]] = {  # name: (the key that the message na
     "a rewriting": ("precompiled_charsmap", spm_metadata() | ggml(precompiled_charsmap=[1, 2])),
     "spaces": ("remove_extra_whitespaces", spm_metadata() | ggml(remove_extra_whitespaces=True)),
     "space flag": ("add_space_prefix", spm_metadata() | ggml(add_space_prefix=0)),
-    "pre": ("pre", byte_level([], "tekken")),
+    "pre": ("pre", byte_level([], "no-such-name")),
     "pre a list": ("pre", byte_level([]) | ggml(pre=["gpt-2"])),
     "no merges": ("merges", {k: v for k, v in byte_level([]).items() if not k.endswith("merges")}),
     "merge of one": ("merges", byte_level([]) | ggml(merges=["a"])),
@@ -261,3 +261,12 @@ def test_pieces_that_would_take_long_are_refused(tokens: list[str]) -> None:
     made = ggml(model="llama", tokens=tokens, scores=[0.0] * len(tokens), token_type=[1] * len(tokens))
     with pytest.raises(LoadError, match="tokens"):
         tokenizer_json(FILE, made)
+
+
+@pytest.mark.parametrize(
+    "pre", ["deepseek-r1-qwen", "stablelm2", "tekken", "gpt-4o", "deepseek-v3", "qwen35", "olmo", "refact"]
+)
+def test_names_of_published_ways_to_find_words_open(pre: str) -> None:
+    tokenizer = tokenizer_of(byte_level([], pre))
+    for text in ("Hello world's 2026!\r\n\n  私は猫である。", "", "123 4567  x"):
+        assert tokenizer.decode(tokenizer.encode(text)).decode() == text

@@ -11,8 +11,10 @@ import pytest
 from toy import write_toy
 
 import manako
+from manako import model
 from manako.errors import LoadError, ManakoError
 from manako.formats import run_folder
+from manako.formats.model_folder import Checkpoint
 
 
 def make(run: Path, *steps: int) -> Path:
@@ -49,6 +51,28 @@ def test_a_step_that_is_not_there_lists_those_that_are(tmp_path: Path, at: str) 
     with pytest.raises(LoadError) as caught:
         manako.load(f"run:{run}@{at}")
     assert caught.value.key == "run_step" and "0, 250" in str(caught.value)
+
+
+def test_a_checkpoint_that_its_trainer_removes_meanwhile_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the reading of `last` and that of the weights; once, and not for what was never there."""
+    run, read = make(tmp_path / "a", 0), model.read_checkpoint
+    tried: list[str] = []
+
+    def removed(folder: Path) -> Checkpoint:
+        tried.append(folder.name)
+        if len(tried) == 1:
+            make(run, 100)
+            run_folder.discard(folder)
+        return read(folder)
+
+    monkeypatch.setattr(model, "read_checkpoint", removed)
+    assert manako.load(run) and tried == ["step-000000", "step-000100"]
+    (run_folder.step_folder(run, 100) / "model.safetensors").unlink()
+    with pytest.raises(LoadError):
+        manako.load(run)
+    assert tried[2:] == ["step-000100"]
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from serving import TOKEN, Serving, serving, until
 
 import manako
 from manako import messages
-from manako.cli.serve import EXAMPLE
 from manako.engines.generation import Generation
 from manako.model import Model
+from manako.refs import example
 from manako.trace.file import to_bytes
 from manako.trace.record import derive
 from manako.trace.tree import Branch, open_tree
@@ -36,7 +36,7 @@ def model() -> Model:
 def site(model: Model) -> Iterator[Serving]:
     """A server with the embedded model and its example."""
     with serving(model) as found:
-        found.runs.add("example", to_bytes(manako.open(EXAMPLE)))
+        found.runs.add("example", to_bytes(manako.open(example())))
         yield found
 
 
@@ -263,7 +263,7 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
     offline.wait_for_selector("manako-tree [role=option] >> nth=2")
     assert text_of(offline) == shown
     offline.locator("manako-tree [role=option] >> nth=0").click()
-    assert text_of(offline) == manako.open(EXAMPLE).text
+    assert text_of(offline) == manako.open(example()).text
     assert offline.is_hidden("[data-act=go]")
     close([context], complaints)
     with serving(model) as again:
@@ -280,7 +280,7 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
 def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[..., Page]) -> None:
     page = open_live()
     whole, count = text_of(page), 15
-    trace = manako.open(EXAMPLE)
+    trace = manako.open(example())
     page.click("[data-toggle=guess]")
     assert text_of(page) == trace.text[:2]
     for hidden in ("manako-candidates", "manako-draw", "manako-what-if", "manako-tree", "manako-lens"):
@@ -345,9 +345,9 @@ def test_everything_can_be_done_by_keyboard(open_live: Callable[..., Page]) -> N
     page.focus("manako-tree [role=listbox]")
     page.keyboard.press("Home")
     page.wait_for_function("() => document.activeElement.closest('manako-tree')")
-    assert text_of(page) == manako.open(EXAMPLE).text
+    assert text_of(page) == manako.open(example()).text
     page.keyboard.press("ArrowDown")
-    assert text_of(page) != manako.open(EXAMPLE).text
+    assert text_of(page) != manako.open(example()).text
 
 
 def test_hostile_tokens_stay_text_while_they_are_written_and_in_the_tree(browser: Browser) -> None:
@@ -410,13 +410,13 @@ def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(br
 
 def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: Browser, model: Model) -> None:
     with serving() as site:
-        site.runs.add("example", to_bytes(manako.open(EXAMPLE)))
+        site.runs.add("example", to_bytes(manako.open(example())))
         page = browser.new_page(locale="en")
         page.goto(f"http://{site.host}/#token={TOKEN}")
         page.get_by_text("is still loading").wait_for()
         page.route("**/api/model", lambda route: route.abort())
         page.get_by_text("does not answer").wait_for()
-        assert text_of(page) == manako.open(EXAMPLE).text
+        assert text_of(page) == manako.open(example()).text
         page.unroute("**/api/model")
         site.runs.model.set_result(model)
         page.wait_for_selector("[data-act=go]:not([disabled])")
@@ -435,7 +435,7 @@ def test_stop_counts_before_the_first_step_and_undo_waits_for_the_last(
     }""")
     page.wait_for_selector(IDLE)
     until(lambda: not site.runs.live)
-    assert text_of(page) == manako.open(EXAMPLE).text
+    assert text_of(page) == manako.open(example()).text
     for _ in range(2):
         write(page, "\u79c1\u306f", 3, seed=4)
     page.fill("manako-act input[type=number] >> nth=0", "2000")
@@ -462,7 +462,7 @@ def test_a_text_goes_on_in_another_way_with_the_settings_of_its_own_end(
     assert open_trace(site, list(site.runs.traces)[-1]).header.sampling.temperature == 0
     page.click("[data-act=undo]")
     page.click("[data-act=undo]")
-    assert text_of(page) == manako.open(EXAMPLE).text
+    assert text_of(page) == manako.open(example()).text
     wait(page, lambda: page.click("[data-act=go]"))
     assert open_trace(site, list(site.runs.traces)[-1]).header.sampling.temperature == 0.8
     assert len(rows(page)) == 2

@@ -204,7 +204,11 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
         "all => all.slice(0, -1).map(r => Number(r.querySelector('.p')?.style.getPropertyValue('--p') ?? 0))",
     )
     assert max(abs(p - d.p[i]) for p, i in zip(shown, ids, strict=True)) <= bound * 1.06 + 1e-12  # said to two digits
-    assert bound < (0.05 if top_k is None else 0.6)
+    other = page.eval_on_selector(
+        "manako-candidates tbody tr:last-child .p", "e => Number(e.style.getPropertyValue('--p'))"
+    )
+    assert abs(other - (1 - d.p[ids].sum())) <= bound * 1.06 + 1e-12  # which carries the errors of all others
+    assert bound < (0.1 if top_k is None else 0.6)
     assert page.is_disabled("manako-what-if label:has-text('top_p') input")
     assert "256 likeliest" in text_of(page, "manako-what-if")
 
@@ -236,7 +240,10 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     ]
     on_record = contributions(trace, 5)
     first, rest = on_record.why(on_record.step.chosen).strongest(10)
-    assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
+    shown = [signed(p.effect) for p in first] + [signed(rest.over_mean or 0)]
+    assert [row[1] for row in cells(page, "manako-why")] == shown
+    raw = [signed(p.value) for p in first] + [signed(rest.value)]
+    assert [row[3] for row in cells(page, "manako-why")] == raw
     rival = on_record.next_best(on_record.step.chosen)
     assert rival is not None
     page.select_option("manako-why select >> nth=1", str(rival.id))

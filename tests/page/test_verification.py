@@ -47,7 +47,7 @@ def test_a_forged_u_or_probability_is_told(lang: str, open_page: Open) -> None:
     trace = golden_trace()
     for name, value in (("u", 0.5), ("p", 0.25), ("rank", 11)):
         page = open_page(forged(trace, name, 4, value), lang)
-        assert verdict(page) == messages.text("page.verify_numbers", lang, step=5)
+        assert verdict(page) == messages.text("page.verify_column", lang, step=5, name=name)
         assert page.locator("manako-checks summary.warn").count() == 1
         assert page.locator("manako-checks details").get_attribute("open") is not None
 

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {  # a family, and what differs f
     "llama-biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama-narrow": ("llama", {"head_dim": 4}),
     "llama-wide": ("llama", {"head_dim": 20, "num_hidden_layers": 1}),
-    "llama-one-head": ("llama", {"num_attention_heads": 1, "num_key_value_heads": 1, "hidden_size": 6, "head_dim": 2}),
+    "llama-one-head": ("llama", {"num_attention_heads": 1, "num_key_value_heads": 1, "hidden_size": 8, "head_dim": 2}),
     "llama-epsilon": ("llama", {"rms_norm_eps": 0.01}),
     **{f"llama-{name}": ("llama", {"rope_parameters": rope}) for name, rope in ROPES.items()},
     "qwen2": ("qwen2", {}),

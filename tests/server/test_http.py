@@ -225,6 +225,7 @@ def test_the_model_says_what_it_is(site: Serving) -> None:
         "captures": ["attention", "lens", "contributions", "residual"],
         "weights_sha256": info.weights_sha256,
         "tokenizer_sha256": info.tokenizer_sha256,
+        "beside": [],
     }
 
 

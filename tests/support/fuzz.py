@@ -44,7 +44,13 @@ def changed_json(data: bytes, rng: random.Random, seal: Seal = lambda parsed: pa
             holder[rng.choice(("odd", "猫", "", "type", key + "x"))] = holder.pop(key)
         elif kind == 2 and isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
             holder[key] = rng.choice(
-                (-holder[key], holder[key] + 1, holder[key] * 2, float(holder[key]), str(holder[key]))
+                (
+                    -holder[key],
+                    holder[key] + 1,
+                    holder[key] * 2,
+                    holder[key] // 2 * 0.5 if abs(holder[key]) < 2**60 else 0.5,
+                    str(holder[key]),
+                )
             )
         else:
             holder[key] = json.loads(json.dumps(rng.choice(VALUES)))

@@ -172,6 +172,9 @@ class PlainReadout(Readout):
     def directions(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return self.head[ids]
 
+    def mean_direction(self) -> npt.NDArray[Any]:
+        return self.head.mean(axis=0)
+
 
 class FakeInside(FakeSession):
     """The same rows out of an engine with 2 layers and 2 heads, of which every captured number is known by hand.
@@ -291,7 +294,8 @@ def _inside(
     vocabulary: Vocabulary,
     changes: dict[str, Any],
 ) -> Trace:
-    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": INSIDE_MODEL} | changes)
+    model = replace(INSIDE_MODEL, config={**INSIDE_MODEL.config, "n_positions": session.context})
+    header = golden_header(**{"end": "interrupted", "self_checks": (), "model": model} | changes)
     recorder = CaptureRecorder(session, capture)
     generation = Generation(session, header, prompt_ids, vocabulary, (END_ID,), recorder)
     for _ in range(steps):

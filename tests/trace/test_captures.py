@@ -157,7 +157,7 @@ def test_golden_contributions_by_hand() -> None:
     end = golden_inside(12).contributions.of(11, 0)  # the last step takes token 0
     assert end is not None and np.abs(end[[1, 4, 8, 10]] / LN2 - [1, 1, -1, -1]).max() < 1e-6
     assert given_.of(0, 0) is None and given_.of(0, 99) is None  # not among the first candidates
-    twice = Contributions(("embed",), np.array([[7, 3, 7]], np.int32), np.array([[[1.0, 2.0, 1.0]]], np.float32))
+    twice = Contributions(("embed",), np.array([[7, 3, 7]], np.int32), np.array([[[1.0, 2.0, 1.0]]], np.float32), None)
     assert twice.of(0, 7) == [1.0] and twice.of(0, 3) == [2.0]
 
 

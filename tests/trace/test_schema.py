@@ -25,8 +25,19 @@ def test_every_column_speaks_of_what_the_table_names() -> None:
 
 
 def test_stages_are_those_of_the_sampler_in_its_default_order() -> None:
-    assert TABLE["stages"] == [{"name": s.name} | s.rule | {"neutral": s.neutral} for s in STAGES]
+    listed = [{key: value for key, value in stage.items() if key != "since"} for stage in TABLE["stages"]]
+    assert listed == [{"name": s.name} | s.rule | {"neutral": s.neutral} for s in STAGES]
     assert [stage["name"] for stage in TABLE["stages"]] == list(Sampling().order)
+
+
+def test_whatever_is_new_raises_the_version() -> None:
+    """So that an older program says that a trace is newer than it, not that it is damaged."""
+    first = {"repetition_penalty", "presence_penalty", "frequency_penalty", "temperature"}
+    first |= {"top_k", "top_p", "min_p", "typical_p"}
+    assert {stage["name"] for stage in TABLE["stages"] if "since" not in stage} <= first
+    columns = [column for group in GROUPS.values() for column in group.values()]
+    since = [each.get("since", 1) for each in (*TABLE["trace"]["header"].values(), *columns, *TABLE["stages"])]
+    assert max(since) == TABLE["trace"]["version"]
 
 
 def test_the_captures_of_the_table_have_a_class_and_a_recorder_each_in_one_order() -> None:

@@ -7,7 +7,7 @@ from math import log2
 from pathlib import Path
 
 import pytest
-from golden import HOSTILE, golden_inside, golden_score
+from golden import HOSTILE, golden_inside, golden_score, large_inside
 from screens import press, text
 from steppers import MODEL, begun, read
 from textual.pilot import Pilot
@@ -313,9 +313,9 @@ def test_escape_leaves_whatever_is_open() -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         for key in ("slash", "s", "b", "e"):
             await press(pilot, key)
-            assert app.query_one("#asked").display
+            assert app.query("#asked")
             await press(pilot, "escape")
-            assert not app.query_one("#asked").display
+            assert not app.query("#asked")
         await press(pilot, "question_mark", "t", "escape")
         assert not app.frame.helping and not app.frame.setting
         await press(pilot, "right")
@@ -393,6 +393,30 @@ def test_a_trace_without_its_model_says_so() -> None:
     play(script, read(golden_inside()), size=(160, 40))
 
 
+def test_a_setting_that_cannot_be_tried_says_why() -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "t", "left")
+        assert "only the model that made a trace" in " ".join(text(app).split()) and not app.stepper.what_if
+        await press(pilot, "t", "right")
+        assert app.stepper.at == 1
+
+    play(script, read(large_inside()))
+
+
+def test_playing_ends_with_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manako.tui.app.PLAY_SECONDS", 3600)
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "space")
+        while app.frame.playing:
+            await app._tick()
+        assert app.stepper.at == 3 and messages.text("end.length", "en", count=4) in text(app)
+        await press(pilot, "right")
+        assert app.stepper.at == 4  # whoever wants to, continues
+
+    play(script, begun(most=4))
+
+
 def test_a_score_has_no_needle_and_says_what_it_lacks() -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         assert messages.text("step.given", "en", token="", p="", rank="")[:10] in text(app)
@@ -424,7 +448,7 @@ def test_resizing_while_it_plays() -> None:
             await pilot.pause()
         assert app.frame.playing and app.stepper.at >= 6
 
-    assert play(script).failed is None
+    assert play(script, begun(most=5000)).failed is None
 
 
 def test_a_failure_of_our_own_ends_it_and_is_kept() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import golden_inside, golden_score, golden_trace
+from golden import golden_inside, golden_score, golden_trace, large_inside
 from steppers import MODEL, begun, read
 
 import manako
@@ -201,6 +201,41 @@ def test_only_the_model_of_a_trace_continues_it() -> None:
 def test_the_inside_of_a_score_is_what_it_has() -> None:
     with pytest.raises(CapabilityError):
         read(golden_score()).inside("lens")
+
+
+def test_a_what_if_that_needs_the_model_of_another_is_refused() -> None:
+    """Where the whole row is not on record, only the model could say it again."""
+    stepper = read(large_inside())
+    was = seen(stepper.step())
+    with pytest.raises(CapabilityError):
+        stepper.set("temperature", 0.1)
+    assert not stepper.what_if and seen(stepper.step()) == was
+
+
+def test_a_what_if_without_whole_rows_asks_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = begun(temperature=2.0)
+    monkeypatch.setattr("manako.engines.generation.FULL_ROW_LIMIT", 10)
+    part = begun(temperature=2.0)
+    for stepper in (exact, part):
+        stepper.reach(3)
+        stepper.set("temperature", 0.3)
+    assert exact.text.trace.exact and not part.text.trace.exact and part.what_if
+    assert part.step().token_id == exact.step().token_id
+    assert part.step().candidates[0].p == pytest.approx(exact.step().candidates[0].p, rel=1e-6)
+    assert part.forward() and part.text.trace.header.sampling.temperature == 0.3
+
+
+def test_why_a_text_ends() -> None:
+    stepper = begun(most=3)
+    assert stepper.ended is None
+    stepper.reach(2)
+    assert stepper.ended == "length"
+    stepper.back()
+    assert stepper.ended is None
+    stop = MODEL.trace("私", seed=1, max_new_tokens=3).steps[2].chosen.text
+    stepper = begun(stop=(stop,))
+    stepper.reach(2)
+    assert stepper.ended == "stop"
 
 
 def test_nothing_to_step_through() -> None:

@@ -35,7 +35,8 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 212_000  # what it has come to, with the seam for an engine in the page; it grows on purpose alone
+LARGEST_CODE = 240_000  # what it has come to: parts of rows verified, an engine spoken to; it grows on purpose alone
+LARGEST_ENGINE = 82_000  # that engine, about 850 lines, with those modules of the page that its thread needs again
 
 
 def source(name: str) -> str:
@@ -171,10 +172,14 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 
 
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
-    order = re.findall(r"^// ([a-z/-]+\.js)$", bundle(), re.MULTILINE)
-    assert sorted(order) == MODULES
-    for name in order:
-        assert all(order.index(other) < order.index(name) for other in imports_of(name))
+    both: set[str] = set()
+    for script in map(bundle, ("page/main.js", "engine/worker.js", "page/offline.js")):
+        order = re.findall(r"^// ([a-z0-9/-]+\.js)$", script, re.MULTILINE)
+        both |= {*order}
+        assert len(set(order)) == len(order)
+        for name in order:
+            assert all(order.index(other) < order.index(name) for other in imports_of(name))
+    assert sorted(both) == MODULES
 
 
 @pytest.mark.xfail(reason="missed by 90 kB; benchmarks/README.md and docs/log.md say why", strict=True)
@@ -184,6 +189,7 @@ def test_the_script_stays_within_its_budget() -> None:
 
 def test_the_script_grows_no_further() -> None:
     assert len(bundle().encode()) <= LARGEST_CODE
+    assert len(bundle("engine/worker.js").encode()) <= LARGEST_ENGINE
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(range(256)) * 5, b"\0" * 7])

@@ -32,7 +32,7 @@ def compact(trace: Trace) -> Trace:
     """
     header = replace(trace.header, capture=tuple(n for n in trace.header.capture if CLASSES[n].compact))
     columns = {name: column for each in header.capture for name, column in CAPTURE_COLUMNS[each].items()}
-    captured = {name: trace.columns.captured[name] for name in columns}
+    captured = {name: array for name, array in trace.columns.captured.items() if name in columns}
     may_be = [name for name, column in columns.items() if column.rounded]
     if not header.rounded:  # rounded twice, they would be off by more
         captured |= {name: rounded(captured[name]) for name in may_be}

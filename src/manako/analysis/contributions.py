@@ -1,8 +1,9 @@
 """Why a token: what each part of the model added to its logit, alone or rather than to another token's.
 
 Special here: nothing is left out, so the parts sum to the logit, and what is missing to it is a number of the record. A
-part may raise all tokens alike, which changes no probability; so beside what it added stands how much more that is than
-what it added, on average, to the other tokens on record. The difference of two tokens is free of that.
+part may raise all tokens alike, which changes no probability; so parts are ordered by how much more they added than, on
+average, to all tokens of the vocabulary. That is the centred unembedding of TransformerLens. The difference of two
+tokens is free of what both get.
 """
 
 import re
@@ -33,8 +34,15 @@ class Part:
     layer: int | None
     head: int | None
     value: float
-    over_others: float | None
-    """How much more than it added, on average, to the other tokens on record; None where two tokens are compared."""
+    """To the raw logit."""
+    over_mean: float | None
+    """How much more than it added, on average, to all tokens of the vocabulary: what moved the probability. None where
+    two tokens are compared, and in a record of an older version."""
+
+    @property
+    def effect(self) -> float:
+        """What it is ordered and drawn by."""
+        return self.value if self.over_mean is None else self.over_mean
 
 
 @dataclass(frozen=True)
@@ -43,12 +51,12 @@ class Rest:
 
     count: int
     value: float
-    over_others: float | None
+    over_mean: float | None
 
 
 @dataclass(frozen=True)
 class LayerSum:
-    """What one layer added."""
+    """What moved the probability in one layer, as `Part.effect` counts it."""
 
     layer: int
     attention: float | None
@@ -88,7 +96,7 @@ class Why:
 
     @property
     def layers(self) -> tuple[LayerSum, ...]:
-        """What each layer added with its heads and with its MLP."""
+        """The effect of each layer's heads and of its MLP."""
         numbers = sorted({part.layer for part in self.parts if part.layer is not None})
         return tuple(LayerSum(i, self._sum("head", i), self._sum("mlp", i)) for i in numbers)
 
@@ -96,7 +104,7 @@ class Why:
     def switchable(self) -> Part | None:
         """The head or MLP that moved it most, up or down: one that `--ablate` switches off."""
         parts = (part for part in self.parts if part.kind in ("head", "mlp"))
-        return max(parts, key=lambda part: abs(round(part.value, _DECIMALS)), default=None)
+        return max(parts, key=lambda part: abs(round(part.effect, _DECIMALS)), default=None)
 
     @property
     def ordered(self) -> list[Part]:
@@ -105,14 +113,14 @@ class Why:
 
     def strongest(self, n: int) -> tuple[list[Part], Rest]:
         """The n parts that moved it most, from what raised it most to what lowered it most; and all others together."""
-        by_size = sorted(self.parts, key=lambda part: -abs(round(part.value, _DECIMALS)))
+        by_size = sorted(self.parts, key=lambda part: -abs(round(part.effect, _DECIMALS)))
         first, rest = by_size[:n], by_size[n:]
-        over = [part.over_others for part in rest if part.over_others is not None]
+        over = [part.over_mean for part in rest if part.over_mean is not None]
         together = Rest(len(rest), sum(part.value for part in rest), sum(over) if len(over) == len(rest) else None)
         return _ordered(first), together
 
     def _sum(self, kind: Kind, layer: int) -> float | None:
-        values = [part.value for part in self.parts if (part.kind, part.layer) == (kind, layer)]
+        values = [part.effect for part in self.parts if (part.kind, part.layer) == (kind, layer)]
         return sum(values) if values else None
 
 
@@ -127,6 +135,8 @@ class Contributed:
     """[N] of the parts."""
     value: npt.NDArray[np.float64]
     """[N, M]"""
+    mean: npt.NDArray[np.float64] | None
+    """[N] over the whole vocabulary."""
 
     def why(self, token: Candidate, rival: Candidate | None = None) -> Why:
         """The logit of one of `tokens` taken apart, or how it differs from another one's. Raises UsageError for one."""
@@ -137,9 +147,8 @@ class Contributed:
             if rival.id == token.id:
                 raise UsageError("why_same_token", got=self.spelling(token))
             values = values - self.value[:, places[rival.id]]
-        elif len(self.tokens) > 1:
-            others = np.delete(self.value, places[token.id], axis=1)  # [N, M-1]
-            over = (values - others.mean(axis=1)).tolist()
+        elif self.mean is not None:
+            over = (values - self.mean).tolist()
         named = zip(self.names, values.tolist(), over, strict=True)
         return Why(token, rival, tuple(_part(name, value, more) for name, value, more in named))
 
@@ -169,7 +178,8 @@ def contributions(trace: Trace, index: int) -> Contributed:
     places = dict(_known(step, found.id[index].tolist()))
     value = found.value[index][:, list(places.values())].astype(np.float64)  # [N, M]
     tokens = tuple(step.chosen if i == step.token_id else _listed(step, i) for i in places)
-    return Contributed(step, tokens, found.parts, value)
+    mean = None if found.mean is None else found.mean[index].astype(np.float64)
+    return Contributed(step, tokens, found.parts, value, mean)
 
 
 def _known(step: Step, ids: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -187,15 +197,15 @@ def _listed(step: Step, token_id: int) -> Candidate:
 
 
 def _ordered(parts: Sequence[Part]) -> list[Part]:
-    return sorted(parts, key=lambda part: -round(part.value, _DECIMALS))
+    return sorted(parts, key=lambda part: -round(part.effect, _DECIMALS))
 
 
-def _part(name: str, value: float, over_others: float | None) -> Part:
+def _part(name: str, value: float, over_mean: float | None) -> Part:
     """Whatever is no embedding, head or MLP is a bias: what it adds depends on no token of the text."""
     form = _FORM.fullmatch(name)
     if form is None:
-        return Part(name, "embedding" if name in _EMBEDDINGS else "bias", None, None, value, over_others)
+        return Part(name, "embedding" if name in _EMBEDDINGS else "bias", None, None, value, over_mean)
     layer, head, other, its_layer = form.groups()
     if head is not None:
-        return Part(name, "head", int(layer), int(head), value, over_others)
-    return Part(name, "mlp" if other == "mlp" else "bias", int(its_layer), None, value, over_others)
+        return Part(name, "head", int(layer), int(head), value, over_mean)
+    return Part(name, "mlp" if other == "mlp" else "bias", int(its_layer), None, value, over_mean)

@@ -76,10 +76,13 @@ class Tokens:
         return len(self.given.encode("utf-8")) / len(self.pieces) if self.pieces else None
 
 
-def tokens(tokenizer: Tokenizer, text: str, ref: str = "") -> Tokens:
-    """Cut a text. tokenizer: as `Model.tokenizer`; ref: its name. Raises UsageError as `Tokenizer.encode` does."""
-    table, special = tokenizer.token_bytes, tokenizer.special_ids
-    pieces = [Piece(i, table[i], bytes_to_text(table[i]), i in special) for i in tokenizer.encode(text)]
+def tokens(tokenizer: Tokenizer, text: str, ref: str = "", special: bool = False) -> Tokens:
+    """Cut a text. tokenizer: as `Model.tokenizer`; ref: its name.
+
+    special: as for `Tokenizer.encode`, which also raises the UsageError.
+    """
+    table, names = tokenizer.token_bytes, tokenizer.special_ids
+    pieces = [Piece(i, table[i], bytes_to_text(table[i]), i in names) for i in tokenizer.encode(text, special)]
     return Tokens(ref, tokenizer.vocab_size, tokenizer.fingerprint, text, _with_parts(pieces))
 
 

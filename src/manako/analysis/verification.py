@@ -1,16 +1,20 @@
 """Was the record made as it says? Every token is drawn again, without the model, and what was captured is checked.
 
 Special here: it uses nothing but the record's own columns and the sampler, so what it finds holds for any program that
-can do the same. A number that is not a number counts as an error, not as a match. Each capture checks itself.
+can do the same. A number that is not a number counts as an error, not as a match. Each capture checks itself. What
+follows from the rest of the record is derived and compared; what does not is listed in docs/trace-format.md.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from manako.sampling import draw, uniform
+from manako.analysis.partial import misfit
+from manako.sampling import SAME, draw, uniform
 from manako.trace.record import SelfCheck, Trace, derive
-from manako.trace.schema import CAPTURE_COLUMNS, check_limit
+from manako.trace.schema import check_limit
+from manako.trace.windows import generation_start, score_context, score_windows
 
 
 @dataclass(frozen=True)
@@ -27,49 +31,102 @@ class Verification:
     """(step index, recorded token, token derived again) of the first step that differs."""
     largest_error: float
     """The largest difference between a recorded and a re-derived probability."""
+    contradictions: tuple[str, ...] = ()
+    """Header fields and columns that the rest of the record contradicts, by their names; after `failure`, the column
+    of that step."""
     checks: tuple[SelfCheck, ...] = ()
     """What must hold of the captured columns, measured again from the file alone."""
+    recorded_checks: tuple[SelfCheck, ...] = ()
+    """What the run itself measured; only its own word stands for that."""
 
     @property
     def ok(self) -> bool:
-        """Whether no draw differs and every check holds."""
-        return self.failure is None and all(check.ok for check in self.checks)
+        """Whether no draw differs, nothing contradicts anything else, and every check holds, the run's own too."""
+        checks = (*self.checks, *self.recorded_checks)
+        return self.failure is None and not self.contradictions and all(check.ok for check in checks)
 
 
 def verify(trace: Trace) -> Verification:
     """Draw every token again from the stored logits, chain and `u`, with no model.
 
     A score has no draws: its tokens' probabilities are derived again instead. The recorded `u` must also be the one
-    that seed and step give. Stops at the first step that differs. Captured columns are checked whole: rows of attention
-    sum to 1 (rounded ones within what the export says), the last layer of the lens is the logits, contributions sum to
-    a logit.
+    that seed and step give. Where only a part of a row is on record, its numbers must follow from each other as far as
+    they can. Stops at the first step that differs. Captured columns are checked whole: rows of attention sum to 1
+    (rounded ones within what the export says), the last layer of the lens is the logits, contributions sum to a logit.
     """
-    columns, done, skipped, worst, checks = trace.columns, 0, 0, 0.0, check_inside(trace)
+    columns, done, skipped, worst, found = trace.columns, 0, 0, 0.0, tuple(_contradictions(trace))
+    failure = None
     for i in range(len(trace)):
         recorded, u = int(columns.token_id[i]), float(columns.u[i])
+        again, errors = _verify_row(trace, i) if trace.exact else _verify_part(trace, i)
+        worst = float(np.max([worst, *errors.values()]))  # Python's max() would pass over a NaN
+        wrong = next((name for name, error in errors.items() if not error <= SAME), None)
         if trace.header.seed is not None and u != uniform(trace.header.seed, trace.header.first_step + i):
-            return Verification(len(trace), done, skipped, (i, recorded, -1), worst, checks)
-        if trace.exact:
-            d = derive(trace, i)
-            again = recorded if np.isnan(u) else draw(d, u).token_id
-            errors = (abs(d.p[recorded] - columns.p[i]), abs(d.p_model[recorded] - columns.p_model[i]))
-            if again == recorded and d.rank(recorded) != columns.rank[i]:
-                again = -1  # the token is right, its recorded place is not
-        else:
-            again, errors = _verify_part(trace, i)
-        worst = float(np.max([worst, *errors]))  # Python's max() would pass over a NaN
-        if again is None and worst <= 1e-9:
-            skipped += 1
-            continue
-        if again != recorded or not worst <= 1e-9:
-            failure = (i, recorded, -1 if again is None else again)
-            return Verification(len(trace), done, skipped, failure, worst, checks)
-        done += 1
-    return Verification(len(trace), done, skipped, None, worst, checks)
+            again, wrong = -1, "u"
+        elif again == -1 or not (trace.exact or wrong):
+            wrong = "rank" if again == -1 else misfit(trace, i)
+        if again not in (recorded, None) or wrong:
+            failure, found = (i, recorded, -1 if again is None else again), (*([wrong] if wrong else []), *found)
+            break
+        done, skipped = done + (again is not None), skipped + (again is None)
+    checks = check_inside(trace)
+    return Verification(len(trace), done, skipped, failure, worst, found, checks, trace.header.self_checks)
 
 
-def _verify_part(trace: Trace, index: int) -> tuple[int | None, tuple[float, ...]]:
-    """The token drawn again, None when u falls outside the part, -1 where the place cannot be; the numbers' errors."""
+def _contradictions(trace: Trace) -> Iterator[str]:
+    """Header fields and columns of a whole record that the rest of it contradicts."""
+    header, columns = trace.header, trace.columns
+    if not header.prompt_rewritten and header.prompt != trace.text_of(0, len(columns.prompt_ids)):
+        yield "prompt"
+    if columns.window_start.tolist() != list(_window_starts(trace)):
+        yield "window_start"
+    if header.kind == "score":
+        return
+    stops, last = list(_stops(trace)), len(trace) - 1
+    ends = last in stops and header.end != "document_end"  # which is looked for first
+    if stops[:1] not in ([], [last]) or ends is not (header.end == "stop"):
+        yield "end"
+    if header.end == "length" and len(trace) != header.max_new_tokens or header.end == "document_end" and last < 0:
+        yield "end"
+
+
+def _window_starts(trace: Trace) -> Iterator[int]:
+    """Where the window of each step begins, by the context of the model; as recorded where that is not on record."""
+    prompt, steps, context = len(trace.columns.prompt_ids), len(trace), trace.header.model.config.get("n_positions")
+    if type(context) is not int or context < 1:
+        yield from trace.columns.window_start.tolist()
+    elif trace.header.kind == "generation":
+        yield from (generation_start(prompt + i, context) for i in range(steps))
+    else:
+        for start, first, stop in score_windows(prompt + steps, score_context(context, trace.vocabulary.size), prompt):
+            yield from [start] * (stop - first)
+
+
+def _stops(trace: Trace) -> Iterator[int]:
+    """The steps whose token completed a stop text, which may have begun in tokens put in before it."""
+    stops, prompt = [stop.encode() for stop in trace.header.stop], len(trace.columns.prompt_ids)
+    longest = max(map(len, stops), default=0)
+    made = trace.vocabulary.join(trace.all_ids[prompt - trace.header.first_step : prompt])[-longest:]
+    for i, token_id in enumerate(trace.columns.token_id if stops else ()):
+        before, made = len(made), made + trace.vocabulary.join([int(token_id)])
+        if any(stop in made[max(0, before + 1 - len(stop)) :] for stop in stops):
+            yield i
+        made = made[-longest:]
+
+
+def _verify_row(trace: Trace, index: int) -> tuple[int, dict[str, float]]:
+    """The token drawn again, -1 where its rank cannot be; column -> the error of its number."""
+    columns, d = trace.columns, derive(trace, index)
+    recorded, u = int(columns.token_id[index]), float(columns.u[index])
+    errors = {"p": abs(d.p[recorded] - columns.p[index]), "p_model": abs(d.p_model[recorded] - columns.p_model[index])}
+    again = recorded if np.isnan(u) else draw(d, u).token_id
+    if again == recorded and d.rank(recorded) != columns.rank[index]:
+        return -1, errors
+    return again, errors
+
+
+def _verify_part(trace: Trace, index: int) -> tuple[int | None, dict[str, float]]:
+    """The token drawn again, None when u falls outside the part, -1 where its rank cannot be; the errors as above."""
     columns, part = trace.columns, trace.columns.part
     assert part is not None  # called for partial records alone
     recorded, u, rank = int(columns.token_id[index]), float(columns.u[index]), int(columns.rank[index])
@@ -77,23 +134,27 @@ def _verify_part(trace: Trace, index: int) -> tuple[int | None, tuple[float, ...
     with np.errstate(over="ignore"):  # of numbers that somebody made up; infinite is error enough
         model = np.exp(part["part_logit"][index].astype(np.float64) - part["logsumexp"][index])
         chosen = np.exp(float(part["chosen_logit"][index]) - part["logsumexp"][index])
-    errors = [float(np.abs(model - p_model).max()), abs(float(chosen) - float(columns.p_model[index]))]
-    errors += [abs(p.sum() + part["rest_p"][index] - 1), abs(p_model.sum() + part["rest_p_model"][index] - 1)]
+    errors = {
+        "part_p_model": float(np.abs(model - p_model).max()),
+        "p_model": abs(float(chosen) - float(columns.p_model[index])),
+        "rest_p": abs(float(p.sum() + part["rest_p"][index] - 1)),
+        "rest_p_model": abs(float(p_model.sum() + part["rest_p_model"][index] - 1)),
+    }
     places = np.flatnonzero(ids == recorded)
     place = int(places[0]) if len(places) else len(ids)
     if rank - 1 != place if place < len(ids) else rank <= len(ids):
-        return -1, tuple(errors)
+        return -1, errors
     if place < len(ids):
-        errors.append(abs(float(p[place]) - float(columns.p[index])))
+        errors["p"] = abs(float(p[place]) - float(columns.p[index]))
     if np.isnan(u):
-        return recorded, tuple(errors)
+        return recorded, errors
     drawn = int(np.searchsorted(np.cumsum(p), u, side="right"))
     if drawn < len(ids):
-        return int(ids[drawn]), tuple(errors)
+        return int(ids[drawn]), errors
     if place == len(ids):
-        return None, tuple(errors)
+        return None, errors
     rounded = part["rest_p"][index] == 0 and rank == np.count_nonzero(p)  # all mass is listed, its sum just below u
-    return recorded if rounded else -1, tuple(errors)
+    return recorded if rounded else -1, errors
 
 
 def check_inside(trace: Trace) -> tuple[SelfCheck, ...]:
@@ -101,7 +162,8 @@ def check_inside(trace: Trace) -> tuple[SelfCheck, ...]:
     found: list[SelfCheck] = []
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers that somebody made up
         for name in trace.header.capture:
-            more = sum(trace.header.rounded.get(column, 0.0) for column in CAPTURE_COLUMNS[name])
             for check, error in trace.captured(name).errors(trace).items():
-                found.append(SelfCheck(check, error, check_limit(check, trace.header.model.dtype) + more))
+                found.append(
+                    SelfCheck(check, error, check_limit(check, trace.header.model.dtype, trace.header.rounded))
+                )
     return tuple(found)

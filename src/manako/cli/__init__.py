@@ -129,6 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     lang = chosen_language(arguments)
     _prepare_streams()
+    if "numpy" not in sys.modules and draws_little(arguments):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
         sys.stdout.flush()
@@ -161,6 +163,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             said = messages.text("cli.unexpected", lang, error=f"{type(error).__name__}: {str(error)[:LONGEST_VALUE]}")
             code = fail(said, "E-UNEXPECTED")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def draws_little(arguments: Sequence[str]) -> bool:
+    """Whether a command draws few tokens of an embedded model.
+
+    There a second thread of the linear algebra only waits, and burns a processor meanwhile; NumPy asks once, when it is
+    imported. Windows past the context and larger models do gain from it.
+    """
+    if not {"watch", "compare", "attention", "lens", "why"} & set(arguments[:3]):  # --lang may stand in front
+        return False
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    after = dict(zip(words, [*words[1:], ""], strict=True))
+    count = after.get("-n", after.get("--max-new-tokens", "0"))
+    return not {"-m", "--model"} & after.keys() and count.isdecimal() and int(count[:9]) <= 100
 
 
 def _prepare_streams() -> None:

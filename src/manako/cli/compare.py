@@ -15,7 +15,6 @@ from manako.cli.output import Screen, print_json
 from manako.cli.running import complete_model, opened, settings_options
 from manako.errors import UsageError
 from manako.files import writable_target
-from manako.refs import DEFAULT
 from manako.sampling import STAGES
 from manako.settings import COMPARED, Ablation, RunSettings
 from manako.views.document import comparison_document, trace_document
@@ -60,8 +59,8 @@ def command(
         writable_target(save, force)
     several = _runs(settings, varied, others, refs)
     traces = []
-    for ref in refs or (DEFAULT,):
-        model, text = opened(ref, prompt)
+    for ref in refs or (None,):
+        model, text = opened(ref, prompt, settings)
         for each in several:
             traces.append(model.trace(text, each))
             if rest["as_jsonl"]:

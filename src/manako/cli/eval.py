@@ -8,46 +8,64 @@ import click
 from manako.cli import common_options
 from manako.cli.console import say, tell
 from manako.cli.output import print_json
-from manako.cli.running import model_option
 from manako.corpus.documents import document
-from manako.corpus.packed import SIDES, is_packed, open_whole
+from manako.corpus.packed import SIDES, PackedCorpus, is_packed, open_whole
 from manako.engines.scoring import Evaluation
 from manako.errors import CapabilityError
 from manako.files import read_regular
 from manako.messages.numbers import count, fixed
-from manako.model import load
-from manako.refs import Ref
+from manako.model import Model, load
+from manako.refs import Ref, for_text
 
 
-def _text(ref: str, path: Path) -> Evaluation:
-    text = document(str(path), read_regular(path)).text
-    return load(ref).evaluate(text)
-
-
-def _side(ref: str, folder: Path | None, split: str) -> Evaluation:
-    """A side of a packed corpus, by default of the model's own, by the method and to the figure of training."""
-    corpus, model = Ref.parse(ref).corpus() if folder is None else open_whole(folder), load(ref)
+def _side(model: Model, corpus: PackedCorpus, folder: Path | None, split: str) -> Evaluation:
+    """A side of a packed corpus, by the method and to the figure of the training."""
     if corpus.header.tokenizer_sha256 != model.tokenizer.fingerprint:
-        raise CapabilityError("eval_other_vocabulary", folder=folder, ref=ref)
+        raise CapabilityError("eval_other_vocabulary", folder=folder, ref=model.ref)
     side = corpus.train if split == "train" else corpus.validation
     return model.evaluate_ids(side.windows([0], len(side))[0].tolist())
 
 
 @click.command("eval", help=say("help.eval"))
-@model_option
+@click.option("-m", "--model", "refs", multiple=True, metavar="REF", help=say("option.eval_models"))
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE|DIR", help=say("option.eval_data"))
 @click.option(
     "--split", type=click.Choice(SIDES), default="validation", show_default=True, help=say("option.eval_split")
 )
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
-def command(ref: str, data: Path | None, split: str, as_json: bool) -> None:
-    result = _side(ref, data, split) if data is None or is_packed(data) else _text(ref, data)
+def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool) -> None:
+    corpus = _corpus(refs, data)
+    text = "" if corpus or data is None else document(str(data), read_regular(data)).text
+    results: list[tuple[str, Evaluation]] = []
+    for ref in refs or (for_text(text),):
+        model = load(ref)
+        results.append((ref, _side(model, corpus, data, split) if corpus else model.evaluate(text)))
     if as_json:
-        print_json(asdict(result))
+        documents = [asdict(result) for _, result in results]
+        several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
+        print_json({"models": several} if len(refs) > 1 else documents[0])
         return
-    for name, value in asdict(result).items():
-        if name == "unknown_characters" and not value:
-            continue
-        shown = say("eval.none") if value is None else count(value) if isinstance(value, int) else fixed(value, 4)
-        tell(say(f"eval.{name}", value=shown))
+    for ref, result in results:
+        if len(results) > 1:
+            tell(say("eval.model", ref=ref, difference=_difference(result, results[0][1])))
+        for name, value in asdict(result).items():
+            if name == "unknown_characters" and not value:
+                continue
+            shown = say("eval.none") if value is None else count(value) if isinstance(value, int) else fixed(value, 4)
+            tell(say(f"eval.{name}", value=shown))
+
+
+def _corpus(refs: tuple[str, ...], data: Path | None) -> PackedCorpus | None:
+    """The packed corpus that is meant: what --data names, or the one of the first model; None for a text."""
+    if data is None:
+        return Ref.parse(refs[0] if refs else for_text("")).corpus()
+    return open_whole(data) if is_packed(data) else None
+
+
+def _difference(one: Evaluation, first: Evaluation) -> str:
+    """Bits a character against the first model: the figure that does not depend on the vocabulary."""
+    if one is first or one.bits_per_character is None or first.bits_per_character is None:
+        return ""
+    more = one.bits_per_character - first.bits_per_character
+    return say("eval.difference", value=("+" if more >= 0 else "−") + fixed(abs(more), 4))

@@ -13,7 +13,7 @@ from manako.cli.output import Screen, print_json
 from manako.cli.running import model_option, opened, settings_options
 from manako.corpus.packed import PackedCorpus, open_whole
 from manako.errors import CapabilityError
-from manako.refs import Ref
+from manako.refs import Ref, for_text
 from manako.settings import RunSettings
 from manako.trace.record import Trace
 from manako.views.document import evidence_document
@@ -40,7 +40,7 @@ from manako.views.terminal.steps import header_lines
 @look_options
 def command(
     prompt: str,
-    ref: str,
+    ref: str | None,
     data: Path | None,
     settings: RunSettings,
     longest: int,
@@ -74,8 +74,8 @@ def _opened(path: Path, data: Path | None) -> tuple[Trace, PackedCorpus]:
     return trace, check_vocabulary(open_whole(data), trace.header.model)
 
 
-def _generated(prompt: str, ref: str, data: Path | None, settings: RunSettings) -> tuple[Trace, PackedCorpus]:
-    corpus = Ref.parse(ref).corpus(data)
-    model, text = opened(ref, prompt)
+def _generated(prompt: str, ref: str | None, data: Path | None, settings: RunSettings) -> tuple[Trace, PackedCorpus]:
+    corpus = Ref.parse(ref or for_text(prompt)).corpus(data)
+    model, text = opened(ref, prompt, settings)
     check_vocabulary(corpus, model.info)
     return model.trace(text, settings), corpus

@@ -9,9 +9,13 @@ import click
 from manako.analysis.compact import KEPT, compact
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
-from manako.files import megabytes, writable_target, write_file
-from manako.trace.tree import open_tree
-from manako.views.html import page
+from manako.files import megabytes, new_folder, writable_target, write_file
+from manako.refs import EMBEDDED, example, for_language
+from manako.trace.captures import CLASSES
+from manako.trace.tree import Branch, Tree, open_tree
+from manako.views.html import Carried, page
+
+FIRST_TOKENS = 40  # of the text that a site opens on where it is given none
 
 DTYPES = ("float32", "float16")
 
@@ -25,16 +29,56 @@ def command() -> None: ...
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=say("option.page"))
 @click.option("--compact", "smaller", is_flag=True, help=say("option.compact", kept=KEPT))
+@click.option("--with-model", is_flag=True, help=say("option.with_model"))
+@click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))
 @click.option("-f", "--force", is_flag=True, help=say("option.force"))
 @common_options
-def html_command(file: Path, out: Path, smaller: bool, force: bool) -> None:
+def html_command(file: Path, out: Path, smaller: bool, with_model: bool, ref: str | None, force: bool) -> None:
     writable_target(out, force)
     tree = open_tree(file)
     if smaller:
         tree = replace(tree, branches=tuple(replace(b, trace=compact(b.trace)) for b in tree.branches))
-    data = page(tree if tree.only is None else tree.only, chosen_language()).encode()
+    model = _carried(ref or tree.shown.header.model.ref) if with_model or ref else None
+    data = page(tree if tree.only is None else tree.only, chosen_language(), model).encode()
     write_file(out, data, replace=force)
     note("export.done", file=out, size=megabytes(len(data)))
+
+
+@command.command("site", help=say("help.export_site"), short_help=say("cli.export_site"))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help=say("option.site"))
+@click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))
+@common_options
+def site_command(file: Path | None, out: Path, ref: str | None) -> None:
+    from manako.views.site import site
+
+    with new_folder(out) as folder:
+        named = ref or for_language(chosen_language())
+        tree = _written(named) if file is None and named not in EMBEDDED else open_tree(file or example(named))
+        carried = _carried(ref or tree.shown.header.model.ref)
+        assert carried.data is not None
+        files = site(tree if tree.only is None else tree.only, chosen_language(), carried.ref, carried.data)
+        for name, data in files.items():
+            write_file(folder / name, data)
+    note("export.site_done", folder=out, size=megabytes(sum(map(len, files.values()))))
+
+
+def _written(ref: str) -> Tree:
+    """A text to open on, by the model itself."""
+    from manako.model import load
+
+    model = load(ref)
+    inside = [name for name in model.captures if CLASSES[name].compact]
+    trace = model.trace("", max_new_tokens=FIRST_TOKENS, seed=0, capture=inside)
+    return Tree((Branch("1", None, 0, trace),), "1")
+
+
+def _carried(ref: str) -> Carried:
+    """The model that goes into a page."""
+    from manako.model import for_page  # which a page without one has no need of
+
+    data = for_page(ref)
+    return Carried(Path(ref).name, len(data), data)
 
 
 @command.command("model", help=say("help.export_model"), short_help=say("cli.export_model"))

@@ -2,22 +2,22 @@
 
 import click
 
-from manako.cli.console import note, say
+from manako.cli.console import chosen_language, note, say
 from manako.cli.options import screen_options
 from manako.cli.output import Screen
 from manako.engines.protocol import lacking
 from manako.model import load
-from manako.refs import DEFAULT
+from manako.refs import for_language
 from manako.trace.schema import CAPTURES
 from manako.views.terminal.info import info_lines
 from manako.views.terminal.steps import Look
 
 
 @click.command("info", help=say("help.info"))
-@click.argument("ref", default=DEFAULT)
+@click.argument("ref", default="")
 @screen_options
 def command(ref: str, plain: bool, color: str) -> None:
-    model = load(ref)
+    model = load(ref or for_language(chosen_language()))
     for key, values in model.notices:
         if key != "notice.chat_template":  # it is shown
             note(key, **values)

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 import manako
 from manako.cli.console import say
 from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import CapabilityError, UsageError
-from manako.settings import RunSettings
+from manako.settings import SETTINGS, RunSettings
 from manako.trace.record import Trace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,9 +28,11 @@ def inside_options(capture: str) -> Callable[[F], F]:
         @functools.wraps(command)  # also carries along the options that were declared below this one
         def wrapped(source: str, step: int | None, given: bool, as_text: bool, **rest: Any) -> Any:
             ref, settings = rest.pop("ref"), rest.pop("settings")
-            trace = (
-                manako.open(source) if is_trace(source, as_text) else _recorded(source, given, capture, ref, settings)
-            )
+            if is_trace(source, as_text):
+                _refuse_void()
+                trace = manako.open(source)
+            else:
+                trace = _recorded(source, given, capture, ref, settings)
             if not len(trace):
                 raise UsageError("view_no_steps", got=step or 1)
             if capture not in trace.header.capture:
@@ -51,9 +54,19 @@ def inside_options(capture: str) -> Callable[[F], F]:
     return decorate
 
 
-def _recorded(prompt: str, given: bool, capture: str, ref: str, settings: RunSettings) -> Trace:
+def _refuse_void() -> None:
+    """Raise UsageError naming the options of a run that were given: a saved trace has been made already."""
+    context = click.get_current_context()
+    of_a_run = SETTINGS | {"ref", "given"}
+    typed = (p for p in context.command.params if p.name in of_a_run and p.name is not None)
+    void = [p.opts[-1] for p in typed if context.get_parameter_source(p.name or "") is ParameterSource.COMMANDLINE]
+    if void:
+        raise UsageError("options_void", got=", ".join(void))
+
+
+def _recorded(prompt: str, given: bool, capture: str, ref: str | None, settings: RunSettings) -> Trace:
     """A model run now. What was asked has been checked before it is loaded."""
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     if given:
-        return model.score(text, capture=(capture,), ablate=settings.ablate)
+        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special)
     return model.trace(text, settings, capture=(capture,))

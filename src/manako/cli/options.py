@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from manako.cli import common_options
-from manako.cli.console import say
+from manako.cli.console import note, say
 from manako.cli.help import ScreenOption
-from manako.errors import UsageError
+from manako.corpus.encodings import Decoder
+from manako.errors import LoadError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,16 +84,33 @@ def check_top(top: int) -> int:
 def read_prompt(prompt: str) -> str:
     """The prompt itself, or all of standard input for "-" (its last newline dropped, as a pipe adds one).
 
-    Raises UsageError naming the first byte that is not UTF-8.
+    Read as corpora are, so that a model sees what it would have learned from; what that changes is said on stderr.
+    Raises UsageError naming the first byte of what is no text.
     """
     if prompt != "-":
-        return prompt
+        return read_typed(prompt)
     data = sys.stdin.buffer.read() if sys.stdin else b""  # None where the shell closed it
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError("prompt_not_utf8", byte=f"0x{data[error.start]:02X}", offset=error.start) from None
-    return text.removesuffix("\n").removesuffix("\r")
+        try:
+            decoder = Decoder("-", data, complete=True)
+            text = decoder.feed(data, final=True)
+        except LoadError:
+            raise UsageError("prompt_not_utf8", byte=f"0x{data[error.start]:02X}", offset=error.start) from None
+        note("notice.text_encoding", encoding=decoder.encoding)
+    return read_typed(text.removesuffix("\n").removesuffix("\r"))
+
+
+def read_typed(text: str) -> str:
+    """A text as a corpus would hold it: no byte order mark, each line ended by \\n. What changes is said on stderr."""
+    whole = text.removeprefix("\ufeff")
+    if whole != text:
+        note("notice.text_mark")
+    lines = whole.replace("\r\n", "\n").replace("\r", "\n")
+    if lines != whole:
+        note("notice.text_lines")
+    return lines
 
 
 def text_option(command: F) -> F:

@@ -9,9 +9,9 @@ from click.shell_completion import CompletionItem
 
 from manako.cli.console import note, say
 from manako.cli.help import ChainOption
-from manako.cli.options import Number, read_prompt
+from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
-from manako.refs import DEFAULT, completions
+from manako.refs import completions, for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
 from manako.trace.schema import CAPTURES
@@ -20,17 +20,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_option(command: F) -> F:
-    """-m/--model REF, the demo by default."""
-    return click.option(
-        "-m",
-        "--model",
-        "ref",
-        default=DEFAULT,
-        show_default=True,
-        metavar="REF",
-        help=say("option.model"),
-        shell_complete=complete_model,
-    )(command)
+    """-m/--model REF; None by default, which means the embedded model that reads the text."""
+    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"), shell_complete=complete_model)(
+        command
+    )
 
 
 def complete_model(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -52,6 +45,7 @@ def settings_options(
         @functools.wraps(command)  # also carries along the options that were declared below this one
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
+            given["stop"] = tuple(map(read_typed, given["stop"]))
             more = {"varied": _varied(given)} if several else {}
             if given["order"] is not None:
                 given["order"] = tuple(name.strip() for name in given["order"].split(","))
@@ -102,6 +96,9 @@ def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list
         click.option("--seed", type=Number(True, "seed"), metavar="N", help=say("option.seed"), multiple=several),
         click.option("--stop", multiple=True, metavar="TEXT", help=say("option.stop")),
     ]
+    options.append(click.option("--special", is_flag=True, help=say("option.special")))
+    options.append(click.option("--chat", is_flag=True, help=say("option.chat")))
+    options.append(click.option("--system", metavar="TEXT", help=say("option.system")))
     if ablate:
         options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
     if capture:
@@ -110,13 +107,21 @@ def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list
     return options
 
 
-def opened(ref: str, prompt: str) -> tuple[Model, str]:
+def opened(ref: str | None, prompt: str, settings: RunSettings) -> tuple[Model, str]:
     """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
     text = read_prompt(prompt)
-    model = load(ref)
+    model = load(ref or for_text(text))
     for key, values in model.notices:
-        note(key, **values)
-    length, context = len(model.tokenizer.encode(text)), model.config.block_size
+        if key != "notice.chat_template" or not settings.chat:
+            note(key, **values)
+    ids = model.prompt_ids(text, settings)
+    if settings.chat:
+        note("notice.chat_filled", text=model.chat(text, settings.system))
+    elif not settings.special and (names := model.tokenizer.special_names(text)):
+        note("notice.literal_special", names=", ".join(names[:5]))
+    if not settings.chat and not settings.special and (read := model.tokenizer.rewritten(text)) is not None:
+        note("notice.rewritten", read=read)
+    length, context = len(ids), model.config.block_size
     if length > context:
         note("notice.long_prompt", length=length, context=context)
     return model, text

@@ -23,7 +23,7 @@ from manako.cli.options import Number
 from manako.cli.running import model_option
 from manako.errors import ManakoError, UsageError
 from manako.model import Model, load
-from manako.refs import DEMO
+from manako.refs import example, for_language, installed
 from manako.server.generations import LONGEST_TITLE, Runs
 from manako.server.http import ANY_ADDRESS, Guard, Server, Site
 from manako.trace.file import to_bytes
@@ -31,7 +31,6 @@ from manako.trace.tree import Tree, open_tree
 
 PORT, PORTS_TRIED = 8765, 20
 QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it
-EXAMPLE = DEMO / "example.manako"
 SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
 
 
@@ -42,14 +41,16 @@ SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide fo
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help=say("option.host"))
 @click.option("--no-browser", is_flag=True, help=say("option.no_browser"))
 @common_options
-def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_browser: bool) -> int:
+def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: str, no_browser: bool) -> int:
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("port", got=port)
-    trees = [open_tree(file) for file in files or (EXAMPLE,)]  # whole and true, or an error now
+    default = for_language(chosen_language())
+    trees = [open_tree(file) for file in files or (example(default),)]  # whole and true, or an error now
     names = [os.fsencode(file.name).decode("utf-8", "replace") for file in files] or [""]
     with listen(host, port) as listener:
-        runs = Runs(ref)
-        threading.Thread(target=_load, args=(ref, runs.model), daemon=True).start()
+        runs = Runs(ref or default)
+        beside = [] if ref else [name for name in installed() if name != default]
+        threading.Thread(target=_load, args=(runs, beside), daemon=True).start()
         for name, tree in zip(names, trees, strict=True):
             _add(runs, name, tree)
         address, used = listener.getsockname()[:2]
@@ -77,15 +78,18 @@ def command(files: tuple[Path, ...], ref: str, port: int | None, host: str, no_b
     return 0
 
 
-def _load(ref: str, into: Future[Model]) -> None:
-    """Load the model, in a thread that holds up nobody's end; when nobody wants it any more it goes nowhere."""
+def _load(runs: Runs, beside: list[str]) -> None:
+    """Load the model, in a thread that holds up nobody's end; when nobody wants it any more it goes nowhere.
+
+    beside: other embedded models, for texts that they read.
+    """
     with contextlib.suppress(InvalidStateError):
         try:
-            model = load(ref)
+            model, runs.beside = load(runs.ref), tuple(map(load, beside))
         except BaseException as error:
-            into.set_exception(error)
+            runs.model.set_exception(error)
         else:
-            into.set_result(model)
+            runs.model.set_result(model)
 
 
 def _loaded(server: Server, model: Future[Model]) -> None:

@@ -18,7 +18,6 @@ from manako.cli.output import Screen, print_json
 from manako.sampling import Distribution
 from manako.settings import RunSettings
 from manako.trace.record import Header, Step, Trace
-from manako.views.document import step_record, trace_document
 from manako.views.terminal.again import command_line, hint
 from manako.views.terminal.glyphs import is_partial, visible
 from manako.views.terminal.overview import TINTS, row_lines, summary_lines, text_lines, title_line, window_lines
@@ -112,11 +111,15 @@ class ShowJson:
     def step(self, trace: Trace, index: int, full: Callable[[], Step], known: Distribution | None = None) -> None:
         """As in `Show`."""
         if self._each:
+            from manako.views.document import step_record  # what a screen never needs
+
             print_json(step_record(full(), self._top))
 
     def end(self, trace: Trace) -> None:
         """After the last step."""
         if not self._each:
+            from manako.views.document import trace_document
+
             print_json(trace_document(trace, self._top))
 
 

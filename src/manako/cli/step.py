@@ -1,7 +1,9 @@
 """`manako step`: step through a text by hand, on the whole screen."""
 
+import gc
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from manako.cli.output import Screen
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import MissingExtraError, UsageError
 from manako.model import load
+from manako.refs import for_text
 from manako.settings import RunSettings
 from manako.trace.tree import open_tree
+from manako.tui.guard import guard
+from manako.tui.stepper import Stepper
 
 
 @click.command("step", help=say("help.step"))
@@ -24,31 +29,45 @@ from manako.trace.tree import open_tree
 @settings_options(count=1000)
 @step_option("option.step_at")
 @look_options
-def command(source: str, ref: str, settings: RunSettings, step: int | None, **rest: Any) -> None:
+def command(source: str, ref: str | None, settings: RunSettings, step: int | None, **rest: Any) -> None:
     top = check_top(rest["top"])
     if rest["plain"]:
         raise UsageError("step_plain")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+    if not _at_a_terminal():
         raise UsageError("step_no_terminal")
     if find_spec("textual") is None:
         raise MissingExtraError("missing_textual")
     screen = Screen(top, False, rest["color"])
+    guard()
     os.environ.pop("NO_COLOR", None)  # Textual reads no more than whether it is there
     if not screen.look.color:
         os.environ["NO_COLOR"] = "1"
-    from manako.tui.app import StepApp  # its library is an extra
-    from manako.tui.stepper import Stepper
+    gc.disable()  # while it starts, a hundred thousand objects are made and none is garbage
+    with ThreadPoolExecutor(1) as aside:
+        begun = aside.submit(_begun, source, ref, settings, step)
+        from manako.tui.app import StepApp  # its library is an extra, and as long to load as the model
 
-    file = Path(source) if is_trace(source) else None
-    if file is not None:
-        stepper = Stepper.read(lambda: load(ref), open_tree(file), settings.max_new_tokens)
-        check_step(step, len(stepper))
-    else:
-        model, text = opened(ref, source)
-        stepper = Stepper.begin(lambda: model, text, settings)
-    stepper.reach((step or 1) - 1)
-    app = StepApp(stepper, screen.look, file)
+        stepper = begun.result()
+    app = StepApp(stepper, screen.look, Path(source) if is_trace(source) else None)
+    app.call_later(gc.enable)
     app.run()
     if app.failed:
         raise app.failed
     screen.lines(app.last_words())
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _begun(source: str, ref: str | None, settings: RunSettings, step: int | None) -> Stepper:
+    if is_trace(source):
+        tree = open_tree(source)
+        reads = for_text(tree.branches[0].trace.header.prompt)
+        stepper = Stepper.read(lambda: load(ref or reads), tree, settings.max_new_tokens)
+        check_step(step, len(stepper))
+    else:
+        model, text = opened(ref, source, settings)
+        stepper = Stepper.begin(lambda: model, text, settings)
+    stepper.reach((step or 1) - 1)
+    return stepper

@@ -13,6 +13,7 @@ from manako.cli.corpora import corpus_options
 from manako.cli.options import Number
 from manako.cli.training import status_line, watcher
 from manako.errors import UsageError, near
+from manako.tokenizer import utf8
 from manako.training.config import CHOICES, PRESETS, SHAPE, TrainingConfig, read_toml
 from manako.training.run import train
 
@@ -75,6 +76,7 @@ def setting_options(command: Any) -> Any:
 @corpus_options
 @common_options
 def command(data: tuple[str, ...], out: Path, sample: str, traces: bool, **settings: Any) -> None:
+    utf8(sample)  # it will be a prompt, in some minutes
     also = {"sample": sample, "traces": traces}
     source = click.get_current_context().get_parameter_source
     settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}

@@ -1,4 +1,4 @@
-"""`manako verify`: draw every token of a saved trace again, and check what was captured, without its model."""
+"""`manako verify`: draw every token of a saved trace again, and check what was captured, or by it."""
 
 import math
 from dataclasses import asdict
@@ -12,61 +12,78 @@ from manako.cli import common_options
 from manako.cli.console import fail, say, tell
 from manako.cli.output import print_json
 from manako.messages.numbers import small
+from manako.model import load
 from manako.trace.record import SelfCheck, Trace
-from manako.trace.tree import Tree, open_tree
+from manako.trace.tree import open_tree
 
 
 @click.command("verify", help=say("help.verify"))
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("-m", "--model", "ref", metavar="REF", help=say("option.verify_model"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
-def command(file: Path, as_json: bool) -> int:
+def command(file: Path, ref: str | None, as_json: bool) -> int:
     tree = open_tree(file)
-    if (trace := tree.only) is None:
-        return verify_tree(tree, as_json)
-    found = verify(trace)
-    wrong = problem(trace, found)
-    if as_json:
-        print_json({"schema": "manako.verification/1"} | document(trace, found))
-        return 0 if wrong is None else 1
-    if found.failure is None:
-        tell(summary(trace, found))
-        if found.unverifiable:
-            tell(say("verify.partial", count=found.unverifiable))
-        for check in found.checks:
-            values = {"error": small(check.error), "limit": small(check.limit)}
-            tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
-    return 0 if wrong is None else fail(wrong, "E-VERIFY")
-
-
-def verify_tree(tree: Tree, as_json: bool) -> int:
-    """A line for each branch: what holds on stdout, what does not on stderr."""
-    found = [(branch, verify(branch.trace)) for branch in tree.branches]
-    wrong = {branch.id: problem(branch.trace, each) for branch, each in found}
+    model = load(ref) if ref else None
+    found = [(branch.id, branch.trace, verify(branch.trace)) for branch in tree.branches]
+    again = {id: model.recomputed(trace) for id, trace, _ in found} if model else {}
+    wrong = {id: problem(each) or _not_again(again.get(id), ref) for id, _, each in found}
     code = 1 if any(wrong.values()) else 0
     if as_json:
-        branches = [{"id": branch.id} | document(branch.trace, each) for branch, each in found]
-        print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
-        return code
-    for branch, each in found:
-        said = wrong[branch.id]
-        line = say("verify.branch", id=branch.id, found=summary(branch.trace, each) if said is None else said)
-        if said is None:
-            tell(line)
+        documents = [document(each, again.get(id)) for id, _, each in found]
+        if tree.only is not None:
+            print_json({"schema": "manako.verification/1"} | documents[0])
         else:
-            fail(line, "E-VERIFY")
+            branches = [{"id": id} | each for (id, _, _), each in zip(found, documents, strict=True)]
+            print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
+        return code
+    for id, trace, each in found:
+        if tree.only is None:
+            said = wrong[id]
+            line = say("verify.branch", id=id, found=summary(trace, each) if said is None else said)
+            _ = tell(line) if said is None else fail(line, "E-VERIFY")
+        else:
+            _tell(trace, each)
+            if (said := wrong[id]) is not None:
+                return fail(said, "E-VERIFY")
+    if not code and again:
+        worst = max(again.values(), key=lambda check: check.error)
+        tell(say("verify.recomputed", ref=ref, error=small(worst.error), limit=small(worst.limit)))
+    elif not code:
+        tell(say("verify.itself"))
     return code
 
 
-def problem(trace: Trace, found: Verification) -> str | None:
+def _tell(trace: Trace, found: Verification) -> None:
+    """What holds of one trace, and what could not be told."""
+    if found.failure is not None:
+        return
+    tell(summary(trace, found))
+    if found.unverifiable:
+        tell(say("verify.partial", count=found.unverifiable))
+    for check in found.checks:
+        values = {"error": small(check.error), "limit": small(check.limit)}
+        tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+
+
+def _not_again(check: SelfCheck | None, ref: str | None) -> str | None:
+    """In a sentence that the model gives other rows, if it does."""
+    if check is None or check.ok:
+        return None
+    return say("verify.not_recomputed", ref=ref, error=small(check.error), limit=small(check.limit))
+
+
+def problem(found: Verification) -> str | None:
     """The first thing that does not hold, in a sentence."""
     if found.failure is not None:
         index, recorded, again = found.failure
-        key = "verify.numbers" if again in (recorded, -1) else "verify.failed"
-        return say(key, step=index + 1, recorded=recorded, again=again)
+        key = "verify.column" if again in (recorded, -1) else "verify.failed"
+        return say(key, step=index + 1, recorded=recorded, again=again, name=", ".join(found.contradictions[:1]))
+    if found.contradictions:
+        return say("verify.contradictions", names=", ".join(found.contradictions))
     if wrong := [say(f"check.{check.name}") for check in found.checks if not check.ok]:
         return say("verify.inside", names=", ".join(wrong))
-    if failed := [check.name for check in trace.header.self_checks if not check.ok]:
+    if failed := [check.name for check in found.recorded_checks if not check.ok]:
         return say("verify.checks", names=", ".join(failed))
     return None
 
@@ -77,11 +94,11 @@ def summary(trace: Trace, found: Verification) -> str:
     return say(key, steps=found.steps, rederived=found.rederived, error=small(found.largest_error))
 
 
-def document(trace: Trace, found: Verification) -> dict[str, Any]:
+def document(found: Verification, again: SelfCheck | None) -> dict[str, Any]:
     """What was found, for a program."""
-    keys = ("steps", "rederived", "unverifiable", "failure", "largest_error")
-    shown = {key: getattr(found, key) for key in keys}
-    return {"ok": problem(trace, found) is None} | shown | {"checks": [_check(check) for check in found.checks]}
+    keys = ("steps", "rederived", "unverifiable", "failure", "contradictions", "largest_error")
+    shown = {"ok": found.ok and (again is None or again.ok)} | {key: getattr(found, key) for key in keys}
+    return shown | {"checks": [_check(check) for check in found.checks]} | ({"model": _check(again)} if again else {})
 
 
 def _check(check: SelfCheck) -> dict[str, Any]:

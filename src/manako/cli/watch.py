@@ -41,7 +41,7 @@ from manako.views.terminal.steps import header_lines
 @look_options
 def command(
     prompt: str,
-    ref: str,
+    ref: str | None,
     settings: RunSettings,
     given: bool,
     samples: int | None,
@@ -56,7 +56,7 @@ def command(
         raise UsageError("samples", got=samples)
     if save is not None:
         writable_target(save, force)
-    model, text = opened(ref, prompt)
+    model, text = opened(ref, prompt, settings)
     if samples is not None:
         show_samples(model, text, settings.seeded(), samples, save, force, **rest)
         return 0
@@ -66,7 +66,7 @@ def command(
         view = rest["view"] or ("text" if given else None)
         show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"])
     if given:
-        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate), 0
+        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate, special=settings.special), 0
         show_trace(trace, show)
     else:
         trace, code = _generate(model.generate(text, settings), show, save)

@@ -37,6 +37,7 @@ def build(
     from manako.corpus.documents import read
     from manako.corpus.packing import pack
     from manako.corpus.settings import CorpusSettings, check_names
+    from manako.files import printable
 
     check_names(settings, CorpusSettings.__dataclass_fields__)
     chosen = CorpusSettings(**settings)
@@ -47,6 +48,6 @@ def build(
         chosen.make_vocabulary(),
         validation_share=chosen.validation,
         settings=chosen.on_record(),
-        sources=listed,
+        sources=[printable(source) for source in listed],
         report=report,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from manako.corpus.documents import Reading
 from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
 from manako.errors import Names, UsageError, near
+from manako.files import printable
 from manako.tokenizer import (
     DOCUMENT_START,
     Tokenizer,
@@ -43,8 +44,11 @@ class CorpusSettings(Reading):
     def on_record(self) -> dict[str, Any]:
         """What a corpus says of how it was read and counted: what decided anything."""
         said = {f.name: value for f in fields(Reading) if (value := getattr(self, f.name))}
+        said["field"] = printable(self.field)
+        if self.authors:
+            said["authors"] = [printable(name) for name in self.authors]
         counted = [name for name, kinds in VOCABULARY_SETTINGS.items() if self.tokenizer in kinds]
-        return said | {"tokenizer": self.tokenizer} | {name: getattr(self, name) for name in counted}
+        return said | {"tokenizer": printable(self.tokenizer)} | {name: getattr(self, name) for name in counted}
 
     def make_vocabulary(self) -> Callable[[Iterable[str]], Vocabulary]:
         """What makes the vocabulary from the texts of the training side; a file is read at once: its errors come early.

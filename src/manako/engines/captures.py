@@ -227,9 +227,10 @@ class ContributionRecorder(Recorder):
         together = {name: np.stack(steps[name]) for name in ("ids", "logits", "residual", "embed", "z", "mlp_out")}
         self.parts = self.parts or self._part_names(together["embed"].shape[1], together["z"].size > 0)
         value = contribution_values(self.engine, together, together["residual"][:, -1], together["ids"])
+        value, mean = value[:, :, :-1], value[:, :, -1]
         total = value.sum(axis=1, dtype=np.float64)  # [S, M]
         self.note("contributions_sum_to_logit", np.abs(total - together["logits"]).max())
-        return {"contribution_id": together["ids"], "contribution": value}
+        return {"contribution_id": together["ids"], "contribution": value, "contribution_mean": mean}
 
     def _part_names(self, embeddings: int, attention: bool) -> tuple[str, ...]:
         c, readout = self.engine.config, self.engine.readout
@@ -312,15 +313,19 @@ def logsumexps(rows: Array, largest: Array) -> npt.NDArray[np.float64]:
 
 
 def contribution_values(engine: Engine, kept: Mapping[str, Array], last: Array, ids: Array) -> Array:
-    """[S, N, M]: what each part added to the logits of `ids` [S, M], at the one scale of the last rows [S, C].
+    """[S, N, M + 1]: what each part added to the logits of `ids` [S, M], at the one scale of the last rows [S, C].
+
+    Last comes what it added to all tokens of the vocabulary, on average: as TransformerLens has it, what is above that
+    moved the probability (its `center_unembed`).
 
     Source: direct logit attribution, Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
     readout = engine.readout
     assert readout is not None  # an engine without one lacks contributions
-    directions = readout.directions(ids) * readout.scale(last)[:, :, None]  # [S, M, C]
-    directions = directions.transpose(0, 2, 1)  # [S, C, M]
-    found = [kept["embed"] @ directions]  # [S, 1 or 2, M]
+    mean = np.broadcast_to(readout.mean_direction(), (len(ids), 1, last.shape[1]))
+    directions = np.concatenate([readout.directions(ids), mean], axis=1)  # [S, M + 1, C]
+    directions = (directions * readout.scale(last)[:, :, None]).transpose(0, 2, 1)  # [S, C, M + 1]
+    found = [kept["embed"] @ directions]  # [S, 1 or 2, M + 1]
     for i in range(engine.config.n_layer):
         if kept["z"].size:
             z = kept["z"][:, i]  # [S, nh, hs]
@@ -331,5 +336,6 @@ def contribution_values(engine: Engine, kept: Mapping[str, Array], last: Array, 
                 found.append((bias @ directions)[:, None])
         found.append(kept["mlp_out"][:, i : i + 1] @ directions)
     if readout.bias is not None:
-        found.append(readout.constant(ids)[:, None])
+        constant = np.append(readout.constant(ids), np.full((len(ids), 1), readout.mean_constant()), axis=1)
+        found.append(constant[:, None].astype(directions.dtype))
     return np.concatenate(found, axis=1).astype(np.float32, copy=False)

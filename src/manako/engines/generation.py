@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.engines.captures import CaptureRecorder
-from manako.engines.session import Logits, Session
+from manako.engines.session import Session
 from manako.errors import ManakoError
 from manako.files import megabytes
 from manako.sampling import Distribution, distribution, draw, uniform
@@ -92,6 +92,7 @@ class Generation:
         self._prompt_ids, self._end_ids = list(prompt_ids), frozenset(end_ids)
         self._ids = list(prompt_ids)
         self._captures, count = captures, header.max_new_tokens
+        self._text, self._spelled = b"", 0  # what stands before the step that was shown last, and how many tokens of it
         # One token more of another record, which has the rows of all tokens in front: a text that is stepped through
         # would repeat them at every step.
         self._is_step = header.first_step > 0 and count == 1
@@ -109,7 +110,11 @@ class Generation:
     @property
     def step(self) -> Step:
         """The step that was made last."""
-        return step_of(self.record(), self._recorder.length - 1, self._last)
+        index = self._recorder.length - 1
+        place = len(self._prompt_ids) + index
+        self._text += self._vocabulary.join(self._ids[self._spelled : place])
+        self._spelled = place
+        return step_of(self.record(), index, self._last, self._text)
 
     @property
     def last(self) -> Distribution | None:
@@ -157,10 +162,7 @@ class Generation:
         trace = self.record()
         if not len(trace):
             return trace
-        again, row = self._last_row_again(trace.columns)
-        finite = np.isfinite(row)
-        error = float(np.abs(again[finite] - row[finite]).max() / max(1.0, np.abs(row[finite]).max()))
-        errors = {"probabilities_sum_to_1": self._recorder.worst_sum, "cached_equals_uncached": error}
+        errors = {"probabilities_sum_to_1": self._recorder.worst_sum} | self._cache_error(trace.columns)
         dtype = trace.header.model.dtype
         checks = tuple(SelfCheck(name, error, check_limit(name, dtype)) for name, error in errors.items())
         header = replace(trace.header, self_checks=checks)
@@ -170,14 +172,24 @@ class Generation:
         columns = replace(trace.columns, captured=self._captures.finish())
         return replace(trace, header=self._captures.entered(header), columns=columns)
 
-    def _last_row_again(self, columns: Columns) -> tuple[Logits, Logits]:
-        """(the last row computed with nothing kept, what is on record of it); both whole, or both the part."""
-        before = [*self._prompt_ids, *columns.token_id[:-1].tolist()]
-        again = self._session.uncached_logits(before)
-        if columns.part is None:
-            assert columns.logits is not None  # a record has either whole rows or parts
-            return again, columns.logits[-1]
-        return again[columns.part["part_id"][-1]], columns.part["part_logit"][-1]
+    def _cache_error(self, columns: Columns) -> dict[str, float]:
+        """The self-check of the cache: rows made with it, computed again with nothing kept. Empty where none was.
+
+        Two of them, the last one and one in the middle: step 0 reads the prompt, and past the context every row is
+        computed with nothing kept, so that comparing those would say nothing.
+        """
+        cached = np.flatnonzero(columns.window_start == 0)[1:].tolist() if columns.window_start[0] == 0 else []
+        errors = list[float]()
+        for step in sorted({cached[len(cached) // 2], cached[-1]} if cached else ()):
+            before = [*self._prompt_ids, *columns.token_id[:step].tolist()]
+            again, row = self._session.uncached_logits(before), columns.logits
+            if columns.part is not None:
+                again, row = again[columns.part["part_id"][step]], columns.part["part_logit"]
+            assert row is not None  # a record has either whole rows or parts
+            finite = np.isfinite(row[step])
+            difference = np.abs(again[finite] - row[step][finite]).max()
+            errors.append(float(difference / max(1.0, np.abs(row[step][finite]).max())))
+        return {"cached_equals_uncached": float(np.max(errors))} if errors else {}
 
     def record(self) -> Trace:
         """The record so far, without its self-checks: cheap enough to ask for at every step."""

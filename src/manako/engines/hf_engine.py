@@ -40,6 +40,7 @@ from manako.errors import LoadError, ManakoError, first_line
 from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.formats.hf_folder import DTYPES, HfFolder
+from manako.formats.special_tokens import check_vocabulary
 
 Array = npt.NDArray[Any]
 PROBE = 6  # ids of the pass that shows what a model is made of: some before a cache is used, some after
@@ -106,9 +107,8 @@ class HfEngine:
         self._continues = sys.maxsize if self._cache_name else 0
         """How many tokens a pass can take that goes on from a cache: any number, 1, or 0."""
         rows = model.get_input_embeddings().weight.shape[0]
-        if folder.tokenizer.vocab_size > rows:
-            raise LoadError("vocab_mismatch", folder=folder.path, tokens=folder.tokenizer.vocab_size, rows=rows)
-        ids = [(7919 * i + 11) % folder.tokenizer.vocab_size for i in range(PROBE)]
+        folder.notices.extend(check_vocabulary(folder.path, folder.tokenizer, rows))
+        ids = [(7919 * i + 11) % min(rows, folder.tokenizer.vocab_size) for i in range(PROBE)]
         self._tolerance = max(1e-5, 4 * torch.finfo(model.dtype).eps)  # of a sum, relative to its largest number
         watched = self._watched(ids)
         self.parts = find_parts(model, watched, self._tolerance)

@@ -21,6 +21,7 @@ from manako.families.activations import Activations
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Header, Trace, Vocabulary
+from manako.trace.windows import score_windows
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,10 @@ def scored_rows(
     session: Session, ids: Sequence[int], given: int = 1, fresh: Callable[[], Activations | None] = lambda: None
 ) -> Iterator[Scored]:
     """Rows for all but the `given` first of ids, in order, each token once. fresh: what each pass is to fill."""
-    context = session.context
-    hop = max(1, context // 2)
-    start, done = 0, given  # ids[:done] have been scored or are context alone
-    while done < len(ids):
-        stop = min(start + context + 1, len(ids))  # the last token of a window is scored, not seen
-        kept, first = fresh(), done - start - 1
+    for start, first, stop in score_windows(len(ids), session.context, given):
+        kept, place = fresh(), first - start - 1
         rows = session.rows(ids[start : stop - 1], kept)
-        yield Scored(np.asarray(ids[done:stop]), rows[first:], start, first, kept)
-        done = stop
-        start = max(0, done - 1 - (context - hop))
+        yield Scored(np.asarray(ids[first:stop]), rows[place:], start, place, kept)
 
 
 def scored(

@@ -10,10 +10,9 @@ import numpy.typing as npt
 
 from manako.engines.protocol import Engine, need
 from manako.families.activations import Activations
+from manako.trace.windows import generation_start, score_context
 
 Logits = npt.NDArray[np.float32]
-WINDOW_LOGITS = 2**26  # of one window of a score, 256 MB: a context of 131,072 tokens would take many gigabytes
-SHORTEST_WINDOW = 1024
 
 
 class Session:
@@ -22,7 +21,7 @@ class Session:
     def __init__(self, engine: Engine) -> None:
         need(engine, "rows")
         self._engine, self._cache, self._limit = engine, engine.new_cache(), engine.config.block_size
-        self.context = min(self._limit, max(SHORTEST_WINDOW, WINDOW_LOGITS // engine.config.vocab_size))
+        self.context = score_context(self._limit, engine.config.vocab_size)
         """How many tokens `rows` takes at most."""
 
     def next_logits(self, ids: Sequence[int], keep: Activations | None = None) -> tuple[Logits, int]:
@@ -30,8 +29,8 @@ class Session:
 
         keep: filled with the activations of the pass; its last row is the one that predicts.
         """
-        if len(ids) > self._limit:
-            return self.uncached_logits(ids, keep), len(ids) - self._limit
+        if start := generation_start(len(ids), self._limit):
+            return self.uncached_logits(ids, keep), start
         if self._cache.length >= len(ids):  # this step was computed before and interrupted before it counted
             self._cache.length = 0
         return self._last(ids[self._cache.length :], keep), 0

@@ -8,6 +8,7 @@ Letters: T tokens given, P tokens cached, K = P + T, nh heads, nkv heads of keys
 of one head.
 """
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +86,7 @@ def attend(q: Array, keys: Array, values: Array, rows: int, keep: Activations | 
     return z
 
 
-def _future(rows: int, dtype: npt.DTypeLike) -> Array:
+@lru_cache(maxsize=4)  # of a window past the context, every layer and every step asks for the same
+def _future(rows: int, dtype: np.dtype[Any]) -> Array:
     """[rows, rows]: 0 where a row may look, -inf above the diagonal."""
     return np.triu(np.full((rows, rows), -np.inf, dtype=dtype), k=1)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from manako.errors import LoadError
 from manako.families.numpy_model import NumpyModel
 from manako.families.shape import FileShape, Notices
+from manako.families.weights import Weights
 
 
 class StoredTensor(Protocol):
@@ -104,9 +105,13 @@ class Family(Generic[C]):
     """From a whole config.json; `start_id` and `end_ids` are for other files to say too. Raises LoadError."""
     config_to_json: Callable[[C, str], dict[str, Any]]
     """The object of a config.json that transformers reads too, for weights of this dtype."""
+    weights: Callable[[C], Weights]
+    """Room for its weights."""
     model: Callable[[C, Mapping[str, npt.NDArray[Any]]], NumpyModel]
     """From configuration and weights to the forward pass."""
     gguf: GGUFLayout[C]
+    in_page: bool = False
+    """Whether the engine of the page runs it too."""
     buffers: tuple[str, ...] = ()
     """Ends of names of what old files carry beside the weights."""
     buffer_size: Callable[[C], int] = lambda config: 0

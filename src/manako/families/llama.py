@@ -15,6 +15,7 @@ arXiv:2302.13971; parity with `transformers` LlamaForCausalLM, Qwen2ForCausalLM 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from manako.families.numpy_model import NumpyModel
 from manako.families.readout import Readout, rms_norm
 from manako.families.rope import Rope, rope_from_gguf, rope_from_json, turned_by
 from manako.families.shape import Notices, check_number
+from manako.families.weights import Weights, held
 
 Array = npt.NDArray[Any]
 MODEL_TYPES = ("llama", "qwen2", "mistral")
@@ -284,7 +286,7 @@ class NumpyLlama(NumpyModel[LlamaConfig]):
     in_out = False
 
     def __init__(self, config: LlamaConfig, tensors: Mapping[str, Array]) -> None:
-        weights = _fused(config, tensors)
+        weights = _fused(config, held(tensors, partial(room, config)))
         self.embedding = weights["embed_tokens.weight"]  # [V, C]
         head = weights.get("lm_head.weight", self.embedding)  # [V, C]
         super().__init__(config, weights, Readout(weights["norm.weight"], None, config.rms_norm_epsilon, head))
@@ -363,7 +365,8 @@ class NumpyLlama(NumpyModel[LlamaConfig]):
 
     def linear(self, name: str, x: Array) -> Array:
         """x [T, in] -> [T, out], with a bias where there is one."""
-        y = x @ self.weights[name + ".weight"].T
+        weight = self.weights[name + ".weight"]
+        y = np.vecdot(weight, x[0])[None] if len(x) == 1 else x @ weight.T
         if (bias := self.weights.get(name + ".bias")) is not None:
             y += bias
         return y
@@ -379,17 +382,36 @@ class NumpyLlama(NumpyModel[LlamaConfig]):
         return np.cos(angles) * scale, np.sin(angles) * scale
 
 
-def _fused(config: LlamaConfig, tensors: Mapping[str, Array]) -> dict[str, Array]:
+def room(config: LlamaConfig, dtype: npt.DTypeLike = np.float32) -> Weights:
+    """Room for the weights of a model; what is read as one product lies behind each other."""
+    shapes, order = config.parameters(), dict[str, None]()
+    for name in shapes:
+        layer, part, kind = _taken_apart(name)
+        fused = next((names for names in _FUSED.values() if part in names), (part,))
+        order |= dict.fromkeys(f"{layer}{other}.{kind}" for other in fused)
+    return Weights(shapes, lambda name: False, list(order), dtype)
+
+
+def _taken_apart(name: str) -> tuple[str, str, str]:
+    """
+    >>> _taken_apart("layers.0.mlp.up_proj.weight"), _taken_apart("norm.weight")
+    (('layers.0.', 'mlp.up_proj', 'weight'), ('', 'norm', 'weight'))
+    """
+    part, _, kind = name.rpartition(".")
+    layer = ".".join(part.split(".")[:2]) + "." if part.startswith("layers.") else ""
+    return layer, part.removeprefix(layer), kind
+
+
+def _fused(config: LlamaConfig, tensors: Weights) -> dict[str, Array]:
     """The weights, with those that read the same input joined into one array."""
     parts = {name for names in _FUSED.values() for name in names}
-    # layers.0.mlp.up_proj.weight is part of another array; without its layer and kind it is mlp.up_proj
-    weights = {n: np.ascontiguousarray(t) for n, t in tensors.items() if ".".join(n.split(".")[2:-1]) not in parts}
+    weights = {name: tensor for name, tensor in tensors.items() if _taken_apart(name)[1] not in parts}
     for i in range(config.n_layer):
         for fused, names in _FUSED.items():
             for kind in ("weight", "bias"):
-                if f"layers.{i}.{names[0]}.{kind}" in tensors:
-                    joined = np.concatenate([tensors[f"layers.{i}.{name}.{kind}"] for name in names])
-                    weights[f"layers.{i}.{fused}.{kind}"] = joined
+                found = [f"layers.{i}.{name}.{kind}" for name in names]
+                if found[0] in tensors:
+                    weights[f"layers.{i}.{fused}.{kind}"] = tensors.joined(found)
     return weights
 
 
@@ -400,6 +422,7 @@ FAMILY = Family(
     bos_starts_documents=False,
     config_from_json=config_from_json,
     config_to_json=config_to_json,
+    weights=room,
     model=NumpyLlama,
     buffers=(".rotary_emb.inv_freq",),
     buffer_size=lambda config: config.head_size,

@@ -93,5 +93,6 @@ class NumpyModel(ABC, Generic[C]):
 
     def _with(self, name: str, weight: Array, bias: Array) -> Self:
         changed = copy.copy(self)
-        changed.weights = self.weights | {f"{name}.weight": np.ascontiguousarray(weight), f"{name}.bias": bias}
+        lies = np.asarray(weight, order="F" if self.in_out else "C")  # [out, in] in memory, as all of them
+        changed.weights = self.weights | {f"{name}.weight": lies, f"{name}.bias": bias}
         return changed

@@ -55,7 +55,8 @@ class Readout:
 
     def logits(self, x: Array) -> Array:
         """[R, C] -> [R, V]: what the model would say if its last row were this one."""
-        return self.normed(x) @ self.head.T
+        h = self.normed(x)
+        return np.vecdot(self.head, h[0])[None] if len(h) == 1 else h @ self.head.T
 
     def scale(self, x: Array) -> Array:
         """[R, C] -> [R, 1]: what the norm multiplies these rows by, apart from its weight."""
@@ -67,6 +68,15 @@ class Readout:
         """[M] token ids -> [M, C]: the direction in the residual stream that raises each token's logit, scale apart."""
         found = self.head[ids] * self.weight
         return found if self.bias is None else found - found.mean(axis=-1, keepdims=True)
+
+    def mean_direction(self) -> Array:
+        """[C]: the mean of the directions of all tokens, along which a part moves no probability."""
+        found = self.head.mean(axis=0, dtype=np.float64) * self.weight
+        return (found if self.bias is None else found - found.mean()).astype(self.head.dtype)
+
+    def mean_constant(self) -> Array:
+        """The mean of `constant` over all tokens."""
+        return self.head.dtype.type(0 if self.bias is None else self.head.mean(axis=0, dtype=np.float64) @ self.bias)
 
     def constant(self, ids: Array) -> Array:
         """[M] token ids -> [M]: the part of each logit that no row changes, from the norm's bias."""

@@ -1,6 +1,7 @@
 """A model as its files have it: tokens and origin of every one, shape and weights of those that NumPy runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
@@ -25,7 +26,9 @@ class Source:
     notices: Notices | tuple[tuple[str, dict[str, object]], ...] = ()
     """(catalog key, values) of what a user should know, such as integrity that cannot be verified."""
     chat_template: str | None = None
-    """The text of its chat template, to be shown; it is a program, and never run."""
+    """The text of its chat template: a program, which runs only where somebody asks for it, in a sandbox."""
+    token_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What its author calls the start token, the end token and others: what a chat template may ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)

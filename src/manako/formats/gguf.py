@@ -26,6 +26,7 @@ from manako.files import check_regular
 from manako.formats.checkpoint import Checkpoint, Tensors
 from manako.formats.gguf_head import QUANTISATIONS, GGUFHead, Metadata, TensorPlace, read_head
 from manako.formats.gguf_tokenizer import notices, start_token, token_id, tokenizer_json
+from manako.formats.special_tokens import check_vocabulary
 from manako.formats.tensor_files import check_finite
 from manako.tokenizer import Tokenizer
 
@@ -92,10 +93,9 @@ def _read(path: Path, stream: BinaryIO) -> Checkpoint:
         if not error.key.startswith("config_"):
             raise
         raise LoadError("gguf_config", file=path, reason=str(error).removeprefix("config.json: ")) from None
-    if tokenizer.vocab_size > config.vocab_size:
-        raise LoadError("vocab_mismatch", folder=path, tokens=tokenizer.vocab_size, rows=config.vocab_size)
+    told += check_vocabulary(path, tokenizer, config.vocab_size)
     places = _checked_layout(path, head, family.gguf, config, small)
-    tensors, digests = _tensors(path, stream, family.gguf, config, places)
+    tensors, digests = _tensors(path, stream, family, config, places)
     digests = [f"{name} {digest}\n" for name, digest in (digests | small).items()]
     if config.block_size < (context := settings["context_length"]):
         told.append(("notice.gguf_window", {"file": path, "window": config.block_size, "context": context}))
@@ -112,6 +112,11 @@ def _read(path: Path, stream: BinaryIO) -> Checkpoint:
         stored_dtype="/".join(name for name, _ in sizes.most_common()),
         notices=(*told, ("notice.unverifiable", {"file": path})),
         chat_template=template,
+        token_names={
+            f"{name}_token": metadata["tokenizer.ggml.tokens"][i]
+            for name in ("bos", "eos")
+            if (i := token_id(path, metadata, name)) is not None
+        },
     )
 
 
@@ -184,17 +189,15 @@ def _checked_layout(
 
 
 def _tensors(
-    path: Path, stream: BinaryIO, layout: GGUFLayout[Any], config: FileShape, places: Mapping[str, TensorPlace]
+    path: Path, stream: BinaryIO, family: Family[Any], config: FileShape, places: Mapping[str, TensorPlace]
 ) -> tuple[Tensors, dict[str, str]]:
     """(float32 by our name, digests by the file's name)."""
-    tensors: Tensors = {}
-    digests: dict[str, str] = {}
+    tensors, layout, digests = family.weights(config), family.gguf, dict[str, str]()
     for name, place in places.items():
         stored = stored_name(layout.names, name)
         tensor, digests[stored] = _unpacked(path, stream, place)
         check_finite(str(path), stored, tensor)
-        tensors[name] = np.ascontiguousarray(tensor.T) if layout.transposed(name) else tensor
-        tensors[name] = layout.reordered(config, name, tensors[name])
+        tensors[name][...] = layout.reordered(config, name, tensor.T if layout.transposed(name) else tensor)
     return tensors, digests
 
 

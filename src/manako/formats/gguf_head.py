@@ -57,10 +57,22 @@ QUANTISATIONS = {  # type in the file -> what can be read, of what the `gguf` li
     12: Quantisation("Q4_K", 256, 144),
     13: Quantisation("Q5_K", 256, 176),
     14: Quantisation("Q6_K", 256, 210),
+    16: Quantisation("IQ2_XXS", 256, 66),
+    17: Quantisation("IQ2_XS", 256, 74),
+    18: Quantisation("IQ3_XXS", 256, 98),
+    19: Quantisation("IQ1_S", 256, 50),
+    20: Quantisation("IQ4_NL", 32, 18),
+    21: Quantisation("IQ3_S", 256, 110),
+    22: Quantisation("IQ2_S", 256, 82),
+    23: Quantisation("IQ4_XS", 256, 136),
+    29: Quantisation("IQ1_M", 256, 56),
     30: Quantisation("BF16", 1, 2),
+    34: Quantisation("TQ1_0", 256, 54),
+    35: Quantisation("TQ2_0", 256, 66),
+    39: Quantisation("MXFP4", 32, 17),
+    40: Quantisation("NVFP4", 64, 36),
 }
-_OTHERS = "Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M"
-UNREADABLE = {9: "Q8_1", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"} | dict(enumerate(_OTHERS.split(), 15))
+UNREADABLE = {9: "Q8_1", 15: "Q8_K", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64", 41: "Q1_0"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,21 +25,39 @@ _LLAMA3 = (
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_QWEN35 = _QWEN2.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = tuple(rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}{a}{_LOWER}{b}" for a, b in ("*+", "+*"))  # words of either case
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_TEKKEN = "|".join((*_CASED, r"\p{N}", _REST))
+_GPT4O = "|".join((*(rf"{word}(?i:'s|'t|'re|'ve|'m|'ll|'d)?" for word in _CASED), r"\p{N}{1,3}", _REST))
+_DEEPSEEK3 = (
+    r"\p{N}{1,3}",
+    "[一-龥\u3040-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+",
+)
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
 _GPT2_WORDS = _BYTES | {"use_regex": True}
 
 
-def _words(regex: str) -> list[dict[str, Any]]:
-    split = {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
-    return [split, _BYTES | {"use_regex": False}]
+def _words(*regexes: str) -> list[dict[str, Any]]:
+    splits = [{"type": "Split", "pattern": {"Regex": r}, "behavior": "Isolated", "invert": False} for r in regexes]
+    return [*splits, _BYTES | {"use_regex": False}]
 
 
-_PRE = {  # tokenizer.ggml.pre -> pre-tokenizers, as published with the models
-    **dict.fromkeys(("gpt-2", "gpt2", "default"), [_GPT2_WORDS]),
-    **dict.fromkeys(("smollm", "starcoder"), [{"type": "Digits", "individual_digits": True}, _GPT2_WORDS]),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), _words(_LLAMA3)),
-    "qwen2": _words(_QWEN2),
+_DIGITS = [{"type": "Digits", "individual_digits": True}, _GPT2_WORDS]
+_PRE = {  # tokenizer.ggml.pre -> pre-tokenizers, as published with the models; which names share one: llama.cpp
+    **dict.fromkeys(("gpt-2", "gpt2", "default", "mpt", "olmo", "jais"), [_GPT2_WORDS]),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"), _DIGITS),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe"), _words(_LLAMA3)),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "solar-open"), _words(_QWEN2)),
+    "qwen35": _words(_QWEN35),
+    "tekken": _words(_TEKKEN),
+    "gpt-4o": _words(_GPT4O),
+    "deepseek-v3": _words(*_DEEPSEEK3),
 }
+_WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "tekken")  # a word that is a token is taken whole
 
 
 def tokenizer_json(file: Path, metadata: Metadata) -> str:
@@ -143,8 +161,7 @@ def _byte_level(file: Path, metadata: Metadata, tokens: Sequence[str]) -> dict[s
     if wrong := next((m for m in merges if len(m) != 2), None):
         raise _refusal(file, "merges", " ".join(wrong))
     model = {"vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
-    # Llama 3 takes a word whole when it is in the vocabulary, whatever the merges say.
-    model |= {"type": "BPE", "ignore_merges": _PRE[pre] is _PRE["llama-bpe"]}
+    model |= {"type": "BPE", "ignore_merges": pre in _WHOLE_WORDS}  # whatever the merges say
     return {
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _PRE[pre]},

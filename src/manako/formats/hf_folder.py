@@ -33,7 +33,7 @@ from manako.formats.model_folder import (
     refuse_link_outside,
     weight_files,
 )
-from manako.formats.special_tokens import special_tokens
+from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored, all_announced, check_placed
 from manako.tokenizer import Tokenizer
 
@@ -73,7 +73,9 @@ class HfFolder:
     end_ids: tuple[int, ...]
     """What config.json and generation_config.json give as ends of a text."""
     chat_template: str | None
-    """Shown, never run."""
+    """Runs only where somebody asks for it, in a sandbox."""
+    token_names: Mapping[str, str]
+    """What its author calls the start token, the end token and others."""
     notices: Notices
 
     def source(self, prefix: str) -> Source:
@@ -90,6 +92,7 @@ class HfFolder:
             stored_dtype="/".join(sorted({DTYPES.get(t.dtype, t.dtype) for t in weights})),
             notices=self.notices,
             chat_template=self.chat_template,
+            token_names=self.token_names,
         )
 
 
@@ -118,7 +121,7 @@ def read_hf_folder(path: Path) -> HfFolder:
     if (path / "adapter_config.json").exists():  # it names another model to load, wherever that may be
         raise LoadError("hf_adapter", file=path / "adapter_config.json")
     config_bytes = read_regular(path / "config.json", 1 << 20)
-    config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json")))
+    config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json"), infinity=True))
     metadata, stored = all_announced(files, MOST_BYTES)
     if placed is not None:
         check_placed(path / INDEX, placed, stored)
@@ -149,6 +152,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         start_id=special.start_id,
         end_ids=special.end_ids,
         chat_template=template,
+        token_names=token_names(wrapper),
         notices=notices,
     )
 

@@ -34,7 +34,7 @@ from manako.families.shape import FileShape, Notices
 from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
 from manako.formats import int8_rows
 from manako.formats.checkpoint import Checkpoint, Tensors
-from manako.formats.special_tokens import special_tokens
+from manako.formats.special_tokens import check_vocabulary, special_tokens, token_names
 from manako.formats.tensor_files import (
     DTYPES,
     MAX_HEADER_BYTES,
@@ -69,8 +69,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     family, notices = family_of(raw.get("model_type")), _ignored_keys(raw)
     config, told = family.config_from_json(raw)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise LoadError("vocab_mismatch", folder=folder, tokens=tokenizer.vocab_size, rows=config.vocab_size)
+    notices += check_vocabulary(folder, tokenizer, config.vocab_size)
     special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
     config = replace(config, start_id=special.start_id, end_ids=special.end_ids)
     notices += [*told, *special.notices]
@@ -102,6 +101,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         stored_dtype="/".join(sorted({DTYPES.get(s.dtype, s.dtype) for s in weights.values()})),
         notices=tuple(notices),
         chat_template=template,
+        token_names=token_names(wrapper),
     )
 
 
@@ -251,13 +251,16 @@ def _read_tensors(
     family: Family[Any], config: FileShape, weights: Mapping[str, StoredTensor]
 ) -> tuple[Tensors, dict[str, str]]:
     """(float32 by name without prefix, SHA-256 by name as stored)."""
-    tensors: Tensors = {}
-    digests: dict[str, str] = {}
+    tensors, digests = family.weights(config), dict[str, str]()
+    twice = None
     for name, tensor in weights.items():
-        tensors[name], digests[tensor.name] = tensor.widened()
-    if config.tie_word_embeddings and "lm_head.weight" in tensors:  # some writers store the tied matrix twice
-        if not np.array_equal(tensors.pop("lm_head.weight"), tensors[family.embedding]):
-            raise LoadError("tensor_untied", file=weights["lm_head.weight"].file, embedding=family.embedding)
+        numbers, digests[tensor.name] = tensor.widened()
+        if name in tensors:
+            tensors[name][...] = numbers
+        else:  # some writers store the tied matrix twice
+            twice = tensor, numbers
+    if twice and not np.array_equal(twice[1], tensors[family.embedding]):
+        raise LoadError("tensor_untied", file=twice[0].file, embedding=family.embedding)
     return tensors, digests
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from manako.errors import LoadError
 from manako.families.shape import Notices
+from manako.formats.chat_template import TOKENS
 from manako.messages import Phrase
 from manako.tokenizer import Tokenizer
 
@@ -66,6 +68,28 @@ def special_tokens(
         notices.append(("notice.ends_differ", {"config": mine, "generation": others}))
     start = next(reversed((*bos, *theirs)), None) if front or bos_starts_documents else None
     return SpecialTokens(start, tuple(dict.fromkeys((*mine, *others))), notices)
+
+
+def check_vocabulary(place: object, tokenizer: Tokenizer, rows: int) -> Notices:
+    """What a user should know of ids without a token, and of tokens without a row, which can then never occur.
+
+    Raises LoadError where other than added tokens lack a row: the two files are of different models.
+    """
+    notices: Notices = []
+    beyond = sorted(set(range(rows, tokenizer.vocab_size)) - tokenizer.gaps)
+    if not tokenizer.added_ids.issuperset(beyond) or max(tokenizer.front_ids, default=-1) >= rows:
+        raise LoadError("vocab_mismatch", folder=place, tokens=tokenizer.vocab_size, rows=rows)
+    if beyond:
+        names = ", ".join(tokenizer.token_bytes[i].decode("utf-8", "replace") for i in beyond[:5])
+        notices.append(("notice.vocab_beyond", {"tokens": tokenizer.vocab_size, "rows": rows, "names": names}))
+    if tokenizer.gaps:
+        notices.append(("notice.vocab_gaps", {"count": len(tokenizer.gaps), "first": min(tokenizer.gaps)}))
+    return notices
+
+
+def token_names(wrapper: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens that tokenizer_config.json names, for a chat template."""
+    return {key: name for key in TOKENS if (name := _name(wrapper.get(key)))}
 
 
 def _ids(value: object) -> list[Any]:

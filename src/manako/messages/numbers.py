@@ -5,6 +5,8 @@ Special here: every rule rounds the double itself, exact halves to the even digi
 tests/vectors/numbers.json holds both to it. No width is promised: whoever builds a column measures.
 """
 
+from collections.abc import Sequence
+
 
 def percent(p: float) -> str:
     """A probability: three significant digits, from 10 % on one decimal; nothing below 0.01 % but zero itself.
@@ -36,6 +38,28 @@ def signed(value: float) -> str:
     ('+2.09', '+0.00', '-0.00', '0.00', '-12,345.60')
     """
     return f"+{fixed(value, 2)}" if value > 0 else fixed(value, 2)
+
+
+def addends(values: Sequence[float], total: float) -> list[str]:
+    """Numbers whose sum is shown, as `signed` writes them but so that they add up as written.
+
+    Those that lose most by their rounding are rounded the other way. What is too far from the total stays as it is:
+    then the sum itself is wrong, and that must be seen.
+
+    >>> addends([-0.034, 0.304, -1.804, 0.554], -0.98)
+    ['-0.03', '+0.30', '-1.80', '+0.55']
+    >>> addends([0.304, 0.304, 0.304], 0.912)
+    ['+0.31', '+0.30', '+0.30']
+    """
+    if not all(abs(value) < 1e9 for value in (*values, total)):
+        return [signed(value) for value in values]
+    cents = [round(100 * float(f"{value:.2f}")) for value in values]
+    missing = round(100 * float(f"{total:.2f}")) - sum(cents)
+    lost = sorted(range(len(values)), key=lambda i: cents[i] - 100 * values[i], reverse=missing < 0)
+    if abs(missing) <= len(values) / 2 + 1:
+        for i in lost[: abs(missing)]:
+            cents[i] += 1 if missing > 0 else -1
+    return [signed(cent / 100 if cent else value / 1e9) for cent, value in zip(cents, values, strict=True)]
 
 
 def count(n: int) -> str:

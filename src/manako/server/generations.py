@@ -21,6 +21,7 @@ from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes
 from manako.model import Model
+from manako.refs import for_text
 from manako.trace.file import read_parts, to_bytes, trace_of
 from manako.trace.record import Step, Trace
 from manako.views.document import step_record, trace_document
@@ -150,6 +151,8 @@ class Runs:
         self.ref = ref
         self.model: Future[Model] = Future()
         """Set by who loads it, from any thread; cancelled when the server ends before."""
+        self.beside: tuple[Model, ...] = ()
+        """Other embedded models, where none was named; there before `model` is."""
         self.live: dict[str, Run] = {}
         self.traces: dict[str, Kept] = {}
         self.current: str | None = None
@@ -204,8 +207,12 @@ class Runs:
         self, model: Model, prompt: str, settings: dict[str, Any], after: After | None, kept: Kept | None
     ) -> Generation:
         if after is None or kept is None:
-            return model.generate(prompt, **settings)
-        generation = model.fork(self._opened(kept), after.steps, text=prompt, token_id=after.token, **settings)
+            reads = for_text(prompt)
+            return next((m for m in self.beside if m.ref == reads), model).generate(prompt, **settings)
+        trace = self._opened(kept)
+        made = trace.header.model.weights_sha256
+        model = next((m for m in self.beside if m.info.weights_sha256 == made), model)
+        generation = model.fork(trace, after.steps, text=prompt, token_id=after.token, **settings)
         length = len(generation.record().header.prompt)
         if length > LONGEST_TEXT:
             raise UsageError("serve_text", got=length, most=LONGEST_TEXT)

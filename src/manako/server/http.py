@@ -121,6 +121,10 @@ class Site:
                 "captures": list(loaded.captures),
                 "weights_sha256": loaded.info.weights_sha256,
                 "tokenizer_sha256": loaded.info.tokenizer_sha256,
+                "beside": [
+                    {"weights_sha256": other.info.weights_sha256, "tokenizer_sha256": other.info.tokenizer_sha256}
+                    for other in self._runs.beside
+                ],
             }
         )
 

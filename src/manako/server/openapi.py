@@ -111,6 +111,11 @@ def _model() -> tuple[str, Rule]:
         "captures": {"type": "array", "items": {"enum": list(CAPTURES)}},
         "weights_sha256": TEXT,
         "tokenizer_sha256": TEXT,
+        "beside": {
+            "type": "array",
+            "items": _object({"weights_sha256": TEXT, "tokenizer_sha256": TEXT}),
+            "description": "Other embedded models, which write where a prompt is in their language",
+        },
     }
     return "The fields after ref are there once ready is true", _object(known, ("ready", "ref"))
 

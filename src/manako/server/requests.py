@@ -36,6 +36,9 @@ _RULES: Mapping[str, dict[str, Any]] = {
     "stop": _list_of(minLength=1),
     "capture": _list_of(enum=list(CAPTURES)),
     "ablate": _list_of(),
+    "special": {"type": "boolean"},
+    "chat": {"type": "boolean"},
+    "system": TEXT,
     **{stage.name: stage.rule for stage in STAGES},
     "order": _list_of(enum=list(DEFAULT_ORDER)),
 }

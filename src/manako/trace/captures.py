@@ -219,19 +219,29 @@ class Contributions(Capture):
     """[N] names: embed, pos_embed, head:L.H, attn_bias:L, mlp:L, final_bias."""
     id: npt.NDArray[np.int32]
     value: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float32] | None
+    """[S, N] what each part added to all tokens of the vocabulary, on average; None in a record of an older version."""
 
     @classmethod
     def read(cls, trace: "Trace") -> Self:
         got = trace.columns.captured
-        return cls(trace.header.parts, got["contribution_id"], got["contribution"])
+        return cls(trace.header.parts, got["contribution_id"], got["contribution"], got.get("contribution_mean"))
 
     def errors(self, trace: "Trace") -> Mapping[str, float]:
-        return {"contributions_sum_to_logit": worst(self._sum_error(trace, i) for i in range(len(trace)))}
+        each = (max(self._sum_error(trace, i), self._mean_error(trace, i)) for i in range(len(trace)))
+        return {"contributions_sum_to_logit": worst(each)}
 
     def of(self, step: int, token_id: int) -> npt.NDArray[np.float32] | None:
         """[N] of one token of one step; None where it is not on record."""
         places = np.flatnonzero(self.id[step] == token_id)
         return self.value[step, :, places[0]] if len(places) else None
+
+    def _mean_error(self, trace: "Trace", i: int) -> float:
+        """How far the means are from adding up to the mean logit, which whole rows alone can tell."""
+        row = trace.columns.logits
+        if self.mean is None or row is None or not np.isfinite(row[i]).all():
+            return 0.0
+        return abs(float(self.mean[i].sum(dtype=np.float64) - row[i].mean(dtype=np.float64)))
 
     def _sum_error(self, trace: "Trace", i: int) -> float:
         part, ids = trace.columns.part, self.id[i]

@@ -26,6 +26,7 @@ from manako.trace.record import Columns, Header, Ids, ModelInfo, SelfCheck, Trac
 from manako.trace.schema import (
     CAPTURE_COLUMNS,
     CAPTURES,
+    CHECKS,
     COLUMNS,
     DTYPES,
     ENDS,
@@ -35,6 +36,7 @@ from manako.trace.schema import (
     TREE,
     Column,
     Format,
+    check_limit,
     step_columns,
 )
 
@@ -183,6 +185,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     table = COLUMNS["all"] | COLUMNS[kept]
     for capture in header.capture:
         table |= CAPTURE_COLUMNS[capture]
+    table = {n: column for n, column in table.items() if column.since == 1 or (column.since <= version and n in arrays)}
     if odd := sorted(arrays.keys() ^ table.keys()):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
     sizes = {"V": size, "A": len(header.sampling.active), "N": len(header.parts)}
@@ -191,7 +194,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     columns = Columns(
         **{name: arrays[name] for name in table if name in Columns.__dataclass_fields__},
         part={name: arrays[name] for name in step_columns("part")} if kept == "part" else None,
-        captured={name: arrays[name] for capture in header.capture for name in CAPTURE_COLUMNS[capture]},
+        captured={n: arrays[n] for capture in header.capture for n in CAPTURE_COLUMNS[capture] if n in arrays},
     )
     _check_columns(header, columns, size)
     trace = Trace(header, columns, Vocabulary(_token_bytes(columns, arrays), size, frozenset(header.special_ids)))
@@ -282,7 +285,7 @@ def _header_of(meta: dict[str, Any], version: int) -> tuple[Header, int]:
     values = {name: _frozen(meta[name]) for name in Header.__dataclass_fields__}
     values["model"] = ModelInfo(**{name: _frozen(value) for name, value in meta["model"].items()})
     values["sampling"] = Sampling.from_dict(meta["sampling"])
-    values["self_checks"] = tuple(map(_self_check, meta["self_checks"]))
+    values["self_checks"] = tuple(_self_check(check, meta) for check in meta["self_checks"])
     header, size = Header(**values), meta["vocab_size"]
     if header.end not in ENDS[header.kind]:
         raise ValueError("end")
@@ -304,9 +307,11 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _self_check(values: dict[str, Any]) -> SelfCheck:
-    error = math.inf if values["error"] is None else values["error"]
-    return SelfCheck(values["name"], float(error), float(values["limit"]))
+def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
+    """The limit is the reader's own where it knows the check: an author can make any limit wide enough."""
+    name, error = values["name"], math.inf if values["error"] is None else values["error"]
+    own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else values["limit"]
+    return SelfCheck(name, float(error), float(own))
 
 
 def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -51,6 +52,14 @@ class ModelInfo:
     threads: int | None
     """Threads of the linear algebra, None where the library does not tell."""
     versions: Mapping[str, str]
+
+    def trained_on(self, lang: str) -> str | None:
+        """What text it was trained on, as its author says it: in this language, else in the first that there is."""
+        said = self.config.get("trained_on")
+        if not isinstance(said, Mapping) or not said:
+            return None
+        found: object = said.get(lang, next(iter(said.values())))  # pyright: ignore[reportUnknownMemberType]
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,8 @@ class Header:
     """
     rounded: Mapping[str, float] = field(default_factory=dict[str, float])
     """Captured column -> the largest relative error that a compact export put on it. Empty in the record of a run."""
+    prompt_rewritten: bool = True
+    """Whether the tokenizer may have made another text of the prompt; False where `prompt_ids` spell it as it is."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -215,7 +226,11 @@ class Vocabulary:
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes of a text; special tokens are not part of it."""
-        return b"".join(self[int(i)] for i in ids if int(i) not in self.special_ids)
+        return b"".join(self.spelled(ids))
+
+    def spelled(self, ids: Sequence[int] | Ids) -> list[bytes]:
+        """The bytes of each token of a text, empty for a special one."""
+        return [b"" if i in self.special_ids else self[i] for i in map(int, ids)]
 
 
 @dataclass(frozen=True)
@@ -465,7 +480,18 @@ class Trace:
 
     def text_of(self, start: int, stop: int) -> str:
         """The text of some tokens of the record, counted from the start of the prompt."""
-        return bytes_to_text(self.vocabulary.join(self.all_ids[start:stop]))
+        return bytes_to_text(self.bytes_of(start, stop))
+
+    def bytes_of(self, start: int, stop: int) -> bytes:
+        """The bytes of the same, special tokens left out."""
+        text, places = self._spelled
+        return text[places[start] : places[stop]]
+
+    @cached_property
+    def _spelled(self) -> tuple[bytes, list[int]]:
+        """(all bytes of the record, where each token begins in them, and the end): a step's text is then a slice."""
+        pieces = self.vocabulary.spelled(self.all_ids)
+        return b"".join(pieces), [0, *accumulate(map(len, pieces))]
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         """All steps, where rich prints it: `rich.print(trace)`."""
@@ -510,14 +536,14 @@ class _Steps(Sequence[Step]):
         return step_of(self._trace, range(len(self))[index])
 
 
-def step_of(trace: Trace, index: int, known: Distribution | None = None) -> Step:
-    """Derive one step. `known` saves the work where the row's distribution has just been computed."""
-    columns, before = trace.columns, trace.all_ids[: len(trace.columns.prompt_ids) + index]
+def step_of(trace: Trace, index: int, known: Distribution | None = None, before: bytes | None = None) -> Step:
+    """Derive one step. known and before save the work where its distribution and the text before it are at hand."""
+    columns = trace.columns
     listed = _listed_part(trace, index) if columns.logits is None else Listed.of(known or derive(trace, index))
     token_id, u = int(columns.token_id[index]), float(columns.u[index])
     return Step(
         index=index,
-        bytes_before=trace.vocabulary.join(before),
+        bytes_before=trace.bytes_of(0, len(columns.prompt_ids) + index) if before is None else before,
         window_start=int(columns.window_start[index]),
         token_id=token_id,
         u=None if np.isnan(u) else u,

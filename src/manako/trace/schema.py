@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ DTYPES: Mapping[str, str] = TABLE["dtypes"]  # NumPy's name -> that of safetenso
 FULL_ROW_LIMIT: int = TABLE["largest_whole_row"]  # vocabularies up to this size keep the whole row of logits
 PART: int = TABLE["largest_part"]  # candidates kept of each step above that; a file may have fewer
 ENDS: Mapping[str, list[str]] = TABLE["trace"]["ends"]
+CHECKS: Mapping[str, Any] = TABLE["self_checks"]
 _ROUNDING: Mapping[str, float] = TABLE["rounding"]
 
 
@@ -37,6 +39,8 @@ class Column:
     """Whether a compact export may round it."""
     chosen_first: bool = False
     """Whether the first number of each step is its token id."""
+    since: int = 1
+    """The first version of the format that has it. Where that is not the first, a file may lack it."""
 
     def shape(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Its shape where the letters have these sizes."""
@@ -88,6 +92,7 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Column]:
 
 
 TRACE, TREE = _format(TABLE["trace"]), _format(TABLE["tree"])
+MODEL = _format(TABLE["model"])  # of a model that a page carries
 COLUMNS = {group: _columns(columns) for group, columns in TABLE["columns"].items()}  # "all", "whole", "part"
 CAPTURE_COLUMNS = {capture: _columns(columns) for capture, columns in TABLE["captures"].items()}
 CAPTURES = tuple(CAPTURE_COLUMNS)
@@ -98,11 +103,11 @@ def step_columns(group: str) -> dict[str, Column]:
     return {name: column for name, column in COLUMNS[group].items() if column.axes[0] == "S"}
 
 
-def check_limit(name: str, dtype: str) -> float:
-    """The largest error that a self-check allows, for a model that computed in `dtype`.
+def check_limit(name: str, dtype: str, rounded: Mapping[str, float] = MappingProxyType({})) -> float:
+    """The largest error that a self-check allows, for a model that computed in `dtype`. rounded: as a header has it.
 
     >>> check_limit("attention_rows_sum_to_1", "float32"), check_limit("attention_rows_sum_to_1", "bfloat16")
     (1e-06, 0.03125)
     """
-    known = TABLE["self_checks"][name]
-    return max(known["limit"], known["units"] * _ROUNDING.get(dtype, 0.0))
+    known = CHECKS[name]
+    return max(known["limit"], known["units"] * _ROUNDING.get(dtype, 0.0)) + rounded.get(known.get("of", ""), 0.0)

@@ -48,6 +48,11 @@ class Tree:
             raise UsageError("tree_unfit", part=part)
 
     @property
+    def shown(self) -> Trace:
+        """The trace that is shown."""
+        return next(branch.trace for branch in self.branches if branch.id == self.current)
+
+    @property
     def only(self) -> Trace | None:
         """The trace, where there is a single one."""
         first, *others = self.branches

@@ -2,14 +2,14 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from manako.checks import Rule, fits
 from manako.errors import LoadError, UsageError
-from manako.files import read_regular
+from manako.files import printable, read_regular
 
 CHOICES = {
     "optimizer": ("muon", "adamw"),
@@ -109,8 +109,17 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
     b'steps = 5\\nkana = "any"\\n'
     """
     # A JSON number, string or boolean is one of TOML's, too, but for U+007F, which JSON leaves as it is.
-    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in settings.items() if v is not None]
-    return "".join(lines).replace("\x7f", "\\u007f").encode("utf-8")
+    said = {k: json.dumps(_readable(v), ensure_ascii=False) for k, v in settings.items() if v is not None}
+    text = "".join(f"{k} = {v}\n" for k, v in said.items()).replace("\x7f", "\\u007f")
+    assert tomllib.loads(text) == {k: json.loads(v) for k, v in said.items()}  # or a run could never go on
+    return text.encode("utf-8")
+
+
+def _readable(value: Any) -> Any:
+    """Text that came from the system as text that a file can hold."""
+    if isinstance(value, list | tuple):
+        return [_readable(each) for each in cast("Iterable[Any]", value)]
+    return printable(value) if isinstance(value, str) else value
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ their characters take two cells in some Japanese terminals.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text as Line
@@ -16,7 +16,7 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from manako.errors import ManakoError
 from manako.files import write_file
@@ -27,9 +27,11 @@ from manako.tui.frame import FARTHEST, LEAST, WIDE, Frame
 from manako.tui.game import Guesses, Stop
 from manako.tui.keys import KEYS, TABS
 from manako.tui.stepper import Stepper
-from manako.views.html import page
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.steps import Look
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
 
 PLAY_SECONDS = 0.1
 _SIXTEEN = [
@@ -69,8 +71,8 @@ class StepApp(App[None]):
     #beside { padding: 0 1; }
     #tabs, #sliders { padding: 0 1; }
     #tabs { height: 1; margin: 0 0 1 0; }
-    #asked { height: 1; border: none; padding: 0 1; background: #1d232b; display: none; }
-    #told { height: 1; padding: 0 1; color: #ffd866; }
+    #asked { height: 1; border: none; padding: 0 1; background: #1d232b; }
+    #told { padding: 0 1; color: #ffd866; }
     #foot { background: #1d232b; padding: 0 1; }
     """
 
@@ -83,6 +85,7 @@ class StepApp(App[None]):
         self.failed: Exception | None = None
         """What ended it, if anything did."""
         self._lock = asyncio.Lock()
+        self._put_before: dict[str, tuple[Sequence[Line], int | None]] = {}
         self._leaving = False
         self._stop: Stop | None = None
         self._wanted = ""
@@ -105,14 +108,12 @@ class StepApp(App[None]):
                 yield Static(id="tabs")
                 yield Static(id="beside")
         yield Static(id="sliders")
-        yield Input(id="asked", select_on_focus=False)
         yield Static(id="told")
         yield Static(id="foot")
 
     async def on_mount(self) -> None:
         self._timer = self.set_interval(PLAY_SECONDS, self._tick, pause=True)
         self.frame.pick_chosen()
-        self.query_one("#asked", Input).can_focus = False
         await self._draw()
 
     def on_resize(self) -> None:
@@ -167,15 +168,18 @@ class StepApp(App[None]):
             self.query_one("#choice").display = wide or (self.frame.tab == 0 and not self.frame.helping)
             self.query_one("#side").display = wide or self.frame.tab > 0 or self.frame.helping
             self.query_one("#legend").display = bool(lines["legend"])
-            self.query_one("#tabs").display = True
             for name, made in lines.items():
                 self._put(name, made, heights.get(name))
 
     def _put(self, name: str, lines: Sequence[Line], height: int | None = None) -> None:
+        """Lines in their place. height: where it is fixed; then nothing else moves, which saves half of the work."""
+        if self._put_before.get(name) == (lines, height):
+            return
         widget = self.query_one(f"#{name}", Static)
-        widget.update(Line("\n").join(lines))
         if height is not None:
             widget.styles.height = height
+        widget.update(Line("\n").join(lines), layout=height is None)
+        self._put_before[name] = lines, height
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
@@ -223,7 +227,7 @@ class StepApp(App[None]):
     async def action_take(self) -> None:
         self._stop_playing()
         if self.frame.setting:
-            self._ask("stepper.ask_value", self._typed_value)
+            await self._ask("stepper.ask_value", self._typed_value)
             return
         if self.frame.in_branches:
             text = self.stepper.texts[self.frame.picked_branch]
@@ -261,6 +265,9 @@ class StepApp(App[None]):
         elif self._stop is not None and self._stop.met(self.stepper.step()):
             self._stop_playing()
             self._tell("stepper.stopped")
+        elif self.stepper.ended is not None:
+            self._stop_playing()
+            self._tell(f"end.{self.stepper.ended}", count=len(self.stepper))
         else:
             return
         await self._draw()
@@ -299,7 +306,7 @@ class StepApp(App[None]):
         await self._do(lambda: self.stepper.resample() or True)
 
     async def action_stop_at(self) -> None:
-        self._ask("stepper.ask_stop", self._stop_set)
+        await self._ask("stepper.ask_stop", self._stop_set)
 
     async def _stop_set(self, said: str) -> None:
         try:
@@ -310,7 +317,7 @@ class StepApp(App[None]):
         await self._draw()
 
     async def action_find(self) -> None:
-        self._ask("stepper.ask_find", self._find)
+        await self._ask("stepper.ask_find", self._find)
 
     async def _find(self, said: str) -> None:
         self._wanted = said or self._wanted
@@ -368,7 +375,7 @@ class StepApp(App[None]):
 
     async def action_escape(self) -> None:
         if self._asking is not None:
-            self._answered()
+            await self._answered()
         else:
             self.frame.helping = self.frame.setting = False
             self._stop_playing()
@@ -397,10 +404,10 @@ class StepApp(App[None]):
     # --- files --------------------------------------------------------------------------------------------------------
 
     async def action_save(self) -> None:
-        self._ask("stepper.ask_save", self._save, str(self.file or "step.manako"))
+        await self._ask("stepper.ask_save", self._save, str(self.file or "step.manako"))
 
     async def action_export(self) -> None:
-        self._ask("stepper.ask_export", self._export, "step.html")
+        await self._ask("stepper.ask_export", self._export, "step.html")
 
     async def _save(self, said: str) -> None:
         def data() -> bytes:
@@ -411,6 +418,8 @@ class StepApp(App[None]):
             self.file, self.stepper.saved = Path(said), True
 
     async def _export(self, said: str) -> None:
+        from manako.views.html import page  # only here, and its tables of names take as long
+
         def data() -> bytes:
             tree = self.stepper.tree()
             return page(tree if tree.only is None else tree.only, self.frame.look.lang).encode()
@@ -425,7 +434,7 @@ class StepApp(App[None]):
         if path.exists() and self._agreed != said:
             self._agreed = said
             self._tell("stepper.exists")
-            self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
+            await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
             await self._draw()
             return False
         self._agreed = None
@@ -437,24 +446,25 @@ class StepApp(App[None]):
 
     # --- what is typed ------------------------------------------------------------------------------------------------
 
-    def _ask(self, key: str, then: Callable[[str], Awaitable[None]], value: str = "") -> None:
-        """A line to type in, in place of the keys."""
-        self._stop_playing()
-        asked = self.query_one("#asked", Input)
-        asked.placeholder, asked.value, self._asking = self.say(key), value, then
-        asked.display = asked.can_focus = True
-        asked.focus()
-        asked.cursor_position = len(value)
+    async def _ask(self, key: str, then: Callable[[str], Awaitable[None]], value: str = "") -> None:
+        """A line to type in."""
+        from textual.widgets import Input  # thirty milliseconds that the first frame does not need
 
-    def _answered(self) -> Callable[[str], Awaitable[None]] | None:
-        asked, then = self.query_one("#asked", Input), self._asking
-        self._asking = None
-        asked.display = asked.can_focus = False
-        self.set_focus(None)
+        self._stop_playing()
+        await self._answered()
+        asked = Input(value, placeholder=self.say(key), id="asked", select_on_focus=False)
+        await self.mount(asked, before="#told")
+        self._asking = then
+        self.set_focus(asked)  # at once: what is typed ahead belongs here
+
+    async def _answered(self) -> Callable[[str], Awaitable[None]] | None:
+        """Nothing is typed any more; what the answer was for."""
+        then, self._asking = self._asking, None
+        await self.query("#asked").remove()
         return then
 
-    async def on_input_submitted(self, event: Input.Submitted) -> None:
-        if then := self._answered():
+    async def on_input_submitted(self, event: "Input.Submitted") -> None:
+        if then := await self._answered():
             await then(event.value)
 
     def _tell(self, key: str, **values: object) -> None:

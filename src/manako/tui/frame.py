@@ -32,6 +32,7 @@ LEAST = (40, 16)
 WIDE = 110  # columns from which the choice and a tab stand side by side
 _SLIDERS_FROM = 34  # rows from which all sliders stand on the screen
 _LEGEND_FROM = 28  # rows from which the tints are explained
+_NEWS_LINES = 3  # an error says at its end what to do
 FARTHEST = 200  # ranks that the highlight reaches
 _BRIGHT, _WARNING = "bold #d7dce2", "bold #ffd866"
 
@@ -103,20 +104,20 @@ class Frame:
         """The lines of every part for so much room, and the heights of those that have a fixed one."""
         step, room = self.stepper.step(), width - 2
         made = {"head": [self._head(room)], "foot": self._foot(room, max(2, height // 6))}
-        made["told"] = [Line(g.cut(g.visible(self.told, replace(self.look.glyphs, space=" ")), room))]
+        made["told"] = panels.wrapped([Line(g.prose(self.told, self.look.glyphs))], room)[:_NEWS_LINES]
         made["sliders"] = self._slider_lines(room, height)
         tall = min(max(3, height // 7), 6)
         made["ribbon"] = self._ribbon_lines(step, room, tall)
         made["legend"] = [self._legend()] if height >= _LEGEND_FROM else []
-        parts = {name: len(made[name]) for name in ("foot", "sliders", "legend")} | {"ribbon": tall}
-        rest = height - sum(parts.values()) - 4  # head, told, a line above and below the ribbon
+        parts = {name: len(made[name]) for name in ("foot", "told", "sliders", "legend")} | {"ribbon": tall}
+        rest = height - sum(parts.values()) - 3  # head, a line above and below the ribbon
         wide = width >= WIDE
         self.left = left = width // 2 if wide else width
         made["choice"] = self._choice(step, left - 2, rest)
         made["tabs"] = [self._tab_line(width - left - 2 if wide else room, wide)]
         look = replace(self.look, columns=(width - left if wide else width) - 3)
         made["beside"] = self._beside_lines(step, look) if wide or self.tab or self.helping else []
-        return made, parts | {"head": 1}
+        return made, parts | {"head": 1, "tabs": 1, "choice": rest}
 
     def _head(self, room: int) -> Line:
         """Which model with which settings; at the right, which step."""

@@ -156,6 +156,16 @@ class Stepper:
         """Whether they are others than this place was decided with."""
         return self.sampling != self.here.text.trace.header.sampling
 
+    @property
+    def ended(self) -> str | None:
+        """Why the text ends here, in the words of `Header.end`; None where it does not, or was only interrupted."""
+        trace = self.text.trace
+        if self.at + 1 < len(self):
+            return None
+        if trace.header.end in ("stop", "document_end"):
+            return trace.header.end
+        return "length" if trace.header.kind == "generation" and len(trace) >= trace.header.max_new_tokens else None
+
     def step(self) -> Step:
         """The step that is shown, under the settings in force."""
         here, trace = self.here, self.here.text.trace
@@ -221,7 +231,12 @@ class Stepper:
 
     def set(self, name: str, value: float | None) -> None:
         """Change one setting of the sampler chain, from here on."""
-        self._other = replace(self.sampling, **{name: value})
+        before, self._other = self._other, replace(self.sampling, **{name: value})
+        try:
+            self.step()
+        except ManakoError:
+            self._other = before
+            raise
 
     # --- what else is asked -------------------------------------------------------------------------------------------
 

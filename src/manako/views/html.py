@@ -15,6 +15,7 @@ import posixpath
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -27,10 +28,10 @@ from manako.trace.tree import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
-_START = "page/main.js"
+_START, _ENGINE = "page/main.js", "engine/worker.js"
 _KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
-_IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z./-]+\.js)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
@@ -40,32 +41,64 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))"
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
 _POLICY = (
-    "default-src 'none'; script-src '{script}'; style-src '{style}'; connect-src 'none'; base-uri 'none'; "
+    "default-src 'none'; script-src '{script}'{wasm}; style-src '{style}'; {more}base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'"
 )
+_ALONE = "connect-src 'none'; "
+_WITH_ENGINE = "worker-src blob:; trusted-types manako; "
+_SITE = "connect-src 'self'; worker-src blob: 'self'; img-src 'self'; manifest-src 'self'; trusted-types manako; "
+_LINKS = '<link rel="icon" href="icon.svg">\n<link rel="manifest" href="manifest.webmanifest">\n'
 
 
-def page(record: Trace | Tree, lang: str) -> str:
-    """The whole page with this record in it. lang: the language it opens in; the reader may switch."""
+@dataclass(frozen=True)
+class Carried:
+    """A model that the page runs by itself."""
+
+    ref: str
+    """Its name, for the time until it is loaded."""
+    length: int
+    """Bytes of its file."""
+    data: bytes | None = None
+    """That file, where the page holds it."""
+    address: str = ""
+    """Where it is fetched from otherwise, beside the page."""
+
+    def block(self) -> str:
+        """The part of the page that has it; behind all else, so that a text is shown before it has been read."""
+        told = html.escape(self.ref), self.length, html.escape(self.address)
+        start = '<script type="text/plain" id="manako-model" data-ref="{}" data-length="{}" data-address="{}">'
+        return start.format(*told) + ("" if self.data is None else packed(self.data)) + "</script>"
+
+
+def page(record: Trace | Tree, lang: str, model: Carried | None = None) -> str:
+    """The whole page with this record in it. lang: the language it opens in; the reader may switch.
+
+    model: what it writes by itself with.
+    """
     data = to_bytes(record) if isinstance(record, Trace) else tree_bytes(record)
-    empty = offline_page(lang)
+    empty = offline_page(lang, model)
     assert empty.count(NO_RECORD) == 1  # the script must not spell it, or the page that saves itself would break
     return empty.replace(NO_RECORD, _RECORD.format(length=len(data), data=packed(data)))
 
 
-def offline_page(lang: str) -> str:
+def offline_page(lang: str, model: Carried | None = None) -> str:
     """The page with NO_RECORD where the record goes: a live page puts its own in, to save itself."""
     script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
-    policy = _POLICY.format(script=_hash(script), style=_hash(style))
+    wasm, more, engine, behind, links = "", _ALONE, "", "", _LINKS if model and model.address else ""
+    if model:
+        wasm, behind = " 'wasm-unsafe-eval'", f"\n{model.block()}"
+        more = _SITE if model.address else _ALONE + _WITH_ENGINE
+        engine = f'<script type="text/plain" id="manako-engine">\n{bundle(_ENGINE)}</script>\n'
+    policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm=wasm, more=more)
     put = {
         '<html lang="en" data-mode="live">': f'<html lang="{lang}" data-mode="file">',
         '<link rel="stylesheet" href="/assets/style.css">': (
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{style}</style>'
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
         '<script type="module" src="/assets/page/main.js"></script>': "",
         "</manako-app>": (
             f'</manako-app>\n<script type="application/json" id="manako-words">{json_for_html(words())}</script>\n'
-            f"{NO_RECORD}\n<script>{script}</script>"
+            f"{NO_RECORD}\n{engine}<script>{script}</script>{behind}"
         ),
     }
     text = _read("index.html")
@@ -98,14 +131,14 @@ def packed(data: bytes) -> str:
 
 
 @cache
-def bundle() -> str:
-    """All modules as one script, each after those that it imports, without comments.
+def bundle(start: str = _START) -> str:
+    """A module and all that it needs as one script, each after those that it imports, without comments.
 
     Each is a function of its own, so what it does not export may have any name; what it exports has a name that no
     other module exports, and those after it see it under that name.
     """
     order: list[str] = []
-    _visit(_START, order, ())
+    _visit(start, order, ())
     exported = [found[1] for name in order for found in _EXPORT.finditer(_read(name))]
     assert len(set(exported)) == len(exported), "two modules export the same name"
     whole = "(() => {\n" + '"use strict";\n' + "".join(map(_inlined, order)) + "})();\n"

@@ -174,7 +174,7 @@ def test_its_own_self_check_and_any_that_failed() -> None:
     lines = [line for line in lines_of(trace, 0, EN) if "self-check" in line.lower()]
     assert lines == [
         "self-check when generated, the lens at the last layer equals the logits: error 1e-7, within 1e-5",
-        "SELF-CHECK FAILED cached and uncached logits agree (last step): error 1, limit 1e-5",
+        "SELF-CHECK FAILED cached and uncached logits agree: error 1, limit 1e-5",
     ]
 
 

@@ -361,7 +361,7 @@ def test_what_ends_a_run_is_said() -> None:
     text = whole(empty, EN)
     assert "Nothing was generated." in text and "Interrupted. Tokens generated: 0." in text
     failed = golden_trace(1, self_checks=(SelfCheck("cached_equals_uncached", 1.0, 1e-5),))
-    assert "SELF-CHECK FAILED cached and uncached logits agree (last step): error 1, limit 1e-5" in whole(failed, EN)
+    assert "SELF-CHECK FAILED cached and uncached logits agree: error 1, limit 1e-5" in whole(failed, EN)
     window = golden_trace(3)
     window.columns.window_start[2] = 1
     assert "The context window starts at token 2." in whole(window, EN)

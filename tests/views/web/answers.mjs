@@ -10,6 +10,7 @@ import * as messages from "../../../src/manako/views/web/text/messages.js";
 import * as sampling from "../../../src/manako/views/web/trace/sampling.js";
 import * as tokens from "../../../src/manako/views/web/text/tokens.js";
 import { verifying } from "../../../src/manako/views/web/analysis/verification.js";
+import { StepNumbers } from "../../../src/manako/views/web/analysis/step-numbers.js";
 import { TraceError } from "../../../src/manako/views/web/trace/safetensors.js";
 import { readTrace } from "../../../src/manako/views/web/trace/trace-file.js";
 import { Tree } from "../../../src/manako/views/web/trace/tree.js";
@@ -141,6 +142,17 @@ function told(found) {
 
 const ANSWERS = {
     distributions: (cases) => cases.map(distributed),
+    whatIf: (file, settings) => {
+        const trace = readTrace(numbers(file).buffer);
+        return settings.map((changed) =>
+            Array.from({ length: trace.steps }, (_, step) => {
+                const found = new StepNumbers(trace, step, sampling.ordered({ ...trace.header.sampling, ...changed }));
+                const rows = found.listed(10);
+                const p = rows.map((row) => [row.id, row.p]);
+                return { p, other: found.other(rows).p, error: found.error };
+            }),
+        );
+    },
     keptSets: (cases) =>
         cases.map(({ logits, settings }) => {
             const { p } = sampling.distribution(numbers(logits), settings);

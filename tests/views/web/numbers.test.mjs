@@ -8,7 +8,7 @@ const VECTORS = JSON.parse(readFileSync(new URL("../../vectors/numbers.json", im
 
 for (const [rule, cases] of Object.entries(VECTORS)) {
     test(`${rule} reads as in the terminal`, () => {
-        for (const row of cases) assert.equal(numbers[rule](...row.slice(0, -1)), row.at(-1), String(row));
+        for (const row of cases) assert.deepEqual(numbers[rule](...row.slice(0, -1)), row.at(-1), String(row));
     });
 }
 

@@ -111,7 +111,7 @@ def assert_why(found: Any, expected: Why) -> None:
     def same(ours: Any, theirs: Any) -> None:
         assert [p["name"] for p in ours] == [p.name for p in theirs]
         assert [(p["kind"], p["layer"], p["head"]) for p in ours] == [(p.kind, p.layer, p.head) for p in theirs]
-        for mine, his in (("value", "value"), ("overOthers", "over_others")):
+        for mine, his in (("value", "value"), ("overMean", "over_mean")):
             values = [(p[mine], getattr(q, his)) for p, q in zip(ours, theirs, strict=True)]
             assert all((a is None) == (b is None) and (a is None or abs(a - b) < 1e-9) for a, b in values)
 

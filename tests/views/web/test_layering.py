@@ -11,9 +11,9 @@ import pytest
 
 from manako.views.html import WEB
 
-ROWS = ("trace", "text", "analysis", "elements", "page")
+ROWS = ("trace", "text", "engine", "analysis", "elements", "page")
 PARTS = {("attention.js", "heads.js"), ("lens.js", "lens-grid.js")}  # element, the one that it holds
-IMPORT = re.compile(r'(?:from|import\(|^import) ?"(\.{1,2}/[a-z./-]+\.js)"', re.MULTILINE)
+IMPORT = re.compile(r'(?:from|import\(|^import) ?"(\.{1,2}/[a-z0-9./-]+\.js)"', re.MULTILINE)
 SOURCES = {path.relative_to(WEB).as_posix(): path.read_text(encoding="utf-8") for path in WEB.rglob("*.js")}
 
 
@@ -39,6 +39,7 @@ def test_layers_import_downwards_only() -> None:
 @pytest.mark.parametrize(
     ("name", "line"),
     [
+        ("engine/gpt2.js", 'import { verifying } from "../analysis/verification.js";'),
         ("trace/tree.js", 'import { say } from "../text/messages.js";'),
         ("elements/act.js", '/** @import {Store} from "../page/store.js" */'),
         ("analysis/inside.js", '/** @typedef {import("../elements/view.js").View} View */'),

@@ -15,6 +15,7 @@ from trees import toy_tree
 
 from manako.errors import LoadError
 from manako.trace.file import older_digest, to_bytes
+from manako.trace.schema import TRACE
 from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
 
 KEY = "manako.tree"
@@ -116,7 +117,7 @@ def hostile_trees() -> dict[str, bytes]:
         return put(meta | {"branches": listed})
 
     other = to_bytes(toy_tree().branches[4].trace)
-    newer = other.replace(b"manako.trace/4", b"manako.trace/9")
+    newer = other.replace(TRACE.id.encode(), b"manako.trace/9")
     return {
         "whole": put(meta),
         "newer": put(meta | {"schema": "manako.tree/3"}),

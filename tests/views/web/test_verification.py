@@ -8,13 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside, with_candidates
+from parts import random_step
 from toy import toy_model
 
 from manako.analysis.compact import compact
 from manako.analysis.verification import verify
 from manako.engines.generation import Generation
+from manako.errors import LoadError
 from manako.sampling import Sampling
-from manako.trace.file import to_bytes
+from manako.trace.file import read_parts, to_bytes, trace_of
 from manako.trace.record import Trace
 
 Ask = Callable[..., Any]
@@ -70,6 +72,7 @@ def assert_same(ask: Ask, traces: dict[str, Trace]) -> dict[str, Any]:
             "rederived": theirs.rederived,
             "unverifiable": theirs.unverifiable,
             "failure": failure,
+            "contradictions": list(theirs.contradictions),
         }, name
     return found
 
@@ -115,3 +118,39 @@ def test_another_seed_or_step_is_told(ask: Ask) -> None:
     changed = {"seed": {"seed": trace.header.seed + 1}, "first_step": {"first_step": 1}}
     traces = {name: replace(trace, header=replace(trace.header, **change)) for name, change in changed.items()}
     assert [each["failure"]["index"] for each in assert_same(ask, traces).values()] == [0, 0]
+
+
+def test_the_same_verdict_whatever_the_chain(ask: Ask) -> None:
+    """Parts of random rows as they were drawn, and each with one number of the part changed."""
+    rng = np.random.default_rng(8)
+    traces: dict[str, Trace] = {}
+    for n in range(120):
+        trace = random_step(rng)
+        name = str(
+            rng.choice(["part_p", "part_cut_by", "stage_kept", "stage_removed_mass", "entropy", "rest_logit_max"])
+        )
+        traces[f"{n}"] = trace
+        value = 1 if name in ("part_cut_by", "stage_kept") else 0.0625
+        part = trace.columns.part or {}
+        place = tuple(int(rng.integers(size)) for size in part[name].shape)
+        wrong = forged(trace, name, place, lambda x, by=value: x + by)
+        try:
+            trace_of(read_parts(to_bytes(wrong), "x"), "x")
+        except LoadError:
+            continue  # out of its range
+        traces[f"{n} {name}"] = wrong
+    found = assert_same(ask, traces)
+    assert all(found[name]["failure"] is None for name in traces if name.isdigit())
+    assert sum(found[name]["failure"] is not None for name in traces if not name.isdigit()) > 20
+
+
+def test_the_same_contradictions(ask: Ask) -> None:
+    made = toy_model().trace("私は", max_new_tokens=20, seed=4)
+    piece = made.steps[7].chosen.text
+    changes: list[dict[str, Any]] = [{}, {"prompt": "私"}, {"end": "stop"}, {"stop": (piece,)}, {"end": "interrupted"}]
+    changes += [{"max_new_tokens": 21}, {"first_step": 1}]
+    traces = {str(n): replace(made, header=replace(made.header, **change)) for n, change in enumerate(changes)}
+    traces["score"] = toy_model().score("私は猫である。" * 8)
+    for name in ("score", "0"):
+        traces[f"{name} window"] = forged(traces[name], "window_start", -1, lambda start: start + 1)
+    assert_same(ask, traces)

@@ -26,6 +26,7 @@ def info_lines(
     facts = {
         "info.model": f"{info.ref} ({info.model_type})",
         "info.shape": look.say("info.shape_value", **shape),
+        "info.trained_on": info.trained_on(look.lang),
         "info.parameters": count(parameters),
         "info.switches": ", ".join(info.switches) or None,
         "info.engine": f"{info.engine}, {info.device}, {info.dtype} ({info.stored_dtype})",

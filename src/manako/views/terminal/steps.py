@@ -64,6 +64,8 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
     shape = look.say("view.shape", **{n: c.get(n) for n in ("n_layer", "n_head", "n_embd", "n_positions")})
     named = look.say("view.model", ref=g.visible(header.model.ref, look.glyphs), shape=shape)
     yield _line(g.prose(named, look.glyphs), style="dim")
+    if text := header.model.trained_on(look.lang):
+        yield _line(g.prose(look.say("view.trained_on", text=text), look.glyphs), style="dim")
     if header.first_step:
         yield _line(look.say("view.forked", steps=header.first_step), style="dim")
     if header.model.switches:

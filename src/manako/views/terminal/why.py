@@ -1,7 +1,8 @@
 """Why a token, in a terminal: the parts that raised and lowered it, what each layer added, and the sum that proves it.
 
-Special here: bars stand on both sides of a middle axis. A logit has no natural scale, so the longest bar is the largest
-number in the list, and a line says how much that is. Every number carries its sign.
+Special here: order and bars go by what moved the probability, how much more a part added than to all tokens on average;
+the raw logit part stands beside it. Bars stand on both sides of a middle axis. A logit has no natural scale, so the
+longest bar is the largest number in the list, and a line says how much that is. Every number carries its sign.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from functools import partial
 from rich.text import Text
 
 from manako.analysis.contributions import Part, Why
-from manako.messages.numbers import fixed, signed, small
+from manako.messages.numbers import addends, fixed, signed, small
 from manako.trace.record import Candidate, Step, Trace
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.again import hint
@@ -52,7 +53,9 @@ def part_lines(step: Step, found: Why, next_best: Why | None, look: Look) -> Ite
     if next_best and next_best.parts:
         yield from _next_best_lines(step, next_best, look, pending)
     yield Text("")
-    yield Text(look.say("why.rather_means" if found.rival else "why.over_means"), style="dim")
+    centred = any(part.over_mean is not None for part in found.parts)
+    key = "why.rather_means" if found.rival else "why.over_means" if centred else "why.no_mean"
+    yield Text(look.say(key), style="dim")
     if not found.rival:
         yield Text(look.say("why.alike"), style="dim")
     yield Text(look.say("why.meaning"), style="dim")
@@ -64,7 +67,7 @@ def part_lines(step: Step, found: Why, next_best: Why | None, look: Look) -> Ite
 def _table(found: Why, look: Look) -> Iterator[Text]:
     shown, rest = found.strongest(look.top)
     others = [rest] if rest.count else []
-    longest = max((abs(part.value) for part in shown), default=0.0)
+    longest = max((abs(part.effect) for part in shown), default=0.0)
 
     def bar(value: float, cells: int) -> Text:
         side = (cells - 1) // 2
@@ -77,13 +80,15 @@ def _table(found: Why, look: Look) -> Iterator[Text]:
         *(look.say("why.rest", count=r.count) for r in others),
     ]
     least, usual, most = (2 * side + 1 for side in _BAR_CELLS)
-    bars, words = [partial(bar, part.value) for part in shown], [Text(_words(part, look), "dim") for part in shown]
+    bars, words = [partial(bar, part.effect) for part in shown], [Text(_words(part, look), "dim") for part in shown]
     columns = [
         Column(names, look.say("why.part"), most=look.columns),
-        number([signed(part.value) for part in (*shown, *others)], look.say("why.adds")),
     ]
-    if found.rival is None:
-        columns.append(number([_over(part.over_others) for part in (*shown, *others)], look.say("why.over")))
+    raw = number([signed(part.value) for part in (*shown, *others)], look.say("why.adds"))
+    if rest.over_mean is None:
+        columns.append(raw)
+    else:
+        columns += [number([_over(part.over_mean) for part in (*shown, *others)], look.say("why.over")), raw]
     columns.append(Column(bars, wide=usual, most=most, fills=True, least=least, gives_way=2, optional=True))
     columns.append(Column(words, gives_way=1, optional=True))
     yield from rows(columns, look.columns, [""] * len(shown) + ["dim"] * len(others))
@@ -99,8 +104,8 @@ def _sentences(found: Why, look: Look) -> Iterator[Text]:
     shown, rest = found.strongest(look.top)
     named = [(_words(part, look) or g.visible(part.name, look.glyphs), part) for part in shown]
     for name, part in [*named, *([(look.say("why.rest", count=rest.count), rest)] if rest.count else [])]:
-        key = "why.plain_part" if part.over_others is None else "why.plain_part_over"
-        yield Text(look.say(key, part=name, adds=signed(part.value), over=_over(part.over_others)))
+        key = "why.plain_part" if part.over_mean is None else "why.plain_part_over"
+        yield Text(look.say(key, part=name, adds=signed(part.value), over=_over(part.over_mean)))
 
 
 def _words(part: Part, look: Look) -> str:
@@ -131,7 +136,7 @@ def _sum(value: float | None) -> str:
 
 def _sum_lines(found: Why, look: Look, pending: bytes) -> Iterator[Text]:
     """Everything together is the logit; for two tokens, the difference of theirs."""
-    sums = {kind: signed(value) for kind, value in found.groups.items()}
+    sums = dict(zip(found.groups, addends(list(found.groups.values()), found.logit), strict=True))
     named = _named(found, look, pending)
     if found.rival is not None:
         values = {"a": signed(found.token.logit), "b": signed(found.rival.logit), "difference": signed(found.logit)}

@@ -2,8 +2,8 @@
  * What was seen inside the model at one step, as numbers to draw: `manako.analysis.attention`, `lens`, `contributions`.
  *
  * Special here: nothing is left out of a mean or a sum, and every sum is float64. A weight says from where a head read,
- * not what that changed. A part may raise all tokens alike, which changes no probability; so beside what it added
- * stands how much more that is than what it added, on average, to the other tokens on record.
+ * not what that changed. A part may raise all tokens alike, which changes no probability; so parts are ordered by how
+ * much more they added than, on average, to all tokens of the vocabulary.
  *
  * Letters: L layers, H heads, K keys, N parts, M tokens.
  */
@@ -31,7 +31,8 @@
  * @property {number | null} layer
  * @property {number | null} head
  * @property {number} value
- * @property {number | null} overOthers how much more than to the other tokens; null where two tokens are compared
+ * @property {number | null} overMean how much more than to all tokens of the vocabulary, on average; null where two
+ *     tokens are compared, and in a record of an older version
  */
 /**
  * The logit of one token taken apart, or the difference of two.
@@ -226,15 +227,12 @@ export function why(trace, step, id, rival = null) {
     const given = trace.contributions(step);
     const ids = contributedIds(trace, step);
     if (given === null || ![id, rival ?? id].every((each) => ids.includes(each))) throw new RangeError("why_token");
-    const places = ids.map((each) => given.ids.indexOf(each));
     const [place, other] = [given.ids.indexOf(id), rival === null ? -1 : given.ids.indexOf(rival)];
     const width = given.ids.length;
     const parts = given.parts.map((name, n) => {
         const row = given.values.subarray(n * width, (n + 1) * width);
         if (rival !== null) return partNumbers(name, row[place] - row[other], null);
-        const others = places.filter((i) => i !== place);
-        const mean = others.reduce((sum, i) => sum + row[i], 0) / others.length;
-        return partNumbers(name, row[place], others.length ? row[place] - mean : null);
+        return partNumbers(name, row[place], given.mean ? row[place] - given.mean[n] : null);
     });
     const [its, rivals] = [id, rival].map((each) => (each === null ? 0 : Number(recordedLogit(trace, step, each))));
     return { logit: its - rivals, total: parts.reduce((sum, { value }) => sum + value, 0), parts };
@@ -246,14 +244,20 @@ export function why(trace, step, id, rival = null) {
  * What differs by less than float32 is true to stays in the order of the stream, whatever the machine.
  * @param {readonly PartNumbers[]} parts
  * @param {number} n
- * @returns {{first: PartNumbers[], rest: {count: number, value: number}}}
+ * @returns {{first: PartNumbers[], rest: {count: number, value: number, overMean: number}}}
  */
 export function strongestParts(parts, n) {
-    const size = (/** @type {PartNumbers} */ part) => Math.abs(Number(part.value.toFixed(4)));
-    const bySize = [...parts].sort((a, b) => size(b) - size(a));
-    const first = bySize.slice(0, n).sort((a, b) => Number(b.value.toFixed(4)) - Number(a.value.toFixed(4)));
+    const size = (/** @type {PartNumbers} */ part) => Number(effectOf(part).toFixed(4));
+    const bySize = [...parts].sort((a, b) => Math.abs(size(b)) - Math.abs(size(a)));
+    const first = bySize.slice(0, n).sort((a, b) => size(b) - size(a));
     const rest = bySize.slice(n);
-    return { first, rest: { count: rest.length, value: rest.reduce((sum, { value }) => sum + value, 0) } };
+    const [value, overMean] = [0, 0].map((_, which) => rest.reduce((sum, part) => sum + (which ? effectOf(part) : part.value), 0));
+    return { first, rest: { count: rest.length, value, overMean } };
+}
+
+/** What a part is ordered and drawn by. @param {PartNumbers} part */
+export function effectOf({ value, overMean }) {
+    return overMean ?? value;
 }
 
 /**
@@ -271,15 +275,15 @@ export function sumByKind(parts) {
  * Whatever is no embedding, head or MLP is a bias: what it adds depends on no token of the text.
  * @param {string} name
  * @param {number} value
- * @param {number | null} overOthers
+ * @param {number | null} overMean
  * @returns {PartNumbers}
  */
-function partNumbers(name, value, overOthers) {
+function partNumbers(name, value, overMean) {
     const [, layer, head, other, itsLayer] = PART_NAME.exec(name) ?? [];
-    if (head !== undefined) return { name, kind: "head", layer: Number(layer), head: Number(head), value, overOthers };
+    if (head !== undefined) return { name, kind: "head", layer: Number(layer), head: Number(head), value, overMean };
     const isEmbedding = name === "embed" || name === "pos_embed";
     const kind = isEmbedding ? "embedding" : other === "mlp" ? "mlp" : "bias";
-    return { name, kind, layer: itsLayer === undefined ? null : Number(itsLayer), head: null, value, overOthers };
+    return { name, kind, layer: itsLayer === undefined ? null : Number(itsLayer), head: null, value, overMean };
 }
 
 /**

@@ -6,7 +6,8 @@
  * and their largest logit, and `error` says how far off a p can be. What such a record cannot bound is not computed.
  */
 
-import { activeStages, distribution, draw } from "../trace/sampling.js";
+import { STAGES, activeStages, distribution, draw } from "../trace/sampling.js";
+import { outsideLogs } from "./partial.js";
 import { pendingBytes } from "../text/tokens.js";
 
 /** @typedef {import("../trace/trace-file.js").Trace} Trace */
@@ -45,7 +46,7 @@ import { pendingBytes } from "../text/tokens.js";
  * @returns {Set<string>}
  */
 export function answerable(trace) {
-    if (trace.exact) return new Set([...activeStages(trace.header.sampling), ...trace.header.sampling.order]);
+    if (trace.exact) return new Set(STAGES);
     const inPart = ["temperature", "top_k"];
     return new Set(activeStages(trace.header.sampling).every((name) => inPart.includes(name)) ? inPart : []);
 }
@@ -220,12 +221,12 @@ function ofPart(part, size, sampling, recorded) {
     const order = Array.from(part.ids, (_, i) => i).sort((a, b) => part.logits[b] - part.logits[a] || part.ids[a] - part.ids[b]);
     const ids = order.map((i) => part.ids[i]);
     const logits = order.map((i) => part.logits[i]);
-    const tail = tailWeight(part, size - ids.length, sampling.temperature);
     const within = sampling.temperature === 0 || (sampling.top_k !== null && sampling.top_k <= ids.length && part.restLogitMax < logits[sampling.top_k - 1]);
     const row = distribution(logits, within ? sampling : { ...sampling, top_k: null }, []);
-    const [low, high] = within ? [0, 0] : [sampling.top_k === null ? tail.low : 0, tail.high]; // of a tail that may be cut
-    const listed = within ? 1 : sumOf(ids.length, (i) => Math.exp((logits[i] - part.logsumexp) / sampling.temperature));
-    const share = [listed / (listed + high), listed / (listed + low)]; // of the list: at least, at most
+    const [low, high] = outsideLogs(part, size - ids.length, sampling.temperature || 1, logits[0]).map(Math.exp);
+    const listed = sumOf(ids.length, (i) => Math.exp((logits[i] - logits[0]) / (sampling.temperature || 1)));
+    const least = sampling.top_k === null ? low : 0; // of a tail that may be cut
+    const share = within ? [1, 1] : [listed / (listed + high), listed / (listed + least)]; // of the list: at least, at most
     const middle = (share[0] + share[1]) / 2;
     return {
         ids,
@@ -234,7 +235,7 @@ function ofPart(part, size, sampling, recorded) {
         restP: 1 - middle,
         restPModel: part.restPModel,
         entropy: within ? row.entropy : null,
-        error: (row.p[0] * (share[1] - share[0])) / 2,
+        error: (share[1] - share[0]) / 2, // of all others together; of one candidate it is less
         draw: (u) => drawBetween(row, ids, share, u),
     };
 }
@@ -253,24 +254,6 @@ function keptBy(sampling, row, size) {
         else if (name === "top_k") kept = Math.min(kept, Number(sampling.top_k)); // more than there are in the part
         return { name, kept, removedMass: null };
     });
-}
-
-/**
- * What all tokens outside the part weigh at another temperature, where the whole row weighs 1 at T = 1: at least, at
- * most. With a = 1 / T, p^a summed over n tokens of mass r, none above m, lies between the even row and the one that is
- * concentrated on as few tokens as m allows.
- * @param {Part} part
- * @param {number} count
- * @param {number} temperature
- */
-function tailWeight(part, count, temperature) {
-    const a = 1 / temperature;
-    const mass = part.restPModel;
-    if (count === 0 || mass <= 0) return { low: 0, high: 0 };
-    const even = count * (mass / count) ** a;
-    const largest = Math.max(Math.exp(part.restLogitMax - part.logsumexp), mass / count);
-    const concentrated = mass * largest ** (a - 1);
-    return { low: Math.min(even, concentrated), high: Math.max(even, concentrated) };
 }
 
 /**

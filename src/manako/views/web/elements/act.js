@@ -21,6 +21,7 @@ export class ActElement extends ViewElement {
     #seed = make("input", { type: "number", min: 0, max: LARGEST_SEED, step: 1 });
     #inside = make("input", { type: "checkbox", checked: true });
     #said = make("p", { role: "status" });
+    #loaded = make("progress", { hidden: true, max: 1 });
     #lang = "";
 
     /** @returns {Wishes} */
@@ -40,10 +41,18 @@ export class ActElement extends ViewElement {
         /** @type {HTMLButtonElement} */ (this.querySelector("button")).disabled = !view.isReady;
     }
 
-    /** Say what the model is doing. @param {string} state @param {boolean} isFault */
-    say(state, isFault) {
+    /**
+     * Say what the model is doing.
+     * @param {string} state
+     * @param {boolean} isFault
+     * @param {number} [share] of the model that is there, while it loads
+     */
+    say(state, isFault, share) {
         this.#said.textContent = state;
         this.#said.className = isFault ? "warn" : "soft";
+        this.#loaded.hidden = share === undefined;
+        this.#loaded.value = share ?? 0;
+        this.#loaded.setAttribute("aria-label", state);
     }
 
     /** @param {View} view */
@@ -71,6 +80,7 @@ export class ActElement extends ViewElement {
                 make("label", { class: "inline" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
             ),
             this.#said,
+            this.#loaded,
         );
     }
 }

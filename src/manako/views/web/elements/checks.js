@@ -56,12 +56,14 @@ export class ChecksElement extends ViewElement {
         const { lang, path } = this.view;
         const found = this.#found;
         if (found === null) return [false, say(lang, "page.verifying")];
-        const wrong = found.findIndex(({ failure }) => failure);
+        const wrong = found.findIndex(({ failure, contradictions }) => failure || contradictions.length);
         if (wrong >= 0) {
-            const { index, recorded, again } = /** @type {NonNullable<Verification["failure"]>} */ (found[wrong].failure);
+            const { failure, contradictions } = found[wrong];
+            if (failure === null) return [true, say(lang, "page.verify_contradictions", { names: contradictions.join(", ") })];
+            const { index, recorded, again } = failure;
             const [first, own] = [path.chain[0], path.chain[wrong]].map(({ trace }) => trace.header.first_step);
-            const key = again < 0 || again === recorded ? "page.verify_numbers" : "page.verify_failed";
-            return [true, say(lang, key, { step: own - first + index + 1, recorded, again })];
+            const key = again < 0 || again === recorded ? "page.verify_column" : "page.verify_failed";
+            return [true, say(lang, key, { step: own - first + index + 1, recorded, again, name: contradictions[0] ?? "" })];
         }
         const sum = (/** @type {"steps" | "rederived"} */ name) => found.reduce((total, each) => total + each[name], 0);
         const isScore = path.leaf.trace.header.kind === "score";

@@ -67,6 +67,10 @@ export class RibbonElement extends ViewElement {
         const shown = runningToken(this.view, token);
         shown.dataset.bin = String(BINS[this.view.tint].bin(pModel, rank));
         this.#written.append(...runningText([shown]));
+    }
+
+    /** Show the end of what is being written. */
+    follow() {
         const text = /** @type {HTMLElement} */ (this.#written.closest(".text"));
         text.scrollTop = text.scrollHeight;
     }

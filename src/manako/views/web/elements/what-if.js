@@ -10,7 +10,7 @@ import { button, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { small } from "../text/numbers.js";
-import { STAGES, samplingFault } from "../trace/sampling.js";
+import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
@@ -62,7 +62,7 @@ export class WhatIfElement extends ViewElement {
             make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset"))),
             make("p", { role: "status" }),
         );
-        if (can.size < SETTINGS.length) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
+        if (!trace.exact) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
     }
 
     /** @param {string} name @param {Record<string, string | number | boolean | null>} attributes */
@@ -83,7 +83,7 @@ export class WhatIfElement extends ViewElement {
         const setting = name === "slider" ? "temperature" : name;
         const { trace, sampling } = this.view;
         const value = input.value === "" ? null : Number(input.value);
-        const next = { ...(sampling ?? trace.header.sampling), [setting]: value };
+        const next = ordered({ ...(sampling ?? trace.header.sampling), [setting]: value });
         const fault = input.validity.badInput || samplingFault(next) !== null;
         input.setAttribute("aria-invalid", String(fault));
         if (!fault) return this.change({ sampling: next });

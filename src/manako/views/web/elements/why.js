@@ -7,8 +7,8 @@
 import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
-import { contributedIds, strongestParts, sumByKind, why } from "../analysis/inside.js";
-import { fixed, signed, small } from "../text/numbers.js";
+import { contributedIds, effectOf, strongestParts, sumByKind, why } from "../analysis/inside.js";
+import { addends, fixed, signed, small } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
@@ -59,33 +59,36 @@ export class WhyElement extends ViewElement {
         const rival = this.#selects.rival.value === "" ? null : Number(this.#selects.rival.value);
         const found = why(trace, index, id, rival);
         const { first, rest } = strongestParts(found.parts, SHOWN_PARTS);
-        const longest = Math.max(...first.map((part) => Math.abs(part.value)), 1e-12);
+        const longest = Math.max(...first.map((part) => Math.abs(effectOf(part))), 1e-12);
+        const isCentred = found.parts.some(({ overMean }) => overMean !== null);
         const rows = first.map((part) =>
             make(
                 "tr",
                 {},
                 rowHead(null, this.#partName(part)),
-                number(signed(part.value)),
-                make("td", { class: "wide" }, signedBar(part.value / longest)),
-                rival === null && number(part.overOthers === null ? "" : signed(part.overOthers)),
+                number(signed(effectOf(part))),
+                make("td", { class: "wide" }, signedBar(effectOf(part) / longest)),
+                isCentred && number(signed(part.value)),
             ),
         );
         const others = rest.count > 0 && make(
             "tr",
             { class: "other" },
             rowHead(null, say(lang, "why.rest", { count: rest.count })),
-            number(signed(rest.value)),
+            number(signed(isCentred ? rest.overMean : rest.value)),
             make("td"),
-            rival === null && make("td"),
+            isCentred && number(signed(rest.value)),
         );
         const heads = [
             columnHead(say(lang, "why.part")),
-            columnHead(say(lang, "why.adds"), "number"),
+            columnHead(say(lang, isCentred ? "why.over" : "why.adds"), "number"),
             columnHead(say(lang, "page.scale", { longest: fixed(longest, 2) }), "wide"),
-            rival === null && columnHead(say(lang, "why.over"), "number"),
+            isCentred && columnHead(say(lang, "why.adds"), "number"),
         ];
         const names = { token: this.#name(id), rival: rival === null ? "" : this.#name(rival) };
-        const sums = Object.fromEntries(Object.entries(sumByKind(found.parts)).map(([kind, value]) => [kind, signed(value)]));
+        const groups = sumByKind(found.parts);
+        const shown = addends(Object.values(groups), found.logit);
+        const sums = Object.fromEntries(Object.keys(groups).map((kind, i) => [kind, shown[i]]));
         const missing = Math.abs(found.logit - found.total);
         const fits = missing <= LIMIT * (rival === null ? 1 : 2);
         const remainder = missing < NOISE ? `<${small(NOISE)}` : small(missing);
@@ -95,7 +98,7 @@ export class WhyElement extends ViewElement {
             scroller(say(lang, "page.why"), table(heads, [...rows, others])),
             make("p", {}, say(lang, rival === null ? "why.sum" : "why.sum_rather", { ...sums, logit, difference: logit })),
             make("p", { class: fits ? "soft" : "warn" }, say(lang, remains, { remainder })),
-            soft(say(lang, rival === null ? "why.over_means" : "why.rather_means")),
+            soft(say(lang, rival !== null ? "why.rather_means" : isCentred ? "why.over_means" : "why.no_mean")),
         );
     }
 

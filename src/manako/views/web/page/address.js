@@ -4,7 +4,7 @@
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 import { languages } from "../text/messages.js";
-import { STAGES, samplingFault } from "../trace/sampling.js";
+import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
 import { AXES, TINTS } from "../elements/view.js";
 import { LONG_LIST, SHORT_LIST } from "./store.js";
@@ -47,7 +47,7 @@ export function fromFragment(fragment, usual, trace) {
     const changed = STAGES.filter((name) => put.has(name)).map((name) => {
         return [name, put.get(name) === "off" ? null : Number(put.get(name))];
     });
-    const sampling = { ...trace.header.sampling, ...Object.fromEntries(changed) };
+    const sampling = ordered({ ...trace.header.sampling, ...Object.fromEntries(changed) });
     const isSound = changed.length > 0 && samplingFault(sampling) === null && canAnswer(trace, sampling);
     return {
         ...usual,

@@ -47,6 +47,8 @@ export class AppElement extends HTMLElement {
     /** What is being written: a text of its own, a single token. */
     #isNewText = false;
     #isStep = false;
+    /** @type {{view: View, index: number, shown: View["shown"]} | null} the step to show at the next frame */
+    #newest = null;
 
     connectedCallback() {
         this.addEventListener("view-change", (event) => this.#wish(/** @type {CustomEvent<Change>} */ (event).detail));
@@ -90,11 +92,15 @@ export class AppElement extends HTMLElement {
         this.#redraw();
     }
 
-    /** What is now known of the model that can write; null where its source does not answer. @param {KnownModel | null} model */
-    setModel(model) {
+    /**
+     * What is now known of the model that can write.
+     * @param {KnownModel | null} model null where there is none any more
+     * @param {string} [fault] why
+     */
+    setModel(model, fault = say(this.#view.lang, "page.lost_server")) {
         if (this.#writer === null) return;
         this.#writer.model = model;
-        this.#writer.fault = model ? "" : say(this.#view.lang, "page.lost_server");
+        this.#writer.fault = model ? "" : fault;
         this.#redraw();
     }
 
@@ -159,11 +165,14 @@ export class AppElement extends HTMLElement {
         if (writer && act instanceof ActElement) {
             const { model, fault, steps } = writer;
             const ref = visibleText(model?.ref ?? "");
-            const idle = writer.made(trace) ? "page.ready" : "page.other_model";
-            const key = busy ? "page.writing" : model?.ready ? idle : "page.loading";
+            const other = trace.header.ablate.length && !writer.source.ablates ? "page.ablated" : "page.other_model";
+            const idle = writer.made(trace) ? "page.ready" : other;
+            const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
+            const key = busy ? "page.writing" : model?.ready ? idle : loading;
             const made = visibleText(trace.header.model.ref);
-            const values = { ref, steps: steps ?? 0, made, chain: chainText(sampling ?? trace.header.sampling) };
-            act.say(fault || (model ? say(lang, key, values) : ""), fault !== "");
+            const share = Math.floor(100 * (model?.share ?? 0));
+            const values = { ref, share, steps: steps ?? 0, made, chain: chainText(sampling ?? trace.header.sampling) };
+            act.say(fault || (model ? say(lang, key, values) : ""), fault !== "", model?.ready ? undefined : model?.share);
         }
         const player = this.querySelector("manako-player");
         const { canUndo: undo, canRedo: redo, tree: texts } = this.#shown;
@@ -325,19 +334,29 @@ export class AppElement extends HTMLElement {
     }
 
     /**
-     * A step while the text is being written.
+     * A step while the text is being written. The text grows at once; the rest shows the newest step as often as the
+     * screen is drawn, since an engine writes faster than that.
      * @param {ToldStep} told
      * @param {View} view
      */
     #show(told, view) {
+        const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
+        const ribbon = this.querySelector("manako-ribbon");
+        if (ribbon instanceof RibbonElement) ribbon.write(numbers.taken, numbers.taken.pModel, numbers.taken.rank);
+        if (!this.#newest) requestAnimationFrame(() => this.#showNewest());
+        this.#newest = { view, index: told.index, shown: /** @type {any} */ (numbers) };
+    }
+
+    #showNewest() {
+        const newest = this.#newest;
+        this.#newest = null;
+        if (!newest || this.#writer === null || this.#writer.steps === null) return; // it has ended, and is shown whole
+        const { view, index, shown } = newest;
         const parts = ["manako-ribbon", "manako-candidates", "[data-place=title]"];
         const [ribbon, candidates, title] = parts.map((name) => this.querySelector(name));
-        const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
-        const { taken } = numbers;
-        const before = Number(this.#writer?.first) - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
-        if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + told.index + 1 });
-        if (ribbon instanceof RibbonElement) ribbon.write(taken, taken.pModel, taken.rank);
-        const shown = /** @type {any} */ (numbers);
+        const before = this.#writer.first - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
+        if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + index + 1 });
+        if (ribbon instanceof RibbonElement) ribbon.follow();
         if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown };
         this.#tellActs(this.#view);
     }

@@ -74,6 +74,7 @@ export function frame(page) {
  */
 function head({ lang, change, canWrite, hasTree }, { header, steps }) {
     const shape = say(lang, "view.shape", shapeOf(header.model.config));
+    const trained = trainedOn(header, lang);
     const warn = (/** @type {string} */ key, /** @type {string} */ name, /** @type {string[]} */ listed) =>
         listed.length > 0 && make("p", { class: "warn" }, say(lang, key, { [name]: visibleText(listed.join(", ")) }));
     const facts = make(
@@ -81,6 +82,7 @@ function head({ lang, change, canWrite, hasTree }, { header, steps }) {
         { class: "facts" },
         make("p", {}, say(lang, "page.about_page")),
         soft(say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
+        trained && soft(say(lang, "view.trained_on", { text: visibleText(trained) })),
         warn("view.switches", "switches", header.model.switches),
         warn("view.ablate", "parts", header.ablate),
         make("p", { class: "soft", "data-place": "settings" }),
@@ -157,6 +159,17 @@ function view(page, name, drawing, ...inside) {
 function picture({ lang, path }, name, drawing) {
     return pictureButtons(lang, name, drawing, path.leaf.trace.header.model.ref);
 }
+/**
+ * What text the model was trained on, as its author says it: in this language, else in the first that there is.
+ * @param {Trace["header"]} header
+ * @param {string} lang
+ */
+function trainedOn({ model }, lang) {
+    const said = Object(model.config.trained_on);
+    const text = said[lang] ?? Object.values(said)[0];
+    return typeof text === "string" ? text : "";
+}
+
 /** @param {Record<string, any>} config */
 function shapeOf(config) {
     const names = ["n_layer", "n_head", "n_embd", "n_positions"];

@@ -13,20 +13,73 @@ import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
+import { EngineSource, keepOffline } from "./engine-source.js";
 import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 
 const TOKEN = "manako-token";
 const LOOK_AGAIN = 500; // ms, while the model loads
+const SHOWN_SHARE = 0.02; // of a model, between two looks at how far it has come
+
+/** What a block of the file holds. @param {string} id */
+function block(id) {
+    return document.getElementById(id)?.textContent ?? "";
+}
 
 /** @param {AppElement} app */
 async function startFromFile(app) {
-    const text = (/** @type {string} */ id) => document.getElementById(id)?.textContent ?? "";
-    setCatalogs(JSON.parse(text("manako-words")));
+    setCatalogs(JSON.parse(block("manako-words")));
     const length = Number(document.getElementById("manako-trace")?.dataset.length);
-    const record = readRecord(await openPacked(text("manako-trace"), length));
-    app.open(record);
+    const record = readRecord(await openPacked(block("manako-trace"), length));
+    const script = block("manako-engine");
+    if (script) {
+        const engine = new EngineSource(script);
+        app.open(record, engine);
+        startEngine(app, engine);
+    } else app.open(record);
     if (!(await verifyRecord(record))) app.warnUnchecked();
+}
+
+/**
+ * Load the model that the file holds or names; what is on record can be read meanwhile.
+ * @param {AppElement} app
+ * @param {EngineSource} engine
+ */
+async function startEngine(app, engine) {
+    if (document.readyState === "loading") await new Promise((resolve) => document.addEventListener("DOMContentLoaded", resolve));
+    const { length = "", ref = "", address } = document.getElementById("manako-model")?.dataset ?? {};
+    const known = { ready: false, ref, captures: [], weights_sha256: "", tokenizer_sha256: "" };
+    app.setModel(known);
+    try {
+        const tell = (/** @type {number} */ share) => app.setModel({ ...known, share });
+        const bytes = address ? await fetchWhole(address, Number(length), tell) : await openPacked(block("manako-model"), Number(length));
+        app.setModel(await engine.load(bytes));
+        if (address) keepOffline(); // now: the model is in the browser's cache, and need not be fetched twice
+    } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        app.setModel(null, say(pageLanguage(), "page.engine_failed", { error: message }));
+    }
+}
+
+/**
+ * @param {string} address
+ * @param {number} length of what is there
+ * @param {(share: number) => void} tell
+ */
+async function fetchWhole(address, length, tell) {
+    const whole = new Uint8Array(length);
+    const answer = await fetch(address);
+    if (!answer.ok || !answer.body) throw new Error(`${address}: ${answer.status}`);
+    const reader = answer.body.getReader();
+    let [at, told] = [0, 0];
+    for (let part = await reader.read(); part.value; part = await reader.read()) {
+        whole.set(part.value, at);
+        at += part.value.length;
+        if (at / length < told + SHOWN_SHARE) continue;
+        told = at / length;
+        tell(told);
+    }
+    return whole.buffer;
 }
 
 /** @param {AppElement} app */

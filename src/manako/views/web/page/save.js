@@ -13,7 +13,7 @@ import { button, make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
-import { hex, visibleBytes, visibleText } from "../text/tokens.js";
+import { binary, hex, recordText, visibleBytes, visibleText } from "../text/tokens.js";
 
 /**
  * A step of the text that is shown: which record has its numbers, and which token a reader put there, if one did.
@@ -25,8 +25,6 @@ const STEPS_SCHEMA = "manako.steps/1";
 const CANDIDATES = 10; // of each step in JSON, as on the command line
 const FOOT = 32; // pixels below a drawing, for the line that says where it is from
 const KEPT_FOR = 60_000; // ms that a browser has to write a file
-const CHARACTERS = // whole ones; or a byte that begins none, and those behind it that could only have continued it
-    /((?:[\0-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+)|[\x80-\xff][\x80-\xbf]*/g;
 
 /**
  * Two buttons that save a drawing.
@@ -176,25 +174,6 @@ function candidateRecord(trace, index, { id, bytes, p, pModel, rank, cutBy }) {
     const logit = part ? part.logits[part.ids.indexOf(id)] : trace.logitsRow(index)?.[id];
     const base64 = btoa(binary(bytes));
     return { id, text: recordText(bytes), bytes: base64, logit: logit !== undefined && Number.isFinite(logit) ? logit : null, p, p_model: pModel, rank, cut_by: cutBy };
-}
-
-/**
- * Bytes as text, as `manako.trace.bytes_to_text` has them: whole characters as they are, others as hex in brackets.
- * @param {Uint8Array} bytes
- */
-function recordText(bytes) {
-    return binary(bytes).replace(CHARACTERS, (found, whole) => {
-        const its = Uint8Array.from(found, (/** @type {string} */ ch) => ch.charCodeAt(0));
-        return whole ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(its) : `\u2039${hex(its)}\u203a`;
-    });
-}
-
-/**
- * One character of the same number for each byte.
- * @param {Uint8Array} bytes
- */
-function binary(bytes) {
-    return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
 /**

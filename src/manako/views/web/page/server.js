@@ -15,6 +15,8 @@ const PATIENCE = 40_000; // ms; the server gives a sign of life every 15 s
 
 /** @implements {Source} */
 export class Server {
+    ablates = true;
+
     /** @param {string} token */
     constructor(token) {
         this.#token = token;

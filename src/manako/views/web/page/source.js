@@ -12,10 +12,12 @@
  * What is known of the model, ready or not.
  * @typedef {object} KnownModel
  * @property {boolean} ready
+ * @property {number} [share] of it that is there already, 0 to 1, where that is known
  * @property {string} ref
  * @property {string[]} captures what it can record of its inside
  * @property {string} weights_sha256
  * @property {string} tokenizer_sha256
+ * @property {{weights_sha256: string, tokenizer_sha256: string}[]} [beside] other models, for prompts in their language
  */
 /**
  * What is to be written.
@@ -44,6 +46,7 @@
  */
 /**
  * @typedef {object} Source
+ * @property {boolean} ablates whether it can go on from a text for which parts of the model were switched off
  * @property {(request: WriteRequest, listener: Listener, signal: AbortSignal) => Promise<void>} write ends with the
  *     text, or when it is aborted before it began; throws SourceError
  * @property {(id: string) => Promise<ArrayBuffer>} trace what was written, as a file

@@ -40,8 +40,12 @@ export class Writer {
 
     /** Whether the model that is here made a trace, so that it can go on. @param {Trace} trace */
     made({ header }) {
-        const { weights_sha256, tokenizer_sha256, ready = false } = this.model ?? {};
-        return ready && header.model.weights_sha256 === weights_sha256 && header.model.tokenizer_sha256 === tokenizer_sha256;
+        const { ready = false, beside = [] } = this.model ?? {};
+        const { weights_sha256, tokenizer_sha256 } = header.model;
+        if (header.ablate.length > 0 && !this.source.ablates) return false;
+        const made = (/** @type {{weights_sha256: string, tokenizer_sha256: string} | null} */ by) =>
+            by?.weights_sha256 === weights_sha256 && by.tokenizer_sha256 === tokenizer_sha256;
+        return ready && [this.model, ...beside].some(made);
     }
 
     /**

@@ -42,6 +42,24 @@ export function signed(value) {
 }
 
 /**
+ * Numbers whose sum is shown, as `signed` writes them but so that they add up as written: those that lose most by their
+ * rounding are rounded the other way. What is too far from the total stays as it is, so that a wrong sum is seen.
+ * @param {number[]} values
+ * @param {number} total
+ */
+export function addends(values, total) {
+    if (![...values, total].every((value) => Math.abs(value) < 1e9)) return values.map(signed);
+    const rounded = (/** @type {number} */ value) => Math.round(100 * Number(fixed(value, 2).replaceAll(",", "")));
+    const cents = values.map(rounded);
+    const missing = rounded(total) - cents.reduce((sum, each) => sum + each, 0);
+    const way = Math.sign(missing);
+    const lost = (/** @type {number} */ i) => way * (cents[i] - 100 * values[i]);
+    const order = [...values.keys()].sort((a, b) => lost(a) - lost(b) || a - b);
+    if (Math.abs(missing) <= values.length / 2 + 1) for (const i of order.slice(0, Math.abs(missing))) cents[i] += way;
+    return cents.map((cent, i) => signed(cent ? cent / 100 : values[i] / 1e9));
+}
+
+/**
  * How many: all digits, thousands grouped.
  * @param {number} n
  */

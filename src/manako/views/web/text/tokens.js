@@ -58,6 +58,8 @@ const UNICODE_NAMES = new Map([
 const BIDI_CONTROL = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u;
 const UNSEEN = /[\p{Cf}\p{Zs}\p{Cs}\p{Co}\p{Cn}\p{M}\p{Default_Ignorable_Code_Point}\u2800]/u;
 const VARIATION_SELECTOR = /[\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/u;
+const CHARACTERS = // whole ones; or a byte that begins none, and those behind it that could only have continued it
+    /((?:[\0-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+)|[\x80-\xff][\x80-\xbf]*/g;
 
 /**
  * Bytes cut into what can be shown as it is and what cannot.
@@ -128,6 +130,26 @@ export function pendingBytes(bytes) {
         if (lead < 0x80) break;
     }
     return new Uint8Array();
+}
+
+/**
+ * Bytes as text, as `manako.trace.bytes_to_text` has them: whole characters as they are, others as hex in brackets.
+ * @param {Uint8Array} bytes
+ */
+export function recordText(bytes) {
+    return binary(bytes).replace(CHARACTERS, (found, whole) => {
+        const its = Uint8Array.from(found, (/** @type {string} */ ch) => ch.charCodeAt(0));
+        return whole ? new TextDecoder("utf-8", { ignoreBOM: true }).decode(its) : `\u2039${hex(its)}\u203a`;
+    });
+}
+
+
+/**
+ * One character of the same number for each byte.
+ * @param {Uint8Array} bytes
+ */
+export function binary(bytes) {
+    return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }
 
 /**

@@ -7,8 +7,10 @@
 
 /** @import {Json} from "./strict-json.js" */
 /** @import {FileHeader} from "./file-header.js" */
+/** @import {Column} from "./safetensors.js" */
 /** @import {Trace} from "./trace-file.js" */
 import { damaged } from "./safetensors.js";
+import { sha256Plain } from "./sha256.js";
 
 /**
  * False where the browser has no means to tell, as on a page that came over plain HTTP from another machine. Throws
@@ -22,11 +24,7 @@ export async function verifyDigests({ proof, columns }) {
     const expected = proof.meta.get("columns_sha256");
     if (expected.size !== columns.size) throw damaged("columns_sha256");
     for (const [name, { dtype, shape, data }] of columns) {
-        const described = new TextEncoder().encode(`${name} ${dtype} [${shape.join(", ")}]\n`);
-        const whole = new Uint8Array(described.length + data.byteLength);
-        whole.set(described);
-        whole.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), described.length);
-        if (expected.get(name) !== (await sha256(whole))) throw damaged(name);
+        if (expected.get(name) !== (await columnDigest(name, { dtype, shape, data }))) throw damaged(name);
     }
     return true;
 }
@@ -38,6 +36,15 @@ export async function verifyHeader({ meta, text, digest }) {
     if (found !== (isOlder ? meta.get("sha256") : digest)) throw damaged("__metadata__");
 }
 
+/** The digest of a column, its name and shape included. @param {string} name @param {Column} column */
+export function columnDigest(name, { dtype, shape, data }) {
+    const described = new TextEncoder().encode(`${name} ${dtype} [${shape.join(", ")}]\n`);
+    const whole = new Uint8Array(described.length + data.byteLength);
+    whole.set(described);
+    whole.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), described.length);
+    return sha256(whole);
+}
+
 /** @param {string} text */
 export function sha256Text(text) {
     return sha256(new TextEncoder().encode(text));
@@ -45,7 +52,8 @@ export function sha256Text(text) {
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<string>} lower-case hex */
 async function sha256(bytes) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    const { subtle } = globalThis.crypto ?? {};
+    const digest = subtle === undefined ? sha256Plain(bytes) : new Uint8Array(await subtle.digest("SHA-256", bytes));
     return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

@@ -9,6 +9,7 @@
 
 /** @type {Record<string, (value: any) => boolean>} */
 const TYPES = {
+    boolean: (value) => typeof value === "boolean",
     string: (value) => typeof value === "string",
     integer: (value) => typeof value === "bigint",
     number: (value) => typeof value === "bigint" || typeof value === "number",

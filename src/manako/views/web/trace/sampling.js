@@ -64,14 +64,6 @@ export class Distribution {
         this.kept = countKept(row);
     }
 
-    /** @type {Float64Array | null} */
-    #sorted = null;
-
-    /** [V] `row` from the largest down; nothing on the way needs more than one sort. */
-    get #descending() {
-        return (this.#sorted ??= this.row.toSorted().reverse());
-    }
-
     /** Entropy of `p` in bits: 0 when one token is certain, log2(V) when all are alike. */
     get entropy() {
         return entropy(this.p);
@@ -85,14 +77,11 @@ export class Distribution {
     order(n) {
         const { row, logits } = this;
         const count = Math.min(n, this.kept);
-        const least = count > 0 ? this.#descending[count - 1] : Infinity;
-        const kept = inOrder(row, logits, (i) => row[i] >= least).slice(0, count);
+        const kept = firstIds(row, logits, count);
         if (n <= count) return Int32Array.from(kept);
-        const isCut = (/** @type {number} */ i) => row[i] === -Infinity;
-        const among = logits.filter((_, i) => isCut(i));
-        const next = n - count < among.length ? nthLargest(among, n - count) : -Infinity;
-        const cut = inOrder(logits, logits, (i) => isCut(i) && logits[i] >= next).slice(0, n - count);
-        return Int32Array.from([...kept, ...cut]);
+        const rest = logits.map((logit, i) => (row[i] === -Infinity ? logit : NaN)); // NaN: no place among the cut ones
+        const cut = rest.filter((logit) => !Number.isNaN(logit));
+        return Int32Array.from([...kept, ...firstIds(rest, rest, Math.min(n, row.length) - count, cut)]);
     }
 
     /**
@@ -118,7 +107,7 @@ export class Distribution {
  * @returns {Distribution}
  */
 export function distribution(logits, sampling, history = []) {
-    const raw = Float64Array.from(logits);
+    const raw = new Float64Array(logits);
     const largest = maximum(raw);
     if (!(largest < Infinity) || largest === -Infinity) throw new RangeError("logits_not_finite");
     const pModel = softmax(raw);
@@ -189,6 +178,20 @@ export function activeStages(sampling) {
 }
 
 /**
+ * Settings whose order has every stage that is used: one that it lacks stands before the first that follows by default.
+ * @param {Sampling} sampling
+ * @returns {Sampling}
+ */
+export function ordered(sampling) {
+    const order = [...sampling.order];
+    for (const name of STAGES.filter((each) => sampling[each] !== null && !order.includes(each))) {
+        const place = order.findIndex((other) => STAGES.indexOf(other) > STAGES.indexOf(name));
+        order.splice(place < 0 ? order.length : place, 0, name);
+    }
+    return { ...sampling, order };
+}
+
+/**
  * The first setting that is out of its range, null where none is.
  * @param {Sampling} sampling
  * @returns {keyof Sampling | null}
@@ -213,10 +216,11 @@ export function samplingFault(sampling) {
  */
 export function softmax(row) {
     const largest = maximum(row);
-    const weights = row.map((value) => Math.exp(value - largest));
+    const weights = new Float64Array(row.length);
     let total = 0;
-    for (const weight of weights) total += weight;
-    return weights.map((weight) => weight / total);
+    for (let i = 0; i < row.length; i++) total += weights[i] = Math.exp(row[i] - largest);
+    for (let i = 0; i < row.length; i++) weights[i] /= total;
+    return weights;
 }
 
 /**
@@ -227,6 +231,26 @@ export function entropy(p) {
     let bits = 0;
     for (const each of p) if (each > 0) bits -= each * Math.log2(each);
     return Math.max(0, bits);
+}
+
+/**
+ * The row after one stage.
+ * @param {StageName} name
+ * @param {Float64Array} row
+ * @param {number} setting
+ * @param {Numbers} history
+ */
+export function filtered(name, row, setting, history) {
+    return FILTERS[name](row, setting, history);
+}
+
+/**
+ * Whether a stage changes nothing with this setting.
+ * @param {StageName} name
+ * @param {number} setting
+ */
+export function isNeutral(name, setting) {
+    return STAGE_RULES.find((rule) => rule.name === name)?.neutral === setting;
 }
 
 /** @typedef {(row: Float64Array, setting: number, history: Numbers) => Float64Array} Filter */
@@ -320,15 +344,17 @@ function finiteWhereKept(after, before) {
 }
 
 /**
- * The ids wanted, best first: by (values, thenBy, lower id).
+ * The ids of the n first numbers: by (values, thenBy, lower id). NaN has no place.
  * @param {Float64Array} values
  * @param {Float64Array} thenBy
- * @param {(id: number) => boolean} wanted
+ * @param {number} n
+ * @param {Float64Array} [among] the values that have one
  */
-function inOrder(values, thenBy, wanted) {
-    const ids = [];
-    for (let id = 0; id < values.length; id++) if (wanted(id)) ids.push(id);
-    return ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b);
+function firstIds(values, thenBy, n, among = values) {
+    const least = n > 0 ? nthLargest(among, n) : Infinity;
+    const ids = []; // only what can be among them is sorted
+    for (let id = 0; id < values.length; id++) if (values[id] >= least) ids.push(id);
+    return ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b).slice(0, n);
 }
 
 /**
@@ -341,11 +367,29 @@ function descending(a, b) {
 }
 
 /**
+ * The n-th of a row from the largest down, by Hoare's quickselect: a sort of thousands takes longer than the model does.
  * @param {Float64Array} values
  * @param {number} n from 1
  */
 function nthLargest(values, n) {
-    return values.toSorted()[values.length - n];
+    const left = values.slice();
+    let [low, high] = [0, left.length - 1];
+    while (low < high) {
+        const pivot = left[(low + high) >> 1];
+        let [i, j] = [low, high];
+        while (i <= j) {
+            while (left[i] > pivot) i++;
+            while (left[j] < pivot) j--;
+            if (i > j) break;
+            const other = left[i];
+            left[i++] = left[j];
+            left[j--] = other;
+        }
+        if (n - 1 > j && n - 1 < i) break;
+        if (n - 1 <= j) high = j;
+        else low = i;
+    }
+    return left[n - 1];
 }
 
 /**
@@ -358,12 +402,12 @@ function reaches(sum, count, mass) {
     return sum + SLACK + ULP * (count - 1) >= mass;
 }
 
-/** @param {Float64Array} row */
+/** @param {Float64Array} row @returns {number} NaN where one is */
 function maximum(row) {
     let largest = -Infinity;
-    for (const value of row) {
-        if (Number.isNaN(value)) return NaN;
-        if (value > largest) largest = value;
+    for (let i = 0; i < row.length; i++) {
+        if (row[i] > largest) largest = row[i];
+        else if (Number.isNaN(row[i])) return NaN;
     }
     return largest;
 }
@@ -371,7 +415,7 @@ function maximum(row) {
 /** @param {Float64Array} row */
 function countKept(row) {
     let kept = 0;
-    for (const value of row) if (value > -Infinity) kept++;
+    for (let i = 0; i < row.length; i++) if (row[i] > -Infinity) kept++;
     return kept;
 }
 

@@ -2,7 +2,7 @@
 
 import table from "../../../trace/schema.json" with { type: "json" };
 
-/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean}} ColumnRule */
+/** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean, since?: number}} ColumnRule */
 /** @typedef {Record<string, ColumnRule>} ColumnRules by name */
 /** @typedef {Record<string, any>} Rule in the words of JSON Schema */
 /** @typedef {{name: string, version: number, digest: string, header: Record<string, Rule>}} Format */
@@ -11,6 +11,8 @@ import table from "../../../trace/schema.json" with { type: "json" };
 export const TRACE = table.trace;
 /** @type {Format} */
 export const TREE = table.tree;
+/** @type {Format} of the file of a model that a page carries */
+export const MODEL = table.model;
 /** @type {Record<string, string[]>} kind of a trace -> why it can have ended */
 export const ENDS = table.trace.ends;
 /** @type {Record<string, string>} NumPy's name of a type -> the file's */
@@ -21,7 +23,11 @@ export const COLUMNS = table.columns;
 export const CAPTURES = table.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
 export const NUMBERS = table.numbers;
+/** @type {Record<string, number>} dtype -> the size of its rounding */
+const ROUNDING = table.rounding;
 export const LARGEST_PART = table.largest_part;
+/** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows: see checkLimit */
+export const SELF_CHECKS = table.self_checks;
 /** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
 export const STAGE_RULES = table.stages;
 
@@ -34,4 +40,16 @@ export function rulesOf({ header, version: newest }, version) {
     return Object.fromEntries(
         Object.entries(header).filter(([, { since = 1, until = newest }]) => since <= version && version <= until),
     );
+}
+
+/**
+ * The largest error that a self-check allows, as `manako.trace.schema.check_limit` has it; null for an unknown one.
+ * @param {string} name
+ * @param {string} dtype that the model computed in
+ * @param {Record<string, number>} rounded as a header has it
+ */
+export function checkLimit(name, dtype, rounded) {
+    if (!Object.hasOwn(SELF_CHECKS, name)) return null;
+    const { limit, units, of = "" } = SELF_CHECKS[name];
+    return Math.max(limit, units * (ROUNDING[dtype] ?? 0)) + (rounded[of] ?? 0);
 }

@@ -20,12 +20,16 @@ const LARGEST = { float64: Number.MAX_VALUE, float32: 2 ** 128 - 2 ** 104 };
  * @param {Header} header
  * @param {Columns} columns
  * @param {number} size logits of a row
+ * @param {number} version of the format
  */
-export function checkColumns(header, columns, size) {
+export function checkColumns(header, columns, size, version) {
     const kept = columns.has("logits") ? "whole" : "part";
     const captured = header.capture.map((capture) => CAPTURES[capture]);
     /** @type {ColumnRules} */
     const table = Object.assign({}, COLUMNS.all, COLUMNS[kept], ...captured);
+    for (const [name, { since = 1 }] of Object.entries(table)) {
+        if (since > 1 && (since > version || !columns.has(name))) delete table[name]; // of an older record, saved again
+    }
     for (const name of columns.keys()) if (!Object.hasOwn(table, name)) throw damaged(name);
     /** @type {Record<string, number>} letter of an axis -> its length */
     const sizes = { V: size, A: activeStages(header.sampling).length, N: header.parts.length };

@@ -61,6 +61,7 @@ import { checkColumns, columnOf } from "./trace-columns.js";
  * @property {Int32Array} ids [tokens] the taken token, then the first candidates of the draw
  * @property {readonly string[]} parts names
  * @property {Float32Array} values [parts, tokens]
+ * @property {Float32Array} [mean] [parts] over the whole vocabulary; not in a record of an older version
  */
 
 const PART = {
@@ -226,7 +227,9 @@ export class Trace {
      */
     contributions(step) {
         if (!this.header.capture.includes("contributions")) return null;
-        return { parts: this.header.parts, ...this.#step({ ids: "contribution_id", values: "contribution" }, step) };
+        const names = { ids: "contribution_id", values: "contribution", mean: "contribution_mean" };
+        const known = Object.entries(names).filter(([, name]) => this.columns.has(name));
+        return { parts: this.header.parts, ...this.#step(Object.fromEntries(known), step) };
     }
 
     /** L, H, and how many rows of the prompt stand in front of step 0's. */
@@ -317,6 +320,6 @@ export function readTrace(bytes) {
     const { columns, metadata } = readSafetensors(bytes);
     const proof = readFileHeader(TRACE, metadata);
     const { header, vocabSize } = readHeader(proof.meta, proof.version);
-    checkColumns(header, columns, vocabSize);
+    checkColumns(header, columns, vocabSize, proof.version);
     return new Trace(header, vocabSize, columns, proof);
 }

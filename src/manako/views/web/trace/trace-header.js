@@ -4,7 +4,7 @@
 import { misfitIn } from "./rules.js";
 import { damaged } from "./safetensors.js";
 import { STAGES, samplingFault } from "./sampling.js";
-import { CAPTURES, ENDS, TRACE, rulesOf } from "./schema.js";
+import { CAPTURES, ENDS, STAGE_RULES, TRACE, checkLimit, rulesOf } from "./schema.js";
 import { plainJson } from "./strict-json.js";
 
 /**
@@ -29,6 +29,7 @@ import { plainJson } from "./strict-json.js";
  * @property {string[]} parts
  * @property {string[]} ablate
  * @property {number} first_step tokens at the end of the prompt that count as steps already taken
+ * @property {boolean} prompt_rewritten whether the tokenizer may have made another text of the prompt
  * @property {Record<string, number>} rounded captured column -> largest relative error that a compact export put on it
  */
 /**
@@ -63,7 +64,7 @@ export function readHeader(meta, version) {
         ...values,
         seed: meta.get("seed"), // which has more digits than a Number
         sampling: readSampling(meta.get("sampling")),
-        self_checks: values.self_checks.map(readSelfCheck),
+        self_checks: values.self_checks.map((/** @type {any} */ check) => readSelfCheck(check, values)),
     });
     const { kind, capture, parts, rounded } = header;
     const isScore = kind === "score";
@@ -93,7 +94,8 @@ function readSampling(values) {
         if (name === "order" && !(Array.isArray(value) && value.every((each) => typeof each === "string"))) {
             throw damaged(name);
         }
-        if (name === "top_k" && typeof value === "number") throw damaged(name); // 5.0 is no whole number
+        const isWhole = STAGE_RULES.some((rule) => rule.name === name && rule.type === "integer");
+        if (isWhole && typeof value === "number") throw damaged(name); // 5.0 is no whole number
         sampling[name] = plainJson(value);
     }
     const fault = samplingFault(/** @type {Sampling} */ (sampling));
@@ -102,11 +104,14 @@ function readSampling(values) {
 }
 
 /**
+ * The limit is the reader's own where it knows the check: an author can make any limit wide enough.
  * @param {{name: string, error: number | null, limit: number}} values
+ * @param {any} header
  * @returns {SelfCheck}
  */
-function readSelfCheck({ name, error: measured, limit }) {
+function readSelfCheck({ name, error: measured, limit: said }, { model, rounded }) {
     const error = measured ?? Infinity;
-    if (!Number.isFinite(limit) || (measured !== null && !Number.isFinite(measured))) throw damaged("self_checks");
+    const limit = checkLimit(name, model.dtype, rounded) ?? said;
+    if (!Number.isFinite(said) || (measured !== null && !Number.isFinite(measured))) throw damaged("self_checks");
     return { name, error, limit, ok: error <= limit };
 }

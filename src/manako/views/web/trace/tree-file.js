@@ -2,7 +2,9 @@
 
 /** @import {Branch} from "./tree.js" */
 /** @import {FileHeader} from "./file-header.js" */
-import { sha256Text, verifyDigests, verifyHeader } from "./digests.js";
+/** @import {Column} from "./safetensors.js" */
+import { writeContainer } from "./container.js";
+import { verifyDigests, verifyHeader } from "./digests.js";
 import { readFileHeader } from "./file-header.js";
 import { misfitIn } from "./rules.js";
 import { TraceError, damaged, readSafetensors } from "./safetensors.js";
@@ -67,18 +69,10 @@ export async function writeTree(branches, current) {
         return known.has(parent ?? "") ? { id, keep, parent } : { id, keep: 0, parent: null };
     });
     const meta = JSON.stringify({ branches: listed, current, schema: `${TREE.name}/${TREE.version}` });
-    const metadata = { [TREE.name]: meta, [TREE.digest]: await sha256Text(meta) };
-    /** @type {Record<string, object>} */
-    const header = Object.assign(Object.create(null), { __metadata__: metadata }); // any id is a name
-    let end = 0;
-    for (const { id, bytes } of all) {
-        header[id] = { dtype: "U8", shape: [bytes.byteLength], data_offsets: [end, (end += bytes.byteLength)] };
-    }
-    const text = new TextEncoder().encode(JSON.stringify(header));
-    const head = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20); // arrays begin at a multiple of 8
-    new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
-    head.set(text, 8);
-    return new Blob([head, ...all.map(({ bytes }) => bytes)]).arrayBuffer();
+    /** @type {Map<string, Column>} */
+    const columns = new Map();
+    for (const { id, bytes } of all) columns.set(id, { dtype: "uint8", shape: [bytes.byteLength], data: new Uint8Array(bytes) });
+    return writeContainer(TREE, meta, columns);
 }
 
 /**

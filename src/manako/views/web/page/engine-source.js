@@ -1,0 +1,144 @@
+/**
+ * The engine in the page as a source of texts: a thread with the model in it, and what it has written, kept until the
+ * writer has fetched it.
+ *
+ * Special here: one text at a time. The thread's script comes out of the page itself where that is one file, so it is
+ * started from a blob: a file that lies on a disk has no address that a thread could come from.
+ */
+
+/** @import {Answer, Job} from "../engine/worker.js" */
+/** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
+import { say } from "../text/messages.js";
+import { SourceError } from "./source.js";
+
+const RANDOM = 2 ** 53;
+
+/** @implements {Source} */
+export class EngineSource {
+    /** Parts of a model cannot be switched off here. */
+    ablates = false;
+
+    /** @param {string} script of the thread */
+    constructor(script) {
+        const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+        this.#worker = new Worker(trusted(url));
+        this.#worker.addEventListener("message", ({ data }) => this.#hear(data));
+        this.#worker.addEventListener("error", ({ message }) => this.#hear({ kind: "fault", fault: { key: "", values: { error: message } } }));
+        URL.revokeObjectURL(url);
+    }
+
+    #worker;
+    /** @type {(answer: Answer) => void} */
+    #hear = () => {};
+    /** @type {Map<string, ArrayBuffer>} */
+    #written = new Map();
+
+    /**
+     * Hand the model over. Throws SourceError.
+     * @param {ArrayBuffer} bytes
+     * @returns {Promise<KnownModel>}
+     */
+    async load(bytes) {
+        this.#worker.postMessage(bytes, [bytes]);
+        return new Promise((resolve, reject) => {
+            this.#hear = (answer) => {
+                if (answer.kind === "fault") reject(new SourceError(inWords(answer.fault)));
+                if (answer.kind !== "ready") return;
+                const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
+                resolve({ ready: true, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
+            };
+        });
+    }
+
+    /**
+     * @param {WriteRequest} request
+     * @param {Listener} listener
+     * @param {AbortSignal} _signal a run begins at once, so there is nothing to break off
+     */
+    async write({ id, prompt, settings, after }, listener, _signal) {
+        const { max_new_tokens: count, capture, seed: given, ...sampling } = settings;
+        const header = after?.branch.trace.header;
+        const seed = given ?? header?.seed ?? Math.floor(Math.random() * RANDOM);
+        const front = after && after.branch.trace.promptIds.length + after.keep;
+        /** @type {Job} */
+        const job = {
+            text: prompt,
+            before: after && Array.from(after.branch.trace.allIds.subarray(0, Number(front))),
+            token: after?.token,
+            firstStep: header && after ? header.first_step + after.keep : 0,
+            sampling: /** @type {Job["sampling"]} */ (sampling),
+            seed: BigInt(seed),
+            stop: header?.stop ?? [],
+            count,
+            capture,
+        };
+        this.#worker.postMessage(job);
+        await new Promise((/** @type {(nothing: void) => void} */ resolve) => {
+            let hasBegun = false;
+            this.#hear = (answer) => {
+                if (answer.kind === "start") listener.start(id, answer.firstStep);
+                if (answer.kind === "steps") answer.steps.forEach(listener.step);
+                if (answer.kind === "end") this.#written.set(id, answer.bytes);
+                if (answer.kind === "fault") listener.fault(inWords(answer.fault));
+                if (answer.kind === "end" || (answer.kind === "fault" && !hasBegun)) resolve();
+                hasBegun ||= answer.kind === "start";
+            };
+        });
+    }
+
+    /** @param {string} id */
+    async trace(id) {
+        const bytes = this.#written.get(id);
+        if (bytes === undefined) throw new SourceError();
+        this.#written.delete(id);
+        return bytes;
+    }
+
+    async stop() {
+        this.#worker.postMessage("stop");
+    }
+
+    /** The page itself, without a record. @param {string} lang */
+    async offlinePage(lang) {
+        const page = /** @type {HTMLElement} */ (document.documentElement.cloneNode(true));
+        const record = /** @type {HTMLElement} */ (page.querySelector("#manako-trace"));
+        record.dataset.length = "0";
+        page.querySelector("link[rel=manifest]")?.remove(); // of a site, which a file has not beside it
+        for (const part of [record, page.querySelector("manako-app")]) part?.replaceChildren();
+        return `<!doctype html>\n<html lang="${lang}" data-mode="file">\n${page.getHTML()}\n</html>\n`;
+    }
+}
+
+/** @param {import("../engine/worker.js").Fault} fault */
+function inWords({ key, values }) {
+    const lang = document.documentElement.lang === "ja" ? "ja" : "en";
+    return key in SENTENCES ? say(lang, SENTENCES[key], values) : say(lang, "page.engine_failed", { error: Object.values(values).join(" ") });
+}
+
+/** @type {Record<string, string>} */
+const SENTENCES = {
+    prompt_empty: "error.prompt_empty",
+    prompt_surrogate: "error.prompt_surrogate",
+    prompt_unknown_characters: "error.prompt_unknown_characters",
+    logits_not_finite: "error.logits_not_finite",
+};
+
+/** Keep a site for the time without a network, where the browser can. */
+export function keepOffline() {
+    const { serviceWorker } = navigator; // undefined where the site came over plain HTTP from another machine
+    serviceWorker?.register(trusted("service-worker.js")).catch(() => {}); // it works as well without
+}
+
+/** @type {{createScriptURL: (url: string) => any} | null} */
+let policy = null;
+
+/**
+ * An address as one that a thread may come from, where the browser asks for that.
+ * @param {string} url
+ * @returns {string}
+ */
+function trusted(url) {
+    const { trustedTypes } = /** @type {any} */ (globalThis);
+    policy ??= trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ given) => given });
+    return policy ? policy.createScriptURL(url) : url;
+}

@@ -1,0 +1,33 @@
+/** A file of safetensors with one JSON header and its digest, written as `manako.trace.file.container` writes it. */
+
+/** @import {Format} from "./schema.js" */
+/** @import {Column} from "./safetensors.js" */
+import { sha256Text } from "./digests.js";
+import { DTYPES } from "./schema.js";
+
+/**
+ * @param {Format} format
+ * @param {string} meta the text of the header
+ * @param {Map<string, Column>} columns in the order of the file; the widest numbers first, so that all are aligned
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function writeContainer({ name, digest }, meta, columns) {
+    /** @type {Record<string, object>} */
+    const header = Object.assign(Object.create(null), { __metadata__: { [name]: meta, [digest]: await sha256Text(meta) } }); // any id is a name
+    let end = 0;
+    for (const [each, { dtype, shape, data }] of columns) {
+        header[each] = { dtype: DTYPES[dtype], shape, data_offsets: [end, (end += data.byteLength)] };
+    }
+    const text = new TextEncoder().encode(JSON.stringify(header));
+    const head = new Uint8Array(8 + Math.ceil(text.length / 8) * 8).fill(0x20); // arrays begin at a multiple of 8
+    new DataView(head.buffer).setBigUint64(0, BigInt(head.length - 8), true);
+    head.set(text, 8);
+    const whole = new Uint8Array(head.length + end);
+    whole.set(head);
+    let at = head.length;
+    for (const { data } of columns.values()) {
+        whole.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
+        at += data.byteLength;
+    }
+    return whole.buffer;
+}

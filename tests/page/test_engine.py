@@ -1,0 +1,161 @@
+"""A page that carries its model: it writes, forks and saves from one file, with the network off."""
+
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from pages import close, watch
+from playwright.sync_api import Browser, Page
+from toy import write_toy
+
+from manako.analysis.verification import verify
+from manako.model import Model, for_page, load
+from manako.tokenizer import from_characters
+from manako.trace.tree import open_tree
+from manako.views.html import Carried, page
+from manako.views.site import site
+
+READY = "manako-act form button:not([disabled])"
+IDLE = "manako-app:not([data-writing])"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    write_toy(tmp_path / "toy", block_size=40)
+    return load(tmp_path / "toy")
+
+
+@pytest.fixture
+def shown(browser: Browser, tmp_path: Path, model: Model) -> Iterator[Page]:
+    data = for_page(tmp_path / "toy")
+    trace = model.trace("私は", seed=0, max_new_tokens=6, capture=["attention", "lens"])
+    (tmp_path / "page.html").write_text(page(trace, "en", Carried("toy", len(data), data)), encoding="utf-8")
+    complaints: list[str] = []
+    context = browser.new_context(offline=True, accept_downloads=True)
+    yield opened(context.new_page(), tmp_path / "page.html", complaints)
+    close([context], complaints)
+
+
+def opened(page: Page, file: Path, complaints: list[str]) -> Page:
+    watch(page, complaints)
+    page.goto(file.as_uri())
+    page.wait_for_selector(READY)
+    return page
+
+
+def tokens(page: Page) -> int:
+    return page.locator("manako-ribbon [role=option]").count()
+
+
+def write(page: Page, prompt: str, count: int, seed: int) -> None:
+    page.fill("manako-act textarea", prompt)
+    page.fill("manako-act input[type=number] >> nth=0", str(count))
+    page.fill("manako-act input[type=number] >> nth=1", str(seed))
+    page.click(READY)
+    page.locator(f"{IDLE} manako-ribbon [role=option] >> nth={count - 1}").wait_for()
+
+
+def saved(page: Page, name: str, file: Path) -> Path:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).click()
+    download.value.save_as(file)
+    return file
+
+
+def test_it_writes_what_python_writes_and_the_file_of_it_verifies(shown: Page, model: Model, tmp_path: Path) -> None:
+    write(shown, "猫は", 60, 5)
+    tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
+    ours = tree.shown
+    theirs = model.trace("猫は", seed=5, max_new_tokens=60, temperature=ours.header.sampling.temperature)
+    assert ours.header.model.engine == "page-wasm"  # the policy lets WebAssembly run, and no other code
+    assert np.array_equal(ours.all_ids, theirs.all_ids) and ours.header.capture == (
+        "attention",
+        "lens",
+        "contributions",
+    )
+    assert all(verify(branch.trace).ok for branch in tree.branches)
+    assert all(check.ok for check in ours.header.self_checks)
+    assert ours.columns.window_start[-1] > 0  # past its context
+
+
+def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: Model, tmp_path: Path) -> None:
+    write(shown, "猫は", 5, 5)
+    shown.locator("manako-ribbon [role=listbox]").press("End")
+    shown.locator("[data-act=step]").first.click()
+    shown.locator(f"{IDLE} manako-ribbon [role=option] >> nth=5").wait_for()
+    shown.locator("manako-candidates tbody button.force >> nth=3").click()
+    shown.locator("manako-tree [role=option] >> nth=2").wait_for()  # behind the example and the text it parts from
+    shown.wait_for_selector(IDLE)
+    tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
+    assert [branch.id for branch in tree.branches] == ["1", "t1", "t2", "t3"]
+    assert [branch.parent for branch in tree.branches] == [None, None, "t1", "t1"]
+    assert all(verify(branch.trace).ok for branch in tree.branches)
+    whole = model.trace("猫は", seed=5, max_new_tokens=6, temperature=0.8)
+    assert tree.branches[2].trace.all_ids.tolist() == whole.all_ids.tolist()
+
+
+def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: Browser, tmp_path: Path) -> None:
+    write(shown, "猫は", 4, 5)
+    file = saved(shown, "Page that works offline", tmp_path / "again.html")
+    complaints: list[str] = []
+    context = browser.new_context(offline=True)
+    again = opened(context.new_page(), file, complaints)
+    assert again.locator("manako-ribbon .text").inner_text() == shown.locator("manako-ribbon .text").inner_text()
+    write(again, "私", 3, 1)
+    assert tokens(again) == 3
+    close([context], complaints)
+
+
+def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy", from_characters([*"私は猫ab"]))
+    trace, data = load(tmp_path / "toy").trace("私", seed=0, max_new_tokens=3), for_page(tmp_path / "toy")
+    (tmp_path / "page.html").write_text(page(trace, "en", Carried("toy", len(data), data)), encoding="utf-8")
+    complaints: list[str] = []
+    context = browser.new_context(offline=True)
+    shown = opened(context.new_page(), tmp_path / "page.html", complaints)
+    shown.fill("manako-act textarea", "犬")
+    shown.click(READY)
+    shown.get_by_text("characters not in this model's vocabulary: 犬 U+72AC at 1").wait_for()
+    write(shown, "私", 3, 1)
+    close([context], complaints)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the library's
+        pass
+
+
+@pytest.fixture
+def host(tmp_path: Path, model: Model) -> Iterator[ThreadingHTTPServer]:
+    """A plain web server with the site in it; it is ended by the test that wants to be offline."""
+    data = for_page(tmp_path / "toy")
+    (tmp_path / "site").mkdir()
+    for name, content in site(model.trace("私は", seed=0, max_new_tokens=6), "en", "toy", data).items():
+        (tmp_path / "site" / name).write_bytes(content)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "site"))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_site_writes_and_opens_again_without_its_host(browser: Browser, host: ThreadingHTTPServer) -> None:
+    complaints: list[str] = []
+    context = browser.new_context()
+    page = context.new_page()
+    watch(page, complaints)
+    for count in (5, 4):  # again after a reload, with nobody there
+        page.goto(f"http://127.0.0.1:{host.server_port}/")
+        page.wait_for_selector(READY)
+        write(page, "猫は", count, 5)
+        assert tokens(page) == count
+        page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+        page.wait_for_timeout(500)
+        context.set_offline(True)
+    close([context], complaints)
