@@ -20,7 +20,7 @@ from manako.refs import Ref, for_text
 
 
 def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> Evaluation:
-    """A side of a packed corpus, by the method and to the figure of training."""
+    """A side of a packed corpus, by the method and to the figure of the training."""
     if corpus.header.tokenizer_sha256 != model.tokenizer.fingerprint:
         raise CapabilityError("eval_other_vocabulary", folder=where, ref=model.ref)
     side = corpus.train if split == "train" else corpus.validation
@@ -44,17 +44,12 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
 def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool) -> None:
-    packed = data is None or is_packed(data)
-    corpus = open_whole(data) if packed and data else None
-    text = "" if packed or data is None else document(str(data), read_regular(data)).text
+    corpus = _corpus(refs, data)
+    text = "" if corpus or data is None else document(str(data), read_regular(data)).text
     results: list[tuple[str, Evaluation]] = []
     for ref in refs or (for_text(text),):
         model = load(ref)
-        if packed:
-            result = _side(model, corpus or Ref.parse(ref).corpus(), data or ref, split)
-        else:
-            result = model.evaluate(text)
-        results.append((ref, result))
+        results.append((ref, _side(model, corpus, data or ref, split) if corpus else model.evaluate(text)))
     if as_json:
         documents = [asdict(result) for _, result in results]
         several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
@@ -68,6 +63,13 @@ def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool)
                 continue
             shown = say("eval.none") if value is None else count(value) if isinstance(value, int) else fixed(value, 4)
             tell(say(f"eval.{name}", value=shown))
+
+
+def _corpus(refs: tuple[str, ...], data: Path | None) -> PackedCorpus | None:
+    """The packed corpus that is meant: what --data names, or the one of the first model; None for a text."""
+    if data is None:
+        return Ref.parse(refs[0] if refs else for_text("")).corpus()
+    return open_whole(data) if is_packed(data) else None
 
 
 def _difference(one: Evaluation, first: Evaluation) -> str:
