@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -58,7 +59,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = COMMANDS.get(cmd_name)
-        return once(translated(import_module(module).command)) if module else None
+        return translated(_command(module)) if module else None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS:
@@ -96,6 +97,11 @@ def once(command: C) -> C:
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         once(inner)
     return command
+
+
+@cache
+def _command(module: str) -> click.Command:
+    return once(import_module(module).command)
 
 
 def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
