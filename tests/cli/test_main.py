@@ -275,3 +275,13 @@ def test_a_second_ctrl_c_while_the_first_is_answered_is_no_traceback(monkeypatch
     with pytest.raises(SystemExit) as ended:
         cli.main(["watch"])
     assert ended.value.code == 130
+
+
+def test_a_command_called_again_is_wrapped_no_deeper() -> None:
+    context = click.Context(cli.group)
+    made = []
+    for _ in range(2):
+        command = cli.group.get_command(context, "info")
+        assert command is not None
+        made.append(command.make_parser)
+    assert made[0] is made[1]
