@@ -55,6 +55,11 @@ class RunSettings:
             "capture": check_captures(self.capture),
             "ablate": tuple(str(Ablation.parse(part)) for part in self.ablate),
         }
+        for name in ("special", "chat"):
+            if type(value := getattr(self, name)) is not bool:
+                raise UsageError("setting_switch", name=name, got=value)
+        if not isinstance(self.system, str):
+            raise UsageError("setting_text", name="system", got=self.system)
         if self.system and not self.chat:
             raise UsageError("system_without_chat")
         for name, value in put.items():

@@ -760,7 +760,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         *("import", "open", "exec", "compile", "os", "subprocess", "socket", "pickle", "marshal", "ctypes", "shutil"),
         *("code", "urllib", "pty", "webbrowser", "tempfile", "mmap"),
     ):
-        _seen.append((event, args[:1]))
+        if (event, args[0], args[-2]) != ("open", os.devnull, None):  # by os.open: where the tokenizer may panic
+            _seen.append((event, args[:1]))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ could change a number. A chat template is kept as text and never run.
 """
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -148,7 +147,8 @@ def _settings(path: Path, stream: BinaryIO, head: GGUFHead, family: Family[Any],
             return None
         if len(place.shape) != 1 or place.size > MOST_SMALL:
             raise LoadError("gguf_shape", file=path, tensor=name, found=list(place.shape), expected="[half a head]")
-        numbers, small[name] = _unpacked(path, stream, place)
+        numbers = np.empty(place.shape, np.float32)
+        small[name] = _unpack(path, stream, place, numbers.reshape(-1))
         return numbers
 
     ends = [token_id(path, metadata, name) for name in ("eos", "eot", "eom")]
@@ -194,10 +194,12 @@ def _tensors(
     """(float32 by our name, digests by the file's name)."""
     tensors, layout, digests = family.weights(config), family.gguf, dict[str, str]()
     for name, place in places.items():
-        stored = stored_name(layout.names, name)
-        tensor, digests[stored] = _unpacked(path, stream, place)
-        check_finite(str(path), stored, tensor)
-        tensors[name][...] = layout.reordered(config, name, tensor.T if layout.transposed(name) else tensor)
+        stored, tensor = stored_name(layout.names, name), tensors[name]
+        as_stored = tensor.T if layout.transposed(name) else tensor  # of our room: nothing else holds the numbers
+        digests[stored] = _unpack(path, stream, place, as_stored.reshape(-1))
+        check_finite(str(path), stored, as_stored)
+        if (ordered := layout.reordered(config, name, tensor)) is not tensor:
+            tensor[...] = ordered
     return tensors, digests
 
 
@@ -212,13 +214,12 @@ def stored_name(names: Mapping[str, str], name: str) -> str:
     return f"blk.{block[1]}.{names[block[2]]}.{suffix}" if block else f"{names[part]}.{suffix}"
 
 
-def _unpacked(path: Path, stream: BinaryIO, place: TensorPlace) -> tuple[npt.NDArray[np.float32], str]:
-    """(the numbers of one tensor, the SHA-256 of its bytes)."""
+def _unpack(path: Path, stream: BinaryIO, place: TensorPlace, out: npt.NDArray[np.float32]) -> str:
+    """Fill `out`, flat, with the numbers of one tensor; the SHA-256 of its bytes."""
     from gguf import GGMLQuantizationType  # imports yaml and more: nothing but opening such a file may pay for it
     from gguf.quants import dequantize
 
     packed, kind = QUANTISATIONS[place.kind], GGMLQuantizationType(place.kind)
-    out = np.empty(math.prod(place.shape), np.float32)
     at_a_time = NUMBERS_AT_A_TIME // packed.block * packed.block
     digest = hashlib.sha256()
     stream.seek(place.offset)
@@ -230,4 +231,4 @@ def _unpacked(path: Path, stream: BinaryIO, place: TensorPlace) -> tuple[npt.NDA
         digest.update(data)
         with np.errstate(all="ignore"):  # what is not finite is named later, with its tensor and place
             part[:] = dequantize(np.frombuffer(data, np.uint8), kind)  # blocks know no rows: one long row is fastest
-    return out.reshape(place.shape), digest.hexdigest()
+    return digest.hexdigest()

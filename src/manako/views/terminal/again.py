@@ -6,6 +6,7 @@ stays the word TEXT, and so does one that a command cannot repeat, since it cont
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -42,12 +43,25 @@ def again(trace: Trace, command: str, *more: str, count: int | None = None) -> s
 
 
 def command_line(words: Sequence[str]) -> str:
-    """Words as a shell takes them, those of letters and digits in any script as they are.
+    """Words as a shell takes them: of letters and digits in any script as they are, what is not to be seen escaped.
 
-    >>> command_line(["manako", "watch", "私は", "a b"])
-    "manako watch 私は 'a b'"
+    >>> print(command_line(["manako", "watch", "私は", "a b", "\\x1b[2J"]))
+    manako watch 私は 'a b' $'\\u001b[2J'
     """
-    return " ".join(word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word) for word in words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    marks = "".join("m" if unicodedata.combining(ch) else " " for ch in word)
+    if word.isprintable() and "mmm" not in marks:
+        return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word)
+    return "$'" + "".join(map(_escaped, word, marks)) + "'"
+
+
+def _escaped(ch: str, mark: str) -> str:
+    if ch.isprintable() and mark == " ":
+        return f"\\{ch}" if ch in "\\'" else ch
+    return f"\\u{ord(ch):04x}" if ord(ch) < 0x10000 else f"\\U{ord(ch):08x}"
 
 
 def _settings(sampling: Sampling) -> list[str]:
