@@ -24,6 +24,7 @@ NEEDS_MORE = {  # what the fast lane does not import: why
     "tests/support/pages.py": "Chromium",
     "tests/support/small_runs.py": "torch",
     "tests/support/toy_hf.py": "torch, transformers",
+    "tests/test_kills.py": "torch",
     "tests/views/web": "Node",
 }
 

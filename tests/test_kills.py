@@ -14,10 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("torch")
-
-import torch  # noqa: E402, TID253
+import torch  # noqa: TID253
 
 import manako
 from manako.cli import main

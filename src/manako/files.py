@@ -86,19 +86,26 @@ def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
     """A new file or folder under a temporary name beside `path`, and its descriptor, which locks it while we live."""
     while True:
         temporary = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.urandom(8).hex()}.tmp")
-        if is_folder:
-            temporary.mkdir()
-            if fcntl is None:
-                return temporary, os.open(os.devnull, os.O_RDONLY)  # a folder cannot be opened there
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW)
-        else:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            descriptor = _created(temporary, is_folder)
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.rmdir() if is_folder else temporary.unlink()
+            raise
         if temporary.exists():
             return temporary, descriptor
         os.close(descriptor)  # swept in the moment before it was locked
+
+
+def _created(path: Path, is_folder: bool) -> int:
+    """The descriptor of a new file or folder; where no folder can be opened, of nothing."""
+    if not is_folder:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    path.mkdir()
+    return os.open(os.devnull if fcntl is None else path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
