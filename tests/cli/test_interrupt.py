@@ -30,8 +30,8 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def start(*words: str) -> Process:
-    command = [*MANAKO, "watch", "あ", "-n", "1000000", "--seed", "1", "--lang", "en", "--view", "steps", *words]
+def start(*words: str, count: int = 1_000_000) -> Process:
+    command = [*MANAKO, "watch", "あ", "-n", str(count), "--seed", "1", "--lang", "en", "--view", "steps", *words]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -171,7 +171,7 @@ def pending(descriptor: int) -> int:
 
 @pytest.mark.slow
 def test_stopped_and_continued(endless: str) -> None:
-    process = start("-m", endless, "-n", "40")
+    process = start("-m", endless, count=40)
     before = read_until(process, at_step(2))
     process.send_signal(signal.SIGSTOP)
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])

@@ -246,12 +246,13 @@ def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path
 def test_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
     """The same command under torchrun: 7 sequences a step, so that the shares of the two are unequal."""
     settings: list[Any] = [*TINY[:-1], "7", "--steps", "50", "--eval-interval", "25", "--dtype", "float32"]
-    words = ["train", "--data", str(text), *settings, "--lang", "en"]
+    words = ["train", "--data", str(text), *settings]
     with start(*words, "--out", tmp_path / "one") as process:
-        process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name in ("two", "again"):
-        command = [*torchrun, "-m", "manako", *words, "--out", str(tmp_path / name)]
+        command = [*torchrun, "-m", "manako", *words, "--lang", "en", "--out", str(tmp_path / name)]
         env = dict(environment()) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0 and done.stderr.count("step 50/50") == 1, done.stderr

@@ -104,7 +104,7 @@ def hf_folder(place: str, ref: str) -> HfFolder:
     """
     _require_extra()
     # A name that a folder here has is never asked of a server.
-    if place.startswith((".", "/", "\\")) or Path(place).is_absolute() or Path(place).is_dir():
+    if place.startswith((".", "/", "\\")) or Path(place).is_absolute() or (place and Path(place).is_dir()):
         return read_hf_folder(Path(place))
     if _HUB_NAME.fullmatch(place) and ".." not in place:
         return read_hf_folder(_snapshot(place, ref))
