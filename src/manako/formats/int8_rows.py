@@ -35,7 +35,7 @@ def quantised(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], np
     """(q, scale) of a matrix, see the module.
 
     >>> q, scale = quantised(np.array([[1.27, -0.5], [0, 0]], np.float32))
-    >>> q.tolist(), scale.round(4).tolist()
+    >>> q.tolist(), [round(float(s), 4) for s in scale]
     ([[127, -50], [0, 0]], [0.01, 0.0])
     """
     scale = np.abs(weight).max(axis=1) / _MOST  # [R]
