@@ -35,10 +35,6 @@ KNOWN = {  # tests that fail, by the beginning of their ids: what is wrong; take
     "tests/trace/test_record.py::test_a_record_of_a_schema_before_opens": "older records have no contribution_mean",
     "tests/trace/test_tree.py::test_a_tree_of_the_version_before_opens": "older records have no contribution_mean",
     "tests/training/test_memory.py::test_with_little_memory_a_command_ends": "oneDNN says it has no memory its own way",
-    "tests/tui/test_app.py::test_every_tab_in_every_width": "the tab of branches fails to draw",
-    "tests/tui/test_app.py::test_enter_in_the_branches": "the tab of branches fails to draw",
-    "tests/tui/test_app.py::test_clicks_on_tabs": "the tab of branches fails to draw",
-    "tests/tui/test_app.py::test_hostile_tokens_stay_text_in_every": "the tab of branches fails to draw",
     "tests/views/web/test_trace_file.py::test_the_same_verdict_on_every_odd": "the page bounds a check's limit",
 }
 

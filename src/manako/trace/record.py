@@ -484,8 +484,9 @@ class Trace:
         return bytes_to_text(self.bytes_of(start, stop))
 
     def bytes_of(self, start: int, stop: int) -> bytes:
-        """The bytes of the same, special tokens left out."""
+        """The bytes of the same, special tokens left out; past the end there are none."""
         text, places = self._spelled
+        start, stop = (min(place, len(places) - 1) for place in (start, stop))
         return text[places[start] : places[stop]]
 
     @cached_property
