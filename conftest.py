@@ -31,7 +31,6 @@ KNOWN = {  # tests that fail, by the beginning of their ids: what is wrong; take
     "tests/cli/test_compare.py::test_two_models_with_different_tokenizers": "a long path fills the head of its column",
     "tests/test_encoder.py::test_an_expression_that_is_too_slow": "its limit is of time; a fast machine stays below",
     "tests/test_encoder.py::test_a_normaliser_cannot_take_all_memory": "the message names characters, not the memory",
-    "tests/trace/test_record.py::test_missing_extra_and_renamed_columns": "contribution_mean may be left out",
     "tests/trace/test_record.py::test_a_record_of_a_schema_before_opens": "older records have no contribution_mean",
     "tests/trace/test_tree.py::test_a_tree_of_the_version_before_opens": "older records have no contribution_mean",
     "tests/training/test_memory.py::test_with_little_memory_a_command_ends": "oneDNN says it has no memory its own way",

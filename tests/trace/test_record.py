@@ -931,7 +931,7 @@ def test_a_newer_schema_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["golden", "large", "inside", "large inside"])
 def test_missing_extra_and_renamed_columns(name: str, tmp_path: Path) -> None:
     meta, arrays = take_apart(to_bytes(RECORDS[name]()))
-    for column in arrays:
+    for column in arrays.keys() - {"contribution_mean"}:  # which records of before lack
         less = {n: a for n, a in arrays.items() if n != column}
         assert refused(tmp_path, put_together(meta, less)).code == "E-TRACE-DAMAGED"
         renamed = less | {column + "_": arrays[column]}

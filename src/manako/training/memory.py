@@ -18,7 +18,7 @@ from manako.training.config import TrainingConfig
 MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
 _STATE = {"muon": 3, "adamw": 4}  # weights, gradients and what the optimizer keeps, in numbers a weight
 _KEPT = 10  # numbers a token, layer and width that the way back needs
-_REFUSED = ("allocate memory", "not enough memory", "bad_alloc", "out of memory")
+_REFUSED = ("allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 
 
 def rows_at_once(config: ModelConfig) -> int:
