@@ -27,22 +27,6 @@ NEEDS_MORE = {  # what the fast lane does not import: why
     "tests/test_kills.py": "torch",
     "tests/views/web": "Node",
 }
-KNOWN = {  # tests that fail, by the beginning of their ids: what is wrong; take a line off with its repair
-    "tests/cli/test_compare.py::test_two_models_with_different_tokenizers": "a long path fills the head of its column",
-    "tests/test_encoder.py::test_an_expression_that_is_too_slow": "its limit is of time; a fast machine stays below",
-    "tests/test_encoder.py::test_a_normaliser_cannot_take_all_memory": "the message names characters, not the memory",
-    "tests/trace/test_record.py::test_a_record_of_a_schema_before_opens": "older records have no contribution_mean",
-    "tests/trace/test_tree.py::test_a_tree_of_the_version_before_opens": "older records have no contribution_mean",
-    "tests/training/test_memory.py::test_with_little_memory_a_command_ends": "oneDNN says it has no memory its own way",
-    "tests/views/web/test_trace_file.py::test_the_same_verdict_on_every_odd": "the page bounds a check's limit",
-}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for begun, reason in KNOWN.items():
-            if item.nodeid.startswith(begun):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

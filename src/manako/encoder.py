@@ -50,8 +50,12 @@ class Failed(Exception):
     """What the library says against a file or text, or that its time was over."""
 
 
-class TooSlow(Failed):
-    """The time for one text was over; the second process has been ended."""
+class Ended(Failed):
+    """One text took too much memory, or too long; the second process is no more."""
+
+
+class TooSlow(Ended):
+    """The time for one text was over."""
 
 
 class Encoder(Protocol):
@@ -208,7 +212,7 @@ class Beside:
             return self._exchanged(question, SECONDS_A_TEXT + characters / CHARACTERS_A_SECOND)
 
     def _exchanged(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """One line there, one line back. Raises TooSlow, or Failed with what the library said."""
+        """One line there, one line back. Raises Ended, or Failed with what the library said."""
         process = self._process
         assert process is not None and process.stdin and process.stdout
         over = threading.Event()
@@ -229,7 +233,7 @@ class Beside:
             clock.cancel()
         if over.is_set() or not answer.endswith(b"\n"):
             self.close()
-            raise TooSlow(f"more than {round(seconds)} seconds") if over.is_set() else Failed("it took too much memory")
+            raise TooSlow(f"more than {round(seconds)} seconds") if over.is_set() else Ended("it took too much memory")
         said = json.loads(answer)
         if "failed" in said:
             raise Failed(said["failed"])

@@ -22,7 +22,7 @@ from typing import Any
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from manako.encoder import WORDS, Failed, Spans, TooSlow, encoder
+from manako.encoder import WORDS, Ended, Failed, Spans, TooSlow, encoder
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
 from manako.token_table import byte_characters, drops_spaces, read_tokens
@@ -126,8 +126,9 @@ class Tokenizer:
             ids, spans = self._encode(text, special)
         except TooSlow as error:
             raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
-        except Failed as error:  # some tokenizers fail at a character that they don't know
-            self._refuse_unknown(text, None)
+        except Failed as error:
+            if not isinstance(error, Ended):  # some tokenizers fail at a character that they don't know
+                self._refuse_unknown(text, None)
             raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
         if self.decode(ids) != given:
             self._refuse_unknown(text, None if self.unknown_id in ids or not self._drops_spaces else spans)

@@ -22,7 +22,7 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.record import Columns, Header, ModelInfo, SelfCheck, Trace, Vocabulary
-from manako.trace.schema import CAPTURES
+from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES
 
 HOSTILE = (
     b"</script>",
@@ -273,6 +273,13 @@ def large_inside(vocab_size: int = 20_000, steps: int = 6, capture: Sequence[str
     session, vocabulary = FakeInside(plain._session.rows), plain._vocabulary  # pyright: ignore
     changes = {"sampling": Sampling(temperature=0.7), "special_ids": (), "seed": 1} | changes
     return _inside(session, steps, capture, PROMPT_IDS, vocabulary, changes)
+
+
+def of_version(trace: Trace, version: int) -> Trace:
+    """What a writer of that version of the format would have put on record: without the columns that came later."""
+    known = {name for each in CAPTURE_COLUMNS.values() for name, column in each.items() if column.since <= version}
+    captured = {name: array for name, array in trace.columns.captured.items() if name in known}
+    return replace(trace, columns=replace(trace.columns, captured=captured))
 
 
 def with_candidates(trace: Trace, count: int) -> Trace:

@@ -1200,7 +1200,7 @@ def test_a_record_of_a_schema_before_opens_as_it_was(name: str, make: Callable[[
     measured = tuple((check.name, check.limit) for check in trace.header.self_checks)
     assert measured == tuple((check.name, check.limit) for check in made.header.self_checks)
     made = replace(made, header=replace(made.header, self_checks=trace.header.self_checks))
-    assert_same(trace, made, rtol=1e-14)
+    assert_same(trace, golden.of_version(made, int(name[6])), rtol=1e-14)
     assert trace.header.first_step == 0 and bool(trace.header.rounded) is (name[6] == "3")
     assert look_at_everything(trace) and verify(trace).ok
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import manako
 from manako.cli import main
 from manako.errors import CapabilityError, ManakoError
 from manako.formats import run_folder
-from manako.training import memory
+from manako.training import machine, memory
 from manako.training.config import TrainingConfig
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 60
@@ -84,12 +85,10 @@ def under_limit(extra: int, action: Callable[[], object], said: Path) -> int:
         os._exit(code)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc, and a limit that holds")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("name", ["train", "resume", "corpus", "watch"])
-def test_with_little_memory_a_command_ends_in_one_line_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
-    """An allocation limit at each of many points, as SQLite tests its own."""
+def at_every_limit(tmp_path: Path, name: str) -> None:
+    """A command with an allocation limit at each of many points, as SQLite tests its own."""
+    torch.set_num_threads(1)  # a fork has no other threads
+    machine.PROBE = 64
     (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
     begun = manako.train(tmp_path / "a.txt", tmp_path / "run", **SHAPE | {"max_minutes": 1e-5, "device": "cpu"})
     size = "--n-layer 1 --n-head 2 --n-embd 64 --block-size 64 --steps 3 --device cpu".split()
@@ -116,3 +115,16 @@ def test_with_little_memory_a_command_ends_in_one_line_and_nothing_is_lost(tmp_p
             manako.load(new)
         assert not list(tmp_path.rglob(".*.tmp")), point
     assert {0} < ends, ends
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc, and a limit that holds")
+@pytest.mark.parametrize("name", ["train", "resume", "corpus", "watch"])
+def test_with_little_memory_a_command_ends_in_one_line_and_nothing_is_lost(tmp_path: Path, name: str) -> None:
+    """In a new process: one that ran other tests has memory that no limit counts."""
+    code = "import sys; from pathlib import Path; sys.path[:] = sys.argv[3:]; import test_memory as t; "
+    code += "t.at_every_limit(Path(sys.argv[1]), sys.argv[2])"
+    words = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", code]
+    words += [str(tmp_path), name, str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

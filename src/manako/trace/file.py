@@ -309,9 +309,10 @@ def _frozen(value: Any) -> Any:
 
 def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
     """The limit is the reader's own where it knows the check: an author can make any limit wide enough."""
-    name, error = values["name"], math.inf if values["error"] is None else values["error"]
-    own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else values["limit"]
-    return SelfCheck(name, float(error), float(own))
+    name, said = values["name"], float(values["limit"])
+    error = math.inf if values["error"] is None else float(values["error"])
+    own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else said
+    return SelfCheck(name, error, float(own))
 
 
 def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
