@@ -36,8 +36,8 @@ HERE = Path(__file__).parent / "images"
 COLUMNS = 82
 PAGE_SEED = 18
 PICTURES = {  # name -> (command, lines of its output)
-    "watch-ja": ("watch 私は -n 2 --seed 105 --view steps --lang ja", 25),
-    "watch-en": ("watch 私は -n 2 --seed 105 --view steps --lang en", 25),
+    "watch-ja": ("watch 私は -n 2 --seed 105 --view steps --lang ja", 29),
+    "watch-en": ("watch 私は -n 2 --seed 105 --view steps --lang en", 29),
     "compare-ja": ("compare 吾輩は猫 -n 16 --seed 2 --lang ja", 60),
     "attention-ja": ("attention 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 60),
     "lens-ja": ("lens 吾輩は猫である。名前はまだ -t 0.3 --seed 1 --lang ja", 40),
