@@ -117,7 +117,6 @@ LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 450, 70, 10
 REASONS: dict[str, str] = {  # "file" or "file:function": why it is as large as it is
     "model.py:generate": "a public call that spells out the settings of a run, so that completion shows them",
     "trace/record.py": "the glossary of the whole program: one dataclass after another, half of it docstrings",
-    "families/llama.py": "one family whole: shape, config.json both ways, names in every file, forward pass",
     "tui/app.py": "one screen: each key and each click is a method of a few lines",
     "sampling.py": "the whole way from logits to a token on one page; half of it docstrings with sources and examples",
 }

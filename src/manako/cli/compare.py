@@ -12,7 +12,7 @@ from manako.cli.comparing import save_tree
 from manako.cli.console import say
 from manako.cli.options import Number, check_top, look_options, step_option
 from manako.cli.output import Screen, print_json
-from manako.cli.running import complete_model, opened, settings_options
+from manako.cli.running import models_option, opened, settings_options
 from manako.errors import UsageError
 from manako.files import writable_target
 from manako.sampling import STAGES
@@ -23,15 +23,7 @@ from manako.views.terminal.compare import comparison_lines, header_of, parting_l
 
 @click.command("compare", help=say("help.compare"))
 @click.argument("prompt")
-@click.option(
-    "-m",
-    "--model",
-    "refs",
-    multiple=True,
-    metavar="REF",
-    help=say("option.compare_model"),
-    shell_complete=complete_model,
-)
+@models_option("option.compare_model")
 @settings_options(several=True)
 @click.option("--run", "others", multiple=True, metavar="SETTINGS", help=say("option.run"))
 @step_option("option.compare_step")

@@ -8,7 +8,7 @@ import click
 from manako.cli import common_options
 from manako.cli.console import say, tell
 from manako.cli.output import print_json
-from manako.cli.running import complete_model
+from manako.cli.running import models_option
 from manako.corpus.documents import document
 from manako.corpus.packed import SIDES, PackedCorpus, is_packed, open_whole
 from manako.engines.scoring import Evaluation
@@ -28,15 +28,7 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
 
 
 @click.command("eval", help=say("help.eval"))
-@click.option(
-    "-m",
-    "--model",
-    "refs",
-    multiple=True,
-    metavar="REF",
-    help=say("option.eval_models"),
-    shell_complete=complete_model,
-)
+@models_option("option.eval_models")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FILE|DIR", help=say("option.eval_data"))
 @click.option(
     "--split", type=click.Choice(SIDES), default="validation", show_default=True, help=say("option.eval_split")

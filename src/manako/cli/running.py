@@ -26,6 +26,13 @@ def model_option(command: F) -> F:
     )
 
 
+def models_option(key: str) -> Callable[[F], F]:
+    """-m/--model REF as often as wanted, with this help; the command gets `refs`."""
+    return click.option(
+        "-m", "--model", "refs", multiple=True, metavar="REF", help=say(key), shell_complete=complete_model
+    )
+
+
 def complete_model(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """References that begin so, and folders, which the shell completes itself."""
     return [*map(CompletionItem, completions(begun)), CompletionItem(begun, type="dir")]
