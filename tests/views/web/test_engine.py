@@ -20,7 +20,9 @@ from toy import random_texts, toy_tokenizer, write_toy
 from manako.analysis.verification import verify
 from manako.engines.session import Session
 from manako.errors import CapabilityError, UsageError
+from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import Model, for_page, load
+from manako.refs import DEMO
 from manako.sampling import Sampling, draw
 from manako.tokenizer import Tokenizer, from_characters, from_merges, train_byte_bpe, train_character_bpe
 from manako.trace.file import read_parts, to_bytes, trace_of
@@ -222,10 +224,16 @@ def test_what_cannot_be_written_down_is_told_as_python_tells_it(
             assert found == {"error": error.key, **error.values}
 
 
-def test_weights_in_any_form_are_the_same_numbers(node: Node) -> None:
+@pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
+def test_weights_in_any_form_are_the_same_numbers(node: Node, tmp_path: Path, int8: bool) -> None:
+    ref: str | Path = "demo"
+    if int8:
+        ref, given = tmp_path / "rows", read_checkpoint(DEMO)
+        write_checkpoint(ref, given.config, given.tensors, given.tokenizer, int8=True)
     ids = load("demo").tokenizer.encode("吾輩は猫である。")
-    (row,) = ask(node, for_page("demo"), rows=[ids])["rows"]
-    assert worst(floats(row), Session(load("demo").engine).uncached_logits(ids)) < TOLERANCE
+    (row,) = ask(node, for_page(ref), rows=[ids])["rows"]
+    assert worst(floats(row), Session(load(ref).engine).uncached_logits(ids)) < TOLERANCE
+    assert (worst(floats(row), Session(load("demo").engine).uncached_logits(ids)) > 1e-3) is int8
 
 
 def test_what_the_page_cannot_run_is_refused(tmp_path: Path) -> None:
