@@ -291,17 +291,18 @@ def serve() -> None:
 def _unheard() -> Iterator[None]:
     """The Rust library writes what it says of a panic to stderr before Python hears of it: nobody should read that."""
     try:
-        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        kept = os.dup(2)
     except OSError:  # no stderr
         yield
         return
     try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
+        os.close(nowhere)
         yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
 
 
 def _failed(error: BaseException) -> Failed:
