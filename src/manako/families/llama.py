@@ -155,7 +155,7 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
         if values["n_embd"] % values["n_head"]:
             raise LoadError("config_heads", n_embd=values["n_embd"], n_head=values["n_head"])
         values["head_size"] = values["n_embd"] // values["n_head"]
-    values["n_kv_head"] = values["n_kv_head"] or values["n_head"]
+    values["n_kv_head"] = values["n_head"] if values["n_kv_head"] is None else values["n_kv_head"]
     flags = {name: raw.get(name, False) for name in ("attention_bias", "mlp_bias", "tie_word_embeddings")}
     for name, flag in flags.items():
         if type(flag) is not bool:
