@@ -33,6 +33,13 @@ def _config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     ctx.default_map = dict(ctx.default_map or {}) | settings
 
 
+class NumberOrNone(Number):
+    """A number, or the word for 0: nobody should have to ask what no snapshots are called."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+        return 0 if value == "none" else super().convert(value, param, ctx)
+
+
 def setting_options(command: Any) -> Any:
     """A flag for each field of SHAPE and TrainingConfig; what it says and its default come from there."""
     defaults: dict[str, Any] = SHAPE | {f.name: f.default for f in fields(TrainingConfig)}
@@ -41,6 +48,7 @@ def setting_options(command: Any) -> Any:
         number: dict[str, Any] = {"type": Number(whole, "train_number"), "metavar": "N"}
         kind = {"type": click.Choice(CHOICES[name])} if name in CHOICES else number
         kind = {"metavar": "RUN"} if name == "replay" else kind
+        kind = {"type": NumberOrNone(True, "train_number"), "metavar": "N|none"} if name == "snapshots" else kind
         shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
         flag, text = f"--{name.replace('_', '-')}", say(f"option.{name if name != 'seed' else 'seed_train'}")
         command = click.option(flag, name, help=text, **kind, **shown)(command)
