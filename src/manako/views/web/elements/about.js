@@ -21,7 +21,7 @@ export class AboutElement extends ViewElement {
         this.replaceChildren(
             make("p", { class: "pill" }, say(lang, "view.model", { ref: visibleText(model.ref), shape })),
             ...[
-                typeof text === "string" && soft(say(lang, "view.trained_on", { text: visibleText(text) })),
+                typeof text === "string" && soft(say(lang, "view.trained_on", { text: visibleText(text).replaceAll("\u2423", " ") })),
                 warn("view.switches", "switches", model.switches),
                 warn("view.ablate", "parts", ablate),
                 seed !== null && soft(say(lang, "view.settings", { chain: chainText(sampling), seed })),

@@ -29,6 +29,7 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {number | null} head in it, null for all
  * @property {readonly string[]} tabs that were chosen, the last one first
  * @property {boolean} projector whether all is large, and one tab alone beside the stage
+ * @property {string | null} lesson the step of a lesson, such as "number.2"; null for none
  */
 /**
  * @typedef {object} Shown
@@ -44,11 +45,12 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {boolean} canAct whether it can go on from this one
  */
 /**
- * What changes the texts: `token` and `text` are put in, at the selected step or at the end.
- * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end"}} Act
+ * What changes the texts: `token` and `text` are put in, at the selected step or at the end; `ask` and `sampling` go
+ * before what is filled in on the page.
+ * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end", ask?: {seed: number, count: number, inside: boolean}, sampling?: Sampling}} Act
  */
 /** @typedef {Choice & Shown} View */
-/** @typedef {Partial<Choice>} Change */
+/** @typedef {Partial<Choice> & {tab?: string}} Change `tab` is shown, and the one shown last stays beside it */
 
 /**
  * A part of the page that shows a view. It draws itself whole when it is given one, and says by an event what to change.

@@ -8,6 +8,7 @@ import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
 import { AXES, LISTS, TINTS } from "../elements/view.js";
 import { TABS, withTab } from "./tabs.js";
+import { lessonPlace } from "../lessons/lesson-data.js";
 
 /**
  * What stands at its usual value is left out.
@@ -24,6 +25,7 @@ export function toFragment(choice, recorded) {
     if (layer !== null) put.set("layer", String(layer));
     if (head !== null) put.set("head", String(head));
     if (choice.projector) put.set("projector", "1");
+    if (choice.lesson !== null) put.set("lesson", choice.lesson);
     for (const name of STAGES) {
         const value = choice.sampling?.[name];
         if (value !== undefined && value !== recorded[name]) put.set(name, value === null ? "off" : String(value));
@@ -65,5 +67,6 @@ export function fromFragment(fragment, usual, trace) {
         head: whole("head"),
         tabs: put.get("tab")?.split(" ").filter((id) => TABS.some((tab) => tab.id === id)).reduceRight(withTab, usual.tabs) ?? usual.tabs,
         projector: put.get("projector") === "1",
+        lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
     };
 }

@@ -12,6 +12,7 @@ import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { ActElement } from "../elements/act.js";
+import { LessonElement } from "../lessons/lesson.js";
 import { CandidatesElement } from "../elements/candidates.js";
 import { ChecksElement } from "../elements/checks.js";
 import { FanElement } from "../elements/fan.js";
@@ -23,7 +24,7 @@ import { fromFragment, toFragment } from "./address.js";
 import { chainText } from "../text/numbers.js";
 import { shareSheet } from "./share.js";
 import { Store } from "./store.js";
-import { shownTabs, withTab } from "./tabs.js";
+import { shownTabs } from "./tabs.js";
 import { stepSentences } from "./step-sentences.js";
 import { tokenText } from "../elements/token-chip.js";
 import { Tree } from "../trace/tree.js";
@@ -33,8 +34,8 @@ import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
-const WITHOUT_STEPS = [ActElement, ChecksElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
-const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tabs"]); // may not be chosen then
+const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tab", "lesson"]); // may not be chosen then
 const ROOM = matchMedia("(min-width: 75rem)"); // for two tabs
 
 export class AppElement extends HTMLElement {
@@ -185,6 +186,9 @@ export class AppElement extends HTMLElement {
         const [player, list] = [this.querySelector("manako-transport"), this.querySelector("manako-tree")];
         if (player instanceof TransportElement) player.can = { write: this.#writer !== null, undo, redo };
         if (list instanceof TreeElement) list.tree = tree;
+        const lesson = this.querySelector("manako-lesson");
+        const ref = this.#writer?.model?.ready ? this.#writer.model.ref : null;
+        if (lesson instanceof LessonElement) lesson.means = { tree, canWrite: this.#writer !== null, ref };
         if (!this.#writer) return;
         const { model, fault, steps, source } = this.#writer;
         const isMade = this.#writer.made(trace);
@@ -264,12 +268,12 @@ export class AppElement extends HTMLElement {
             lang,
             canWrite: this.#writer !== null,
             change: (change) => this.#wish(change),
-            open: (id) => this.#wish({ tabs: withTab(this.#view.tabs, id) }),
+            open: (tab) => this.#wish({ tab }),
             toggle: (name) => this.#toggle(name),
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
@@ -335,7 +339,7 @@ export class AppElement extends HTMLElement {
         const { shown } = view;
         const put = act.token === undefined ? null : shown.candidate(act.token);
         const given = put ? tokenText(view, put, shown.pending) : (act.text ?? "");
-        const written = writer.write(act, view, form.wishes, (told) => this.#show(told, view));
+        const written = writer.write(act, view, { ...form.wishes, ...act.ask }, (told) => this.#show(told, view));
         this.#redraw();
         const ribbon = this.querySelector("manako-ribbon");
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);

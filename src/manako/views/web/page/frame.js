@@ -46,7 +46,7 @@ export function frame(page) {
     const tabs = make("div", { role: "tablist", class: "tabs", "aria-label": say(lang, "page.tabs"), "aria-multiselectable": "true", keydown: (event) => walk(/** @type {KeyboardEvent} */ (event)) }, ...TABS.map((tab) => tabButton(page, tab)));
     const panels = make("div", { class: "panels" }, ...TABS.map((tab) => panel(page, tab)));
     const foot = make("footer", { class: "foot" }, soft(say(lang, "page.about_page")), soft(say(lang, "page.keys")));
-    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("main", {}, stage(page), tabs, panels), foot];
+    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("manako-lesson"), make("main", {}, stage(page), tabs, panels), foot];
 }
 
 /** @param {Frame} page */
