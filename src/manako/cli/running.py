@@ -88,11 +88,8 @@ def _chain_options(several: bool) -> list[Callable[[F], F]]:
     for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
         if stage.name != "temperature":
             flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
-            options.append(
-                click.option(
-                    flag, cls=ChainOption, type=kind, metavar="N", help=say(f"term.{stage.name}_means"), multiple=several
-                )
-            )
+            text = say(f"term.{stage.name}_means")
+            options.append(click.option(flag, cls=ChainOption, type=kind, metavar="N", help=text, multiple=several))
     return [*options, click.option("--order", cls=ChainOption, metavar="STAGE,...", help=say("option.order"))]
 
 
