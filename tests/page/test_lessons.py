@@ -50,7 +50,7 @@ def open_lesson(browser: Browser, file: Path) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         watch(page, complaints)
         page.goto(f"{file.as_uri()}#{fragment}")
-        page.wait_for_selector("manako-act form button:not([disabled])")
+        page.wait_for_selector("[data-act=go]:not([disabled])")
         return page
 
     yield open_
@@ -125,10 +125,8 @@ def look(page: Page) -> None:
 
 def own(page: Page) -> None:
     go_there(page)
-    tab_to(page, "manako-act textarea")
     press(page, "Control+a")
     page.keyboard.insert_text(OWN)
-    tab_to(page, "manako-act button")
     press(page, "Enter")
 
 
