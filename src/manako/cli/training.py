@@ -30,6 +30,27 @@ def probe_option(command: Any) -> Any:
     return click.option("--probe", multiple=True, metavar="TEXT=NEXT", help=say("option.probe"))(command)
 
 
+@contextlib.contextmanager
+def progress_line(passing: str) -> Iterator[Callable[..., None]]:
+    """What reports the lines of a long work: those with the key `passing` replace each other in a terminal."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda key, **values: None if key == passing else note(key, **values)
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+
+        def report(key: str, **values: object) -> None:
+            if key == passing:
+                live.update(Text(say(key, **values), style="dim"))
+            else:
+                note(key, **values)
+
+        yield report
+
+
 class Watched:
     """A training as it is seen: a live panel where stderr is a terminal, else a line for each evaluation.
 
