@@ -135,11 +135,11 @@ def _rules(found: Dynamics) -> dict[str, bool]:
     lens &= np.abs(c["lens_logsumexp"][..., -1] - c["logsumexp"]) <= limit * scale
     traces = found.continuations
     rules = {
-        "rank": bool(within.all()),
+        "rank": bool(np.all(within)),
         "top_logit": bool((np.diff(top, axis=2) <= 0).all()),
         "top_id": bool((np.diff(np.sort(c["top_id"], axis=2), axis=2) > 0).all()),
         "logsumexp": bool(((c["logsumexp"] >= least - 1e-9) & (c["logsumexp"] <= most + 1e-9)).all()),
-        "lens_logit": bool(lens.all()) and bool((c["lens_logit"] <= c["lens_logsumexp"] + 1e-9).all()),
+        "lens_logit": bool(np.all(lens)) and bool((c["lens_logit"] <= c["lens_logsumexp"] + 1e-9).all()),
         "weights_sha256": [t.header.model.weights_sha256 for t in traces] == list(found.header.weights_sha256),
         "text": all(t.header.prompt == found.header.text for t in traces),
         "seed": len({t.header.seed for t in traces}) == 1,

@@ -39,6 +39,11 @@ def tell(message: str) -> None:
     click.echo(safe(message))
 
 
+def tell_aside(message: str) -> None:
+    """One line on stderr that is no note: a summary, while stdout stays free for what was asked for."""
+    _on_stderr(message, "")
+
+
 def note(key: str, **values: object) -> None:
     """What a user should know, one line on stderr."""
     _on_stderr(say(key, **values))
@@ -50,9 +55,9 @@ def fail(message: str, code: str, exit_code: int = 1) -> int:
     return exit_code
 
 
-def _on_stderr(message: str) -> None:
+def _on_stderr(message: str, name: str = "manako: ") -> None:
     """One line; a terminal gets it wrapped at words."""
-    line = f"manako: {safe(message)}"
+    line = f"{name}{safe(message)}"
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
             line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or 2 * len(line)))

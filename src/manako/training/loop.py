@@ -15,7 +15,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -109,6 +109,8 @@ class Trainer:
         self.replayed = shares_of(Path(training.replay)) if training.replay is not None else None
         self.tick: Callable[[float], None] = lambda loss: None
         """Called after each step with its loss; `progress` tells the rest."""
+        self.logged: Callable[[Mapping[str, Any]], None] = lambda line: None
+        """Called with each line of metrics.jsonl."""
         self.signal: int | None = None
         self.evaluation_seconds = 0.0
         """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
@@ -230,6 +232,7 @@ class Trainer:
                     line = self._line(loss, norm) | (evaluated or {})
                     log.write(json.dumps(line) + "\n")
                     log.flush()
+                    self.logged(line)
                     self._say(line, evaluated)
                 if stops:
                     self.judge(evaluated)

@@ -4,6 +4,7 @@ Special here: no torch until one of them is called. The settings are flat, under
 """
 
 import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -149,9 +150,14 @@ def resume(
 
 
 def require_torch() -> None:
-    """Raise MissingExtraError where PyTorch is not installed."""
+    """Raise MissingExtraError where PyTorch is not installed.
+
+    Its threads are told to sleep while they wait for each other, unless somebody said otherwise: threads that spin
+    take the core from the one they wait for, and a machine with other work to do trains many times slower.
+    """
     if find_spec("torch") is None:
         raise MissingExtraError("missing_torch")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read as PyTorch is imported, not later
 
 
 def settings_of(run: Path) -> dict[str, Any]:

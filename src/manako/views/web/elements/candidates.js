@@ -18,6 +18,7 @@ import { button, choices, columnHead, make, number, rowHead, scroller, soft, tab
 import { AXES, ViewElement } from "./view.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
+import { term } from "./term.js";
 import { byteText, tokenChip, tokenText } from "./token-chip.js";
 
 const DECADES = 6; // of the axis "log", below 1
@@ -27,16 +28,16 @@ export class CandidatesElement extends ViewElement {
     draw(view) {
         const { lang, shown, details, axis, canAct } = view;
         const { rows, known, other, both, scale } = listing(view);
-        const named = (/** @type {string} */ key) => columnHead(say(lang, key), "number");
+        const named = (/** @type {string} */ name) => columnHead(term(lang, name, say(lang, `page.${name}`)), "number");
         const heads = [
-            named("page.rank"),
-            columnHead(say(lang, "page.token")),
-            details && named("page.id"),
+            named("rank"),
+            columnHead(term(lang, "token", say(lang, "page.token"))),
+            details && named("id"),
             details && columnHead(say(lang, "page.bytes")),
-            named("page.p"),
+            named("p"),
             columnHead(axisLine(lang, scale), "wide"),
-            both && named("page.p_model"),
-            canAct && columnHead(say(lang, "page.force_head"), "act"),
+            both && named("p_model"),
+            canAct && columnHead(term(lang, "forced", say(lang, "page.force_head")), "act"),
         ];
         const caption = make("caption", {}, say(lang, `page.caption_${axis}`), ...this.#keys(view, both));
         const lines = [...rows.map((row) => this.#row(view, row, both, scale)), this.#other(view, other, both, scale)];

@@ -26,6 +26,7 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {Guess | null} guess
  * @property {number | null} layer of the attention, null for all
  * @property {number | null} head in it, null for all
+ * @property {string | null} lesson the step of a lesson, such as "number.2"; null for none
  */
 /**
  * @typedef {object} Shown
@@ -40,8 +41,9 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {boolean} canAct whether it can go on from this one
  */
 /**
- * What changes the texts: `token` and `text` are put in, at the selected step or at the end.
- * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end"}} Act
+ * What changes the texts: `token` and `text` are put in, at the selected step or at the end; `ask` and `sampling` go
+ * before what is filled in on the page.
+ * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end", ask?: {seed: number, count: number, inside: boolean}, sampling?: Sampling}} Act
  */
 /** @typedef {Choice & Shown} View */
 /** @typedef {Partial<Choice>} Change */

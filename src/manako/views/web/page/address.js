@@ -7,6 +7,7 @@ import { languages } from "../text/messages.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
 import { AXES, TINTS } from "../elements/view.js";
+import { lessonPlace } from "../lessons/lesson-data.js";
 import { LONG_LIST, SHORT_LIST } from "./store.js";
 
 /**
@@ -23,6 +24,7 @@ export function toFragment(choice, recorded) {
     if (guess) put.set("guess", String(guess.place + 1)); // a reload must not tell what comes
     if (layer !== null) put.set("layer", String(layer));
     if (head !== null) put.set("head", String(head));
+    if (choice.lesson !== null) put.set("lesson", choice.lesson);
     for (const name of STAGES) {
         const value = choice.sampling?.[name];
         if (value !== undefined && value !== recorded[name]) put.set(name, value === null ? "off" : String(value));
@@ -62,5 +64,6 @@ export function fromFragment(fragment, usual, trace) {
         guess: whole("guess") ? { place: Number(whole("guess")) - 1, shown: false } : null,
         layer: whole("layer"),
         head: whole("head"),
+        lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
     };
 }

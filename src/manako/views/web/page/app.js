@@ -21,6 +21,7 @@ import { TreeElement } from "../elements/tree.js";
 import { visibleText } from "../text/tokens.js";
 import { chainText } from "../text/numbers.js";
 import { ActElement } from "../elements/act.js";
+import { LessonElement } from "../lessons/lesson.js";
 import { CandidatesElement } from "../elements/candidates.js";
 import { PlayerElement } from "../elements/player.js";
 import { LONG_LIST, SHORT_LIST, Store } from "./store.js";
@@ -30,8 +31,8 @@ import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
-const WITHOUT_STEPS = [ActElement, ChecksElement, PlayerElement, RibbonElement, TreeElement]; // what such a text has
-const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint"]); // may not be chosen then
+const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, PlayerElement, RibbonElement, TreeElement]; // what such a text has
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "lesson"]); // may not be chosen then
 
 export class AppElement extends HTMLElement {
     /** @type {Store | null} null until there is something to show */
@@ -179,6 +180,9 @@ export class AppElement extends HTMLElement {
         if (player instanceof PlayerElement) player.can = { write: writer !== null, undo, redo };
         const tree = this.querySelector("manako-tree");
         if (tree instanceof TreeElement) tree.tree = texts;
+        const lesson = this.querySelector("manako-lesson");
+        const ref = writer?.model?.ready ? writer.model.ref : null;
+        if (lesson instanceof LessonElement) lesson.means = { tree: texts, canWrite: writer !== null, ref };
     }
 
     /** @param {View} view */
@@ -245,7 +249,7 @@ export class AppElement extends HTMLElement {
             save: () => saveRows(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
         this.#markFocus();
-        const kept = ["manako-act", "manako-player", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-player", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
@@ -322,7 +326,7 @@ export class AppElement extends HTMLElement {
         const { shown } = view;
         const put = act.token === undefined ? null : shown.candidate(act.token);
         const given = put ? tokenText(view, put, shown.pending) : (act.text ?? "");
-        const written = writer.write(act, view, form.wishes, (told) => this.#show(told, view));
+        const written = writer.write(act, view, { ...form.wishes, ...act.ask }, (told) => this.#show(told, view));
         this.#redraw();
         const ribbon = this.querySelector("manako-ribbon");
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);

@@ -65,7 +65,7 @@ export function frame(page) {
         !isEmpty && make("div", { class: "pane numbers" }, stepCard(page), still),
         make("div", { class: "pane" }, ...kept),
     ];
-    return [skip, head(page, trace), make("main", { class: "panes" }, ...panes)];
+    return [skip, head(page, trace), make("manako-lesson"), make("main", { class: "panes" }, ...panes)];
 }
 
 /**

@@ -28,6 +28,7 @@ const USUAL = {
     guess: null,
     layer: null,
     head: null,
+    lesson: null,
 };
 
 export class Store {
