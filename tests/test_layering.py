@@ -43,7 +43,7 @@ EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a functio
     ("trace", "analysis"): "a step answers what one asks of it: step.attention(), step.lens(), step.why()",
 }
 ONLY = {  # a room that may import nothing but these of ours, whatever its row allows: the reading side of the hourglass
-    "analysis": ("messages", "errors", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
+    "analysis": ("messages", "errors", "checks", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
     "views": ("messages", "errors", "files", "sampling", "trace", "analysis"),
 }
 THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not named here is not used at all
@@ -65,7 +65,10 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     "safetensors": ("trace", "formats", "training"),
     "gguf": ("formats/gguf",),
     "tokenizers": ("tokenizer", "encoder"),
-    "pyarrow": ("corpus/archives", "corpus/rows"),
+    "pyarrow": ("corpus/archives", "corpus/rows", "experiments/results"),
+    "ray": ("experiments/on_ray",),
+    "scipy": ("analysis/scaling",),
+    "matplotlib": ("views/plots",),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
     "jinja2": ("formats/chat_template",),

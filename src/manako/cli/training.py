@@ -14,6 +14,7 @@ import click
 from manako.cli.console import chosen_language, note, say, tell_aside
 from manako.errors import UsageError
 from manako.formats import run_folder
+from manako.messages.numbers import fixed
 from manako.model import Model, load
 from manako.tokenizer import utf8
 from manako.views.terminal import glyphs
@@ -49,6 +50,14 @@ def progress_line(passing: str) -> Iterator[Callable[..., None]]:
                 note(key, **values)
 
         yield report
+
+
+@contextlib.contextmanager
+def status_line(trainer: Any) -> Iterator[None]:
+    """One training of many: a line that each step replaces, where stderr is a terminal."""
+    with progress_line("train.status") as report:
+        trainer.tick = lambda loss: report("train.status", loss=fixed(loss, 3), **trainer.status())
+        yield
 
 
 class Watched:
