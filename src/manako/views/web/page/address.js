@@ -68,6 +68,5 @@ export function fromFragment(fragment, usual, trace) {
         tabs: put.get("tab")?.split(" ").filter((id) => TABS.some((tab) => tab.id === id)).reduceRight(withTab, usual.tabs) ?? usual.tabs,
         lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
         projector: put.get("projector") === "1",
-        lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
     };
 }
