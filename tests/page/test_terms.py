@@ -37,5 +37,5 @@ def test_terms_open_by_touch_and_close_inside_a_narrow_window(open_page: Callabl
         box = page.locator(OPEN).bounding_box()  # strict: there is one
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.touchscreen.tap(355, 5)
+        terms.nth(n).tap()
         assert page.locator(OPEN).count() == 0

@@ -133,7 +133,7 @@ export class LessonElement extends ViewElement {
         this.#isSettling = true;
         if (branch !== undefined) {
             const guess = step.guess ? { place: 0, shown: false } : null;
-            this.change({ branch, place: 0, top: 10, guess, sampling: null, layer: null, head: null });
+            this.change({ branch, place: 0, top: 10, tabs: this.#tabs(step.part), guess, sampling: null, layer: null, head: null });
             const { sampling } = this.view.trace.header;
             if (step.temperature !== undefined) this.change({ sampling: { ...sampling, temperature: step.temperature } });
             if (step.head) this.change(bestHead(this.view));
@@ -144,6 +144,12 @@ export class LessonElement extends ViewElement {
         this.#start = this.view;
         this.#show(this.view, place, "");
         this.scrollIntoView({ block: "nearest" });
+    }
+
+    /** The tabs that are chosen once the one with a part is. @param {string} part */
+    #tabs(part) {
+        const [, tab] = LESSON_PARTS[part];
+        return tab === null ? this.view.tabs : [tab, ...this.view.tabs.filter((id) => id !== tab)].slice(0, 2);
     }
 
     /** What was asked for is done. @param {View} view @param {LessonPlace} place */

@@ -66,7 +66,7 @@ export function fromFragment(fragment, usual, trace) {
         layer: whole("layer"),
         head: whole("head"),
         tabs: put.get("tab")?.split(" ").filter((id) => TABS.some((tab) => tab.id === id)).reduceRight(withTab, usual.tabs) ?? usual.tabs,
-        projector: put.get("projector") === "1",
         lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
+        projector: put.get("projector") === "1",
     };
 }

@@ -273,7 +273,7 @@ export class AppElement extends HTMLElement {
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }

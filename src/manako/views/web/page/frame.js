@@ -8,6 +8,7 @@ import { languages, say } from "../text/messages.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
 import { TABS } from "./tabs.js";
+import { term } from "../elements/term.js";
 import "../elements/about.js";
 import "../elements/checks.js";
 import "../elements/draw.js";
@@ -46,7 +47,7 @@ export function frame(page) {
     const tabs = make("div", { role: "tablist", class: "tabs", "aria-label": say(lang, "page.tabs"), "aria-multiselectable": "true", keydown: (event) => walk(/** @type {KeyboardEvent} */ (event)) }, ...TABS.map((tab) => tabButton(page, tab)));
     const panels = make("div", { class: "panels" }, ...TABS.map((tab) => panel(page, tab)));
     const foot = make("footer", { class: "foot" }, soft(say(lang, "page.about_page")), soft(say(lang, "page.keys")));
-    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("manako-lesson"), make("main", {}, stage(page), tabs, panels), foot];
+    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("main", {}, stage(page), make("manako-lesson"), tabs, panels), foot];
 }
 
 /** @param {Frame} page */
@@ -121,7 +122,7 @@ function walk(event) {
 }
 
 /** @param {Frame} page @param {Tab} tab */
-function panel({ lang, look }, { id, title, elements, picture, tells }) {
+function panel({ lang, look }, { id, title, elements, picture, terms = [], tells }) {
     const parts = elements.map((name) => make(name));
     const said = (/** @type {string} */ name) => document.querySelector(`[data-place=${name}]`)?.textContent ?? "";
     const [first] = /** @type {any[]} */ (parts);
@@ -133,5 +134,6 @@ function panel({ lang, look }, { id, title, elements, picture, tells }) {
         make("div", { class: "row spread" }, make("h2", {}, say(lang, title)), picture !== undefined && pictureButtons(lang, picture, drawing, ref)),
         make("p", { class: "soft", "data-place": `elsewhere-${id}` }),
         ...parts,
+        terms.length > 0 && make("p", { class: "soft row" }, say(lang, "page.terms"), ...terms.map((name) => term(lang, name))),
     );
 }
