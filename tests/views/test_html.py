@@ -35,7 +35,7 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 252_500  # with parts of rows verified, an engine spoken to, 20 kB of lessons; it grows on purpose alone
+LARGEST_CODE = 256_500  # 240 kB were allowed to the page itself, and 20 kB to the lessons; it grows on purpose alone
 LARGEST_ENGINE = 84_000  # that engine, about 850 lines, with those modules of the page that its thread needs again
 
 
@@ -180,6 +180,12 @@ def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
         for name in order:
             assert all(order.index(other) < order.index(name) for other in imports_of(name))
     assert sorted(both) == MODULES
+
+
+def test_no_string_goes_over_the_end_of_a_line_whose_indentation_the_script_loses() -> None:
+    for name in MODULES:
+        for line in html._COMMENT.sub("", source(name)).splitlines():  # pyright: ignore[reportPrivateUsage]
+            assert line.count("`") % 2 == 0 and not line.endswith("\\"), (name, line)
 
 
 @pytest.mark.xfail(reason="missed by 90 kB; benchmarks/README.md and docs/log.md say why", strict=True)
