@@ -50,7 +50,7 @@ def open_lesson(browser: Browser, file: Path) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         watch(page, complaints)
         page.goto(f"{file.as_uri()}#{fragment}")
-        page.wait_for_selector("[data-act=go]:not([disabled])")
+        page.wait_for_selector("[data-edit=prompt][contenteditable]")
         return page
 
     yield open_

@@ -12,8 +12,9 @@
 import { BINS } from "./tints.js";
 import { button, make } from "./dom.js";
 import { ViewElement } from "./view.js";
+import { count, fixed, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
-import { expectation } from "../analysis/step-numbers.js";
+import { StepNumbers, expectation } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
 
@@ -22,8 +23,21 @@ export class RibbonElement extends ViewElement {
     #tokens = [];
     #written = make("span", { class: "written", "aria-hidden": "true" });
     /** Where one types: the prompt, and behind the text. @type {Record<"prompt" | "tail", HTMLElement>} */
-    #edited = { prompt: make("span"), tail: make("span") };
+    #edited = { prompt: this.#field("prompt"), tail: this.#field("tail") };
     #generate = button(() => this.#write("prompt"), "", { class: "primary generate", "data-act": "new" });
+
+    #observer = new ResizeObserver(() => {
+        const chosen = this.querySelector("[aria-selected=true]");
+        if (chosen instanceof HTMLElement) this.#scrollTo(chosen); // it stands on another line now
+    });
+
+    connectedCallback() {
+        this.#observer.observe(this);
+    }
+
+    disconnectedCallback() {
+        this.#observer.disconnect();
+    }
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -48,6 +62,14 @@ export class RibbonElement extends ViewElement {
         if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
         else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
         this.parentElement?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`); // what hangs there
+    }
+
+    /** @param {"prompt" | "tail"} name */
+    #field(name) {
+        const keydown = (/** @type {Event} */ event) => this.#typing(name, /** @type {KeyboardEvent} */ (event));
+        const isPrompt = name === "prompt";
+        const put = { class: name, "data-edit": name, spellcheck: "false", keydown };
+        return make("span", isPrompt ? { ...put, focus: () => this.#begin(), blur: () => this.#end(false) } : put);
     }
 
     /** Whether one may type there. @param {"prompt" | "tail"} name @param {boolean} can */
@@ -172,18 +194,13 @@ export class RibbonElement extends ViewElement {
                 "aria-label": say(lang, "page.ribbon"),
                 keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)),
                 click: (event) => this.#click(event),
+                mouseover: ({ target }) => this.#explain(target),
             },
             ...runningText(this.#tokens),
         );
         const copy = (/** @type {Event} */ event) => this.#copy(/** @type {ClipboardEvent} */ (event));
-        const field = (/** @type {"prompt" | "tail"} */ name) => {
-            const keydown = (/** @type {Event} */ event) => this.#typing(name, /** @type {KeyboardEvent} */ (event));
-            return make("span", { class: name, "data-edit": name, spellcheck: "false", keydown });
-        };
-        const prompt = field("prompt");
-        prompt.addEventListener("focus", () => this.#begin());
-        prompt.addEventListener("blur", () => this.#end(false));
-        this.#edited = { prompt, tail: field("tail") };
+        this.#edited.tail.textContent = "";
+        this.#edited.prompt.hidden = false;
         this.#generate.textContent = say(lang, "page.act_new");
         this.#showPrompt();
         const text = make("div", { class: "text", lang: view.textLang, copy }, this.#edited.prompt, list, this.#written, this.#edited.tail);
@@ -199,6 +216,20 @@ export class RibbonElement extends ViewElement {
         const bytes = this.view.path.leaf.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
         event.clipboardData?.setData("text/plain", new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
         event.preventDefault();
+    }
+
+    /** What a token is pointed at for: its numbers, found when they are asked for. @param {EventTarget | null} target */
+    #explain(target) {
+        const token = target instanceof Element ? target.closest("[role=option]") : null;
+        const at = token && this.view.path.at(Number(token.id.slice("token-".length)));
+        if (!token || !at || token.hasAttribute("data-explained")) return;
+        const numbers = new StepNumbers(at.trace, at.index);
+        const { pModel, rank } = numbers.candidate(at.forcedId ?? numbers.takenId);
+        const bits = numbers.entropy === null ? "?" : fixed(numbers.entropy, 2);
+        const part = token.getAttribute("title");
+        const said = say(this.view.lang, "page.token_about", { p_model: percent(pModel), rank: count(rank), bits });
+        token.setAttribute("title", part ? `${part} \u00b7 ${said}` : said);
+        token.toggleAttribute("data-explained", true);
     }
 
     /** @param {Event} event */

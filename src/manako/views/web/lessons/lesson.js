@@ -138,6 +138,8 @@ export class LessonElement extends ViewElement {
             if (step.temperature !== undefined) this.change({ sampling: { ...sampling, temperature: step.temperature } });
             if (step.head) this.change(bestHead(this.view));
         }
+        const tab = LESSON_PARTS[step.part][1];
+        if (tab !== null) this.change({ tab });
         this.#isSettling = false;
         this.#start = this.view;
         this.#show(this.view, place, "");

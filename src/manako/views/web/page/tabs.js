@@ -1,6 +1,6 @@
 /**
  * The tabs below the stage, as data. A new one is a row here, its element, and two keys of the catalog; nothing else
- * names one. Who wants one shown (a lesson, a link) asks for its id: `change({ tabs: withTab(view.tabs, id) })`, or
+ * names one. Who wants one shown (a lesson, a link) asks for its id: `change({ tab: id })`, or
  * `tab=why` in the address.
  *
  * Special here: where there is room two are shown side by side, those chosen last, in the order of this list.
