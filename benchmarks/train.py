@@ -18,8 +18,7 @@ from measure import ROUNDS, calibration, report, seconds
 from manako.corpus.documents import Document
 from manako.corpus.packing import Vocabulary, pack
 from manako.families.gpt2 import ModelConfig
-from manako.formats.model_folder import start_id_of
-from manako.tokenizer import train_characters
+from manako.tokenizer import start_id_of, train_characters
 from manako.training import machine
 from manako.training.config import TrainingConfig
 from manako.training.loop import Trainer

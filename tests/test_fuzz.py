@@ -30,7 +30,7 @@ from manako.corpus.documents import documents
 from manako.corpus.packed import header_digest, open_whole
 from manako.errors import ManakoError
 from manako.formats.gguf import read_gguf
-from manako.formats.legacy_pt import read_legacy
+from manako.formats.pt_file import read_pt
 from manako.tokenizer import Tokenizer
 from manako.trace.tree import open_tree, tree_bytes
 
@@ -200,7 +200,7 @@ def test_a_legacy_pt(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         start, end = rng.choice(ends)
         return data[:start] + changed_bytes(data[start:end], rng) + data[end:]
 
-    attack(request, 12, path, change, lambda: read_legacy(path))
+    attack(request, 12, path, change, lambda: read_pt(path))
 
 
 @pytest.mark.parametrize("name", ["corpus.json", "tokenizer.json", "documents.jsonl", "train-00000.ids"])

@@ -58,6 +58,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
         "training",
         "analysis",
         "views",
+        "experiments",
         "server",
         "tui",
     ),
@@ -233,14 +234,17 @@ PART_OF = "works on the columns of a part, number by number"
 LACKS = "says what a model lacks, capture by capture"
 SWITCH = "a switch of the model's own shape has the same name"
 COMMAND = "a command has the same name"
+TRAINING = "the record of a training has columns of the same names"
 MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "analysis/compact.py": PART_OF,
+    "analysis/dynamics.py": TRAINING,
     "analysis/partial.py": PART_OF,
     "analysis/verification.py": PART_OF,
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,
     "cli/lens.py": COMMAND,
     "tui/keys.py": "a tab has the same name",
+    "experiments/dynamics.py": TRAINING,
     "training/run.py": SWITCH,
     "engines/ablation.py": SWITCH,
     "engines/captures.py": "its recorders make the columns",

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from manako.cli.output import Screen
 from manako.errors import ManakoError
-from manako.formats.legacy_pt import import_legacy
 from manako.formats.model_folder import read_checkpoint
+from manako.formats.pt_file import import_pt
 from manako.model import Model, load
 from manako.sampling import Sampling
 from manako.views.terminal.steps import final_lines, header_lines, step_lines
@@ -70,7 +70,7 @@ def open_model(name: str) -> Model:
     if path.suffix != ".pt":
         return load(name)
     with tempfile.TemporaryDirectory() as folder:
-        import_legacy(path, Path(folder) / path.stem)
+        import_pt(path, Path(folder) / path.stem)
         return Model(name, read_checkpoint(Path(folder) / path.stem))
 
 

@@ -236,6 +236,12 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         raise LoadError("file_unreadable", file=path, reason="it is larger than the memory") from None
 
 
+def refuse_pointer(path: Path, start: bytes) -> None:
+    """Raise LoadError where a file, by its first bytes, is what Git leaves of one that LFS keeps elsewhere."""
+    if start.startswith(b"version https://git-lfs.github.com/"):
+        raise LoadError("lfs_pointer", file=path)
+
+
 def strict_json(text: str | bytes, name: str, infinity: bool = False) -> dict[str, Any]:
     """A JSON object in UTF-8. infinity: whether a bare Infinity is read, as older programs wrote it.
 

@@ -14,7 +14,7 @@ from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
 from manako.engines.recomputing import recomputed
-from manako.engines.scoring import Evaluation, Given, evaluate, evaluate_ids, scored
+from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_ids, scored
 from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
@@ -317,11 +317,18 @@ class Model:
         return engine, CaptureRecorder(engine, settings.capture) if settings.capture else None
 
     def score(
-        self, text: str, *, capture: Sequence[str] = (), ablate: Sequence[str] = (), special: bool = False
+        self,
+        text: str,
+        *,
+        capture: Sequence[str] = (),
+        ablate: Sequence[str] = (),
+        special: bool = False,
+        told: Told | None = None,
     ) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
 
-        capture, ablate, special: as for `generate`; a mean is taken over the text.
+        capture, ablate, special: as for `generate`; a mean is taken over the text. told: called after each part of a
+        long text with the tokens read so far, and those in all.
         Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
@@ -343,15 +350,15 @@ class Model:
             self_checks=(),
             ablate=settings.ablate,
         )
-        return scored(Session(engine), header, ids, context, self._vocabulary, captures)
+        return scored(Session(engine), header, ids, context, self._vocabulary, captures, told)
 
-    def evaluate(self, text: str) -> Evaluation:
-        """Loss, perplexity and bits of a text, every character scored once. Raises UsageError as `score` does."""
-        return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id)
+    def evaluate(self, text: str, told: Told | None = None) -> Evaluation:
+        """Loss, perplexity and bits of a text, every character scored once. `told` and errors as for `score`."""
+        return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id, told)
 
-    def evaluate_ids(self, ids: Sequence[int]) -> Evaluation:
+    def evaluate_ids(self, ids: Sequence[int], told: Told | None = None) -> Evaluation:
         """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
-        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id)
+        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id, told)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""

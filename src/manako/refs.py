@@ -12,6 +12,7 @@ from manako.corpus.packed import PackedCorpus, is_packed, open_whole
 from manako.errors import CapabilityError, LoadError, UsageError, near
 from manako.files import read_regular, strict_json
 from manako.formats import run_folder
+from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
 from manako.tokenizer import Tokenizer
 
 DEFAULT, ENGLISH = "demo", "demo-en"
@@ -124,9 +125,10 @@ class Ref:
         if self.kind == "folder" and self._existing("tokenizer_ref").is_file():
             return Tokenizer.from_file(Path(self.name))
         folder = Path(self.name) if is_packed(Path(self.name)) else self.checkpoint()
-        if not (folder / "tokenizer.json").exists():
+        if not all(path.exists() for path in vocabulary_files(folder)):
             raise LoadError("tokenizer_none", folder=folder)
-        return Tokenizer.from_file(folder / "tokenizer.json")
+        wrapper = folder / "tokenizer_config.json"
+        return read_vocabulary(folder, strict_json(read_regular(wrapper), str(wrapper)) if wrapper.exists() else {})
 
     def check_supported(self) -> None:
         """Raise CapabilityError for a kind that this version cannot open."""
@@ -176,6 +178,20 @@ class Ref:
         if self.text.count("/") == 1 and not self.text.startswith((".", "/", "~")) and otherwise == "ref_unknown":
             raise LoadError("ref_maybe_hub", ref=self.text)
         raise LoadError(otherwise, ref=self.text, near=near(self.text, EMBEDDED))
+
+
+def run_named(run: str | Path) -> Path:
+    """The folder of a run: itself, or the one of that name below runs/. Raises LoadError where there is none."""
+    name = str(run).removeprefix("run:")
+    folder = Ref(str(run), "run", name)._run_folder()
+    if not run_folder.is_run(folder):
+        raise LoadError("run_none", folder=run)
+    return folder
+
+
+def at_step(run: Path, step: int) -> str:
+    """The reference to a checkpoint of a run."""
+    return f"run:{run}@{step}"
 
 
 def completions(begun: str) -> list[str]:

@@ -1,6 +1,7 @@
 """`manako attention`: of a model that runs now, of a saved record, past the context, and what cannot be had."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from toy import write_toy
 
 import manako
 from manako.analysis.attention import attention
+from manako.cli import console
 
 
 @pytest.fixture
@@ -122,3 +124,25 @@ def test_looks(run: Run, recorded: Path) -> None:
     assert "░ 2% 以上" in run(*words, "--lang", "ja").out
     narrow = run(*words, encoding="cp932").out
     assert ". 2% or more, : 10%, * 25%, # 50%." in narrow
+
+
+def test_a_long_text_shows_how_far_it_is(run: Run, toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing where it is quick; otherwise one line, which a terminal rewrites until the last token."""
+    text = "吾輩は猫である。".encode() * 30
+    for command in (("attention", "--given", "-"), ("watch", "--given", "-")):
+        assert "tokens read" not in run(*command, "-m", toy, stdin=text).err
+        with monkeypatch.context() as patch:
+            patch.setattr("manako.cli.console._SILENT", -1.0)
+            assert run(*command, "-m", toy, stdin=text).err.count("tokens read") == 1
+
+
+def test_a_terminal_rewrites_the_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter([0.0, 1.0, 3.0, 3.0, 3.1, 9.0, 9.0, 9.1, 9.1])
+    monkeypatch.setattr("manako.cli.console.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    progress = console.Progress()
+    for done in (10, 20, 30, 40, 1000):
+        progress(done, 1000)
+    told = capsys.readouterr().err
+    assert [part.split()[1] for part in re.split("[\r\n]", told) if part] == ["20", "40", "1,000"]
+    assert told.endswith("\n") and told.count("\r") == 2

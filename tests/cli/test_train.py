@@ -14,7 +14,9 @@ import pytest
 from commands import MANAKO, Run, environment
 
 import manako
+from manako import load
 from manako.formats import run_folder
+from manako.messages.numbers import percent
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 60
 TINY = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
@@ -91,6 +93,8 @@ def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_p
         (["--optimizer", "sgd"], 2, "E-CLI-CHOICE"),
         (["--block-size", "100000"], 2, "E-TEXT-TOO-SHORT"),
         (["--batch-sise", "3"], 2, "E-CLI-NO-SUCH-OPTION"),
+        (["--probe", "a"], 2, "E-PROBE"),
+        (["--probe", "=b"], 2, "E-PROBE"),
     ],
     ids=str,
 )
@@ -104,6 +108,15 @@ def test_bad_settings_leave_nothing(
     last = done.err.strip().splitlines()[-1]
     assert done.code == code and key in last, done.err
     assert not (tmp_path / "m").exists()
+
+
+def test_a_probe_says_what_each_checkpoint_gives(run: Run, text: Path, tmp_path: Path) -> None:
+    """Equal to the score of the text by that checkpoint; kept with the run for what goes on later."""
+    done = run("train", "--data", text, "--out", tmp_path / "m", *SHORT, "--probe", "私=は")
+    (line,) = [line for line in done.err.splitlines() if line.startswith("“私” → “は”")]
+    step = load(tmp_path / "m").score("私は").steps[-1]
+    assert f"{percent(step.chosen.p_model)} (rank {step.chosen.rank}, step " in line
+    assert tomllib.loads((tmp_path / "m" / "config.toml").read_text())["probe"] == ["私=は"]
 
 
 @pytest.mark.parametrize(
@@ -186,13 +199,26 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
-def test_on_a_terminal_one_line_is_rewritten_and_gone_at_the_end(text: Path, tmp_path: Path) -> None:
+def test_on_a_terminal_a_panel_is_rewritten_and_a_summary_stays(text: Path, tmp_path: Path) -> None:
     import pty
 
     import pyte
 
     leader, follower = pty.openpty()
-    words = ["train", "--data", str(text), "--out", str(tmp_path / "m"), *TINY, "--steps", "300", "--lang", "en"]
+    words = [
+        "train",
+        "--data",
+        str(text),
+        "--out",
+        str(tmp_path / "m"),
+        *TINY,
+        "--steps",
+        "300",
+        "--probe",
+        "私=は",
+        "--lang",
+        "en",
+    ]
     env = dict(environment()) | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
     shown = b""
     with subprocess.Popen([*MANAKO, *words], env=env, stdout=follower, stderr=follower) as process:
@@ -205,21 +231,22 @@ def test_on_a_terminal_one_line_is_rewritten_and_gone_at_the_end(text: Path, tmp
             if not data:
                 break
             shown += data
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=60) == 0, shown[-2000:].decode()
     os.close(leader)
-    statuses = set(re.findall(rb"step (\d+)/300  loss [\d.]+  [\d.]+ min left", shown))
-    assert len(statuses) >= 2
+    for wanted in (rb"loss of each batch: [\d.]+", rb"tokens/s; the work is", "“私” → “は”".encode(), b"Ctrl-C"):
+        assert re.search(wanted, shown), wanted
     screen = pyte.Screen(100, 40)
     pyte.ByteStream(screen).feed(shown)
     lines = [line.rstrip() for line in screen.display if line.strip()]
     assert any(line.startswith("manako: done; to watch the model: manako watch") for line in lines), lines
-    assert not any(re.fullmatch(r"step \d+/300  loss [\d.]+  [\d.]+ min left", line) for line in lines), lines
+    assert any(re.fullmatch(r"loss of a batch: [\d.]+ → [\d.]+ nats per token by step 300", line) for line in lines)
+    assert not any("Ctrl-C" in line or "step 300/300" in line for line in lines), lines
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
-    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25"]
+    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25", "--snapshots", "6"]
     with start("train", "--data", text, "--out", tmp_path / "whole", *settings) as process:
         process.communicate(timeout=120)
     with start("train", "--data", text, "--out", tmp_path / "m", *settings) as process:

@@ -166,7 +166,7 @@ def code_of_a_tokenizer(folder: Path) -> None:
 
 
 SPOILED: list[tuple[Callable[[Path], None], str, str]] = [
-    (only_pickles, "E-FOLDER-ONLY-PICKLES", "pytorch_model.bin"),
+    (only_pickles, "E-HF-PICKLES", "pytorch_model.bin"),
     (no_weights, "E-FILE-MISSING", "model.safetensors"),
     (remote_code, "E-HF-REMOTE-CODE", "auto_map"),
     (no_language_model, "E-HF-MODEL-TYPE", "vit"),

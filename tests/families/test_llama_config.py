@@ -217,7 +217,6 @@ def test_families_whose_default_is_no_business_of_ours_must_say_how_many_key_hea
     ({"attention_bias": 1}, "config_unsupported"),
     ({"mlp_bias": None}, "config_unsupported"),
     ({"tie_word_embeddings": "true"}, "config_unsupported"),
-    ({"quantization_config": {"quant_method": "gptq"}}, "config_quantized"),
     ({"partial_rotary_factor": 0.5}, "config_elsewhere"),
     ({"layer_types": ["sliding_attention"]}, "config_elsewhere"),
     ({"layer_types": "full_attention"}, "config_elsewhere"),

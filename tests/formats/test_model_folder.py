@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -317,6 +318,46 @@ def test_the_end_token_is_not_taken_for_the_start_token(folder: Path) -> None:
     read = read_checkpoint(folder)
     assert (read.config.start_id, read.config.end_ids) == (258, (257, 259, 260))
     assert "notice.ends_differ" in dict(read.notices)
+
+
+def test_an_end_that_the_tokenizer_alone_names_is_named(folder: Path) -> None:
+    rewrite(folder, lambda tensors: None)
+    edit(folder / "config.json", eos_token_id=257)
+    edit(folder / "generation_config.json", eos_token_id=257)
+    name = read_checkpoint(folder).tokenizer.token_bytes[0].decode()
+    for token in (name, {"content": name}):
+        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": token}))
+        read = read_checkpoint(folder)
+        assert read.config.end_ids == (257,)
+        assert dict(read.notices)["notice.tokenizer_end_differs"]["token"] == f"{name} (0)"
+    edit(folder / "generation_config.json", eos_token_id=[257, 0])
+    assert "notice.tokenizer_end_differs" not in dict(read_checkpoint(folder).notices)
+
+
+@pytest.mark.parametrize("name", ["quantization_config", "quantization"])
+def test_quantised_weights_are_named(folder: Path, name: str) -> None:
+    edit(folder / "config.json", **{name: {"bits": 4}})
+    assert name in str(refused(folder, "config_quantized"))
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(folder: Path, name: str) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    assert "git lfs pull" in str(refused(folder, "lfs_pointer"))
+
+
+def test_an_infinity_in_a_setting_that_nobody_reads_is_no_matter(folder: Path) -> None:
+    rewrite(folder, lambda tensors: None)
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace("{", '{"time_step_limit": [0.0, Infinity],', 1))
+    read_checkpoint(folder)
+
+
+def test_an_infinity_that_counts_is_refused(folder: Path) -> None:
+    file = folder / "config.json"
+    file.write_text(re.sub(r'"layer_norm_epsilon": [^,]+', '"layer_norm_epsilon": Infinity', file.read_text()))
+    assert "layer_norm_epsilon" in str(refused(folder))
 
 
 # --- T4, F13: flips and truncations -----------------------------------------------------------------------------------
@@ -651,7 +692,7 @@ def test_nothing_in_a_folder_is_run_imported_or_followed(tmp_path: Path) -> None
 
     results = audited(tmp_path / "good", [code, pickles, shards, both, *links])
     outcomes, events = zip(*results, strict=True)
-    assert outcomes == ("opened", "folder_only_pickles", "shard_index", "opened", *["link_outside"] * 3)
+    assert outcomes == ("opened", "legacy_not_zip", "shard_index", "opened", *["link_outside"] * 3)
     assert list(events) == [[]] * len(results)
     assert not list(tmp_path.rglob("ran"))
     names = dict(read_checkpoint(code).notices)["notice.ignored_keys"]["names"]
@@ -716,11 +757,11 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "anything.pt"])
+@pytest.mark.parametrize("name", ["pytorch.bin", "model.pt", "anything.pt"])
 def test_pickles_only_names_the_import_command(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04.")
     error = refused(tmp_path, "folder_only_pickles")
-    assert "manako import" in str(error) and "model.safetensors" in str(error)
+    assert "manako import" in str(error) and "pytorch_model.bin" in str(error)
 
 
 # --- writing: whole or not at all -------------------------------------------------------------------------------------

@@ -300,10 +300,9 @@ def test_remote_code_is_named_and_not_run(folder: Path) -> None:
     assert names == "auto_map, trust_remote_code"
 
 
-@pytest.mark.parametrize("name", ["pytorch_model-00001-of-00002.bin", "consolidated.00.pth", "model.pt"])
+@pytest.mark.parametrize("name", ["training_args.bin", "consolidated.00.pth", "model.pt"])
 def test_a_folder_of_pickles(folder: Path, name: str) -> None:
     (folder / WEIGHTS).rename(folder / name)
-    (folder / "pytorch_model.bin.index.json").write_text("{}")
     assert name in str(refused(folder, "folder_only_pickles"))
 
 

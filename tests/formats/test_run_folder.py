@@ -103,6 +103,29 @@ def test_thinning_keeps_the_newest_the_best_and_two_states(tmp_path: Path) -> No
     assert run_folder.steps(run) == [10, 40]
 
 
+def test_snapshots_are_spared_and_no_state_is_lost_for_them(tmp_path: Path) -> None:
+    """The two states that stay are those of checkpoints, however many snapshots came after them."""
+    run = make(tmp_path / "a", 0, 10, 20, 30, 40, 50)
+    for step in (0, 10, 40, 50):
+        (run_folder.step_folder(run, step) / run_folder.STATE).unlink()
+    run_folder.thin(run, 1, spared={0, 10, 40})
+    assert run_folder.steps(run) == [0, 10, 40, 50]
+    run = make(tmp_path / "b", 10, 20, 30, 40, 50)
+    for step in (40, 50):
+        (run_folder.step_folder(run, step) / run_folder.STATE).unlink()
+    run_folder.thin(run, None)
+    assert [n for n in run_folder.steps(run) if (run_folder.step_folder(run, n) / run_folder.STATE).exists()] == [
+        20,
+        30,
+    ]
+
+
+def test_what_came_after_the_last_checkpoint_is_made_again(tmp_path: Path) -> None:
+    run = make(tmp_path / "a", 0, 10, 12, 14)
+    run_folder.drop_after(run, 10)
+    assert run_folder.steps(run) == [0, 10]
+
+
 def test_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: Path) -> None:
     with run_folder.locked(tmp_path):
         with pytest.raises(ManakoError) as caught, run_folder.locked(tmp_path):
@@ -125,6 +148,7 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
 # --- F2, F5: a save that is killed, or that the disk refuses, at each of its system calls ---
 
 SAVER = """
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -136,7 +160,9 @@ old = read_checkpoint(run_folder.step_folder(run, 2))
 state = {run_folder.STATE: b"state", run_folder.STATE_ARRAYS: b"arrays"}
 os.write(2, b"now\\n")
 try:
-    run_folder.save(run, 3, old.config, old.tensors, old.tokenizer, state, best=True, keep=1)
+    run_folder.save(run, 3, old.config, old.tensors, old.tokenizer, state, best=True)
+    with contextlib.suppress(OSError):
+        run_folder.thin(run, keep=2, spared={0})
 except ManakoError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -145,9 +171,9 @@ CALLS = "mkdir,write,fsync,rename,unlink,unlinkat,rmdir"
 
 
 def saved(run: Path, *inject: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """A fresh run with checkpoints 1 and 2, in which a process saves 3; and the log of its calls."""
+    """A fresh run with checkpoints 0, 1 and 2, in which a process saves 3; and the log of its calls."""
     shutil.rmtree(run, ignore_errors=True)
-    make(run, 1, 2)
+    make(run, 0, 1, 2)
     run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 2))
     log, path = run.parent / "strace.log", ":".join(p for p in sys.path if p)
     tool = ["strace", "-f", "-o", str(log), "-e", f"trace={CALLS}", *inject]

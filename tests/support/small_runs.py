@@ -21,7 +21,14 @@ from manako.training.state import keep_lines
 
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 40
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16}
-SETTINGS = {"steps": 60, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 10, "eval_interval": 20}
+SETTINGS = {
+    "steps": 60,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "warmup_steps": 10,
+    "eval_interval": 20,
+    "snapshots": 0,
+}
 
 
 def corpus_of(folder: Path, *texts: str, validation: float = 0.1) -> PackedCorpus:
@@ -73,6 +80,7 @@ def resume(run: Path, corpus: PackedCorpus | None = None, **more: Any) -> Traine
     made, _ = trainer(run, corpus or corpus_of(run.parent / "corpus"), **more)
     folder = run_folder.pointed(run, run_folder.LAST)
     made.restore(read_checkpoint(folder), folder)
+    run_folder.drop_after(run, made.progress.step)
     keep_lines(run / "metrics.jsonl", made.progress.step)
     made.go()
     return made

@@ -15,7 +15,7 @@ from manako.corpus.packed import PackedCorpus
 from manako.formats import run_folder
 
 KILLS = 50
-SETTINGS: dict[str, Any] = {"steps": 200, "eval_interval": 10, "keep": 3}
+SETTINGS: dict[str, Any] = {"steps": 200, "eval_interval": 10, "keep": 3, "snapshots": 24}
 
 
 def go_on_in_a_child(run: Path, corpus: PackedCorpus, seconds: float) -> bool:
@@ -59,8 +59,14 @@ def test_killed_at_50_moments_it_always_resumes_and_ends_the_same(tmp_path: Path
             assert run_folder.pointed(run, run_folder.LAST).is_dir()
         assert checkpoint_bytes(run, 200) == checkpoint_bytes(tmp_path / "whole", 200)
         assert timeless(run) == timeless(tmp_path / "whole")
+        assert weights_of_all(run) == weights_of_all(tmp_path / "whole")
         assert run_folder.steps(run) == run_folder.steps(tmp_path / "whole") and not list(run.rglob(".*.tmp"))
         runs_done += 1
+
+
+def weights_of_all(run: Path) -> dict[int, bytes]:
+    """The weights of every checkpoint and snapshot."""
+    return {n: (run_folder.step_folder(run, n) / "model.safetensors").read_bytes() for n in run_folder.steps(run)}
 
 
 def train_first_step(run: Path, corpus: PackedCorpus) -> None:

@@ -17,12 +17,14 @@ from toy import worst
 import manako
 from manako.corpus.packed import header_digest
 from manako.errors import LoadError, ManakoError, UsageError
+from manako.files import megabytes
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import Tokenizer
 from manako.training import loop
 from manako.training.loop import Progress
 from manako.training.model import GPT
+from manako.training.snapshots import all_due
 from manako.training.state import keep_lines, read_state
 
 
@@ -48,6 +50,52 @@ def test_a_tiny_run_learns_and_every_checkpoint_opens(tmp_path: Path) -> None:
     with torch.no_grad():
         assert worst(model.rows(ids), theirs(torch.tensor([ids]))[0].numpy()) <= 1e-5
     assert "猫" in model.trace("私は", max_new_tokens=8, temperature=0).text
+
+
+def test_a_run_leaves_snapshots_and_they_are_spared(tmp_path: Path) -> None:
+    """Dense at first, then even, at most as many as asked for; the plan says how many and how large."""
+    lines = train(tmp_path / "m", snapshots=12, keep=1)
+    assert run_folder.steps(tmp_path / "m") == [0, 1, 2, 7, 14, 20, 27, 34, 40, 47, 54, 60]
+    folder = run_folder.step_folder(tmp_path / "m", 7)
+    assert not (folder / run_folder.STATE).exists() and manako.load(f"run:{tmp_path / 'm'}@7").trace("私は")
+    size = (folder / "model.safetensors").stat().st_size + (folder / "tokenizer.json").stat().st_size
+    said = next(line for line in lines if "--snapshots" in line)
+    assert "12" in said and megabytes(12 * size).split()[-1] in said
+    assert not any("--snapshots" in line for line in train(tmp_path / "none"))
+    assert checkpoint_bytes(tmp_path / "m", 60) == checkpoint_bytes(tmp_path / "none", 60)
+
+
+def test_a_stopped_run_has_the_snapshots_of_the_whole_one(tmp_path: Path) -> None:
+    """To the bit; what a killed trainer left behind its last checkpoint is made again."""
+    corpus = corpus_of(tmp_path / "corpus")
+    train(tmp_path / "whole", corpus, snapshots=12)
+    made, _ = trainer(tmp_path / "m", corpus, snapshots=12)
+    made.save()
+
+    def stop(loss: float) -> None:
+        if made.progress.step == 30:
+            raise RuntimeError
+
+    made.tick = stop
+    with pytest.raises(RuntimeError):
+        made.go()
+    assert run_folder.steps(tmp_path / "m")[-1] == 27
+    resume(tmp_path / "m", corpus, snapshots=12)
+    weights = [
+        [(run_folder.step_folder(run, n) / "model.safetensors").read_bytes() for n in run_folder.steps(run)]
+        for run in (tmp_path / "whole", tmp_path / "m")
+    ]
+    assert weights[0] == weights[1] and len(weights[0]) == 12
+
+
+def test_a_run_of_a_given_time_has_its_snapshots_evenly_over_the_time(tmp_path: Path) -> None:
+    """Whatever its steps take: here those of the second half take three times as long."""
+    shares = [*(n / 120 for n in range(60)), *(0.5 + 0.5 * n / 20 for n in range(20)), 1.0]
+    steps = sorted(all_due(shares[:-1], shares[-1], 16))
+    assert [shares[n] for n in steps if n not in (0, 1, 2, 4)] == pytest.approx(
+        [n / 12 for n in range(1, 13)], abs=0.05
+    )
+    assert len(steps) == 16 and all_due(shares[:-1], 1.0, 0) == set()
 
 
 def test_bits_are_those_of_the_characters_and_bytes_of_the_held_out_text(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "verify": "manako.cli.verify",
     "train": "manako.cli.train",
     "resume": "manako.cli.resume",
+    "dynamics": "manako.cli.dynamics",
     "sweep": "manako.cli.sweep",
     "scaling": "manako.cli.scaling",
     "corpus": "manako.cli.corpus",

@@ -4,8 +4,10 @@ Special here: light, since `manako --help` needs it: neither NumPy nor rich.
 """
 
 import contextlib
+import math
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Sequence
 
@@ -15,6 +17,7 @@ from manako import messages
 from manako.messages.lines import wrap
 
 MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
+_SILENT = 2.0  # seconds that nobody minds waiting for
 
 
 def chosen_language(arguments: Sequence[str] | None = None) -> str:
@@ -39,6 +42,11 @@ def tell(message: str) -> None:
     click.echo(safe(message))
 
 
+def tell_aside(message: str) -> None:
+    """One line on stderr that is no note: a summary, while stdout stays free for what was asked for."""
+    _on_stderr(message, "")
+
+
 def note(key: str, **values: object) -> None:
     """What a user should know, one line on stderr."""
     _on_stderr(say(key, **values))
@@ -50,13 +58,35 @@ def fail(message: str, code: str, exit_code: int = 1) -> int:
     return exit_code
 
 
-def _on_stderr(message: str) -> None:
+def _on_stderr(message: str, name: str = "manako: ") -> None:
     """One line; a terminal gets it wrapped at words."""
-    line = f"manako: {safe(message)}"
+    line = f"{name}{safe(message)}"
     with contextlib.suppress(OSError):
         if sys.stderr.isatty():
             line = "\n".join(wrap(line, os.get_terminal_size(sys.stderr.fileno()).columns or 2 * len(line)))
         print(line, file=sys.stderr)  # noqa: T201
+
+
+class Progress:
+    """How far a long work is, on stderr: nothing for two seconds, then a line that a terminal rewrites.
+
+    Where stderr is no terminal, one line says once that it takes long.
+    """
+
+    def __init__(self) -> None:
+        self._next, self._begun = time.monotonic() + _SILENT, False
+
+    def __call__(self, done: int, total: int) -> None:
+        ends = done >= total
+        if time.monotonic() < self._next and not (ends and self._begun):
+            return
+        from manako.messages.numbers import count  # which --help never needs
+
+        message = f"manako: {say('notice.progress', done=count(done), total=count(total))}"
+        with contextlib.suppress(OSError):
+            self._begun = sys.stderr.isatty()
+            self._next = time.monotonic() + _SILENT / 4 if self._begun else math.inf
+            print(message, end="\r" if self._begun and not ends else "\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def hush() -> int:

@@ -34,7 +34,7 @@ EXTRAS = {  # extra -> the packages whose import it is there for
 _CORE = ("numpy", "safetensors", "tokenizers", "rich", "click", "starlette", "uvicorn")
 _SET = (  # variables that change what manako does; only these are told, and no value of another
     "LANG LC_ALL LC_CTYPE LC_MESSAGES TERM COLORTERM COLUMNS NO_COLOR FORCE_COLOR MANAKO_AMBIGUOUS_WIDTH "
-    "OPENBLAS_NUM_THREADS OMP_NUM_THREADS MKL_NUM_THREADS CUDA_VISIBLE_DEVICES HF_HUB_OFFLINE"
+    "OPENBLAS_NUM_THREADS OMP_NUM_THREADS OMP_WAIT_POLICY MKL_NUM_THREADS CUDA_VISIBLE_DEVICES HF_HUB_OFFLINE"
 ).split()
 _FOLDERS = {"HF_HOME": "~/.cache/huggingface"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from manako.cli import common_options
-from manako.cli.console import say, tell
+from manako.cli.console import Progress, say, tell
 from manako.cli.output import print_json
 from manako.cli.running import models_option
 from manako.corpus.documents import document
@@ -24,7 +24,7 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
     if corpus.header.tokenizer_sha256 != model.tokenizer.fingerprint:
         raise CapabilityError("eval_other_vocabulary", folder=where, ref=model.ref)
     side = corpus.train if split == "train" else corpus.validation
-    return model.evaluate_ids(side.windows([0], len(side))[0].tolist())
+    return model.evaluate_ids(side.windows([0], len(side))[0].tolist(), Progress())
 
 
 @click.command("eval", help=say("help.eval"))
@@ -41,7 +41,7 @@ def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool)
     results: list[tuple[str, Evaluation]] = []
     for ref in refs or (for_text(text),):
         model = load(ref)
-        results.append((ref, _side(model, corpus, data or ref, split) if corpus else model.evaluate(text)))
+        results.append((ref, _side(model, corpus, data or ref, split) if corpus else model.evaluate(text, Progress())))
     if as_json:
         documents = [asdict(result) for _, result in results]
         several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]

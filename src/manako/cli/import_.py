@@ -1,4 +1,4 @@
-"""`manako import`: an old checkpoint of the article into a model folder."""
+"""`manako import`: a checkpoint of `torch.save` into a model folder."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import note, say, tell
-from manako.formats.legacy_pt import import_legacy
+from manako.formats.pt_file import import_pt
+from manako.refs import Ref
 
 
 @click.command("import", help=say("help.import"))
@@ -14,9 +15,10 @@ from manako.formats.legacy_pt import import_legacy
 @click.option(
     "-o", "--out", "folder", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.out")
 )
+@click.option("--tokenizer", metavar="REF", help=say("option.import_tokenizer"))
 @common_options
-def command(file: Path, folder: Path) -> None:
-    imported = import_legacy(file, folder)
+def command(file: Path, folder: Path, tokenizer: str | None) -> None:
+    imported = import_pt(file, folder, Ref.parse(tokenizer).tokenizer() if tokenizer else None)
     for key, values in imported.notices:
         note(key, **values)
     c = imported.config

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 import manako
-from manako.cli.console import say
+from manako.cli.console import Progress, say
 from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
 from manako.cli.running import model_option, opened, settings_options
 from manako.errors import CapabilityError, UsageError
@@ -68,5 +68,5 @@ def _recorded(prompt: str, given: bool, capture: str, ref: str | None, settings:
     """A model run now. What was asked has been checked before it is loaded."""
     model, text = opened(ref, prompt, settings)
     if given:
-        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special)
+        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special, told=Progress())
     return model.trace(text, settings, capture=(capture,))

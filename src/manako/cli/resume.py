@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from manako.cli import common_options
-from manako.cli.console import note, say
+from manako.cli.console import say
 from manako.cli.options import Number
-from manako.cli.training import status_line, watcher
+from manako.cli.training import Watched
 from manako.training.run import require_torch, resume, settings_of
 
 
@@ -19,5 +19,6 @@ from manako.training.run import require_torch, resume, settings_of
 def command(run: Path, data: Path | None, max_minutes: float | None) -> None:
     require_torch()
     settings = settings_of(run)
-    watch = watcher(run, settings.get("sample", ""), settings.get("traces", False))
-    resume(run, data, max_minutes=max_minutes, report=note, watch=watch, show=status_line)
+    kept = settings.get("sample", ""), settings.get("traces", False), settings.get("probe", ())
+    seen = Watched(run, *kept)
+    resume(run, data, max_minutes=max_minutes, report=seen.report, watch=seen.watch, show=seen.show)

@@ -8,10 +8,10 @@ import click
 from click.core import ParameterSource
 
 from manako.cli import common_options
-from manako.cli.console import note, say
+from manako.cli.console import say
 from manako.cli.corpora import corpus_options
 from manako.cli.options import Number
-from manako.cli.training import status_line, watcher
+from manako.cli.training import Watched, probe_option
 from manako.errors import UsageError, near
 from manako.tokenizer import utf8
 from manako.training.config import CHOICES, PRESETS, SHAPE, TrainingConfig, read_toml
@@ -33,6 +33,13 @@ def _config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     ctx.default_map = dict(ctx.default_map or {}) | settings
 
 
+class NumberOrNone(Number):
+    """A number, or the word for 0: nobody should have to ask what no snapshots are called."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+        return 0 if value == "none" else super().convert(value, param, ctx)
+
+
 def setting_options(command: Any) -> Any:
     """A flag for each field of SHAPE and TrainingConfig; what it says and its default come from there."""
     defaults: dict[str, Any] = SHAPE | {f.name: f.default for f in fields(TrainingConfig)}
@@ -41,6 +48,7 @@ def setting_options(command: Any) -> Any:
         number: dict[str, Any] = {"type": Number(whole, "train_number"), "metavar": "N"}
         kind = {"type": click.Choice(CHOICES[name])} if name in CHOICES else number
         kind = {"metavar": "RUN"} if name == "replay" else kind
+        kind = {"type": NumberOrNone(True, "train_number"), "metavar": "N|none"} if name == "snapshots" else kind
         shown: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
         flag, text = f"--{name.replace('_', '-')}", say(f"option.{name if name != 'seed' else 'seed_train'}")
         command = click.option(flag, name, help=text, **kind, **shown)(command)
@@ -72,12 +80,16 @@ def setting_options(command: Any) -> Any:
 @click.option("--no-attention", is_flag=True, help=say("option.no_attention"))
 @setting_options
 @click.option("--sample", default="", metavar="TEXT", help=say("option.sample"))
+@probe_option
 @click.option("--traces", is_flag=True, help=say("option.traces"))
 @corpus_options
 @common_options
-def command(data: tuple[str, ...], out: Path, sample: str, traces: bool, **settings: Any) -> None:
+def command(
+    data: tuple[str, ...], out: Path, sample: str, probe: tuple[str, ...], traces: bool, **settings: Any
+) -> None:
     utf8(sample)  # it will be a prompt, in some minutes
-    also = {"sample": sample, "traces": traces}
+    seen = Watched(out, sample, traces, probe)
+    also = {"sample": sample, "probe": list(probe), "traces": traces}
     source = click.get_current_context().get_parameter_source
     settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}
-    train(data, out, report=note, watch=watcher(out, sample, traces), show=status_line, also=also, **settings)
+    train(data, out, report=seen.report, watch=seen.watch, show=seen.show, also=also, **settings)

@@ -9,7 +9,7 @@ import click
 
 from manako.analysis.compare import Comparison
 from manako.cli.comparing import save_tree
-from manako.cli.console import chosen_language, fail, hush, note, say
+from manako.cli.console import Progress, chosen_language, fail, hush, note, say
 from manako.cli.options import Number, check_top, look_options
 from manako.cli.output import Screen, print_json
 from manako.cli.running import model_option, opened, settings_options
@@ -66,7 +66,8 @@ def command(
         view = rest["view"] or ("text" if given else None)
         show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"])
     if given:
-        trace, code = model.score(text, capture=settings.capture, ablate=settings.ablate, special=settings.special), 0
+        own = {"capture": settings.capture, "ablate": settings.ablate, "special": settings.special}
+        trace, code = model.score(text, **own, told=Progress()), 0
         show_trace(trace, show)
     else:
         trace, code = _generate(model.generate(text, settings), show, save)

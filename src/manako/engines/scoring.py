@@ -40,14 +40,24 @@ class Scored:
     """What the pass over the window left behind, where it was asked to."""
 
 
+Told = Callable[[int, int], None]
+"""Called with (tokens read so far, tokens in all) after each window: a long text takes minutes."""
+
+
 def scored_rows(
-    session: Session, ids: Sequence[int], given: int = 1, fresh: Callable[[], Activations | None] = lambda: None
+    session: Session,
+    ids: Sequence[int],
+    given: int = 1,
+    fresh: Callable[[], Activations | None] = lambda: None,
+    told: Told | None = None,
 ) -> Iterator[Scored]:
     """Rows for all but the `given` first of ids, in order, each token once. fresh: what each pass is to fill."""
     for start, first, stop in score_windows(len(ids), session.context, given):
         kept, place = fresh(), first - start - 1
         rows = session.rows(ids[start : stop - 1], kept)
         yield Scored(np.asarray(ids[first:stop]), rows[place:], start, place, kept)
+        if told:
+            told(stop, len(ids))
 
 
 def scored(
@@ -57,12 +67,13 @@ def scored(
     context: int,
     vocabulary: Vocabulary,
     captures: CaptureRecorder | None = None,
+    told: Told | None = None,
 ) -> Trace:
     """The record of a text: the `context` first of ids are given, every other a step. header: of kind "score"."""
     more = captures.step_bytes(min(len(ids), session.context)) if captures else 0
     recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - context, more)
     fresh = captures.fresh if captures else lambda: None
-    for part in scored_rows(session, ids, context, fresh):
+    for part in scored_rows(session, ids, context, fresh, told):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             d = distribution(row, header.sampling)
             recorder.add(d, target, float("nan"), part.window_start)
@@ -110,10 +121,10 @@ class Given:
     """The characters of the text that each id stands for; (0, 0) for what stands before it."""
 
 
-def evaluate(session: Session, given: Given, unknown_id: int | None = None) -> Evaluation:
+def evaluate(session: Session, given: Given, unknown_id: int | None = None, told: Told | None = None) -> Evaluation:
     """Score a text, adding up in float64. unknown_id: of `<unk>`."""
     found = [np.zeros(0)]
-    for part in scored_rows(session, given.ids, given.context):
+    for part in scored_rows(session, given.ids, given.context, told=told):
         found.append(surprisals(part.rows.astype(np.float64), part.targets))
     nats, ids = np.concatenate(found), np.asarray(given.ids)
     unknown = np.zeros(len(ids), dtype=bool) if unknown_id is None else ids == unknown_id
@@ -138,14 +149,18 @@ def evaluate(session: Session, given: Given, unknown_id: int | None = None) -> E
 
 
 def evaluate_ids(
-    session: Session, ids: Sequence[int], sizes: tuple[Sequence[int], Sequence[int]], start_id: int | None
+    session: Session,
+    ids: Sequence[int],
+    sizes: tuple[Sequence[int], Sequence[int]],
+    start_id: int | None,
+    told: Told | None = None,
 ) -> Evaluation:
     """Score a stretch of a corpus, in which documents stand behind `start_id`, which is seen and not scored.
 
     sizes: (characters, bytes) [V] of the text that each token stands for. Raises UsageError where nothing is scored.
     """
     total, counts = 0.0, np.zeros(len(sizes[0]), dtype=np.int64)
-    for part in scored_rows(session, ids):
+    for part in scored_rows(session, ids, told=told):
         wanted = part.targets != start_id
         total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())
         counts += np.bincount(part.targets[wanted], minlength=len(counts))

@@ -138,8 +138,6 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
     model_type = raw["model_type"]
     if raw.get("hidden_act", "silu") != "silu":
         raise LoadError("config_unsupported", name="hidden_act", value=raw["hidden_act"])
-    if raw.get("quantization_config") is not None:
-        raise LoadError("config_quantized")
     if raw.get("partial_rotary_factor") not in (None, 1.0):
         raise LoadError("config_elsewhere", name="partial_rotary_factor", value=raw["partial_rotary_factor"])
     values: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from manako.errors import LoadError
+from manako.files import refuse_pointer
 
 Metadata = dict[str, Any]  # str, int, float, bool, or a list of one of them
 VERSIONS = (2, 3)
@@ -102,7 +103,9 @@ def read_head(path: Path, stream: BinaryIO) -> GGUFHead:
 
     Raises LoadError naming the byte for whatever is cut, contradictory or beyond a cap.
     """
-    if stream.read(4) != b"GGUF":
+    start = stream.read(100)
+    refuse_pointer(path, start)
+    if start[:4] != b"GGUF":
         raise LoadError("gguf_magic", file=path)
     stream.seek(0)
     cursor = _Cursor(path, stream.read(MAX_HEAD_BYTES), os.fstat(stream.fileno()).st_size)

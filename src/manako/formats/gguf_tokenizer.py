@@ -9,7 +9,7 @@ SentencePiece itself and llama.cpp do.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,12 @@ def _byte_level(file: Path, metadata: Metadata, tokens: Sequence[str]) -> dict[s
     merges = [merge.split(" ") for merge in _list(file, metadata, "merges", str)]
     if wrong := next((m for m in merges if len(m) != 2), None):
         raise _refusal(file, "merges", " ".join(wrong))
-    model = {"vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
+    return byte_level({token: i for i, token in enumerate(tokens)}, merges, pre)
+
+
+def byte_level(vocab: Mapping[str, Any], merges: Sequence[Sequence[str]], pre: str) -> dict[str, Any]:
+    """The parts of a `tokenizer.json` of GPT-2's kind. pre: a name in `tokenizer.ggml.pre` that is known."""
+    model = {"vocab": dict(vocab), "merges": merges}
     model |= {"type": "BPE", "ignore_merges": pre in _WHOLE_WORDS}  # whatever the merges say
     return {
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,

@@ -25,7 +25,7 @@ from manako.formats import tensor_files
 from manako.formats.checkpoint import Source
 from manako.formats.model_folder import (
     DIGESTS,
-    INDEX,
+    QUANTIZED,
     companion_digests,
     compare_digests,
     optional_json,
@@ -34,7 +34,7 @@ from manako.formats.model_folder import (
     weight_files,
 )
 from manako.formats.special_tokens import special_tokens, token_names
-from manako.formats.tensor_files import Stored, all_announced, check_placed
+from manako.formats.tensor_files import Stored
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -113,7 +113,10 @@ def hf_folder(place: str, ref: str) -> HfFolder:
 
 def read_hf_folder(path: Path) -> HfFolder:
     """Check a folder and read all but its weights. Raises LoadError."""
-    files, placed = weight_files(path)
+    weights = weight_files(path)
+    if weights.pickled:
+        raise LoadError("hf_pickles", file=weights.paths[0], folder=path)
+    files, whole = weights.paths, weights.index or weights.paths[0]
     try:
         for file in path.iterdir():
             refuse_link_outside(file)
@@ -123,9 +126,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("hf_adapter", file=path / "adapter_config.json")
     config_bytes = read_regular(path / "config.json", 1 << 20)
     config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json"), infinity=True))
-    metadata, stored = all_announced(files, MOST_BYTES)
-    if placed is not None:
-        check_placed(path / INDEX, placed, stored)
+    metadata, stored = weights.announced(MOST_BYTES)
     if (layers := max(_layers(config), default=0)) > len(stored):  # each has a tensor: this is no honest number
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
@@ -139,7 +140,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         expected = strict_json(metadata[DIGESTS], str(files[0]))
         compare_digests(files[0], expected, digests | companion_digests(config_bytes, tokenizer))
     else:
-        notices.append(("notice.unverifiable", {"file": files[0] if placed is None else path / INDEX}))
+        notices.append(("notice.unverifiable", {"file": whole}))
     if template is not None:
         notices.append(("notice.chat_template", {}))
     if settings := ", ".join(f"{n}={generation[n]}" for n in _SAMPLING if isinstance(generation.get(n), int | float)):
@@ -196,10 +197,15 @@ def _snapshot(name: str, ref: str) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether everything is there that a model needs: a download may have been cut short."""
     try:
-        files = [folder / "config.json", *weight_files(folder)[0]]
+        weights = weight_files(folder)
+        files = [folder / "config.json", *weights.paths]
     except LoadError:
         return False
-    return all(f.is_file() for f in files) and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
+    return (
+        not weights.pickled
+        and all(f.is_file() for f in files)
+        and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
+    )
 
 
 def _clean_config(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], Notices]:
@@ -226,7 +232,7 @@ def _clean_config(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], No
     if not _is_causal_lm(model_type):
         key = "hf_remote_code" if "auto_map" in dropped else "hf_model_type"
         raise LoadError(key, folder=folder, value=model_type, version=version("transformers"))
-    if config.get("quantization_config"):
+    if any(config.get(name) for name in QUANTIZED):
         raise LoadError("hf_quantized", folder=folder)
     return config, [("notice.ignored_keys", {"names": ", ".join(sorted(dropped))})] if dropped else []
 

@@ -1,21 +1,14 @@
-"""The one safe door for old `.pt` files: what the article's scripts saved with `torch.save`.
+"""The article's old `.pt` files: what its scripts saved with `torch.save`.
 
-Special here: no pickle and no torch. The zip is read by a small strict reader of exactly what `torch.save` writes,
-because `zipfile` builds an object for each of a million lying entries before anyone can count them; the pickle in it
-is read as data (pickle_reader.py). Every size is held against the bytes really there before anything is allocated,
-every member's CRC against its bytes, and the configuration against every tensor. Whatever does not fit is refused.
-
-Weights get GPT-2's names and orientation: a torch Linear is [out, in], a Conv1D [in, out].
+Special here: nothing in the file is run (torch_zip.py, pickle_reader.py), and the configuration is held against every
+tensor. Whatever does not fit is refused. Weights get GPT-2's names and orientation: a torch Linear is [out, in], a
+Conv1D [in, out].
 """
 
 import math
-import re
-import struct
-import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +16,11 @@ import numpy.typing as npt
 from manako import tokenizer as tokenizers
 from manako.errors import LoadError
 from manako.families.gpt2 import ModelConfig
-from manako.files import check_regular, writable_folder
-from manako.formats.model_folder import Tensors, write_checkpoint
-from manako.formats.pickle_reader import MAX_BYTES, Instance, TensorRecord, is_integers, read_pickle
+from manako.formats.checkpoint import Tensors
+from manako.formats.imported import Imported, gpt2_config
+from manako.formats.pickle_reader import Instance, TensorRecord, is_integers
+from manako.formats.torch_zip import Archive
 from manako.tokenizer import Tokenizer
-
-MAX_MEMBERS = 20_000
-MAX_DIRECTORY = 4 << 20  # bytes
-_OLD_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # torch.save before 1.6
-
-# Source: APPNOTE.TXT 6.3.10 of PKWARE, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16.
-_LOCAL = struct.Struct("<4s5H3L2H")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
-_END = struct.Struct("<4s4H2LH")
-_END64 = struct.Struct("<4sQ2H2L4Q4sLQL")  # with its locator, which torch always writes behind it
 
 _NUMPY = {
     "float32": np.dtype("<f4"),
@@ -45,191 +29,28 @@ _NUMPY = {
     "float64": np.dtype("<f8"),
 }
 _TIED = ("lm_head.weight", "tok_emb.weight")
-Notices = tuple[tuple[str, dict[str, object]], ...]
 
 
-@dataclass(frozen=True)
-class LegacyCheckpoint:
-    """An old checkpoint, checked and under GPT-2's names."""
+def read_legacy(archive: Archive, saved: Any) -> Imported:
+    """saved: what the pickle of the archive says.
 
-    config: ModelConfig
-    tensors: Tensors
-    """float32, by HF name without "transformer.", HF orientation."""
-    tokenizer: Tokenizer
-    stored_dtype: str
-    """How the weights lie in the file, for example "float32"."""
-    notices: Notices = ()
-    """(catalog key, values) of what a user should know, as in `Checkpoint.notices`."""
-
-
-def import_legacy(path: Path, folder: Path) -> LegacyCheckpoint:
-    """Turn an old `.pt` file into a new model folder, whole or not at all.
-
-    Raises ManakoError when the folder is there already (found before the file is opened), LoadError as `read_legacy`.
+    Raises LoadError naming the member, tensor or value that is missing, damaged, contradictory or unknown.
     """
-    writable_folder(folder)
-    checkpoint = read_legacy(path)
-    write_checkpoint(folder, checkpoint.config, checkpoint.tensors, checkpoint.tokenizer)
-    return checkpoint
-
-
-def read_legacy(path: Path) -> LegacyCheckpoint:
-    """Read and check an old `.pt` file; nothing in it is run, and no other file is opened.
-
-    Raises LoadError naming the member, global, tensor or value that is missing, damaged, contradictory or unknown.
-    """
-    try:
-        check_regular(path)
-        with path.open("rb") as stream:
-            return _Intake(path, Archive(path, stream)).read()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
-    except MemoryError:
-        raise LoadError("file_unreadable", file=path, reason="it is larger than the memory") from None
-
-
-@dataclass(frozen=True)
-class Member:
-    """Where the bytes of a zip member lie, and what the directory says of them."""
-
-    header: int
-    start: int
-    size: int
-    crc: int
-
-
-class Archive:
-    """The zip that `torch.save` writes: stored members, one folder, directory and end record last, nothing behind.
-
-    Raises LoadError for anything else; members must not repeat, overlap, be compressed or lie outside the file.
-    """
-
-    def __init__(self, path: Path, stream: BinaryIO) -> None:
-        self.path, self.stream = path, stream
-        self.size = stream.seek(0, 2)
-        self._check_magic()
-        count, at, end = self._find_directory()
-        entries = self._read_directory(self._bytes(at, end - at), count)
-        self._check_spans(entries, at)
-        top = next((name[: -len("data.pkl")] for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
-        if top is None or not all(name.startswith(top) for name in entries):
-            self._refuse("data.pkl", "not one folder with a data.pkl")
-        self.members = {name.removeprefix(top): member for name, member in entries.items()}
-        self.verifiable = any(member.crc for member in entries.values())
-        """Whether the file has checksums: torch can be told to leave them all 0."""
-
-    def read(self, name: str, limit: int) -> bytes:
-        """The bytes of a member, at most `limit`, held against its CRC-32.
-
-        Raises LoadError when it is absent, damaged or too large.
-        """
-        if name not in self.members:
-            raise LoadError("legacy_missing", file=self.path, name=name)
-        member = self.members[name]
-        if member.size > limit:
-            self._refuse(name, f"{member.size} bytes, at most {limit} make sense")
-        data = self._bytes(member.start, member.size)
-        if self.verifiable and zlib.crc32(data) != member.crc:
-            self._refuse(name, "CRC-32")
-        return data
-
-    def _refuse(self, part: str, reason: str) -> NoReturn:
-        raise LoadError("legacy_archive", file=self.path, part=ascii(part)[1:-1], reason=reason)
-
-    def _bytes(self, at: int, count: int) -> bytes:
-        if at < 0 or count < 0 or at + count > self.size:
-            self._refuse(f"{at}+{count}", "outside the file")
-        self.stream.seek(at)
-        data = self.stream.read(count)
-        if len(data) < count:
-            self._refuse(f"{at}+{count}", "the file became shorter")
-        return data
-
-    def _check_magic(self) -> None:
-        start = self._bytes(0, min(self.size, 512))
-        if start.startswith(_OLD_MAGIC) or start[257:262] == b"ustar":
-            raise LoadError("legacy_old_format", file=self.path)
-        if not start.startswith(b"PK\x03\x04"):
-            raise LoadError("legacy_not_zip", file=self.path)
-
-    def _find_directory(self) -> tuple[int, int, int]:
-        """(entries, first byte, byte behind the last) of the directory; the end records must say the same thing."""
-        end = self.size - _END.size
-        magic, disk, disk2, here, count, length, at, comment = _END.unpack(self._bytes(max(end, 0), _END.size))
-        if magic != b"PK\x05\x06" or disk or disk2 or comment or here != count:
-            self._refuse("end record", "missing or damaged; the file may be cut off")
-        if at + length == end - _END64.size:
-            record = _END64.unpack(self._bytes(end - _END64.size, _END64.size))
-            said = (record[0], *record[6:11], record[12])
-            if said != (b"PK\x06\x06", count, count, length, at, b"PK\x06\x07", at + length):
-                self._refuse("end record", "zip64 part differs")
-        elif at + length != end:
-            self._refuse("end record", "directory is not where it should be")
-        if count > MAX_MEMBERS or length > MAX_DIRECTORY:
-            self._refuse("end record", f"{count} members, {length} bytes")
-        return count, at, at + length
-
-    def _read_directory(self, directory: bytes, count: int) -> dict[str, Member]:
-        entries: dict[str, Member] = {}
-        at = 0
-        for _ in range(count):
-            if at + _ENTRY.size > len(directory):
-                self._refuse("directory", "too short")
-            field = _ENTRY.unpack_from(directory, at)
-            magic, _, _, flags, method, _, _, crc, packed, size, name_size, extra, comment, *_, offset = field
-            at += _ENTRY.size
-            raw = directory[at : at + name_size]
-            at += name_size + extra + comment
-            name = self._checked_name(raw)
-            if magic != b"PK\x01\x02" or at > len(directory):
-                self._refuse(name, "directory entry")
-            if name in entries:
-                self._refuse(name, "occurs twice")
-            if method or flags & 1 or packed != size:
-                self._refuse(name, "compressed or encrypted")
-            local = _LOCAL.unpack(self._bytes(offset, _LOCAL.size))
-            start = offset + _LOCAL.size + local[9] + local[10]
-            if (local[0], local[3]) != (b"PK\x03\x04", 0) or self._bytes(offset + _LOCAL.size, local[9]) != raw:
-                self._refuse(name, "its header and the directory differ")
-            entries[name] = Member(offset, start, size, crc)
-        if at != len(directory):
-            self._refuse("directory", "longer than its entries")
-        return entries
-
-    def _checked_name(self, raw: bytes) -> str:
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self._refuse(repr(raw), "name is not UTF-8")
-        if "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
-            self._refuse(name, "not a name that torch.save gives")
-        return name
-
-    def _check_spans(self, entries: Mapping[str, Member], directory: int) -> None:
-        free = 0  # everything below belongs to a member already seen
-        for name, member in sorted(entries.items(), key=lambda item: item[1].header):
-            if member.header < free:
-                self._refuse(name, "overlaps another member")
-            free = member.start + member.size
-            if free > directory:
-                self._refuse(name, f"{member.size} bytes declared, {max(0, directory - member.start)} there")
+    return _Intake(archive).read(saved)
 
 
 class _Intake:
     """One file on its way from archive to checkpoint."""
 
-    def __init__(self, path: Path, archive: Archive) -> None:
-        self.path, self.archive = path, archive
+    def __init__(self, archive: Archive) -> None:
+        self.path, self.archive = archive.path, archive
         self.notices: list[tuple[str, dict[str, object]]] = []
         self.dtypes: set[str] = set()
 
-    def read(self) -> LegacyCheckpoint:
-        if "byteorder" in self.archive.members:
-            order = self.archive.read("byteorder", 16)
-            self.require("byteorder", order, order == b"little", "little")
+    def read(self, saved: Any) -> Imported:
+        self.archive.check_byte_order()
         if not self.archive.verifiable:
             self.notices.append(("notice.unverifiable", {"file": self.path}))
-        saved = read_pickle(self.archive.read("data.pkl", MAX_BYTES), self.path)
         vocabulary = {"tokenizer"} if type(saved) is dict and "tokenizer" in saved else {"stoi", "itos"}
         saved = self.fields("data.pkl", saved, {"model", "config"} | vocabulary)
         config = self.config(saved["config"])
@@ -240,7 +61,7 @@ class _Intake:
         size = tokenizer.vocab_size
         self.require("config.vocab_size", config.vocab_size, config.vocab_size == size, f"{size}, as the vocabulary")
         tensors = self.tensors(config, self.mapping("model", saved["model"]))
-        return LegacyCheckpoint(config, tensors, tokenizer, "/".join(sorted(self.dtypes)), tuple(self.notices))
+        return Imported(config, tensors, tokenizer, "/".join(sorted(self.dtypes)), tuple(self.notices))
 
     # ---- saying no
 
@@ -283,20 +104,14 @@ class _Intake:
             self.require(f"config.{name}", values[name], type(values[name]) is bool, "True, False")
         norm = values.get("ln_style", "pre")
         self.require("config.ln_style", norm, norm in ("pre", "post"), "pre, post")
-        try:
-            return ModelConfig(
-                **{name: values[name] for name in shape},
-                activation_function="gelu",
-                residual=not values.get("disable_residual", False),
-                attention=not values.get("disable_attention", False),
-                norm=norm,
-            )
-        except LoadError as error:  # its messages speak of config.json
-            name = error.values.get("name", "n_embd")
-            limits = "{low}..{high}" if error.key == "config_range" else "k * n_head ({n_head})"
-            expected = limits.format_map(error.values)
-            name, found = f"config.{name}", values[name]
-            raise LoadError("legacy_value", file=self.path, name=name, found=found, expected=expected) from None
+        return gpt2_config(
+            self.path,
+            "config",
+            {name: values[name] for name in shape},
+            residual=not values.get("disable_residual", False),
+            attention=not values.get("disable_attention", False),
+            norm=norm,
+        )
 
     # ---- vocabulary
 
@@ -390,6 +205,7 @@ class _Intake:
         member = f"data/{storage.key}"
         if member not in self.archive.members:
             raise LoadError("legacy_missing", file=self.path, name=member)
+        self.require(f"{name} dtype", storage.dtype, storage.dtype in _NUMPY, ", ".join(_NUMPY))
         found, width = self.archive.members[member].size, _NUMPY[storage.dtype].itemsize
         self.require(f"{name} ({member}) bytes", found, found == size * width, size * width)
 

@@ -7,7 +7,8 @@
     tokenizer_config.json    what AutoTokenizer wants to see; a chat template is kept as text and never run
     generation_config.json   start and end ids, nothing else
 
-A model of others may lie in several files, which `model.safetensors.index.json` names: see tensor_files.py.
+A model of others may lie in several files, which `model.safetensors.index.json` names: see tensor_files.py; or in a
+`pytorch_model.bin`, a pickle that is read and never run: see torch_zip.py.
 
 Special here: the safetensors metadata holds a SHA-256 for each tensor and for config.json and tokenizer.json, so a
 flipped bit or an edited `n_head` is noticed. A model trained with an ablation switch has its own `model_type`, so that
@@ -19,7 +20,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +33,30 @@ from manako.families import family_of
 from manako.families.family import Family, StoredTensor
 from manako.families.shape import FileShape, Notices
 from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
-from manako.formats import int8_rows
+from manako.formats import int8_rows, torch_zip
 from manako.formats.checkpoint import Checkpoint, Tensors
 from manako.formats.special_tokens import check_vocabulary, special_tokens, token_names
 from manako.formats.tensor_files import (
     DTYPES,
     MAX_HEADER_BYTES,
+    Stored,
     all_announced,
+    announced,
     check_finite,
     check_placed,
     read_index,
 )
+from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
 from manako.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+INDEX = f"{WEIGHTS}.index.json"
+PICKLED = "pytorch_model.bin"
 DIGESTS = "manako.sha256"
 CHAT_TEMPLATE = "chat_template.jinja"
+QUANTIZED = ("quantization_config", "quantization")  # of config.json; the second is MLX's
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth")
+_PICKLES = ("*.bin", "*.pt", "*.pth")
 _MAX_CONFIG_BYTES, _MAX_TOKENIZER_CONFIG_BYTES, _MAX_TEMPLATE_BYTES = 2**20, 16 * 2**20, 2**20
 
 
@@ -59,34 +65,36 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     Raises LoadError naming the file, tensor and both values for whatever is missing, damaged or contradictory.
     """
-    paths, placed = weight_files(folder)
-    for path in (*paths, folder / "config.json", folder / "tokenizer.json"):
+    found = weight_files(folder)
+    paths, whole = found.paths, found.index or found.paths[0]
+    for path in (*paths, folder / "config.json", *vocabulary_files(folder)):
         refuse_link_outside(path)
     config_bytes = read_regular(folder / "config.json", _MAX_CONFIG_BYTES)
-    raw = strict_json(config_bytes, str(folder / "config.json"))
+    raw = strict_json(config_bytes, str(folder / "config.json"), infinity=True)  # as older programs wrote it
     generation = optional_json(folder / "generation_config.json", _MAX_CONFIG_BYTES)
     wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
     family, notices = family_of(raw.get("model_type")), _ignored_keys(raw)
+    for name in QUANTIZED:
+        if raw.get(name) is not None:
+            raise LoadError("config_quantized", name=name)
     config, told = family.config_from_json(raw)
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+    tokenizer = read_vocabulary(folder, wrapper, raw.get("model_type"))
     notices += check_vocabulary(folder, tokenizer, config.vocab_size)
     special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
     config = replace(config, start_id=special.start_id, end_ids=special.end_ids)
     notices += [*told, *special.notices]
-    metadata, announced = all_announced(paths, _largest_file(family, config))
-    if placed is not None:
-        check_placed(folder / INDEX, placed, announced)
-    stored = int8_rows.paired(announced) if paths[0].name == int8_rows.FILE else announced
+    metadata, named = found.announced(_largest_file(family, config))
+    stored = int8_rows.paired(named) if paths[0].name == int8_rows.FILE else named
     expected = None
     if DIGESTS in metadata:
         expected = strict_json(metadata[DIGESTS], str(paths[0]))
         compare_digests(paths[0], expected, companion_digests(config_bytes, tokenizer))
     else:
-        notices.append(("notice.unverifiable", {"file": paths[0] if placed is None else folder / INDEX}))
+        notices.append(("notice.unverifiable", {"file": whole}))
     template = read_chat_template(folder, wrapper)
     if template is not None:
         notices.append(("notice.chat_template", {}))
-    weights = _checked_layout(folder / INDEX if placed else paths[0], family, config, stored)
+    weights = _checked_layout(whole, family, config, stored)
     tensors, digests = _read_tensors(family, config, weights)
     if expected is not None:
         compare_digests(paths[0], expected, digests)
@@ -156,18 +164,43 @@ def config_to_json(config: FileShape, tensors: Mapping[str, npt.NDArray[Any]]) -
     return family_of(config.model_type).config_to_json(config, str(next(iter(tensors.values())).dtype))
 
 
-def weight_files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
-    """(the files with the weights, which tensor is in which of them); None where there is one file without an index."""
+@dataclass(frozen=True)
+class WeightFiles:
+    """Where the weights of a folder lie."""
+
+    paths: Sequence[Path]
+    index: Path | None = None
+    """What names them where they are several."""
+    placed: Mapping[str, str] | None = None
+    """There: tensor -> name of its file."""
+
+    @property
+    def pickled(self) -> bool:
+        """Whether they are pickles, which only our own reader opens."""
+        return self.paths[0].suffix == ".bin"
+
+    def announced(self, limit: int) -> tuple[dict[str, str], list[Stored]]:
+        """(metadata, tensors) of all files with at most `limit` bytes together. Raises LoadError."""
+        read = torch_zip.announced if self.pickled else announced
+        metadata, stored = all_announced(self.paths, limit, read)
+        if self.index and self.placed is not None:
+            check_placed(self.index, self.placed, stored)
+        return metadata, stored
+
+
+def weight_files(folder: Path) -> WeightFiles:
+    """The files with the weights, safetensors before pickles. Raises LoadError where there are none."""
     try:
         if not folder.is_dir():
             raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
-        for file in (folder / WEIGHTS, folder / int8_rows.FILE):
-            if file.exists():
-                return [file], None
-        if (folder / INDEX).exists():
-            refuse_link_outside(folder / INDEX)
-            placed = read_index(folder / INDEX)
-            return [folder / name for name in sorted(set(placed.values()))], placed
+        for name in (WEIGHTS, int8_rows.FILE, PICKLED):
+            index = folder / f"{name}.index.json"
+            if (folder / name).exists():
+                return WeightFiles([folder / name])
+            if index.exists():
+                refuse_link_outside(index)
+                placed = read_index(index)
+                return WeightFiles([folder / name for name in sorted(set(placed.values()))], index, placed)
         if pickles := sorted(path for pattern in _PICKLES for path in folder.glob(pattern)):
             raise LoadError("folder_only_pickles", file=pickles[0])
         raise _without_weights(folder)

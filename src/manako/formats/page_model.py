@@ -21,14 +21,14 @@ from manako.trace.schema import FULL_ROW_LIMIT, MODEL
 
 def page_model(folder: Path, source: Checkpoint, info: ModelInfo) -> bytes:
     """The file of a model that was read from this folder. Raises CapabilityError for one that the page cannot run."""
-    config, (paths, _) = source.config, weight_files(folder)
+    config, weights = source.config, weight_files(folder)
     if not family_of(config.model_type).in_page:
         raise lacks("family")
     if config.vocab_size > FULL_ROW_LIMIT:
         raise lacks("vocabulary")
     if not source.tokenizer.is_own:
         raise lacks("tokenizer")
-    if len(paths) > 1 or "bfloat16" in source.stored_dtype:
+    if len(weights.paths) > 1 or weights.pickled or "bfloat16" in source.stored_dtype:
         raise lacks("weights")
     told = {name: getattr(info, name) for name in MODEL.header["model"]["properties"]}
     meta = {
@@ -36,7 +36,7 @@ def page_model(folder: Path, source: Checkpoint, info: ModelInfo) -> bytes:
         "end_ids": list(config.end_ids),
         "start_id": config.start_id,
     }
-    parts = {WEIGHTS: read_regular(paths[0]), "tokenizer.json": source.tokenizer.source.encode()}
+    parts = {WEIGHTS: read_regular(weights.paths[0]), "tokenizer.json": source.tokenizer.source.encode()}
     return container(MODEL, meta, {name: np.frombuffer(data, dtype=np.uint8) for name, data in parts.items()})
 
 

@@ -1,9 +1,10 @@
-"""The pickle inside an old checkpoint, read as data: opcodes become plain records, names stay names.
+"""The pickle inside a checkpoint, read as data: opcodes become plain records, names stay names.
 
 Special here: nothing is looked up, imported, called or evaluated, so there is nothing for a file to run. A closed list
-of about thirty opcodes and a handful of names is understood, which is what `torch.save` writes at its default protocol
-2; all else is refused, since lists of *bad* names fail. Nothing walks, hashes or compares a structure deeper than the
-flat tuples below, so nesting and sharing through the memo cannot cost more than the bytes that ask for it.
+of about thirty opcodes and a handful of names is understood: what `torch.save` writes at its default protocol 2, and
+what a table of texts and numbers needs in protocols 3 to 5; all else is refused, since lists of *bad* names fail.
+Nothing walks, hashes or compares a structure deeper than the flat tuples below, so nesting and sharing through the memo
+cannot cost more than the bytes that ask for it.
 Source of the opcodes: `pickletools` in CPython, which is not imported because it imports `pickle`.
 """
 
@@ -22,9 +23,12 @@ STORAGES = {  # torch class -> how its numbers lie in the file
     "torch.HalfStorage": "float16",
     "torch.BFloat16Storage": "bfloat16",
     "torch.DoubleStorage": "float64",
+    "torch.LongStorage": "int64",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
 }
 CLASSES = ("GPTConfig", "BPETokenizer")  # by name alone: the article's scripts pickle them from `__main__` or a module
-_U8, _U16, _U32, _I32, _F64 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<i", ">d"))
+_U8, _U16, _U32, _I32, _U64, _F64 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<i", "<Q", ">d"))
 _FUNCTIONS = ("collections.OrderedDict", "_codecs.encode", "torch._utils._rebuild_tensor_v2")
 
 MAX_BYTES = 8 << 20  # a vocabulary of 50,000 merges takes about 4 MB, 700,000 opcodes, 200,000 memo slots
@@ -55,7 +59,7 @@ class Storage:
     """A torch storage: the numbers of a tensor, in the zip member data/`key`."""
 
     dtype: str
-    """float32, float16, bfloat16 or float64."""
+    """One of those of `STORAGES`."""
     key: str
     size: int
     """Count of numbers, as declared."""
@@ -80,7 +84,7 @@ class Instance:
 
 
 def read_pickle(data: bytes, file: Path) -> Any:
-    """The value that a pickle describes, made of dict, tuple, str, bytes, numbers, None and the records above.
+    """The value that a pickle describes, made of dict, list, tuple, str, bytes, numbers, None and the records above.
 
     data: at most MAX_BYTES, which the caller sees to before reading them. file: for messages. Raises LoadError naming
     the global, or what is not understood and where it stands.
@@ -102,8 +106,8 @@ class _Machine:
         self.encoded = 0
 
     def run(self) -> Any:
-        if self.take(2) != b"\x80\x02":
-            self.refuse("not pickle protocol 2")
+        if self.take(1) != b"\x80" or self.take(1) not in b"\x02\x03\x04\x05":
+            self.refuse("not pickle protocol 2 to 5")
         for _ in range(MAX_OPCODES):
             self.opcode_at = self.at
             opcode = self.take(1)
@@ -168,8 +172,8 @@ def _mark(m: _Machine) -> None:
     m.stack = []
 
 
-def _text(m: _Machine) -> None:
-    size = m.number(_U32)
+def _text(m: _Machine, layout: struct.Struct) -> None:
+    size = m.number(layout)
     if size > MAX_TEXT:
         m.refuse(f"a string of {size} bytes")
     try:
@@ -185,8 +189,7 @@ def _long(m: _Machine) -> None:
     m.stack.append(int.from_bytes(m.take(size), "little", signed=True))
 
 
-def _put(m: _Machine, layout: struct.Struct) -> None:
-    slot = m.number(layout)
+def _put(m: _Machine, slot: int) -> None:
     if slot in m.memo or len(m.memo) == MAX_MEMO:  # no pickler fills a slot twice
         m.refuse(f"memo slot {slot} is taken or one too many")
     if not m.stack:
@@ -208,6 +211,12 @@ def _make_tuple(m: _Machine, items: list[Any]) -> None:
     if any(type(part) is tuple for item in items if type(item) is tuple for part in item):
         m.refuse("tuples nested deeper than 2")
     m.stack.append(tuple(items))
+
+
+def _append(m: _Machine, items: list[Any]) -> None:
+    if not m.stack or type(m.stack[-1]) is not list:
+        m.refuse("APPEND to what is no list")
+    m.stack[-1].extend(items)
 
 
 def _set_items(m: _Machine, items: list[Any]) -> None:
@@ -306,8 +315,10 @@ _UNDERSTOOD: dict[bytes, Callable[[_Machine], None]] = {
     b"J": _push(lambda m: m.number(_I32)),
     b"\x8a": _long,
     b"G": _push(lambda m: m.number(_F64)),
-    b"X": _text,
+    b"X": lambda m: _text(m, _U32),
+    b"\x8c": lambda m: _text(m, _U8),
     b"}": _push(lambda m: {}),
+    b"]": _push(lambda m: []),
     b")": _push(lambda m: ()),
     b"t": lambda m: _make_tuple(m, m.pop_to_mark()),
     b"\x85": lambda m: _make_tuple(m, [m.pop()]),
@@ -315,8 +326,12 @@ _UNDERSTOOD: dict[bytes, Callable[[_Machine], None]] = {
     b"\x87": lambda m: _make_tuple(m, [m.pop(), m.pop(), m.pop()][::-1]),
     b"s": lambda m: _set_items(m, [m.pop(), m.pop()][::-1]),
     b"u": lambda m: _set_items(m, m.pop_to_mark()),
-    b"q": lambda m: _put(m, _U8),
-    b"r": lambda m: _put(m, _U32),
+    b"a": lambda m: _append(m, [m.pop()]),
+    b"e": lambda m: _append(m, m.pop_to_mark()),
+    b"q": lambda m: _put(m, m.number(_U8)),
+    b"r": lambda m: _put(m, m.number(_U32)),
+    b"\x94": lambda m: _put(m, len(m.memo)),
+    b"\x95": lambda m: m.number(_U64),  # a frame: how many bytes follow, which says nothing new
     b"h": lambda m: _get(m, _U8),
     b"j": lambda m: _get(m, _U32),
     b"c": _name,

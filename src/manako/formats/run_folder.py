@@ -3,7 +3,8 @@
     config.toml            every setting, as `manako train --config` reads it
     metrics.jsonl          one line each few steps and one an evaluation
     corpus/                the packed text, where the run began from raw text
-    checkpoints/step-N/    a model folder, with the training state in training.json and training.safetensors
+    checkpoints/step-N/    a model folder; in those of an evaluation the training state, as training.json and
+                           training.safetensors; the others are snapshots, weights alone
     last, best             one line each: the name of a checkpoint
 
 Special here: a checkpoint is made under another name and renamed, then `last` is replaced, then older ones are removed
@@ -16,7 +17,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,8 @@ def save(
     tokenizer: Tokenizer,
     state: Mapping[str, bytes],
     best: bool = False,
-    keep: int | None = None,
 ) -> Path:
-    """Leave a checkpoint: the model folder with the training state in it, then the pointers, then the thinning.
+    """Leave a checkpoint: the model folder with the training state in it, then the pointers.
 
     state: the files STATE and STATE_ARRAYS. Raises ManakoError; `last` then names what it named before.
     """
@@ -102,23 +102,36 @@ def save(
     point(run, LAST, folder)
     if best:
         point(run, BEST, folder)
-    with contextlib.suppress(OSError):  # what could not be removed now is tried again at the next save
-        thin(run, keep)
     return folder
 
 
-def thin(run: Path, keep: int | None, resumable: int = 2) -> None:
-    """Remove what no longer serves: all checkpoints but the `keep` newest and the best one (None keeps all), and the
-    training state of all but the `resumable` newest, which stay model folders."""
+def save_snapshot(
+    run: Path, step: int, config: ModelConfig, tensors: Mapping[str, npt.NDArray[Any]], tokenizer: Tokenizer
+) -> None:
+    """Leave the model folder of a step, which no pointer names. Raises ManakoError."""
+    write_checkpoint(step_folder(run, step), config, tensors, tokenizer)
+
+
+def thin(run: Path, keep: int | None, spared: Collection[int] = (), resumable: int = 2) -> None:
+    """Remove what no longer serves: all checkpoints but the `keep` newest, the best one and the `spared` steps (None
+    keeps all), and the training state of all but the `resumable` newest that have one, which stay model folders."""
     there = steps(run)
     best = pointed(run, BEST) if (run / BEST).is_file() else None
-    for step in there[: -keep if keep else 0]:
+    for step in [step for step in there if step not in spared][: -keep if keep else 0]:
         folder = step_folder(run, step)
         if folder != best:
             discard(folder)
-    for step in there[:-resumable]:
-        for name in (STATE, STATE_ARRAYS):
+    stateful = [step for step in there if (step_folder(run, step) / STATE).is_file()]
+    for step in stateful[:-resumable]:
+        for name in (STATE_ARRAYS, STATE):  # by STATE a killed thinning is gone on with
             (step_folder(run, step) / name).unlink(missing_ok=True)
+
+
+def drop_after(run: Path, step: int) -> None:
+    """Remove the folders of later steps than the one that a run goes on from: it makes them again."""
+    for later in steps(run):
+        if later > step:
+            discard(step_folder(run, later))
 
 
 def clear_unfinished(run: Path) -> None:

@@ -66,6 +66,10 @@ def special_tokens(
         notices.append(("notice.front_differs", {"add": str(add).lower(), "used": used}))
     if others and not set(mine) <= set(others):
         notices.append(("notice.ends_differ", {"config": mine, "generation": others}))
+    end = tokenizer.id_of(_name(wrapper.get("eos_token")))
+    if end is not None and end < size and end not in (*mine, *others):
+        ends = _spelled(tokenizer, dict.fromkeys((*mine, *others))) or Phrase("info.none")
+        notices.append(("notice.tokenizer_end_differs", {"token": _spelled(tokenizer, [end]), "ends": ends}))
     start = next(reversed((*bos, *theirs)), None) if front or bos_starts_documents else None
     return SpecialTokens(start, tuple(dict.fromkeys((*mine, *others))), notices)
 

@@ -1,12 +1,14 @@
 """Files of tensors in the safetensors format, read: what they announce first, then one tensor after another.
 
+A `pytorch_model.bin` announces its own in torch_zip.py, and is read like them.
+
 Special here: nothing is allocated for a tensor before all names and shapes are known to be right, and only one tensor
 at a time is held twice, since a model may be half as large as the memory. The `safetensors` library judges a header;
 it is then read once more, more strictly, and each tensor is read from its place.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import safetensors
 
 from manako.errors import LoadError
-from manako.files import check_regular, read_regular, strict_json
+from manako.files import check_regular, read_regular, refuse_pointer, strict_json
 
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 MOST_SHARDS = 1_000
@@ -84,6 +86,8 @@ def announced(path: Path, limit: int) -> tuple[dict[str, str], list[Stored]]:
         check_regular(path)
         if (size := path.stat().st_size) > limit:
             raise LoadError("file_too_large", file=path, size=size, limit=limit)
+        with path.open("rb") as stream:
+            refuse_pointer(path, stream.read(100))
         with safetensors.safe_open(path, framework="numpy"):  # raises for whatever is wrong in the header
             pass
         with path.open("rb") as stream:
@@ -101,15 +105,18 @@ def announced(path: Path, limit: int) -> tuple[dict[str, str], list[Stored]]:
     return metadata, sorted(found, key=lambda stored: stored.start)
 
 
-def all_announced(paths: Sequence[Path], limit: int) -> tuple[dict[str, str], list[Stored]]:
+def all_announced(
+    paths: Sequence[Path], limit: int, read: Callable[[Path, int], tuple[dict[str, str], list[Stored]]] = announced
+) -> tuple[dict[str, str], list[Stored]]:
     """The same of several files with at most `limit` bytes together; the metadata is that of a file alone.
 
+    read: how one of them is read.
     Raises LoadError for a tensor that two of them have.
     """
     found: dict[str, Stored] = {}
     metadata: dict[str, str] = {}
     for path in paths:
-        metadata, stored = announced(path, limit)
+        metadata, stored = read(path, limit)
         limit -= sum(s.size for s in stored)
         for tensor in stored:
             if tensor.name in found:
@@ -119,14 +126,15 @@ def all_announced(paths: Sequence[Path], limit: int) -> tuple[dict[str, str], li
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """A `model.safetensors.index.json`: tensor -> name of the file beside it. Raises LoadError."""
+    """A `model.safetensors.index.json` or its like: tensor -> name of the file beside it. Raises LoadError."""
+    suffix = Path(path.name.removesuffix(".index.json")).suffix
     placed = strict_json(read_regular(path, _MAX_INDEX_BYTES), str(path)).get("weight_map")
     if not isinstance(placed, dict) or not placed:
         raise LoadError("shard_index", file=path, reason="it has no weight_map")
     names: set[Any] = set()
     for name in placed.values():
         # A name and nothing else: no path, no drive, no "..", and no file that another reader would be needed for.
-        if not isinstance(name, str) or not name.endswith(".safetensors") or set(name) & set("/\\:\0"):
+        if not isinstance(name, str) or not name.endswith(suffix) or set(name) & set("/\\:\0"):
             raise LoadError("shard_index", file=path, reason=f"{name!r} is not the name of a file beside it")
         names.add(name)
     if len(names) > MOST_SHARDS:

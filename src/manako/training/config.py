@@ -44,6 +44,7 @@ _POSITIVE: Rule = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum":
 _RANGES: dict[str, Rule] = {
     **dict.fromkeys(("steps", "batch_size", "micro_batch", "eval_interval", "keep"), COUNT),
     **dict.fromkeys(("warmup_steps", "seed"), _FROM_ZERO),
+    "snapshots": _FROM_ZERO | {"maximum": 10_000},
     **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), _POSITIVE),
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
 }
@@ -81,6 +82,8 @@ class TrainingConfig:
     """Steps between two evaluations; each leaves a checkpoint."""
     keep: int | None = None
     """How many checkpoints to keep beside the best; None keeps all."""
+    snapshots: int = 48
+    """How many snapshots of the weights to leave at most, dense at the beginning and then evenly; 0 for none."""
     seed: int = 0
     """Seed of weights and batches."""
     dtype: str = "auto"

@@ -15,7 +15,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from manako.errors import ManakoError, UsageError
 from manako.families.gpt2 import ModelConfig
 from manako.files import megabytes, write_file
 from manako.formats import run_folder
-from manako.formats.model_folder import Checkpoint
+from manako.formats.checkpoint import Checkpoint, Tensors
 from manako.messages.numbers import count, fixed
 from manako.tokenizer import Tokenizer
 from manako.training import machine, memory
@@ -41,10 +41,11 @@ from manako.training.held_out import HeldOut
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
+from manako.training.snapshots import all_due, due
 from manako.training.state import SCHEMA, SHARES, read_state, shares_of
 
 Report = Callable[..., None]  # (catalog key, **values)
-FREE_SETTINGS = ("max_minutes", "keep", "device")  # what may differ when a run goes on
+FREE_SETTINGS = ("max_minutes", "keep", "snapshots", "device")  # what may differ when a run goes on
 DEFAULT_STEPS = 2_000
 LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
 FEW_EPOCHS, MANY_EPOCHS = 0.5, 40.0  # outside of them a plan says what will come of it
@@ -108,6 +109,8 @@ class Trainer:
         self.replayed = shares_of(Path(training.replay)) if training.replay is not None else None
         self.tick: Callable[[float], None] = lambda loss: None
         """Called after each step with its loss; `progress` tells the rest."""
+        self.logged: Callable[[Mapping[str, Any]], None] = lambda line: None
+        """Called with each line of metrics.jsonl."""
         self.signal: int | None = None
         self.evaluation_seconds = 0.0
         """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
@@ -199,6 +202,10 @@ class Trainer:
             minutes=fixed(min(steps * took / 60, t.max_minutes or math.inf), 1),
             memory=megabytes(machine.peak_memory()),
         )
+        if t.snapshots:
+            each = 4 * sum(p.numel() for p in self.model.parameters()) + len(self.tokenizer.source.encode())
+            most = min(t.snapshots, steps + 1)
+            self.report("train.snapshots", count=most, each=megabytes(each), all=megabytes(most * each))
         if epochs < FEW_EPOCHS:
             self.report("train.few_epochs", epochs=fixed(epochs, 2))
         if epochs > MANY_EPOCHS:
@@ -225,11 +232,14 @@ class Trainer:
                     line = self._line(loss, norm) | (evaluated or {})
                     log.write(json.dumps(line) + "\n")
                     log.flush()
+                    self.logged(line)
                     self._say(line, evaluated)
                 if stops:
                     self.judge(evaluated)
                 elif evaluated is not None:
                     self.save(evaluated)
+                elif due(p.step, self.shares[-1], p.done, t.snapshots):
+                    self.snapshot()
                 if ends:
                     break
         if self.signal == signal.SIGINT:
@@ -268,12 +278,21 @@ class Trainer:
             arrays = safetensors.numpy.save({n: v.detach().cpu().numpy() for n, v in state.items()})
             self._arrays_sha256 = hashlib.sha256(arrays).hexdigest()
             files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: self._recipe()}
-            weights = {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
-            keep = self.training.keep
-            folder = run_folder.save(self.run, p.step, self.config, weights, self.tokenizer, files, better, keep)
+            folder = run_folder.save(self.run, p.step, self.config, self._weights(), self.tokenizer, files, better)
+            with contextlib.suppress(OSError):  # what could not be removed now is tried again at the next save
+                spared = all_due(self.shares, p.done, self.training.snapshots)
+                run_folder.thin(self.run, self.training.keep, spared)
             if self.watch and evaluated is not None:
                 self.watch(folder, p.step)
         self.here.wait()
+
+    def snapshot(self) -> None:
+        """Leave the weights of this moment, to be looked at; a run never goes on from them."""
+        if self.here.first:
+            run_folder.save_snapshot(self.run, self.progress.step, self.config, self._weights(), self.tokenizer)
+
+    def _weights(self) -> Tensors:
+        return {name: w.detach().cpu().numpy() for name, w in self.model.named_parameters()}
 
     def judge(self, evaluated: dict[str, float] | None) -> None:
         """Note what the checkpoint just saved came out as: `best` may move to it, and a resumed run knows."""

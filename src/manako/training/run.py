@@ -4,6 +4,7 @@ Special here: no torch until one of them is called. The settings are flat, under
 """
 
 import contextlib
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -142,15 +143,21 @@ def resume(
             trainer.restore(checkpoint, folder)
             trainer.extend(max_minutes)
             if here.first:
+                run_folder.drop_after(run, trainer.progress.step)
                 keep_lines(run / run_folder.METRICS, trainer.progress.step)
             trainer.report("train.resumed", **trainer.status())
             _go(trainer, show)
 
 
 def require_torch() -> None:
-    """Raise MissingExtraError where PyTorch is not installed."""
+    """Raise MissingExtraError where PyTorch is not installed.
+
+    Its threads are told to sleep while they wait for each other, unless somebody said otherwise: threads that spin
+    take the core from the one they wait for, and a machine with other work to do trains many times slower.
+    """
     if find_spec("torch") is None:
         raise MissingExtraError("missing_torch")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read as PyTorch is imported, not later
 
 
 def settings_of(run: Path) -> dict[str, Any]:

@@ -167,3 +167,20 @@ def test_nothing_but_text_leaves() -> None:
         for look in (EN, replace(EN, plain=True)):
             text = "\n".join(lines_of(runs(0.5, 1.5, seed=seed), look))
             assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]", text)
+
+
+def test_pairs_are_told_only_where_they_part_at_different_steps() -> None:
+    """One sentence says it of all that part at once; otherwise each run is told beside the nearest one before it."""
+    told: dict[bool, int] = {}
+    for seed in range(60):
+        comparison = runs(0.5, 1.0, 2.0, seed=seed)
+        if comparison.diverged_at is None:
+            continue
+        parted = [comparison.parts(n, comparison.nearest(n, range(n))) for n in (1, 2)]
+        at_once = set(parted) == {comparison.diverged_at}
+        lines = lines_of(comparison, EN)
+        found = [line for line in lines if re.match(r"T=\d+ agrees with T=", line)]
+        assert len(found) == (0 if at_once else 2), lines
+        assert all(f"step {p + 1}," in line for p, line in zip(parted, found, strict=False) if p is not None)
+        told[at_once] = told.get(at_once, 0) + 1
+    assert min(told.values()) >= 3 and len(told) == 2

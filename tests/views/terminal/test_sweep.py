@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 
 from manako.analysis.sweep import Failure, Outcome
-from manako.views.terminal.chart import Series, chart
+from manako.views.terminal.scatter import Series, chart
 from manako.views.terminal.steps import Look
 from manako.views.terminal.sweep import sweep_lines
 

@@ -65,9 +65,10 @@ def parting_lines(comparison: Comparison, look: Look) -> Iterator[Text]:
         yield Text(look.say("compare.same"), style="dim")
         return
     yield Text(look.say(f"compare.diverged{_difference(comparison)}", step=diverged + 1), style="dim")
-    for run in every[1:] if len(every) > 2 else ():
-        near = comparison.nearest(run, every[:run])
-        parted = comparison.parts(run, near)
+    pairs = [(run, near := comparison.nearest(run, every[:run]), comparison.parts(run, near)) for run in every[1:]]
+    if len(pairs) == 1 or all(parted == diverged for _, _, parted in pairs):  # the sentence above says it of each
+        return
+    for run, near, parted in pairs:
         key = "compare.pair_same" if parted is None else "compare.pair"
         step = None if parted is None else parted + 1
         yield Text(look.say(key, run=titles[run], other=titles[near], step=step), style="dim")

@@ -12,8 +12,8 @@ from rich.text import Text
 from manako.analysis.sweep import Failure, Outcome, Reached, compare_runs
 from manako.messages.numbers import count, fixed, setting, small
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.chart import LETTERS, Series, chart
 from manako.views.terminal.columns import Column, blocks
+from manako.views.terminal.scatter import LETTERS, Series, chart
 from manako.views.terminal.steps import Look
 
 WORSE = 1.002  # times the best: a run that ended above has begun to learn its text by heart

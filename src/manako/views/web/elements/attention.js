@@ -14,6 +14,7 @@ import { HeadsElement } from "./heads.js";
 import { attentionRollout, attentionSinks, attentionWeights, strongestKeys } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
+import { term } from "./term.js";
 import { ribbonToken, runningText, tokenChip } from "./token-chip.js";
 
 const SHOWN_KEYS = 400;
@@ -122,8 +123,8 @@ export class AttentionElement extends ViewElement {
         const heads = [
             columnHead(say(lang, "page.position"), "number"),
             columnHead(say(lang, "page.token")),
-            columnHead(say(lang, "attention.share"), "number"),
-            rollout && columnHead(say(lang, "attention.by_rollout"), "number"),
+            columnHead(term(lang, "attention", say(lang, "attention.share")), "number"),
+            rollout && columnHead(term(lang, "rollout", say(lang, "attention.by_rollout")), "number"),
         ];
         this.#table.replaceChildren(outside || "", table(heads, rows, say(lang, "attention.strongest")));
     }

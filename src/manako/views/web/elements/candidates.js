@@ -15,9 +15,10 @@
  * @property {[number, string][]} marks
  */
 import { button, choices, columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
-import { AXES, ViewElement } from "./view.js";
+import { AXES, LISTS, ViewElement } from "./view.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
+import { term } from "./term.js";
 import { byteText, tokenChip, tokenText } from "./token-chip.js";
 
 const DECADES = 6; // of the axis "log", below 1
@@ -27,16 +28,16 @@ export class CandidatesElement extends ViewElement {
     draw(view) {
         const { lang, shown, details, axis, canAct } = view;
         const { rows, known, other, both, scale } = listing(view);
-        const named = (/** @type {string} */ key) => columnHead(say(lang, key), "number");
+        const named = (/** @type {string} */ name) => columnHead(term(lang, name, say(lang, `page.${name}`)), "number");
         const heads = [
-            named("page.rank"),
-            columnHead(say(lang, "page.token")),
-            details && named("page.id"),
+            named("rank"),
+            columnHead(term(lang, "token", say(lang, "page.token"))),
+            details && named("id"),
             details && columnHead(say(lang, "page.bytes")),
-            named("page.p"),
+            named("p"),
             columnHead(axisLine(lang, scale), "wide"),
-            both && named("page.p_model"),
-            canAct && columnHead(say(lang, "page.force_head"), "act"),
+            both && named("p_model"),
+            canAct && columnHead(term(lang, "forced", say(lang, "page.force_head")), "act"),
         ];
         const caption = make("caption", {}, say(lang, `page.caption_${axis}`), ...this.#keys(view, both));
         const lines = [...rows.map((row) => this.#row(view, row, both, scale)), this.#other(view, other, both, scale)];
@@ -95,11 +96,21 @@ export class CandidatesElement extends ViewElement {
     }
 
     /** @param {View} view */
-    #axes({ lang, axis }) {
+    #axes({ lang, axis, top, details }) {
         const options = AXES.map((name) => /** @type {const} */ ([name, say(lang, `page.axis_${name}`)]));
         const label = say(lang, "page.axis");
         const buttons = choices(label, options, axis, (name) => this.change({ axis: name }));
-        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons);
+        const tools = [this.#toggle("top", top === LISTS[1], { top: LISTS[Number(top === LISTS[0])] }), this.#toggle("details", details, { details: !details })];
+        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons, ...tools);
+    }
+
+    /** @param {"top" | "details"} name @param {boolean} on @param {import("./view.js").Change} change */
+    #toggle(name, on, change) {
+        const click = () => {
+            this.change(change);
+            /** @type {HTMLElement | null} */ (this.querySelector(`[data-toggle=${name}]`))?.focus(); // all are made anew
+        };
+        return button(click, say(this.view.lang, `page.toggle_${name}`), { class: "quiet", "data-toggle": name, "aria-pressed": String(on) });
     }
 
     /** What the bars mean, where there is more than one kind. @param {View} view @param {boolean} both */

@@ -2,6 +2,7 @@
 
 /** @import {View} from "./view.js" */
 import { make } from "./dom.js";
+import { term } from "./term.js";
 import { ViewElement } from "./view.js";
 import { count, percent, setting } from "../text/numbers.js";
 import { say } from "../text/messages.js";
@@ -14,7 +15,7 @@ export class StagesElement extends ViewElement {
             make(
                 "li",
                 {},
-                make("strong", {}, `${name} ${setting(settings[name])}`),
+                make("strong", {}, term(lang, name), ` ${setting(settings[name])}`),
                 make("div", {}, say(lang, "page.kept", { count: count(kept) })),
                 removedMass !== null && make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
                 removedMass !== null &&
@@ -27,7 +28,7 @@ export class StagesElement extends ViewElement {
             make("strong", {}, say(lang, "page.model")),
             make("div", {}, say(lang, "page.kept", { count: count(shown.size) })),
         );
-        this.replaceChildren(make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
+        this.replaceChildren(make("h3", {}, say(lang, "page.chain")), make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
     }
 }
 

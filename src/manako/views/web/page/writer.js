@@ -96,12 +96,12 @@ export class Writer {
     }
 
     /** @param {Act} act @param {View} view @param {Wishes} wishes @returns {WriteRequest} */
-    #request({ kind, text = "", token, where }, view, { count, seed, inside }) {
+    #request({ kind, text = "", token, where, sampling: asked }, view, { count, seed, inside }) {
         const { path, place, sampling, trace } = view;
         const here = path.at(place);
         const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
         const settings = {
-            ...(sampling ?? (isHere ? trace : path.leaf.trace).header.sampling),
+            ...(asked ?? sampling ?? (isHere ? trace : path.leaf.trace).header.sampling),
             max_new_tokens: kind === "step" ? 1 : count,
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),

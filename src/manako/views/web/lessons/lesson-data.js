@@ -1,0 +1,42 @@
+/** The lessons as data: what each step lights up, shows and asks. Their sentences lie in the catalogs under the same names. */
+
+import table from "./lessons.json" with { type: "json" };
+
+/**
+ * One step of a lesson.
+ * @typedef {object} LessonStep
+ * @property {string} part of the page that it speaks of
+ * @property {string} [text] that is shown; without one, whatever the reader has before him
+ * @property {boolean} [guess] whether the first token is to be guessed
+ * @property {number} [temperature] to try
+ * @property {string} [head] "best": the one that looks most at the watched token
+ * @property {string} [task] what the reader does, a name in `TASKS`
+ * @property {string} [picture] a name in `PICTURES`
+ */
+/** @typedef {{id: string, steps: LessonStep[]}} Lesson */
+/** @typedef {{lesson: Lesson, step: LessonStep, number: number}} LessonPlace `number` from 1 */
+
+/** @type {Lesson[]} */
+export const LESSONS = table.lessons;
+/** @type {Record<string, {prompt: string, seed: number, count: number}>} */
+export const LESSON_TEXTS = table.texts;
+/** @type {Record<string, [selector: string, tab: string | null]>} */
+export const LESSON_PARTS = /** @type {any} */ (table.parts);
+export const LESSON_MODEL = table.model;
+export const LESSON_TEMPERATURE = table.temperature;
+/** The token that lessons look for. */
+export const WATCHED = table.watched;
+/** How another tokenizer cuts the first text: no model of that kind is in the page, so its cuts are kept here. */
+export const CUTS = table.pieces;
+
+/**
+ * What a name such as "number.2" means; null where there is no such step.
+ * @param {string | null} name
+ * @returns {LessonPlace | null}
+ */
+export function lessonPlace(name) {
+    const [id, number = "1"] = (name ?? "").split(".");
+    const lesson = LESSONS.find((each) => each.id === id);
+    const step = /^\d{1,3}$/.test(number) ? lesson?.steps[Number(number) - 1] : undefined;
+    return lesson && step ? { lesson, step, number: Number(number) } : null;
+}
