@@ -10,7 +10,7 @@ from rich.text import Text
 from manako.analysis.scaling import JOINT, Constant, Law, Refusal, Scaling, curves
 from manako.messages.numbers import count, fixed, signed, small
 from manako.views.terminal import glyphs as g
-from manako.views.terminal.chart import LETTERS, Series, chart
+from manako.views.terminal.scatter import LETTERS, Series, chart
 from manako.views.terminal.steps import Look
 
 SYMBOLS = {"parameters": "N", "characters": "D", "flops": "C"}
