@@ -16,6 +16,7 @@ import { RibbonElement } from "../elements/ribbon.js";
 import { fromFragment, toFragment } from "./address.js";
 import { saveRows } from "./save-card.js";
 import { tokenText } from "../elements/token-chip.js";
+import { modelName } from "../trace/model-name.js";
 import { Tree } from "../trace/tree.js";
 import { TreeElement } from "../elements/tree.js";
 import { visibleText } from "../text/tokens.js";
@@ -165,12 +166,12 @@ export class AppElement extends HTMLElement {
         const act = this.querySelector("manako-act");
         if (writer && act instanceof ActElement) {
             const { model, fault, steps } = writer;
-            const ref = visibleText(model?.ref ?? "");
+            const ref = visibleText(modelName(model?.ref ?? ""));
             const other = trace.header.ablate.length && !writer.source.ablates ? "page.ablated" : "page.other_model";
             const idle = writer.made(trace) ? "page.ready" : other;
             const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
             const key = busy ? "page.writing" : model?.ready ? idle : loading;
-            const made = visibleText(trace.header.model.ref);
+            const made = visibleText(modelName(trace.header.model.ref));
             const share = Math.floor(100 * (model?.share ?? 0));
             const values = { ref, share, steps: steps ?? 0, made, chain: chainText(sampling ?? trace.header.sampling) };
             act.say(fault || (model ? say(lang, key, values) : ""), fault !== "", model?.ready ? undefined : model?.share);

@@ -12,6 +12,7 @@ import { LensElement } from "../elements/lens.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
 import { visibleText } from "../text/tokens.js";
+import { modelName } from "../trace/model-name.js";
 import "../elements/beside.js";
 import "../elements/guess.js";
 import "../elements/stages.js";
@@ -81,7 +82,7 @@ function head({ lang, change, canWrite, hasTree }, { header, steps }) {
         "div",
         { class: "facts" },
         make("p", {}, say(lang, "page.about_page")),
-        soft(say(lang, "view.model", { ref: visibleText(header.model.ref), shape })),
+        soft(say(lang, "view.model", { ref: visibleText(modelName(header.model.ref)), shape })),
         trained && soft(say(lang, "view.trained_on", { text: visibleText(trained) })),
         warn("view.switches", "switches", header.model.switches),
         warn("view.ablate", "parts", header.ablate),
@@ -157,7 +158,7 @@ function view(page, name, drawing, ...inside) {
 
 /** @param {Frame} page @param {string} name of the file @param {() => Drawing | null} drawing */
 function picture({ lang, path }, name, drawing) {
-    return pictureButtons(lang, name, drawing, path.leaf.trace.header.model.ref);
+    return pictureButtons(lang, name, drawing, modelName(path.leaf.trace.header.model.ref));
 }
 /**
  * What text the model was trained on, as its author says it: in this language, else in the first that there is.
