@@ -15,6 +15,7 @@ from manako.analysis.merges import Replay
 from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
 from manako.trace.dynamics import Dynamics
+from manako.trace.model_name import model_name
 from manako.trace.record import Candidate, Step, Trace, bytes_to_text
 
 SCHEMA = "manako.steps/1"  # of this JSON; the file's own is another
@@ -23,6 +24,7 @@ SCHEMA = "manako.steps/1"  # of this JSON; the file's own is another
 def trace_document(trace: Trace, top: int) -> dict[str, Any]:
     """The whole record as one object, with the `top` first candidates of each step."""
     header = trace.header.to_dict()
+    header["model"]["ref"] = model_name(header["model"]["ref"])
     return {
         "schema": SCHEMA,
         "kind": header["kind"],
