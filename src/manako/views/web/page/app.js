@@ -24,9 +24,10 @@ import { fromFragment, toFragment } from "./address.js";
 import { chainText } from "../text/numbers.js";
 import { shareSheet } from "./share.js";
 import { Store } from "./store.js";
-import { shownTabs, withTab } from "./tabs.js";
+import { shownTabs } from "./tabs.js";
 import { stepSentences } from "./step-sentences.js";
 import { tokenText } from "../elements/token-chip.js";
+import { modelName } from "../trace/model-name.js";
 import { Tree } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";
 import { Verifier } from "./verifier.js";
@@ -35,7 +36,7 @@ import { Writer, liveNumbers } from "./writer.js";
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
 const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
-const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tabs", "lesson"]); // may not be chosen then
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tab", "lesson"]); // may not be chosen then
 const ROOM = matchMedia("(min-width: 75rem)"); // for two tabs
 
 export class AppElement extends HTMLElement {
@@ -195,7 +196,7 @@ export class AppElement extends HTMLElement {
         const other = trace.header.ablate.length && !source.ablates ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
-        const values = { ref: visibleText(model?.ref ?? ""), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(trace.header.model.ref) };
+        const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
         this.#put("state", fault || (model && key ? say(lang, key, values) : ""), fault ? "warn" : "soft");
         this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
         const bar = this.querySelector("progress");
@@ -268,12 +269,12 @@ export class AppElement extends HTMLElement {
             lang,
             canWrite: this.#writer !== null,
             change: (change) => this.#wish(change),
-            open: (id) => this.#wish({ tabs: withTab(this.#view.tabs, id) }),
+            open: (tab) => this.#wish({ tab }),
             toggle: (name) => this.#toggle(name),
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
