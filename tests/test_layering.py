@@ -34,7 +34,7 @@ ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its o
     ("model",),
     ("analysis",),
     ("views",),
-    ("server", "tui"),
+    ("server", "tui", "experiments"),
     ("cli",),
     ("__main__",),
 )
@@ -43,7 +43,7 @@ EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a functio
     ("trace", "analysis"): "a step answers what one asks of it: step.attention(), step.lens(), step.why()",
 }
 ONLY = {  # a room that may import nothing but these of ours, whatever its row allows: the reading side of the hourglass
-    "analysis": ("messages", "errors", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
+    "analysis": ("messages", "errors", "checks", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
     "views": ("messages", "errors", "files", "sampling", "trace", "analysis"),
 }
 THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not named here is not used at all
@@ -58,13 +58,17 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
         "training",
         "analysis",
         "views",
+        "experiments",
         "server",
         "tui",
     ),
     "safetensors": ("trace", "formats", "training"),
     "gguf": ("formats/gguf",),
     "tokenizers": ("tokenizer", "encoder"),
-    "pyarrow": ("corpus/archives", "corpus/rows"),
+    "pyarrow": ("corpus/archives", "corpus/rows", "experiments/results"),
+    "ray": ("experiments/on_ray",),
+    "scipy": ("analysis/scaling",),
+    "matplotlib": ("views/plots",),
     "torch": ("training", "engines/hf_engine", "engines/hf_parts"),
     "transformers": ("engines/hf_engine", "engines/hf_parts", "formats/hf_folder"),
     "jinja2": ("formats/chat_template",),
@@ -230,14 +234,17 @@ PART_OF = "works on the columns of a part, number by number"
 LACKS = "says what a model lacks, capture by capture"
 SWITCH = "a switch of the model's own shape has the same name"
 COMMAND = "a command has the same name"
+TRAINING = "the record of a training has columns of the same names"
 MAY_NAME = {  # file outside trace/ that spells a column or capture: why
     "analysis/compact.py": PART_OF,
+    "analysis/dynamics.py": TRAINING,
     "analysis/partial.py": PART_OF,
     "analysis/verification.py": PART_OF,
     "cli/__init__.py": COMMAND,
     "cli/attention.py": COMMAND,
     "cli/lens.py": COMMAND,
     "tui/keys.py": "a tab has the same name",
+    "experiments/dynamics.py": TRAINING,
     "training/run.py": SWITCH,
     "engines/ablation.py": SWITCH,
     "engines/captures.py": "its recorders make the columns",

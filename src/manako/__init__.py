@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from manako.analysis.tokens import tokens
     from manako.analysis.verification import verify
     from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError, UsageError
+    from manako.experiments.dynamics import dynamics
     from manako.model import Model, load
     from manako.sampling import Sampling
     from manako.settings import RunSettings
@@ -40,6 +41,7 @@ _HOMES = {
     "Trace": "manako.trace.record",
     "UsageError": "manako.errors",
     "compare": "manako.analysis.compare",
+    "dynamics": "manako.experiments.dynamics",
     "corpus": "manako",
     "evidence": "manako.analysis.evidence",
     "load": "manako.model",
@@ -63,6 +65,7 @@ __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
     "UsageError",
     "compare",
     "corpus",
+    "dynamics",
     "evidence",
     "load",
     "open",

@@ -180,6 +180,20 @@ class Ref:
         raise LoadError(otherwise, ref=self.text, near=near(self.text, EMBEDDED))
 
 
+def run_named(run: str | Path) -> Path:
+    """The folder of a run: itself, or the one of that name below runs/. Raises LoadError where there is none."""
+    name = str(run).removeprefix("run:")
+    folder = Ref(str(run), "run", name)._run_folder()
+    if not run_folder.is_run(folder):
+        raise LoadError("run_none", folder=run)
+    return folder
+
+
+def at_step(run: Path, step: int) -> str:
+    """The reference to a checkpoint of a run."""
+    return f"run:{run}@{step}"
+
+
 def completions(begun: str) -> list[str]:
     """What a shell may offer behind `begun`: embedded models, runs below runs/, their steps, GGUF files here.
 

@@ -246,7 +246,7 @@ def test_on_a_terminal_a_panel_is_rewritten_and_a_summary_stays(text: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
-    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25"]
+    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25", "--snapshots", "6"]
     with start("train", "--data", text, "--out", tmp_path / "whole", *settings) as process:
         process.communicate(timeout=120)
     with start("train", "--data", text, "--out", tmp_path / "m", *settings) as process:

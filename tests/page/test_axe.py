@@ -11,7 +11,8 @@ from playwright.sync_api import Page
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    ("lang", "fragment"), [("ja", "step=3"), ("en", "step=3&details=1&temperature=2&tint=rank&layer=1")]
+    ("lang", "fragment"),
+    [("ja", "step=3"), ("en", "step=3&details=1&temperature=2&tint=rank&layer=1&tab=attention+what_if")],
 )
 def test_axe_has_nothing_to_say(
     lang: str, fragment: str, scheme: str, width: int, open_page: Callable[..., Page]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import close, watch
+from pages import close, open_sheet, open_tab, watch, wish
 from playwright.sync_api import Browser, Page
 from toy import write_toy
 
@@ -20,7 +20,7 @@ from manako.trace.tree import open_tree
 from manako.views.html import Carried, page
 from manako.views.site import site
 
-READY = "manako-act form button:not([disabled])"
+READY = "[data-act=go]:not([disabled])"
 IDLE = "manako-app:not([data-writing])"
 
 
@@ -53,16 +53,19 @@ def tokens(page: Page) -> int:
 
 
 def write(page: Page, prompt: str, count: int, seed: int) -> None:
-    page.fill("manako-act textarea", prompt)
-    page.fill("manako-act input[type=number] >> nth=0", str(count))
-    page.fill("manako-act input[type=number] >> nth=1", str(seed))
-    page.click(READY)
+    wish(page, count, seed)
+    page.fill("[data-edit=prompt]", prompt)
+    page.press("[data-edit=prompt]", "Enter")
     page.locator(f"{IDLE} manako-ribbon [role=option] >> nth={count - 1}").wait_for()
 
 
 def saved(page: Page, name: str, file: Path) -> Path:
+    open_sheet(page, "share")
+    if page.locator("[value=all]").count():
+        page.check("[value=all]")
     with page.expect_download() as download:
         page.get_by_role("button", name=name).click()
+    page.keyboard.press("Escape")
     download.value.save_as(file)
     return file
 
@@ -86,9 +89,11 @@ def test_it_writes_what_python_writes_and_the_file_of_it_verifies(shown: Page, m
 def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: Model, tmp_path: Path) -> None:
     write(shown, "猫は", 5, 5)
     shown.locator("manako-ribbon [role=listbox]").press("End")
-    shown.locator("[data-act=step]").first.click()
+    shown.locator("[data-act=step]").click()
     shown.locator(f"{IDLE} manako-ribbon [role=option] >> nth=5").wait_for()
     shown.locator("manako-candidates tbody button.force >> nth=3").click()
+    shown.wait_for_selector(IDLE)
+    open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()  # behind the example and the text it parts from
     shown.wait_for_selector(IDLE)
     tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
@@ -118,8 +123,8 @@ def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> 
     complaints: list[str] = []
     context = browser.new_context(offline=True)
     shown = opened(context.new_page(), tmp_path / "page.html", complaints)
-    shown.fill("manako-act textarea", "犬")
-    shown.click(READY)
+    shown.fill("[data-edit=prompt]", "犬")
+    shown.press("[data-edit=prompt]", "Enter")
     shown.get_by_text("characters not in this model's vocabulary: 犬 U+72AC at 1").wait_for()
     write(shown, "私", 3, 1)
     close([context], complaints)

@@ -110,7 +110,7 @@ def settled(page: Page, text: str) -> None:
 
 
 def test_a_click_on_a_square_chooses_its_head(open_page: Open) -> None:
-    page = open_page(demo(), "en", "step=9")
+    page = open_page(demo(), "en", "step=9&tab=attention+layers")
     pitch = side_of(page, 4) + BETWEEN
     frame = colour(page, "borderTopColor")
     at = (NUMBERS + pitch * 2 + pitch // 2, NUMBERS + pitch - 2)  # the upper edge of 1.2, where nothing is chosen yet
@@ -125,7 +125,7 @@ def test_a_click_on_a_square_chooses_its_head(open_page: Open) -> None:
 def test_the_line_is_at_the_step(open_page: Open) -> None:
     trace = demo()
     rows = len(trace.all_ids) - 1
-    page = open_page(trace, "en", "step=1")
+    page = open_page(trace, "en", "step=1&tab=attention+layers")
     side, ink = side_of(page, 4), colour(page, "outlineColor")
     for step in (0, 7, 39):
         page.locator("[role=option]").nth(step).click()
@@ -136,7 +136,7 @@ def test_the_line_is_at_the_step(open_page: Open) -> None:
 
 
 def test_a_square_has_the_shares_of_its_head(open_page: Open) -> None:
-    page = open_page(golden_inside(), "en", "step=12")
+    page = open_page(golden_inside(), "en", "step=12&tab=attention+layers")
     side = side_of(page, 2)
     full, none = colour(page, "color"), colour(page, "caretColor")
     first = pixels(page, NUMBERS + side + BETWEEN + 2, NUMBERS)  # head 0.1 rests on the first token alone
@@ -151,7 +151,7 @@ def test_a_square_has_the_shares_of_its_head(open_page: Open) -> None:
 
 def test_the_text_is_tinted_by_the_share_of_each_token(open_page: Open) -> None:
     trace = demo()
-    page = open_page(trace, "en", "step=9&layer=1&head=2")
+    page = open_page(trace, "en", "step=9&layer=1&head=2&tab=attention+layers")
     for step in (8, 30, 3):  # forward and back
         page.locator("[role=option]").nth(step).click()
         weights = trace.attention[step][1, 2]
@@ -168,12 +168,18 @@ def test_the_text_is_tinted_by_the_share_of_each_token(open_page: Open) -> None:
 
 
 def test_the_squares_follow_the_scheme_and_the_width(open_page: Open) -> None:
-    page = open_page(golden_inside(), "en", "step=12", color_scheme="light", viewport={"width": 1280, "height": 900})
+    page = open_page(
+        golden_inside(),
+        "en",
+        "step=12&tab=attention+layers",
+        color_scheme="light",
+        viewport={"width": 1280, "height": 900},
+    )
     before = pixels(page, NUMBERS + 2, NUMBERS)
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(100)
     assert pixels(page, NUMBERS + 2, NUMBERS) != before
-    page = open_page(demo(), "en", "step=12", viewport={"width": 1280, "height": 900})
+    page = open_page(demo(), "en", "step=12&tab=attention+layers", viewport={"width": 1280, "height": 900})
     wide = side_of(page, 4)
     page.set_viewport_size({"width": 360, "height": 900})
     page.wait_for_timeout(100)
@@ -182,7 +188,7 @@ def test_the_squares_follow_the_scheme_and_the_width(open_page: Open) -> None:
 
 def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
     trace = demo()
-    page = open_page(trace, "en", "step=9")
+    page = open_page(trace, "en", "step=9&tab=attention+layers")
     assert page.locator("manako-heads td").count() == 0  # made when it is opened
     page.click("manako-heads summary")
     for step in (8, 9):
@@ -202,7 +208,7 @@ def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_grid_has_the_likeliest_token_of_each_layer(width: int, open_page: Open) -> None:
     trace = demo()
-    page = open_page(trace, "en", "step=20", viewport={"width": width, "height": 900})
+    page = open_page(trace, "en", "step=20&tab=layers", viewport={"width": width, "height": 900})
     steps = [int(n) - 1 for n in page.locator(".lens-grid button small").all_inner_texts()]
     assert 9 <= len(steps) <= 15 and 19 in steps and steps == list(range(steps[0], steps[-1] + 1))
     found = [lens(trace, step) for step in steps]
@@ -226,7 +232,7 @@ def test_the_grid_has_the_likeliest_token_of_each_layer(width: int, open_page: O
 
 
 def test_a_column_of_the_grid_selects_its_step(open_page: Open) -> None:
-    page = open_page(demo(), "en", "step=20", viewport={"width": 1280, "height": 900})
+    page = open_page(demo(), "en", "step=20&tab=layers", viewport={"width": 1280, "height": 900})
     page.locator(".lens-grid tbody tr").nth(2).locator("td").nth(1).click()
     step = int(page.locator(".lens-grid button small").nth(1).inner_text())
     assert step != 20
@@ -245,7 +251,7 @@ def test_a_column_of_the_grid_selects_its_step(open_page: Open) -> None:
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_the_ranks_are_those_of_every_tracked_token(lang: str, open_page: Open) -> None:
     trace = demo()
-    page = open_page(trace, lang, "step=9")
+    page = open_page(trace, lang, "step=9&tab=attention+layers")
     for step in (8, 22):
         page.locator("[role=option]").nth(step).click()
         tracked = lens(trace, step).tracked
@@ -272,7 +278,7 @@ def test_the_ranks_are_those_of_every_tracked_token(lang: str, open_page: Open) 
 
 
 def test_lines_are_told_apart_by_more_than_colour(open_page: Open) -> None:
-    page = open_page(demo(), "en", "step=9")
+    page = open_page(demo(), "en", "step=9&tab=attention+layers")
     looks = page.eval_on_selector_all(
         ".ranks polyline[stroke-width]",
         "all => all.map(e => getComputedStyle(e)).map(s => s.strokeDasharray + s.strokeWidth)",
@@ -284,7 +290,11 @@ def test_lines_are_told_apart_by_more_than_colour(open_page: Open) -> None:
 @pytest.mark.parametrize(("lang", "scheme"), [("en", "light"), ("ja", "dark")])
 def test_axe_has_nothing_to_say_of_the_open_tables(lang: str, scheme: str, width: int, open_page: Open) -> None:
     page = open_page(
-        demo(), lang, "step=9&layer=1&head=2", color_scheme=scheme, viewport={"width": width, "height": 900}
+        demo(),
+        lang,
+        "step=9&layer=1&head=2&tab=attention+layers",
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
     )
     page.eval_on_selector_all(
         "manako-heads details, manako-lens details", "all => all.forEach(e => { e.open = true; })"
@@ -299,7 +309,7 @@ def test_hostile_tokens_stay_text_in_every_view(open_page: Open) -> None:
     rows[range(size), range(size)] = 4
     kinds = []
     for tokens in ([b"abc"] * size, PAYLOADS):
-        page = open_page(inside_of(tokens, rows))
+        page = open_page(inside_of(tokens, rows), "en", "tab=attention+layers")
         page.eval_on_selector_all(
             "manako-heads details, manako-lens details", "all => all.forEach(e => { e.open = true; })"
         )
@@ -322,13 +332,15 @@ def test_hostile_tokens_stay_text_in_every_view(open_page: Open) -> None:
 
 def test_what_was_rounded_is_said(open_page: Open) -> None:
     trace = golden_inside()
-    assert "Rounded" not in open_page(trace).inner_text("manako-attention")
-    page = open_page(replace(trace, header=replace(trace.header, rounded={"attention": 2.0**-9})))
+    assert "Rounded" not in open_page(trace, "en", "tab=attention").inner_text("manako-attention")
+    page = open_page(
+        replace(trace, header=replace(trace.header, rounded={"attention": 2.0**-9})), "en", "tab=attention"
+    )
     assert "Attention is rounded in this file (relative error ≤ 0.195%)." in page.inner_text("manako-attention")
 
 
 def test_a_window_that_moves_is_drawn_as_it_moved(open_page: Open) -> None:
-    page = open_page(golden_inside(8, prompt_ids=(9, 2, 3, 4), context=6), "en", "step=8")
+    page = open_page(golden_inside(8, prompt_ids=(9, 2, 3, 4), context=6), "en", "step=8&tab=attention+layers")
     side = side_of(page, 2)
     none = colour(page, "caretColor")
     rest = pixels(page, NUMBERS + side + BETWEEN + 2, NUMBERS)[:side]  # head 0.1 and the first token of all
@@ -341,7 +353,7 @@ def test_a_text_that_went_on_from_another_shows_the_record_of_each_step(open_pag
     list(run)
     second = run.trace()
     tree = Tree((Branch("1", None, 0, first), Branch("2", "1", 6, second)), "2")
-    page = open_page(tree, "en", "branch=2&step=3")
+    page = open_page(tree, "en", "branch=2&step=3&tab=attention+layers")
     side, ink = side_of(page, 4), colour(page, "outlineColor")
     for place, trace, step in ((2, first, 2), (7, second, 0), (10, second, 3), (5, first, 5)):
         page.locator("[role=option]").nth(place).click()
@@ -363,7 +375,9 @@ def test_a_text_that_went_on_from_another_shows_the_record_of_each_step(open_pag
 def test_stepping_through_a_long_text(
     layers: int, heads: int, steps: int, open_page: Open, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = open_page(many_heads(layers, heads, steps), "ja", "step=100", viewport={"width": 1280, "height": 900})
+    page = open_page(
+        many_heads(layers, heads, steps), "ja", "step=100&tab=attention+layers", viewport={"width": 1280, "height": 900}
+    )
     page.wait_for_selector(DRAWN)
     page.evaluate(LONG_TASKS)
     page.emulate_media(color_scheme="dark")  # all squares anew

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from golden import FakeSession
-from pages import PAYLOADS, close, trace_of, violations, watch
+from pages import PAYLOADS, close, open_sheet, open_tab, trace_of, violations, watch, wish
 from playwright.sync_api import Browser, Page
 from serving import TOKEN, Serving, serving, until
 
 import manako
-from manako import messages
 from manako.engines.generation import Generation
 from manako.model import Model
 from manako.refs import example
@@ -51,7 +50,7 @@ def open_live(browser: Browser, site: Serving) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         watch(page, complaints)
-        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
         page.wait_for_selector("[data-act=go]:not([disabled])")
         return page
 
@@ -78,10 +77,25 @@ def wait(page: Page, act: Callable[[], Any]) -> None:
 
 
 def write(page: Page, prompt: str, count: int, seed: int | None = None) -> None:
-    page.fill("manako-act textarea", prompt)
-    page.fill("manako-act input[type=number] >> nth=0", str(count))
-    page.fill("manako-act input[type=number] >> nth=1", "" if seed is None else str(seed))
-    wait(page, lambda: page.get_by_role("button", name="Generate", exact=True).click())
+    wish(page, count, "" if seed is None else seed)
+    wait(page, lambda: generate(page, prompt))
+
+
+def generate(page: Page, prompt: str) -> None:
+    """Type a prompt where it stands, and Enter."""
+    page.fill("[data-edit=prompt]", prompt)
+    page.press("[data-edit=prompt]", "Enter")
+
+
+def save(page: Page, name: str, file: Path) -> None:
+    """Save all texts from the sheet."""
+    open_sheet(page, "share")
+    if page.locator("[value=all]").count():
+        page.check("[value=all]")
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).click()
+    page.keyboard.press("Escape")
+    download.value.save_as(file)
 
 
 def test_what_is_written_is_what_the_library_gives(open_live: Callable[..., Page], model: Model) -> None:
@@ -91,8 +105,9 @@ def test_what_is_written_is_what_the_library_gives(open_live: Callable[..., Page
     assert text_of(page) == expected.text.replace("\n", "")
     assert page.inner_text("[data-place=title]") == "Step 1 of 20"
     assert f"rank {expected.steps[0].chosen.rank:,}" in page.inner_text("[data-place=chosen]")
-    for card in ("manako-attention", "manako-lens", "manako-why"):  # recorded unless one says otherwise
-        assert page.inner_text(card)
+    for tab in ("attention", "layers", "why"):  # recorded unless one says otherwise
+        open_tab(page, tab)
+        assert page.locator(f"#panel-{tab} table").count()
 
 
 def test_while_it_writes_every_step_is_shown_and_stop_stops(
@@ -107,8 +122,8 @@ def test_while_it_writes_every_step_is_shown_and_stop_stops(
                 [title, document.querySelector("manako-candidates tbody tr th").textContent]);
         }).observe(document.querySelector("manako-app"), { childList: true, subtree: true, characterData: true });
     }""")
-    page.fill("manako-act input[type=number] >> nth=0", "2000")
-    page.get_by_role("button", name="Generate", exact=True).click()
+    wish(page, 2000)
+    generate(page, "私は")
     page.wait_for_function("() => new Set(seen.map(([title]) => title)).size > 5")
     page.keyboard.press("Escape")
     page.wait_for_selector(IDLE)
@@ -121,9 +136,11 @@ def test_while_it_writes_every_step_is_shown_and_stop_stops(
 
 def test_a_changed_temperature_holds_for_what_is_written_next(open_live: Callable[..., Page], site: Serving) -> None:
     page = open_live()
+    open_tab(page, "what_if")
     page.fill("manako-what-if label:has-text('temperature') input", "0")
-    page.fill("manako-act input[type=number] >> nth=0", "6")
+    wish(page, 6)
     wait(page, lambda: page.click("[data-act=settings]"))
+    open_tab(page, "branches")
     made = open_trace(site, list(site.runs.traces)[-1])
     assert made.header.sampling.temperature == 0
     assert all(step.chosen.rank == 1 for step in made)
@@ -168,12 +185,13 @@ def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Pag
     write(page, "\u79c1\u306f", 8, seed=4)
     whole = text_of(page)
     page.click("#token-2")
-    page.fill("manako-player input[type=text]", "\u72ac\u3068")
-    wait(page, lambda: page.get_by_role("button", name="Insert it at the selected").click())
+    page.fill("manako-fan input", "\u72ac\u3068")
+    wait(page, lambda: page.press("manako-fan input", "Enter"))
     assert text_of(page).startswith(whole[:4] + "\u72ac\u3068")
     page.locator("manako-tree [role=option] >> nth=1").click()
     assert text_of(page) == whole
-    wait(page, lambda: page.get_by_role("button", name="Append it").click())
+    page.fill("[data-edit=tail]", "\u72ac\u3068")
+    wait(page, lambda: page.press("[data-edit=tail]", "Enter"))
     assert text_of(page).startswith(whole + "\u72ac\u3068")
     assert page.locator("manako-ribbon .given").count() == 2
     assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end
@@ -187,7 +205,9 @@ def test_step_play_and_other_luck(open_live: Callable[..., Page], model: Model) 
     wait(page, lambda: page.click("[data-act=step]"))
     assert page.inner_text("[data-place=title]") == "Step 4 of 4"
     assert text_of(page) == model.trace("\u79c1\u306f", max_new_tokens=4, seed=4, temperature=0.8).text
-    page.select_option("manako-player select", "8")
+    page.click("[popovertarget=how-to-play]")
+    page.select_option("#how-to-play select >> nth=0", "8")
+    page.keyboard.press("Escape")
     page.click("[data-act=play]")
     page.wait_for_function("() => /of ([6-9]|\\d\\d)$/.test(document.querySelector('[data-place=title]').textContent)")
     page.click("[data-act=play]")
@@ -204,7 +224,7 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
     with serving(model) as site:
         site.runs.add("golden", to_bytes(golden_trace()))
         page = browser.new_page(locale="ja")
-        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
         page.get_by_text("golden").first.wait_for()
         page.get_by_text("\u5225\u306e\u30e2\u30c7\u30eb").wait_for()
         assert page.is_disabled("[data-act=go]")
@@ -216,7 +236,7 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
                 others.push(document.querySelector("tr.other th").textContent);
             }).observe(document.body, { childList: true, subtree: true });
         }""")
-        page.get_by_role("button", name=messages.text("page.act_new", "ja"), exact=True).click()
+        generate(page, "私は")
         page.wait_for_selector("[data-act=go]:not([disabled])")
         others = page.evaluate("others")
         assert len(others) > 5 and all("3,85" in text for text in others[1:])  # of its vocabulary, not of the record's
@@ -225,12 +245,11 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
 
 def test_the_server_tells_what_it_refuses(browser: Browser, site: Serving) -> None:
     page = browser.new_page(locale="en")
-    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
     page.wait_for_selector("[data-act=go]:not([disabled])")
-    page.fill("manako-act textarea", "\u3042" * 9000)
-    page.get_by_role("button", name="Generate", exact=True).click()
-    page.wait_for_selector("manako-act .warn")
-    assert "8192" in page.inner_text("manako-act .warn").replace(",", "")
+    generate(page, "\u3042" * 9000)
+    page.wait_for_selector("[data-place=state].warn")
+    assert "8192" in page.inner_text("[data-place=state].warn").replace(",", "")
     assert len(rows(page)) == 1
     page.close()
 
@@ -243,23 +262,19 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
     page.click("#token-3")
     wait(page, lambda: page.locator("button.force >> nth=1").click())
     shown = text_of(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Trace (.manako)").click()
     file = tmp_path / "tree.manako"
-    download.value.save_as(file)
+    save(page, "Trace (.manako)", file)
     tree = open_tree(file)
     assert [branch.parent for branch in tree.branches] == [None, None, "2"]
     assert all(manako.verify(branch.trace).ok for branch in tree.branches)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Page that works offline").click()
     html = tmp_path / "texts.html"
-    download.value.save_as(html)
+    save(page, "Page that works offline", html)
     assert TOKEN not in html.read_text(encoding="utf-8")
     context = browser.new_context(offline=True)
     offline = context.new_page()
     complaints: list[str] = []
     watch(offline, complaints)
-    offline.goto(html.as_uri())
+    offline.goto(f"{html.as_uri()}#tab=branches+candidates")
     offline.wait_for_selector("manako-tree [role=option] >> nth=2")
     assert text_of(offline) == shown
     offline.locator("manako-tree [role=option] >> nth=0").click()
@@ -271,7 +286,7 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
 
         _add(again.runs, "tree.manako", tree)
         other = browser.new_page(locale="en")
-        other.goto(f"http://{again.host}/#token={TOKEN}")
+        other.goto(f"http://{again.host}/#token={TOKEN}&tab=branches+candidates")
         other.wait_for_selector("manako-tree [role=option] >> nth=2")
         assert rows(other) == rows(page)
         other.close()
@@ -283,7 +298,7 @@ def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[...
     trace = manako.open(example())
     page.click("[data-toggle=guess]")
     assert text_of(page) == trace.text[:2]
-    for hidden in ("manako-candidates", "manako-draw", "manako-what-if", "manako-tree", "manako-lens"):
+    for hidden in ("manako-candidates", "manako-fan", "manako-draw", "manako-tree", "[role=tablist]"):
         assert page.is_hidden(hidden), hidden
     page.keyboard.press("End")
     assert text_of(page) == trace.text[:2]
@@ -313,8 +328,8 @@ def test_axe_has_nothing_to_say_of_writing_branches_and_guesses(
     page = open_live(
         color_scheme=scheme, viewport={"width": width, "height": 900}, locale="ja" if width == 360 else "en"
     )
-    page.fill("manako-act input[type=number] >> nth=0", "4")
-    wait(page, lambda: page.locator("button.force >> nth=2").click())
+    wish(page, 4)
+    wait(page, lambda: page.locator("manako-fan button >> nth=2").click())
     assert violations(page) == []
     page.click("[data-toggle=guess]")
     assert violations(page) == []
@@ -326,18 +341,18 @@ def test_axe_has_nothing_to_say_of_writing_branches_and_guesses(
 
 def test_everything_can_be_done_by_keyboard(open_live: Callable[..., Page]) -> None:
     page = open_live()
-    page.fill("manako-act input[type=number] >> nth=0", "3")
+    wish(page, 3)
     reached = set()
     page.focus("header button")
     for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(
             page.evaluate(
-                "(e => e.dataset.act ?? e.className ?? e.localName)(document.activeElement)"
+                "(e => e.dataset.act ?? e.dataset.edit ?? e.className ?? e.localName)(document.activeElement)"
                 " + ' ' + (document.activeElement.closest('manako-tree') ? 'tree' : '')"
             ).strip()
         )
-    for control in ("step", "play", "go", "luck", "force", "settings", "branches tree"):
+    for control in ("step", "play", "go", "luck", "force", "prompt", "tail", "branches tree"):
         assert control in reached, reached
     page.focus("[data-act=luck]")
     wait(page, lambda: page.keyboard.press("Enter"))
@@ -359,26 +374,25 @@ def written_kinds(browser: Browser, tokens: Sequence[bytes]) -> set[str]:
     """The kinds of elements that a page ever had while such tokens were written, guessed and saved as a picture."""
     record = trace_of(tokens)
 
-    def generate(prompt: str, **_: Any) -> Generation:
+    def made(prompt: str, **_: Any) -> Generation:
         session = FakeSession(np.concatenate([record.logits, record.logits[:1]]))
         header = replace(record.header, prompt=prompt)
         return Generation(session, header, record.columns.prompt_ids.tolist(), record.vocabulary, ())
 
-    with serving(generate) as site:
+    with serving(made) as site:
         site.runs.add(tokens[0].decode("utf-8", "replace"), to_bytes(record))
         page = browser.new_page(locale="en")
         complaints: list[str] = []
         watch(page, complaints)
-        page.goto(f"http://{site.host}/#token={TOKEN}")
-        page.wait_for_selector("manako-act form button:not([disabled])")
+        page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
+        page.wait_for_selector("[data-edit=prompt][contenteditable]")
         page.evaluate("""() => {
             globalThis.kinds = new Set();
             const look = () => document.querySelectorAll("*").forEach((e) => kinds.add(e.localName));
             new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
             look();
         }""")
-        page.fill("manako-act textarea", "".join(token.decode("utf-8", "replace") for token in tokens[:20]))
-        page.click("manako-act form button")
+        generate(page, "".join(token.decode("utf-8", "replace") for token in tokens[:20]))
         page.wait_for_selector("manako-tree [role=option] >> nth=1")
         page.wait_for_selector(IDLE)
         page.click("[data-toggle=guess]")
@@ -392,19 +406,19 @@ def written_kinds(browser: Browser, tokens: Sequence[bytes]) -> set[str]:
 
 def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(browser: Browser, site: Serving) -> None:
     page = browser.new_page(locale="en")
-    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
     page.wait_for_selector("[data-act=go]:not([disabled])")
     before = text_of(page)
     page.route("**/api/traces/*", lambda route: route.abort())  # the finished record does not come through
-    page.fill("manako-act input[type=number] >> nth=0", "5")
+    wish(page, 5)
     page.click("[data-act=go]")
-    page.wait_for_selector("manako-act .warn")
-    said = page.inner_text("manako-act .warn")
+    page.wait_for_selector("[data-place=state].warn")
+    said = page.inner_text("[data-place=state].warn")
     assert "does not answer" in said and "not in any trace: " in said
     assert text_of(page) == before and page.is_enabled("[data-act=go]") and len(rows(page)) == 1
     page.unroute("**/api/traces/*")
     wait(page, lambda: page.click("[data-act=go]"))
-    assert text_of(page).startswith(before) and page.locator("manako-act .warn").count() == 0
+    assert text_of(page).startswith(before) and page.locator("[data-place=state].warn").count() == 0
     page.close()
 
 
@@ -412,7 +426,7 @@ def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: 
     with serving() as site:
         site.runs.add("example", to_bytes(manako.open(example())))
         page = browser.new_page(locale="en")
-        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
         page.get_by_text("is still loading").wait_for()
         page.route("**/api/model", lambda route: route.abort())
         page.get_by_text("does not answer").wait_for()
@@ -420,7 +434,7 @@ def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: 
         page.unroute("**/api/model")
         site.runs.model.set_result(model)
         page.wait_for_selector("[data-act=go]:not([disabled])")
-        assert page.locator("manako-act .warn").count() == 0
+        assert page.locator("[data-place=state].warn").count() == 0
         page.close()
 
 
@@ -428,9 +442,9 @@ def test_stop_counts_before_the_first_step_and_undo_waits_for_the_last(
     open_live: Callable[..., Page], site: Serving
 ) -> None:
     page = open_live()
-    page.fill("manako-act input[type=number] >> nth=0", "2000")
+    wish(page, 2000)
     page.evaluate("""() => {
-        document.querySelector("manako-act form button").click();
+        document.querySelector("[data-act=new]").click();
         document.querySelector("[data-act=stop]").click();
     }""")
     page.wait_for_selector(IDLE)
@@ -438,8 +452,8 @@ def test_stop_counts_before_the_first_step_and_undo_waits_for_the_last(
     assert text_of(page) == manako.open(example()).text
     for _ in range(2):
         write(page, "\u79c1\u306f", 3, seed=4)
-    page.fill("manako-act input[type=number] >> nth=0", "2000")
-    page.click("manako-act form button")
+    wish(page, 2000)
+    generate(page, "私は")
     page.wait_for_selector("manako-app[data-writing]")
     for _ in range(5):
         page.keyboard.press("Control+z")
@@ -454,7 +468,8 @@ def test_a_text_goes_on_in_another_way_with_the_settings_of_its_own_end(
     open_live: Callable[..., Page], site: Serving
 ) -> None:
     page = open_live()
-    page.fill("manako-act input[type=number] >> nth=0", "4")
+    wish(page, 4)
+    open_tab(page, "what_if")
     page.fill("manako-what-if label:has-text('temperature') input", "0")
     wait(page, lambda: page.click("[data-act=go]"))
     page.click("#token-2")  # of the part that was written at 0.8
@@ -465,20 +480,23 @@ def test_a_text_goes_on_in_another_way_with_the_settings_of_its_own_end(
     assert text_of(page) == manako.open(example()).text
     wait(page, lambda: page.click("[data-act=go]"))
     assert open_trace(site, list(site.runs.traces)[-1]).header.sampling.temperature == 0.8
+    open_tab(page, "branches")
     assert len(rows(page)) == 2
 
 
 def test_play_gives_up_where_the_server_does(browser: Browser, site: Serving) -> None:
     page = browser.new_page(locale="en")
-    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
     page.wait_for_selector("[data-act=go]:not([disabled])")
     asked: list[str] = []
     page.route("**/api/generate", lambda route: (asked.append(route.request.url), route.abort()))
     page.focus("manako-ribbon [role=listbox]")
     page.keyboard.press("End")
-    page.select_option("manako-player select", "8")
+    page.click("[popovertarget=how-to-play]")
+    page.select_option("#how-to-play select >> nth=0", "8")
+    page.keyboard.press("Escape")
     page.click("[data-act=play]")
-    page.wait_for_selector("manako-act .warn")
+    page.wait_for_selector("[data-place=state].warn")
     page.wait_for_timeout(500)  # four more, at this speed
     assert len(asked) == 1 and page.inner_text("[data-act=play]") == "Play"
     page.close()
@@ -491,6 +509,7 @@ def test_a_step_of_a_long_text_repeats_none_of_its_attention(open_live: Callable
     wait(page, lambda: page.click("[data-act=step]"))
     stepped = open_trace(site, list(site.runs.traces)[-1])
     assert stepped.attention.prompt_rows == 0 and manako.verify(stepped).ok
+    open_tab(page, "attention")
     assert page.inner_text("manako-attention")
 
 
@@ -498,20 +517,22 @@ def test_whatever_is_done_every_number_is_that_of_the_record(
     open_live: Callable[..., Page], tmp_path: Path, model: Model
 ) -> None:
     page, chance = open_live(), random.Random(5)
-    page.fill("manako-act input[type=number] >> nth=0", "5")
+    wish(page, 5)
     shown: list[tuple[str, list[dict[str, str]]]] = []
     for _ in range(14):
         act = chance.choice(["force", "luck", "here", "end", "go", "step", "settings", "tree"])
         options = page.eval_on_selector_all("manako-ribbon [role=option]", "all => all.map(e => '#' + e.id)")
         page.click(chance.choice(options))
+        open_tab(page, "what_if" if act == "settings" else "branches")
         if act == "tree":
             page.locator("manako-tree [role=option]").nth(chance.randrange(len(rows(page)))).click()
         elif act == "force":
-            button = page.locator("button.force").nth(chance.randrange(10))
+            button = page.locator("manako-fan button").nth(chance.randrange(9))
             wait(page, button.click)
         elif act in ("here", "end"):
-            page.fill("manako-player input[type=text]", chance.choice(["犬", "それは", "\n😀"]).strip())
-            wait(page, lambda act=act: page.click(f"[data-act={act}]"))
+            field = "manako-fan input" if act == "here" else "[data-edit=tail]"
+            page.fill(field, chance.choice(["犬", "それは", "\n😀"]).strip())
+            wait(page, lambda field=field: page.press(field, "Enter"))
         elif act == "step":
             page.focus("manako-ribbon [role=listbox]")
             page.keyboard.press("End")
@@ -520,15 +541,15 @@ def test_whatever_is_done_every_number_is_that_of_the_record(
             if act == "settings":
                 page.fill("manako-what-if label:has-text('temperature') input", str(chance.choice([0, 0.5, 1.5])))
             wait(page, lambda act=act: page.click(f"[data-act={act}]"))
+        open_sheet(page, "share")
         with page.expect_download() as download:
             page.get_by_role("button", name="Save the steps as CSV").click()
+        page.keyboard.press("Escape")
         table = csv.DictReader(download.value.path().read_text(encoding="utf-8-sig").splitlines())
         branch = re.findall(r"branch=(\d+)", page.evaluate("location.hash"))[0]
         shown.append((branch, list(table)))
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Trace (.manako)").click()
     file = tmp_path / "tree.manako"
-    download.value.save_as(file)
+    save(page, "Trace (.manako)", file)
     tree = {branch.id: branch for branch in open_tree(file).branches}
     assert len(tree) > 8 and all(manako.verify(branch.trace).ok for branch in tree.values())
     for branch, table in shown:
@@ -557,19 +578,20 @@ def expected_steps(tree: dict[str, Branch], leaf: str) -> list[tuple[int, int, s
 
 def test_a_part_that_was_written_without_captures_says_so(open_live: Callable[..., Page]) -> None:
     page = open_live()
-    page.uncheck("manako-act input[type=checkbox]")
-    page.fill("manako-act input[type=number] >> nth=0", "2")
+    wish(page, 2, inside=False)
     wait(page, lambda: page.click("[data-act=go]"))
-    for card in ("manako-attention", "manako-lens", "manako-why"):
-        assert "Not stored for this step" in page.inner_text(card)
+    for tab in ("attention", "layers", "why"):
+        open_tab(page, tab)
+        assert "Not stored for this step" in page.inner_text(f"#panel-{tab}")
     page.click("#token-3")
-    for card in ("manako-attention", "manako-lens", "manako-why"):
-        assert "Not on record" not in page.inner_text(card) and page.locator(f"{card} table").count()
+    for tab in ("attention", "layers", "why"):
+        open_tab(page, tab)
+        assert "Not stored" not in page.inner_text(f"#panel-{tab}") and page.locator(f"#panel-{tab} table").count()
 
 
 def test_putting_in_what_was_drawn_is_not_said_to_be_something_else(open_live: Callable[..., Page]) -> None:
     page = open_live()
-    page.fill("manako-act input[type=number] >> nth=0", "2")
+    wish(page, 2)
     page.click("#token-2")
     wait(page, lambda: page.locator("manako-candidates tr.chosen button.force").click())
     assert page.locator("manako-candidates tr.chosen.forced").count() == 1

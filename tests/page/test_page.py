@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden import LOGITS, golden_inside, golden_score, golden_trace, large_inside
+from pages import open_sheet, open_tab
 from playwright.sync_api import Browser, Page
 from toy import toy_model
 
@@ -127,7 +128,7 @@ def expected(d: Distribution, n: int = 10) -> list[tuple[str, str]]:
 ])  # fmt: skip
 def test_other_settings_give_the_numbers_that_python_gives(settings: dict[str, float | None], open_page: Open) -> None:
     trace = golden_trace()
-    page = open_page(trace)
+    page = open_page(trace, fragment="tab=what_if")
     go(page, 3)
     for name, value in settings.items():
         page.fill(f"manako-what-if label:has-text('{name}') input", "" if value is None else str(value))
@@ -144,19 +145,19 @@ def test_other_settings_give_the_numbers_that_python_gives(settings: dict[str, f
 
 
 def test_the_slider_moves_the_bars_at_once(open_page: Open) -> None:
-    page = open_page(golden_trace())
+    page = open_page(golden_trace(), fragment="tab=what_if")
     page.focus("manako-what-if input[type=range]")
     page.keyboard.press("Home")
     assert page.input_value("manako-what-if input[type=number]") == "0"
     assert what_if(page)[0] == ("1", "100.0%")
     page.keyboard.press("End")
-    d = distribution(LOGITS[0], Sampling(temperature=5, top_k=8, top_p=0.98))
+    d = distribution(LOGITS[0], Sampling(temperature=2, top_k=8, top_p=0.98))
     assert what_if(page)[:10] == expected(d)
     assert "exactly" in text_of(page, "manako-what-if [role=status]")
 
 
 def test_a_setting_out_of_range_is_said_and_changes_nothing(open_page: Open) -> None:
-    page = open_page(golden_trace())
+    page = open_page(golden_trace(), fragment="tab=what_if")
     before = what_if(page)
     page.fill("manako-what-if label:has-text('top_p') input", "1.5")
     assert "top_p must lie in (0, 1], got 1.5" in text_of(page, "manako-what-if [role=status]")
@@ -166,7 +167,7 @@ def test_a_setting_out_of_range_is_said_and_changes_nothing(open_page: Open) -> 
 
 def test_three_temperatures_stand_on_the_same_u(open_page: Open) -> None:
     trace = golden_trace()
-    page = open_page(trace, fragment="step=5")
+    page = open_page(trace, fragment="step=5&tab=what_if")
     tables = page.eval_on_selector_all(
         "manako-beside table",
         "all => all.map(t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.innerText.trim())))",
@@ -188,7 +189,7 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
     rows = (
         np.random.default_rng(7).normal(0, 1.5, size=(6, 20_000)).astype(np.float32)
     )  # those of golden.large_generation
-    page = open_page(trace, fragment="step=3&details=1")
+    page = open_page(trace, fragment="step=3&details=1&tab=what_if")
     page.fill("manako-what-if input[type=number]", str(temperature))
     if top_k:  # more than are on record
         page.fill("manako-what-if label:has-text('top_k') input", str(top_k))
@@ -215,7 +216,7 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
 
 def test_the_first_tokens_of_a_part_are_exact(open_page: Open) -> None:
     rows = np.random.default_rng(7).normal(0, 1.5, size=(6, 20_000)).astype(np.float32)
-    page = open_page(large_inside(), fragment="step=2")
+    page = open_page(large_inside(), fragment="step=2&tab=what_if")
     page.fill("manako-what-if label:has-text('top_k') input", "5")
     page.fill("manako-what-if label:has-text('temperature') input", "2")
     assert what_if(page)[:5] == expected(distribution(rows[1], Sampling(temperature=2, top_k=5)), 5)
@@ -224,7 +225,7 @@ def test_the_first_tokens_of_a_part_are_exact(open_page: Open) -> None:
 
 def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Open) -> None:
     trace = golden_inside()
-    page = open_page(trace, fragment="step=6&layer=1&head=0")
+    page = open_page(trace, fragment="step=6&layer=1&head=0&tab=attention+layers")
     weights = trace.attention[5][1, 0]
     order = sorted(range(len(weights)), key=lambda k: -weights[k])[:8]
     assert [row[0] for row in cells(page, "manako-attention")] == [str(k + 1) for k in order]
@@ -238,6 +239,9 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     assert [row[:3] for row in cells(page, "manako-lens > .pane")] == [
         [layer, percent(r.p), str(r.rank)] for layer, r in zip(found.layers, found.chosen, strict=True)
     ]
+    said = [text_of(page, "main")]
+    open_tab(page, "why")
+    said.append(text_of(page, "#panel-why"))
     on_record = contributions(trace, 5)
     first, rest = on_record.why(on_record.step.chosen).strongest(10)
     shown = [signed(p.effect) for p in first] + [signed(rest.over_mean or 0)]
@@ -250,13 +254,14 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     first, rest = on_record.why(on_record.step.chosen, rival).strongest(10)
     assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
     for caveat in ("attention.meaning", "lens.meaning", "why.meaning"):
-        assert messages.text(caveat, "en") in text_of(page, "main")
-    assert text_of(page, "main").count("self-check") == 3
+        assert messages.text(caveat, "en") in "".join(said)
+    assert "".join(said).count("self-check") == 3
 
 
 def test_what_was_not_captured_is_not_there(open_page: Open) -> None:
     page = open_page(golden_trace())
-    assert page.locator("manako-attention, manako-lens, manako-why").count() == 0
+    assert page.locator("[role=tab]:visible").all_inner_texts() == ["Candidates", "What if", "Branches"]
+    assert page.locator("manako-attention, manako-lens, manako-why").locator("visible=true").count() == 0
 
 
 def test_the_whole_page_works_by_keyboard_alone(open_page: Open) -> None:
@@ -284,9 +289,19 @@ def test_the_whole_page_works_by_keyboard_alone(open_page: Open) -> None:
         page.keyboard.press("Tab")
         reached.append(page.evaluate(NAME_OF_FOCUSED))
         assert page.evaluate(FOCUS_SHOWS), reached[-1]
-    for control in ("next step", "50 candidates", "id and bytes", "temperature, 0 to 5", "temperature",
-                    "frequency_penalty", "layer", "rather than", "\u65e5\u672c\u8a9e", "rank"):  # fmt: skip
-        assert control in reached, reached
+    for control in (
+        "Next step",
+        "Play",
+        "Settings",
+        "50 candidates",
+        "id and bytes",
+        "rather than",
+        "\u65e5\u672c\u8a9e",
+    ):
+        assert any(control in name for name in reached), (control, reached)
+    page.focus("[role=tab][aria-selected=true]")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(NAME_OF_FOCUSED) == "What if" and page.is_visible("manako-what-if")
 
 
 def test_arrows_up_and_down_move_by_line(open_page: Open) -> None:
@@ -311,9 +326,13 @@ def test_arrows_up_and_down_move_by_line(open_page: Open) -> None:
 def test_the_choice_lives_in_the_address(open_page: Open) -> None:
     page = open_page(golden_inside())
     go(page, 4)
-    page.click("text=surprisal")
+    open_sheet(page, "settings")
+    page.click("manako-tints button:text-is('surprisal')")
+    page.keyboard.press("Escape")
     page.click("text=id and bytes")
+    open_tab(page, "what_if")
     page.fill("manako-what-if label:has-text('temperature') input", "1.3")
+    open_tab(page, "attention")
     page.select_option("manako-attention select >> nth=0", "1")
     page.wait_for_url(re.compile("layer=1"))  # written a moment after the last change
     before = page.inner_text("main")
@@ -374,7 +393,7 @@ def test_a_notebook_shows_the_page_in_its_frame(browser: Browser, tmp_path: Path
     (tmp_path / "notebook.html").write_text(golden_inside()._repr_mimebundle_()["text/html"], encoding="utf-8")
     page.goto((tmp_path / "notebook.html").as_uri())
     frame = page.frame_locator("iframe")
-    frame.locator("button[data-move='1']").click()
+    frame.locator("[data-act=step]").click()
     assert frame.locator("[data-place=title]").inner_text() == messages.text(
         "page.step", messages.language(os.environ), number=2, count=12
     )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from golden import TOKENS, FakeSession, golden_header, golden_inside, golden_trace, large_inside
+from pages import open_sheet, open_tab
 from playwright.sync_api import Browser, Page
 from serving import TOKEN, free, serving
 
@@ -28,6 +29,8 @@ from manako.views.document import trace_document
 
 Open = Callable[..., Page]
 CARDS = {"manako-candidates": "step", "manako-attention": "attention", "manako-lens": "lens"}  # which have a picture
+TABS = {"manako-candidates": "candidates", "manako-attention": "attention", "manako-lens": "layers"}
+SHARE = "[role=status]"
 LONGEST_BAR = 344  # pixels of a picture
 TAGS = {"svg", "title", "rect", "polyline", "text", "image"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,9 +64,14 @@ def trace_of(tokens: Sequence[bytes], rows: npt.NDArray[np.float64]) -> Trace:
 
 
 def save(page: Page, card: str, kind: str) -> tuple[str, bytes]:
-    """(name, content) of the file that a button of a card saves."""
+    """(name, content) of the file that a button saves: of a card, or of the sheet for all that can be saved."""
+    if card == SHARE:
+        open_sheet(page, "share")
+    elif page.is_hidden(card):
+        open_tab(page, TABS[card])
     with page.expect_download() as started:
-        page.locator(f".card:has({card}) .save button", has_text=kind).click()
+        page.locator(f":is(.card, .sheet):has({card}) .save button", has_text=kind).click()
+    page.keyboard.press("Escape")
     return started.value.suggested_filename, Path(started.value.path()).read_bytes()
 
 
@@ -104,7 +112,7 @@ def test_the_picture_of_a_step_has_its_numbers(open_page: Open) -> None:
     found = texts(ElementTree.fromstring(save(page, "manako-candidates", "SVG")[1]))
     shown = page.eval_on_selector_all(
         """[data-place=title], [data-place=chosen], manako-candidates :is(td.number, .other th),
-        manako-draw > p:first-of-type""",
+        manako-draw .said > p:first-of-type""",
         "all => all.map(e => e.innerText)",
     )
     pieces = page.eval_on_selector_all(".strip .piece", "all => all.map(e => e.textContent)")
@@ -134,6 +142,8 @@ def test_the_picture_of_the_ranks_is_that_of_the_page(open_page: Open) -> None:
 def test_a_png_looks_like_its_svg(card: str, scheme: str, open_page: Open, browser: Browser) -> None:
     settings = {"color_scheme": scheme, "viewport": {"width": 1280, "height": 1000}, "device_scale_factor": 2}
     page = open_page(golden_inside(), fragment="step=3&axis=zoom", **settings)
+    if page.is_hidden(card):
+        open_tab(page, TABS[card])
     page.wait_for_timeout(300)  # the squares of the heads are drawn little by little
     png, svg = save(page, card, "PNG")[1], save(page, card, "SVG")[1]
     root = ElementTree.fromstring(svg)
@@ -172,12 +182,12 @@ def test_japanese_is_marked_in_a_picture(open_page: Open) -> None:
 @pytest.mark.parametrize("kind", ["CSV", "JSON"])
 def test_the_steps_are_saved_from_a_file_and_from_a_server(kind: str, open_page: Open, browser: Browser) -> None:
     trace = golden_trace()
-    found = [save(open_page(trace), "p", kind)]
+    found = [save(open_page(trace), SHARE, kind)]
     with serving(free) as site:
         site.runs.add("golden.manako", to_bytes(trace))
         page = browser.new_page(locale="ja")
         page.goto(f"http://{site.host}/#token={TOKEN}")
-        found.append(save(page, "p", kind))
+        found.append(save(page, SHARE, kind))
         assert save(page, "manako-candidates", "PNG")[1].startswith(b"\x89PNG")
         page.close()
     assert found[0] == found[1] and found[0][0] == f"manako-steps.{kind.lower()}"

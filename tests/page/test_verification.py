@@ -78,7 +78,7 @@ def test_a_score_has_no_draws(open_page: Open) -> None:
 
 
 def test_tokens_that_a_reader_put_in_are_counted_and_each_text_is_verified(open_page: Open) -> None:
-    page = open_page(toy_tree(), fragment="branch=2")
+    page = open_page(toy_tree(), fragment="branch=2&tab=branches")
     assert messages.text("page.unchecked_forced", "en", count=1) in (page.locator("manako-checks").text_content() or "")
     first = verdict(page)
     page.locator(".branches [role=option]").last.click()
@@ -94,7 +94,7 @@ def test_a_long_record_does_not_hold_up_the_page(open_page: Open) -> None:
 
 
 def test_a_captured_check_is_told_as_recorded_by_the_run(open_page: Open) -> None:
-    page = open_page(golden_inside())
+    page = open_page(golden_inside(), fragment="tab=attention+why")
     recorded = messages.text("page.check_recorded", "en", check="").strip()
     assert recorded in page.inner_text("manako-attention") and recorded in page.inner_text("manako-why")
 

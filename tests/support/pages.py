@@ -70,6 +70,26 @@ def close(contexts: Sequence[BrowserContext], complaints: list[str]) -> None:
     assert complaints == []
 
 
+def open_tab(page: Page, name: str) -> None:
+    """Choose a tab below the stage; where there is room the one chosen before stays beside it."""
+    page.click(f"[data-tab={name}]")
+
+
+def open_sheet(page: Page, name: str) -> None:
+    """Open what stands behind a button: settings, share; Escape closes it."""
+    page.click(f"[popovertarget=sheet-{name}]")
+
+
+def wish(page: Page, count: int | None = None, seed: int | str = "", inside: bool = True) -> None:
+    """What the next generation is asked for."""
+    open_sheet(page, "settings")
+    if count is not None:
+        page.fill("manako-act [name=count]", str(count))
+    page.fill("manako-act [name=seed]", str(seed))
+    page.set_checked("manako-act [type=checkbox]", inside)
+    page.keyboard.press("Escape")
+
+
 def violations(page: Page) -> list[str]:
     """What axe-core has to say."""
     assert AXE.exists(), "axe-core is missing; scripts/test installs it"

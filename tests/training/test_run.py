@@ -28,6 +28,7 @@ def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> No
         steps=4,
         eval_interval=2,
         min_count=1,
+        snapshots=0,
         report=lambda key, **_: told.append(key),
         watch=lambda folder, step: seen.append((folder.name, step)),
         also={"sample": "私"},

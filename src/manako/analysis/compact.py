@@ -24,10 +24,10 @@ ROUNDING = 2.0**-8  # half a unit in the last of bfloat16's 8 binary digits
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def compact(trace: Trace) -> Trace:
-    """The record with the KEPT first candidates of each step, attention in 16 bits, and no residual stream.
+def compact(trace: Trace, kept: int = KEPT) -> Trace:
+    """The record with the `kept` first candidates of each step, attention in 16 bits, and no residual stream.
 
-    Attention is off by at most ROUNDING of itself, which `header.rounded` says. Rows of no more than KEPT tokens stay
+    Attention is off by at most ROUNDING of itself, which `header.rounded` says. Rows of no more than `kept` tokens stay
     whole; all other columns stay as they were. `verify` finds in it what it found in the record.
     """
     header = replace(trace.header, capture=tuple(n for n in trace.header.capture if CLASSES[n].compact))
@@ -37,7 +37,7 @@ def compact(trace: Trace) -> Trace:
     if not header.rounded:  # rounded twice, they would be off by more
         captured |= {name: rounded(captured[name]) for name in may_be}
         header = replace(header, rounded=dict.fromkeys(may_be, ROUNDING))
-    made = replace(trace, header=header, columns=replace(_fewer(trace), captured=captured))
+    made = replace(trace, header=header, columns=replace(_fewer(trace, kept), captured=captured))
     now = {check.name: check for check in check_inside(made)}
     checks = tuple(_again(check, now.get(check.name)) for check in header.self_checks)
     return replace(made, header=replace(header, self_checks=checks))
@@ -63,26 +63,28 @@ def _again(check: SelfCheck, now: SelfCheck | None) -> SelfCheck:
     return replace(now, error=float(np.max([check.error, now.error])))
 
 
-def _fewer(trace: Trace) -> Columns:
-    """The columns with parts of no more than KEPT candidates."""
+def _fewer(trace: Trace, kept: int) -> Columns:
+    """The columns with parts of no more than `kept` candidates."""
     columns, part = trace.columns, trace.columns.part
-    if part is None and trace.vocabulary.size <= KEPT or part is not None and part["part_id"].shape[1] <= KEPT:
+    if part is None and trace.vocabulary.size <= kept or part is not None and part["part_id"].shape[1] <= kept:
         return columns
-    return replace(columns, logits=None, part=_parts_of_rows(trace) if part is None else _shorter(dict(part)))
+    return replace(
+        columns, logits=None, part=_parts_of_rows(trace, kept) if part is None else _shorter(dict(part), kept)
+    )
 
 
-def _parts_of_rows(trace: Trace) -> Arrays:
-    sizes = {"S": len(trace), "K": KEPT, "A": len(trace.header.sampling.active)}
+def _parts_of_rows(trace: Trace, kept: int) -> Arrays:
+    sizes = {"S": len(trace), "K": kept, "A": len(trace.header.sampling.active)}
     made = {name: column.empty(sizes) for name, column in step_columns("part").items()}
     for i in range(len(trace)):
-        for name, value in part_of(derive(trace, i), int(trace.columns.token_id[i]), KEPT).items():
+        for name, value in part_of(derive(trace, i), int(trace.columns.token_id[i]), kept).items():
             made[name][i] = value
     return made
 
 
-def _shorter(part: Arrays) -> Arrays:
-    """Parts whose candidates behind the first KEPT have joined the rest."""
+def _shorter(part: Arrays, kept: int) -> Arrays:
+    """Parts whose candidates behind the first `kept` have joined the rest."""
     for name, rest in (("part_p", "rest_p"), ("part_p_model", "rest_p_model")):
-        part[rest] = part[rest] + part[name][:, KEPT:].sum(axis=1)
-    part["rest_logit_max"] = np.maximum(part["rest_logit_max"], part["part_logit"][:, KEPT:].max(axis=1))
-    return part | {name: part[name][:, :KEPT] for name, c in step_columns("part").items() if "K" in c.axes}
+        part[rest] = part[rest] + part[name][:, kept:].sum(axis=1)
+    part["rest_logit_max"] = np.maximum(part["rest_logit_max"], part["part_logit"][:, kept:].max(axis=1))
+    return part | {name: part[name][:, :kept] for name, c in step_columns("part").items() if "K" in c.axes}

@@ -37,6 +37,8 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "verify": "manako.cli.verify",
     "train": "manako.cli.train",
     "resume": "manako.cli.resume",
+    "dynamics": "manako.cli.dynamics",
+    "sweep": "manako.cli.sweep",
     "corpus": "manako.cli.corpus",
     "tokens": "manako.cli.tokens",
     "info": "manako.cli.info",

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from manako.cli.console import chosen_language, note, say, tell_aside
 from manako.errors import UsageError
 from manako.formats import run_folder
+from manako.messages.numbers import fixed
 from manako.model import Model, load
 from manako.tokenizer import utf8
 from manako.views.terminal import glyphs
@@ -28,6 +29,35 @@ _IN_PANEL = ("train.step", "train.step_without_validation", "train.sample")
 def probe_option(command: Any) -> Any:
     """--probe TEXT=NEXT, as often as one likes."""
     return click.option("--probe", multiple=True, metavar="TEXT=NEXT", help=say("option.probe"))(command)
+
+
+@contextlib.contextmanager
+def progress_line(passing: str) -> Iterator[Callable[..., None]]:
+    """What reports the lines of a long work: those with the key `passing` replace each other in a terminal."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield lambda key, **values: None if key == passing else note(key, **values)
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=Console(stderr=True), transient=True, refresh_per_second=4) as live:
+
+        def report(key: str, **values: object) -> None:
+            if key == passing:
+                live.update(Text(say(key, **values), style="dim"))
+            else:
+                note(key, **values)
+
+        yield report
+
+
+@contextlib.contextmanager
+def status_line(trainer: Any) -> Iterator[None]:
+    """One training of many: a line that each step replaces, where stderr is a terminal."""
+    with progress_line("train.status") as report:
+        trainer.tick = lambda loss: report("train.status", loss=fixed(loss, 3), **trainer.status())
+        yield
 
 
 class Watched:

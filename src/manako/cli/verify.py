@@ -7,14 +7,17 @@ from typing import Any
 
 import click
 
+from manako.analysis.dynamics import verify_dynamics
 from manako.analysis.verification import Verification, verify
 from manako.cli import common_options
 from manako.cli.console import fail, say, tell
 from manako.cli.output import print_json
 from manako.messages.numbers import small
 from manako.model import load
+from manako.trace.dynamics import Dynamics, dynamics_of, is_dynamics
+from manako.trace.file import read_bytes, read_parts
 from manako.trace.record import SelfCheck, Trace
-from manako.trace.tree import open_tree
+from manako.trace.tree import tree_of
 
 
 @click.command("verify", help=say("help.verify"))
@@ -23,7 +26,10 @@ from manako.trace.tree import open_tree
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @common_options
 def command(file: Path, ref: str | None, as_json: bool) -> int:
-    tree = open_tree(file)
+    read = read_parts(read_bytes(file), str(file))
+    if is_dynamics(read):
+        return _dynamics(dynamics_of(read, str(file)), as_json)
+    tree = tree_of(read, str(file))
     model = load(ref) if ref else None
     found = [(branch.id, branch.trace, verify(branch.trace)) for branch in tree.branches]
     again = {id: model.recomputed(trace) for id, trace, _ in found} if model else {}
@@ -52,6 +58,31 @@ def command(file: Path, ref: str | None, as_json: bool) -> int:
     elif not code:
         tell(say("verify.itself"))
     return code
+
+
+def _dynamics(found: Dynamics, as_json: bool) -> int:
+    """One text under the snapshots of a training: the columns, then each continuation."""
+    result = verify_dynamics(found)
+    said = [
+        f"{step}: {line}"
+        for step, each in zip(found.steps, result.continuations, strict=True)
+        if (line := problem(each))
+    ]
+    if result.contradictions:
+        said.insert(0, say("verify.contradictions", names=", ".join(result.contradictions)))
+    if as_json:
+        each = [{"step": step} | document(v, None) for step, v in zip(found.steps, result.continuations, strict=True)]
+        wrong = list(result.contradictions)
+        print_json(
+            {"schema": "manako.dynamics_verification/1", "ok": result.ok, "contradictions": wrong, "traces": each}
+        )
+    elif said:
+        return fail(said[0], "E-VERIFY")
+    else:
+        steps, drawn = (sum(getattr(v, name) for v in result.continuations) for name in ("steps", "rederived"))
+        tell(say("verify.dynamics", count=len(found), steps=steps, rederived=drawn))
+        tell(say("verify.itself"))
+    return 0 if result.ok else 1
 
 
 def _tell(trace: Trace, found: Verification) -> None:

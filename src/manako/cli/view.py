@@ -5,12 +5,14 @@ from typing import Any
 
 import click
 
-import manako
 from manako.cli.console import say
 from manako.cli.options import check_step, check_top, look_options, step_option
 from manako.cli.output import Screen, print_json
 from manako.cli.showing import Show, show_trace, view_options
-from manako.views.document import trace_document
+from manako.trace.dynamics import dynamics_of, is_dynamics
+from manako.trace.file import read_bytes, read_parts, trace_of
+from manako.views.document import dynamics_document, trace_document
+from manako.views.terminal.dynamics import dynamics_lines
 from manako.views.terminal.steps import characters, header_lines, step_lines
 
 
@@ -22,7 +24,16 @@ from manako.views.terminal.steps import characters, header_lines, step_lines
 @look_options
 def command(file: Path, step: int | None, as_json: bool, **rest: Any) -> None:
     top = check_top(rest["top"])
-    trace = manako.open(file)
+    read = read_parts(read_bytes(file), str(file))
+    if is_dynamics(read):
+        found = dynamics_of(read, str(file))
+        if as_json:
+            print_json(dynamics_document(found))
+        else:
+            screen = Screen(top, rest["plain"], rest["color"])
+            screen.lines(dynamics_lines(found, screen.look))
+        return
+    trace = trace_of(read, str(file))
     check_step(step, len(trace))
     chosen = range(len(trace)) if step is None else [step - 1]
     if as_json:

@@ -9,6 +9,7 @@ near_duplicates.py   which documents are the same work
 settings.py          all that a corpus can be told, with its defaults; which vocabulary
 packing.py           documents -> a packed corpus: grouped, split, encoded, written
 packed.py            a packed corpus, opened: memory-mapped shards, checksums
+sample.py            a smaller packed corpus out of one: fewer training documents, less held out
 occurrences.py       where the end of a text occurs, and what came next
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from manako.corpus.packed import Ids, Shards
 
@@ -82,3 +83,51 @@ def _count(block: Ids, known: int, tail: Sequence[int], counts: Sequence[Counter
 
 def _most_frequent_first(count: Counter[int]) -> Mapping[int, int]:
     return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
+
+
+@dataclass(frozen=True)
+class Followers:
+    """What comes next behind each of many contexts of one length, counted over a whole side."""
+
+    row: npt.NDArray[np.int64]
+    """[M] which of the contexts, ascending."""
+    id: npt.NDArray[np.int64]
+    """[M] what came next."""
+    count: npt.NDArray[np.int64]
+    """[M] how often."""
+
+
+def followers(side: Shards, contexts: npt.NDArray[np.int64], vocab_size: int) -> Followers:
+    """Count what follows each context, all in one reading of the side. contexts: [D, n], each once, n of 0 to 2 ids.
+
+    The rows of the answer are in the order of the contexts. Raises LoadError as `occurrences` does.
+
+    The counts of a block are made by one sort, so a reading costs about a fifth of a second for each million ids and
+    three lengths, whatever the number of contexts.
+    """
+    size, length = np.int64(vocab_size), contexts.shape[1]
+    assert vocab_size ** (length + 1) < 2**63  # a context and its follower are one number
+    codes = _codes(list(contexts.T), size)  # [D]
+    order = np.argsort(codes)
+    keys, counts = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    for block, known in _blocks(side, max(1, length)):
+        first = max(known, length)
+        ids = block.astype(np.int64)
+        found = _codes([ids[first - length + n : len(ids) - length + n] for n in range(length)], size, len(ids) - first)
+        place = np.minimum(np.searchsorted(codes, found, sorter=order), len(codes) - 1)
+        wanted = codes[order[place]] == found
+        new, times = np.unique(place[wanted] * size + ids[first:][wanted], return_counts=True)
+        keys, inverse = np.unique(np.concatenate([keys, new]), return_inverse=True)
+        counts = np.bincount(inverse, np.concatenate([counts, times])).astype(np.int64)
+    row, follower = np.divmod(keys, size)
+    row = order[row]
+    sort = np.lexsort((follower, row))
+    return Followers(row[sort], follower[sort], counts[sort])
+
+
+def _codes(columns: Sequence[npt.NDArray[np.int64]], size: np.int64, count: int = 1) -> npt.NDArray[np.int64]:
+    """Contexts as numbers. columns: the first ids, the second ones, and so on; count: of contexts without an id."""
+    codes = np.zeros(len(columns[0]) if len(columns) else count, dtype=np.int64)
+    for column in columns:
+        codes = codes * size + column
+    return codes

@@ -121,25 +121,39 @@ def pack(
             report("corpus.encoding_texts", size=vocabulary.vocab_size)
             shards, records = _encode(temporary, spool, records, vocabulary)
         spool.remove()
-        listing = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in records).encode("utf-8")
-        source = vocabulary.source.encode("utf-8")
-        content = CorpusHeader(
-            digest="",
-            settings={"validation_share": validation_share, **(settings or {})},
-            sources=list(sources),
-            statistics=_statistics(records, spool),
-            vocab_size=vocabulary.vocab_size,
-            start_id=vocabulary.start_id,
-            tokenizer_sha256=hashlib.sha256(source).hexdigest(),
-            documents_sha256=hashlib.sha256(listing).hexdigest(),
-            dtype=dtype_for(vocabulary.vocab_size),
-            shards=shards,
-        ).to_json()
-        write_file(temporary / TOKENIZER, source)
-        write_file(temporary / DOCUMENTS, listing)
-        whole = content | {"digest": header_digest(content)}
-        write_file(temporary / HEADER, (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
+        said = {"validation_share": validation_share, **(settings or {})}
+        write_heads(temporary, vocabulary, shards, records, spool.character_counts(), said, sources)
     return open_packed(folder)
+
+
+def write_heads(
+    folder: Path,
+    vocabulary: Vocabulary,
+    shards: Mapping[Side, Sequence[tuple[int, str]]],
+    records: Sequence[Record],
+    counts: npt.NDArray[np.int64],
+    settings: Mapping[str, Any],
+    sources: Sequence[str],
+) -> None:
+    """What a packed corpus holds beside its shards. counts: how often each character occurs [code points]."""
+    listing = "".join(json.dumps(r.to_json(), ensure_ascii=False) + "\n" for r in records).encode("utf-8")
+    source = vocabulary.source.encode("utf-8")
+    content = CorpusHeader(
+        digest="",
+        settings=settings,
+        sources=list(sources),
+        statistics=_statistics(records, counts),
+        vocab_size=vocabulary.vocab_size,
+        start_id=vocabulary.start_id,
+        tokenizer_sha256=hashlib.sha256(source).hexdigest(),
+        documents_sha256=hashlib.sha256(listing).hexdigest(),
+        dtype=dtype_for(vocabulary.vocab_size),
+        shards=shards,
+    ).to_json()
+    write_file(folder / TOKENIZER, source)
+    write_file(folder / DOCUMENTS, listing)
+    whole = content | {"digest": header_digest(content)}
+    write_file(folder / HEADER, (json.dumps(whole, ensure_ascii=False, indent=1) + "\n").encode("utf-8"))
 
 
 class Spool:
@@ -335,8 +349,7 @@ class ShardWriter:
         self._count = 0
 
 
-def _statistics(records: Sequence[Record], spool: Spool) -> dict[str, Any]:
-    counts = spool.character_counts()
+def _statistics(records: Sequence[Record], counts: npt.NDArray[np.int64]) -> dict[str, Any]:
     top = np.argsort(-counts, kind="stable")[:TOP_CHARACTERS]
     sides = {}
     for side in SIDES:

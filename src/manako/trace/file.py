@@ -29,6 +29,7 @@ from manako.trace.schema import (
     CHECKS,
     COLUMNS,
     DTYPES,
+    DYNAMICS,
     ENDS,
     PART,
     TABLE,
@@ -82,20 +83,25 @@ def trace_of(read: Parts, file: str) -> Trace:
     parts, metadata = read
     if TREE.name in metadata and TRACE.name not in metadata:
         raise LoadError("tree_not_trace", file=file, count=len(parts))
+    if DYNAMICS.name in metadata and TRACE.name not in metadata:
+        raise LoadError("dynamics_not_trace", file=file)
     meta, version = read_header(TRACE, metadata, file)
-    arrays: dict[str, Array] = {}
-    names = {short: name for name, short in DTYPES.items()}
-    for name, part in parts:
-        try:
-            arrays[name] = np.frombuffer(part["data"], dtype=names[part["dtype"]]).reshape(part["shape"])
-        except (KeyError, ValueError):  # a dtype that no column has; a shape that NumPy cannot hold
-            raise LoadError("trace_damaged", file=file, part=name) from None
-    _check_digests(file, meta, arrays)
+    arrays = {name: array_of(name, part, file) for name, part in parts}
+    check_digests(file, meta, arrays)
     try:
         return _from_parts(meta, version, arrays)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, ManakoError) as error:
         part = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise LoadError("trace_damaged", file=file, part=part) from None
+
+
+def array_of(name: str, part: Mapping[str, Any], file: str) -> Array:
+    """An array of a file, nothing of it checked but that it is one. Raises LoadError naming it."""
+    names = {short: name for name, short in DTYPES.items()}
+    try:
+        return np.frombuffer(part["data"], dtype=names[part["dtype"]]).reshape(part["shape"])
+    except (KeyError, ValueError):  # a dtype that no column has; a shape that NumPy cannot hold
+        raise LoadError("trace_damaged", file=file, part=name) from None
 
 
 def read_header(form: Format, metadata: Mapping[str, str], file: str) -> tuple[dict[str, Any], int]:
@@ -158,7 +164,7 @@ def to_bytes(trace: Trace) -> bytes:
     meta: dict[str, Any] = trace.header.to_dict() | {
         "self_checks": checks,  # an error that is not finite is null, for which JSON has no number; read as infinite
         "vocab_size": trace.vocabulary.size,
-        "columns_sha256": {name: _column_digest(name, a) for name, a in arrays.items()},
+        "columns_sha256": {name: column_digest(name, a) for name, a in arrays.items()},
     }
     return container(TRACE, meta, arrays)
 
@@ -171,11 +177,11 @@ def _arrays(trace: Trace) -> dict[str, Array]:
     else:
         ids = _ids_on_record(columns)
         arrays = {**columns.part, "vocab_id": ids}
-    spelled = [trace.vocabulary[int(i)] for i in ids]
+    bytes_of = [trace.vocabulary[int(i)] for i in ids]
     arrays |= columns.captured
     arrays |= {name: getattr(columns, name) for name in COLUMNS["all"] if hasattr(columns, name)}
-    arrays["vocab_bytes"] = np.frombuffer(b"".join(spelled), dtype=np.uint8)
-    arrays["vocab_end"] = np.cumsum([len(b) for b in spelled], dtype=np.int32)
+    arrays["vocab_bytes"] = np.frombuffer(b"".join(bytes_of), dtype=np.uint8)
+    arrays["vocab_end"] = np.cumsum([len(b) for b in bytes_of], dtype=np.int32)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -189,7 +195,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     if odd := sorted(arrays.keys() ^ table.keys()):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
     sizes = {"V": size, "A": len(header.sampling.active), "N": len(header.parts)}
-    _check_shapes(table, arrays, sizes | ({"W": size} if kept == "whole" else {}))
+    check_shapes(table, arrays, sizes | ({"W": size} if kept == "whole" else {}))
     _check_ranges(header, table, arrays, size)
     columns = Columns(
         **{name: arrays[name] for name in table if name in Columns.__dataclass_fields__},
@@ -203,7 +209,7 @@ def _from_parts(meta: dict[str, Any], version: int, arrays: dict[str, Array]) ->
     return trace
 
 
-def _check_shapes(table: Mapping[str, Column], arrays: Mapping[str, Array], sizes: dict[str, int]) -> None:
+def check_shapes(table: Mapping[str, Column], arrays: Mapping[str, Array], sizes: dict[str, int]) -> None:
     """Raise ValueError unless each letter of the axes has one size. sizes: those known; the others are added."""
     for name, column in table.items():
         array = arrays[name]
@@ -217,7 +223,7 @@ def _check_shapes(table: Mapping[str, Column], arrays: Mapping[str, Array], size
 
 
 def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[str, Array], size: int) -> None:
-    """Raise ValueError naming the first column with a number out of its range: an author can make any digest fit."""
+    """Raise ValueError for a number out of range, or for a chosen token that does not stand first."""
     ends: dict[str, Any] = {
         "V-1": size - 1,
         "V": size,
@@ -225,19 +231,30 @@ def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[s
         "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])),
         "below 1": np.nextafter(1, 0),
         "log2 V": np.log2(size) + 1e-9,
-        "-inf": -np.inf,
     }
+    drawn = {
+        n: column for n, column in table.items() if n != "u" or header.kind != "score"
+    }  # a score draws nothing: NaN
+    check_ranges(drawn, arrays, ends)
+    for name, column in table.items():
+        if column.chosen_first and (arrays[name][:, 0] != arrays["token_id"]).any():
+            raise ValueError(f"{name}: its first is not the chosen token")
+
+
+def check_ranges(table: Mapping[str, Column], arrays: Mapping[str, Array], ends: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the first column with a number out of its range: an author can make any digest fit.
+
+    ends: what the names of ends in `numbers` mean here, those of the dtype aside.
+    """
     for name, column in table.items():
         values = arrays[name]
-        if column.numbers is None or (name == "u" and header.kind == "score"):  # a score draws nothing: NaN
+        if column.numbers is None:
             continue
         largest = np.finfo(values.dtype).max if values.dtype.kind == "f" else None
-        named = ends | {"max": largest, "-max": largest and -largest}
+        named = {**ends, "max": largest, "-max": largest and -largest, "-inf": -np.inf}
         low, high = (named.get(end, end) for end in TABLE["numbers"][column.numbers])
         if not ((values >= low) & (values <= high)).all():  # NaN lies in none
             raise ValueError(f"{name}: a number out of range")
-        if column.chosen_first and (values[:, 0] != arrays["token_id"]).any():
-            raise ValueError(f"{name}: its first is not the chosen token")
 
 
 def _check_columns(header: Header, columns: Columns, size: int) -> None:
@@ -257,18 +274,25 @@ def _check_columns(header: Header, columns: Columns, size: int) -> None:
         raise ValueError("first_step")
 
 
-def _token_bytes(columns: Columns, arrays: Mapping[str, Array]) -> Mapping[int, bytes] | Sequence[bytes]:
+def spelled(arrays: Mapping[str, Array]) -> dict[int, bytes]:
+    """Token id -> bytes, of a file that says which ids it spells. Raises ValueError."""
+    return dict(zip(arrays["vocab_id"].tolist(), _bytes_in_order(arrays), strict=True))
+
+
+def _bytes_in_order(arrays: Mapping[str, Array]) -> list[bytes]:
     ends, blob = arrays["vocab_end"].tolist(), arrays["vocab_bytes"].tobytes()
     starts = [0, *ends[:-1]]
     if sorted([0, *ends, len(blob)]) != [0, *ends, len(blob)] or (ends or [0])[-1] != len(blob):
         raise ValueError("vocab_end")
-    spelled = [blob[a:b] for a, b in zip(starts, ends, strict=True)]
+    return [blob[a:b] for a, b in zip(starts, ends, strict=True)]
+
+
+def _token_bytes(columns: Columns, arrays: Mapping[str, Array]) -> Mapping[int, bytes] | Sequence[bytes]:
     if columns.part is None:
-        return spelled
-    ids = arrays["vocab_id"]
-    if not np.array_equal(ids, _ids_on_record(columns)):  # an id without its bytes would show as the empty token
+        return _bytes_in_order(arrays)
+    if not np.array_equal(arrays["vocab_id"], _ids_on_record(columns)):  # an id without its bytes would show as ""
         raise ValueError("vocab_id")
-    return dict(zip(ids.tolist(), spelled, strict=True))
+    return spelled(arrays)
 
 
 def _ids_on_record(columns: Columns) -> Ids:
@@ -315,14 +339,16 @@ def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
     return SelfCheck(name, error, float(own))
 
 
-def _check_digests(file: str, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
-    expected, actual = meta.get("columns_sha256"), {name: _column_digest(name, a) for name, a in arrays.items()}
+def check_digests(file: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Raise LoadError naming the columns that are not what the header says."""
+    expected, actual = meta.get("columns_sha256"), {name: column_digest(name, a) for name, a in arrays.items()}
     if not isinstance(expected, dict) or expected != actual:
         wrong = [n for n in sorted(actual) if not isinstance(expected, dict) or expected.get(n) != actual[n]]
         raise LoadError("trace_damaged", file=file, part=", ".join(wrong) or "columns_sha256")
 
 
-def _column_digest(name: str, array: Array) -> str:
+def column_digest(name: str, array: Array) -> str:
+    """SHA-256 of a column: what it is, and its numbers."""
     digest = hashlib.sha256(f"{name} {array.dtype} {list(array.shape)}\n".encode())
     digest.update(_raw(array))
     return digest.hexdigest()

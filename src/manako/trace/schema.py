@@ -93,6 +93,8 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Column]:
 
 TRACE, TREE = _format(TABLE["trace"]), _format(TABLE["tree"])
 MODEL = _format(TABLE["model"])  # of a model that a page carries
+DYNAMICS = _format(TABLE["dynamics"])  # of one text under the snapshots of a training
+DYNAMICS_COLUMNS = {group: _columns(columns) for group, columns in TABLE["dynamics"]["columns"].items()}
 COLUMNS = {group: _columns(columns) for group, columns in TABLE["columns"].items()}  # "all", "whole", "part"
 CAPTURE_COLUMNS = {capture: _columns(columns) for capture, columns in TABLE["captures"].items()}
 CAPTURES = tuple(CAPTURE_COLUMNS)

@@ -13,7 +13,7 @@ import numpy as np
 
 from manako.checks import check_properties, fits
 from manako.errors import LoadError, UsageError
-from manako.trace.file import container, read_bytes, read_header, read_parts, to_bytes, trace_of
+from manako.trace.file import Parts, container, read_bytes, read_header, read_parts, to_bytes, trace_of
 from manako.trace.record import Trace
 from manako.trace.schema import TREE
 
@@ -64,8 +64,12 @@ def open_tree(path: str | Path) -> Tree:
 
     Raises LoadError as `manako.open` does, naming the branch.
     """
-    file = str(path)
-    parts, metadata = read_parts(read_bytes(Path(path)), file)
+    return tree_of(read_parts(read_bytes(Path(path)), str(path)), str(path))
+
+
+def tree_of(read: Parts, file: str) -> Tree:
+    """The tree in the parts of a file, checked whole. Raises LoadError as `open_tree` does."""
+    parts, metadata = read
     if TREE.name not in metadata:
         return Tree((Branch("1", None, 0, trace_of((parts, metadata), file)),), "1")
     meta, version = read_header(TREE, metadata, file)

@@ -73,7 +73,7 @@ def train(
     if told["replay"] is not None:
         told["replay"] = str(Path(told["replay"]).absolute())
     sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
-    training, shape = training_settings(told), _checked_shape(told)
+    training, shape = training_settings(told), checked_shape(told)
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
     with processes(training.device) as here:
         if here.first:
@@ -243,7 +243,7 @@ def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
     return known | {"authors": tuple(known["authors"])}
 
 
-def _checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
+def checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
     """The shape as the user gave it, checked before any text is read."""
     shape = {name: told[name] for name in SHAPE}
     for name, value in shape.items():

@@ -8,12 +8,14 @@ from typing import Any
 from manako.analysis.attention import StepAttention
 from manako.analysis.compare import Comparison
 from manako.analysis.contributions import Contributed, Why
+from manako.analysis.dynamics import TokenLife, lives, nearest, passed, strongest_heads
 from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, LensToken
 from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
+from manako.trace.dynamics import Dynamics
 from manako.trace.model_name import model_name
-from manako.trace.record import Candidate, Step, Trace
+from manako.trace.record import Candidate, Step, Trace, bytes_to_text
 
 SCHEMA = "manako.steps/1"  # of this JSON; the file's own is another
 
@@ -186,6 +188,31 @@ def lens_document(trace: Trace, found: LensStep) -> dict[str, Any]:
     }
 
 
+def dynamics_document(found: Dynamics) -> dict[str, Any]:
+    """One text under the snapshots of a training: a list has a number for each snapshot, in the order of `steps`."""
+    columns = found.columns
+    groups = [
+        name for name in ("ngram_kl", "guess_bits", "held_out_bits", "head_score", "head_chance") if name in columns
+    ]
+    return {
+        "schema": "manako.dynamics_summary/1",
+        "run": found.header.run,
+        "text": found.header.text,
+        "steps": list(found.steps),
+        "damaged": list(found.header.damaged),
+        "bits_per_character": found.bits_per_character.tolist(),
+        "tokens": [
+            _token(life)
+            | {"p_model": life.p.tolist(), "rank": rank, "lens_layer": layer, "first_place": life.first_place}
+            for life, rank, layer in zip(lives(found), found.rank.T.tolist(), found.lens_layer.T.tolist(), strict=True)
+        ],
+        "passed": [asdict(each) for each in passed(found)],
+        "nearest": [asdict(each) for each in nearest(found)],
+        "strongest_heads": [asdict(each) for each in strongest_heads(found)],
+        "continuations": [bytes_to_text(t.vocabulary.join(t.columns.token_id.tolist())) for t in found.continuations],
+    } | {name: columns[name].tolist() for name in groups}
+
+
 def why_document(trace: Trace, on_record: Contributed, found: Why) -> dict[str, Any]:
     """What every part added to one token, or to `token` rather than `rather_than`; they sum to `logit`."""
     return _inside(trace, on_record.step, "manako.why/1") | {
@@ -211,7 +238,7 @@ def _reading(reading: LensToken) -> dict[str, Any]:
     return _token(reading) | {"p": reading.p, "rank": reading.rank}
 
 
-def _token(token: LensToken | Candidate) -> dict[str, Any]:
+def _token(token: LensToken | Candidate | TokenLife) -> dict[str, Any]:
     return {"id": token.id, "text": token.text, "bytes": _base64(token.bytes)}
 
 

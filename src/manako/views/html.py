@@ -37,6 +37,7 @@ _COMMENT = re.compile(  # types and reasons: for readers of the source; no strin
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
+_INDENT = re.compile(r"^ +", re.MULTILINE)  # an eighth of the whole; no string goes over the end of a line
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
@@ -198,7 +199,7 @@ def _inlined(name: str) -> str:
         return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in used})};\n"
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text))
-    text = _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip()
+    text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
     odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
     assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
     if not given:

@@ -12,7 +12,11 @@ import pytest
 from manako.views.html import WEB
 
 ROWS = ("trace", "text", "engine", "analysis", "elements", "lessons", "page")
-PARTS = {("attention.js", "heads.js"), ("lens.js", "lens-grid.js")}  # element, the one that it holds
+PARTS = {
+    ("attention.js", "heads.js"),
+    ("lens.js", "lens-grid.js"),
+    ("ribbon.js", "tints.js"),
+}  # element, the one that it holds
 IMPORT = re.compile(r'(?:from|import\(|^import) ?"(\.{1,2}/[a-z0-9./-]+\.js)"', re.MULTILINE)
 SOURCES = {path.relative_to(WEB).as_posix(): path.read_text(encoding="utf-8") for path in WEB.rglob("*.js")}
 

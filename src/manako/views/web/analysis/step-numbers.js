@@ -273,6 +273,25 @@ function drawBetween(row, ids, share, u) {
 }
 
 /**
+ * What the model gave the token of a place, and its rank in the draw.
+ * @param {import("../trace/tree.js").Place} place
+ * @returns {[pModel: number, rank: number]}
+ */
+export function expectation({ trace, index, forcedId }) {
+    if (forcedId === null) return [trace.pModel[index], trace.rank[index]];
+    const { pModel, rank } = new StepNumbers(trace, index).candidate(forcedId);
+    return Number.isNaN(rank) ? [0, Infinity] : [pModel, rank]; // not among those on record: none of the likely ones
+}
+
+/**
+ * How little the model expected the token of a place, in bits; NaN where no step stands behind it.
+ * @param {import("../trace/tree.js").Place | null} place
+ */
+export function surprisal(place) {
+    return place ? Math.max(0, -Math.log2(expectation(place)[0])) : NaN;
+}
+
+/**
  * The bytes before a step that have begun a character and not finished it.
  * @param {Trace} trace
  * @param {number} index

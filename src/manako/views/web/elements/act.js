@@ -1,4 +1,4 @@
-/** <manako-act>: a new text for the model to go on with, and what it is doing. */
+/** <manako-act>: what the model is doing, and what it is asked for: tokens, seed, what is recorded of its inside. */
 
 /** @import {View} from "./view.js" */
 import { make } from "./dom.js";
@@ -16,12 +16,9 @@ const USUAL_TOKENS = 50;
 const LARGEST_SEED = 2 ** 53 - 1;
 
 export class ActElement extends ViewElement {
-    #prompt = make("textarea", { rows: 2, name: "prompt" });
-    #count = make("input", { type: "number", min: 1, max: MOST_TOKENS, step: 1, value: USUAL_TOKENS, required: true });
-    #seed = make("input", { type: "number", min: 0, max: LARGEST_SEED, step: 1 });
+    #count = make("input", { type: "number", name: "count", min: 1, max: MOST_TOKENS, step: 1, value: USUAL_TOKENS, required: true });
+    #seed = make("input", { type: "number", name: "seed", min: 0, max: LARGEST_SEED, step: 1 });
     #inside = make("input", { type: "checkbox", checked: true });
-    #said = make("p", { role: "status" });
-    #loaded = make("progress", { hidden: true, max: 1 });
     #lang = "";
 
     /** @returns {Wishes} */
@@ -31,56 +28,20 @@ export class ActElement extends ViewElement {
 
     /** Whether what was filled in makes sense; the browser says what does not. */
     get isSound() {
-        return [this.#count, this.#seed].every((input) => input.reportValidity());
-    }
-
-    /** @param {View} view @param {View | null} before */
-    draw(view, before) {
-        if (this.#lang !== view.lang) this.#build(view);
-        if (!before) this.#prompt.value = view.path.chain[0].trace.header.prompt;
-        /** @type {HTMLButtonElement} */ (this.querySelector("button")).disabled = !view.isReady;
-    }
-
-    /**
-     * Say what the model is doing.
-     * @param {string} state
-     * @param {boolean} isFault
-     * @param {number} [share] of the model that is there, while it loads
-     */
-    say(state, isFault, share) {
-        this.#said.textContent = state;
-        this.#said.className = isFault ? "warn" : "soft";
-        this.#loaded.hidden = share === undefined;
-        this.#loaded.value = share ?? 0;
-        this.#loaded.setAttribute("aria-label", state);
+        const wrong = [this.#count, this.#seed].find((input) => !input.validity.valid);
+        if (wrong) /** @type {HTMLElement | null} */ (this.closest("[popover]"))?.showPopover();
+        return !wrong?.reportValidity() && !wrong;
     }
 
     /** @param {View} view */
-    #build({ lang, textLang }) {
+    draw({ lang }) {
+        if (this.#lang === lang) return;
         this.#lang = lang;
-        this.#prompt.lang = textLang ?? "";
         this.#seed.placeholder = say(lang, "page.seed_any");
         const label = (/** @type {string} */ key, /** @type {Node} */ input) => make("label", {}, say(lang, key), input);
-        const write = (/** @type {Event} */ event) => {
-            event.preventDefault();
-            this.act({ kind: "new", text: this.#prompt.value });
-        };
         this.replaceChildren(
-            make(
-                "form",
-                { class: "pane", submit: write },
-                label("page.prompt", this.#prompt),
-                make(
-                    "div",
-                    { class: "row ask" },
-                    label("page.count", this.#count),
-                    label("page.seed", this.#seed),
-                    make("button", { class: "primary" }, say(lang, "page.act_new")),
-                ),
-                make("label", { class: "inline" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
-            ),
-            this.#said,
-            this.#loaded,
+            make("div", { class: "row" }, label("page.count", this.#count), label("page.seed", this.#seed)),
+            make("label", { class: "inline" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
         );
     }
 }

@@ -39,7 +39,7 @@ export class BesideElement extends ViewElement {
             return make("div", {}, make("label", {}, "temperature", input), this.#tables[n]);
         });
         const about = soft(say(lang, "page.beside_about"));
-        this.replaceChildren(about, make("div", { class: "beside" }, ...columns));
+        this.replaceChildren(make("h3", {}, say(lang, "page.beside")), about, make("div", { class: "beside" }, ...columns));
     }
 
     /** @param {View} view @param {import("../trace/sampling.js").Sampling} settings */

@@ -15,7 +15,7 @@
  * @property {[number, string][]} marks
  */
 import { button, choices, columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
-import { AXES, ViewElement } from "./view.js";
+import { AXES, LISTS, ViewElement } from "./view.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { term } from "./term.js";
@@ -96,11 +96,21 @@ export class CandidatesElement extends ViewElement {
     }
 
     /** @param {View} view */
-    #axes({ lang, axis }) {
+    #axes({ lang, axis, top, details }) {
         const options = AXES.map((name) => /** @type {const} */ ([name, say(lang, `page.axis_${name}`)]));
         const label = say(lang, "page.axis");
         const buttons = choices(label, options, axis, (name) => this.change({ axis: name }));
-        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons);
+        const tools = [this.#toggle("top", top === LISTS[1], { top: LISTS[Number(top === LISTS[0])] }), this.#toggle("details", details, { details: !details })];
+        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons, ...tools);
+    }
+
+    /** @param {"top" | "details"} name @param {boolean} on @param {import("./view.js").Change} change */
+    #toggle(name, on, change) {
+        const click = () => {
+            this.change(change);
+            /** @type {HTMLElement | null} */ (this.querySelector(`[data-toggle=${name}]`))?.focus(); // all are made anew
+        };
+        return button(click, say(this.view.lang, `page.toggle_${name}`), { class: "quiet", "data-toggle": name, "aria-pressed": String(on) });
     }
 
     /** What the bars mean, where there is more than one kind. @param {View} view @param {boolean} both */

@@ -9,35 +9,31 @@ import { decimals, fixed, perplexity } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 
-const NAMED_FROM = 0.06; // share of the line that a piece needs to carry its token's name
+const MARKS = [0, 0.25, 0.5, 0.75, 1];
+const NAMED_FROM = 0.03; // share of the line that a piece needs to carry its token's name
 const PIECE_FROM = 0.004; // a thinner one would be nothing but its border
 const PIECES = 24; // tokens that get a piece of their own; the line's end is all others
 
 export class DrawElement extends ViewElement {
-    /** @param {View} view */
-    draw(view) {
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
         const { lang, shown } = view;
         const said = make("p", {}, drawSentence(view));
         const open = shown.entropy === null ? null : this.#entropy(lang, shown.entropy);
-        const strip = shown.u === null || shown.certain ? null : this.#strip(view);
-        this.replaceChildren(...[strip, said, open].filter((e) => e !== null));
+        const strip = shown.u === null || shown.certain ? null : this.#strip(view, !before || before.trace !== view.trace || before.index !== view.index);
+        this.replaceChildren(...(strip ? [strip] : []), make("div", { class: "said" }, said, open));
     }
 
-    /** @param {View} view */
-    #strip(view) {
-        const { shown } = view;
-        return make(
-            "div",
-            { class: "strip", "aria-hidden": "true" },
-            ...drawnPieces(view).map((row) =>
-                make(
-                    "span",
-                    { class: row.id === shown.drawnId ? "piece taken" : "piece", "--p": row.p },
-                    row.p >= NAMED_FROM && tokenText(view, row, shown.pending),
-                ),
-            ),
-            make("span", { class: "needle", "--p": Number(shown.u) }),
+    /** @param {View} view @param {boolean} isNew whether u falls: at another step, not at other settings */
+    #strip(view, isNew) {
+        const { shown, lang } = view;
+        const u = Number(shown.u);
+        const pieces = drawnPieces(view).map((row) =>
+            make("span", { class: row.id === shown.drawnId ? "piece taken" : "piece", "--p": row.p }, row.p >= NAMED_FROM && tokenText(view, row, shown.pending)),
         );
+        const needle = make("span", { class: `needle${isNew ? " falls" : ""}`, "--p": u }, make("b", {}, say(lang, "page.u", { u: fixed(u, 4) })));
+        const marks = MARKS.map((at) => make("span", { "--p": at }, String(at)));
+        return make("div", { class: "line", "aria-hidden": "true" }, make("div", { class: "strip" }, ...pieces, needle), make("div", { class: "axis soft" }, ...marks));
     }
 
     /** @param {View["lang"]} lang @param {number} bits */

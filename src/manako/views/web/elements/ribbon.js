@@ -4,30 +4,26 @@
  * Special here: one list to tab to, in which the arrows move; 2,000 tokens are drawn once, and a move touches two of them.
  * Tints have five steps, and each step a line of its own below the token, for those who don't tell the tints apart.
  * While the model writes, what it tells is appended; the record takes its place at the end.
+ * The prompt and the end of the text can be typed in where they stand: Enter lets the model write, Escape takes it back,
+ * and what was typed stays as long as the text does.
  */
 
-/** @import {View, Tint} from "./view.js" */
-import { choices, make } from "./dom.js";
-import { TINTS, ViewElement } from "./view.js";
+/** @import {View} from "./view.js" */
+import { BINS } from "./tints.js";
+import { button, make } from "./dom.js";
+import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
-import { StepNumbers } from "../analysis/step-numbers.js";
+import { expectation } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
-
-/**
- * Upper ends of the first four steps, from expected to unexpected; the fifth is open.
- * @type {Record<Tint, {steps: string[], bin: (pModel: number, rank: number) => number}>}
- */
-const BINS = {
-    p_model: { steps: ["\u2265 50%", "20\u201350%", "5\u201320%", "1\u20135%", "< 1%"], bin: (p) => above(-p, [-0.5, -0.2, -0.05, -0.01]) },
-    surprisal: { steps: ["\u2264 1", "1\u20132", "2\u20134", "4\u20138", "> 8"], bin: (p) => above(-Math.log2(p), [1, 2, 4, 8]) },
-    rank: { steps: ["1", "2\u20133", "4\u201310", "11\u2013100", "> 100"], bin: (_, rank) => above(rank, [1, 3, 10, 100]) },
-};
 
 export class RibbonElement extends ViewElement {
     /** @type {HTMLElement[]} one for each place */
     #tokens = [];
     #written = make("span", { class: "written", "aria-hidden": "true" });
+    /** Where one types: the prompt, and behind the text. @type {Record<"prompt" | "tail", HTMLElement>} */
+    #edited = { prompt: make("span"), tail: make("span") };
+    #generate = button(() => this.#write("prompt"), "", { class: "primary generate", "data-act": "new" });
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -35,6 +31,9 @@ export class RibbonElement extends ViewElement {
         if (!same) this.#build(view);
         if (!same || before.guess !== view.guess) this.#hideFrom(view.guess ? view.guess.place + Number(view.guess.shown) : Infinity);
         if (same && before.place !== view.place) this.#tokens[before.place]?.setAttribute("aria-selected", "false");
+        this.#allow("prompt", view.isReady);
+        this.#allow("tail", view.canAct && view.guess === null);
+        this.#generate.disabled = !view.isReady;
         const chosen = this.#tokens[view.place];
         if (!chosen || (same && before.place === view.place)) return;
         chosen.setAttribute("aria-selected", "true");
@@ -48,6 +47,69 @@ export class RibbonElement extends ViewElement {
         const [top, bottom] = [token.offsetTop, token.offsetTop + token.offsetHeight];
         if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
         else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
+        this.parentElement?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`); // what hangs there
+    }
+
+    /** Whether one may type there. @param {"prompt" | "tail"} name @param {boolean} can */
+    #allow(name, can) {
+        const label = say(this.view.lang, `page.edit_${name}`);
+        const put = { contenteditable: "plaintext-only", role: "textbox", tabindex: "0", "aria-multiline": "true", "aria-label": label };
+        for (const [key, value] of Object.entries(put)) {
+            if (can) this.#edited[name].setAttribute(key, value);
+            else this.#edited[name].removeAttribute(key);
+        }
+    }
+
+    /** @param {"prompt" | "tail"} name */
+    #write(name) {
+        const text = this.#edited[name].textContent ?? "";
+        this.act(name === "prompt" ? { kind: "new", text: this.#isTyped ? text : this.#prompt } : { kind: "type", where: "end", text });
+    }
+
+    /** The first prompt as it was given. */
+    get #prompt() {
+        return this.view.path.chain[0].trace.header.prompt;
+    }
+
+    /** Whether the prompt stands there as plain text, to be typed in. */
+    get #isTyped() {
+        return this.hasAttribute("data-typed");
+    }
+
+    /** Tokens give way to the plain text of the prompt. */
+    #begin() {
+        if (this.#isTyped || !this.#edited.prompt.isContentEditable) return;
+        this.toggleAttribute("data-typed", true);
+        this.#edited.prompt.textContent = this.#prompt;
+        this.#generate.hidden = false;
+        getSelection()?.selectAllChildren(this.#edited.prompt);
+    }
+
+    /** Leave what nobody changed, and whatever else where it is given up. @param {boolean} isGivenUp */
+    #end(isGivenUp) {
+        if (!this.#isTyped || this.view.busy || (!isGivenUp && this.#edited.prompt.textContent !== this.#prompt)) return;
+        this.#showPrompt();
+    }
+
+    /** The prompt as its tokens. */
+    #showPrompt() {
+        const { path } = this.view;
+        const tokens = Array.from({ length: path.prompt }, (_, position) => ribbonToken({ ...this.view, trace: path.leaf.trace }, position));
+        this.#edited.prompt.replaceChildren(...runningText(tokens));
+        this.toggleAttribute("data-typed", false);
+        this.#generate.hidden = true;
+    }
+
+    /** @param {"prompt" | "tail"} name @param {KeyboardEvent} event */
+    #typing(name, event) {
+        if (event.key === "Escape" && !this.view.busy) {
+            this.#edited.tail.textContent = "";
+            this.#end(true);
+            /** @type {HTMLElement | null} */ (this.querySelector("[role=listbox]"))?.focus();
+        }
+        if (event.key !== "Enter" || event.shiftKey || event.isComposing) return; // an Enter that ends a word of kanji is none
+        event.preventDefault();
+        this.#write(name);
     }
 
     /**
@@ -57,9 +119,16 @@ export class RibbonElement extends ViewElement {
      */
     startWriting(place, given) {
         this.#hideFrom(place);
-        /** @type {HTMLElement} */ (this.querySelector(".prompt")).hidden = place < 0;
+        this.#edited.prompt.hidden = place < 0;
         this.#written.replaceChildren(make("span", { class: "prompt" }, visibleText(given)));
         this.scrollIntoView({ block: "nearest" });
+    }
+
+    /** Nothing came of it: the text stands as it did, with what was typed. */
+    stopWriting() {
+        this.#written.replaceChildren();
+        this.#edited.prompt.hidden = false;
+        this.#hideFrom(this.view.guess ? this.view.guess.place + Number(this.view.guess.shown) : Infinity);
     }
 
     /** @param {import("./token-chip.js").Token} token that the model wrote @param {number} pModel @param {number} rank */
@@ -83,13 +152,13 @@ export class RibbonElement extends ViewElement {
     /** @param {View} view */
     #build(view) {
         const { lang, path, tint } = view;
-        const shown = Array.from(path.ids, (_, position) => ribbonToken({ ...view, trace: path.leaf.trace }, position));
-        this.#tokens = shown.slice(path.prompt);
+        const hadFocus = this.contains(document.activeElement);
+        this.#tokens = Array.from({ length: path.length }, (_, place) => ribbonToken({ ...view, trace: path.leaf.trace }, path.prompt + place));
         this.#tokens.forEach((token, place) => {
             const found = path.at(place);
             token.classList.toggle("given", !found || found.forcedId !== null);
             if (!found) return;
-            token.dataset.bin = String(BINS[tint].bin(...expected(found)));
+            token.dataset.bin = String(BINS[tint].bin(...expectation(found)));
             token.id = `token-${place}`;
             token.setAttribute("role", "option");
             token.setAttribute("aria-selected", "false");
@@ -107,32 +176,26 @@ export class RibbonElement extends ViewElement {
             ...runningText(this.#tokens),
         );
         const copy = (/** @type {Event} */ event) => this.#copy(/** @type {ClipboardEvent} */ (event));
-        const text = make("div", { class: "text", lang: view.textLang, copy }, make("span", { class: "prompt" }, ...runningText(shown.slice(0, path.prompt))), list, this.#written);
-        this.replaceChildren(this.#choices(view), text, this.#legend(view));
-    }
-
-    /** @param {View} view */
-    #choices({ lang, tint }) {
-        const options = TINTS.map((name) => /** @type {const} */ ([name, say(lang, `page.tint_${name}`)]));
-        const label = say(lang, "page.tint");
-        const buttons = choices(label, options, tint, (name) => this.change({ tint: name }));
-        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons);
-    }
-
-    /** @param {View} view */
-    #legend({ lang, tint }) {
-        const steps = BINS[tint].steps.map((step, bin) =>
-            make("li", {}, make("span", { class: "token", "data-bin": bin }, step)),
-        );
-        const name = make("li", {}, say(lang, `page.legend_${tint}`));
-        return make("ul", { class: "legend soft" }, name, ...steps);
+        const field = (/** @type {"prompt" | "tail"} */ name) => {
+            const keydown = (/** @type {Event} */ event) => this.#typing(name, /** @type {KeyboardEvent} */ (event));
+            return make("span", { class: name, "data-edit": name, spellcheck: "false", keydown });
+        };
+        const prompt = field("prompt");
+        prompt.addEventListener("focus", () => this.#begin());
+        prompt.addEventListener("blur", () => this.#end(false));
+        this.#edited = { prompt, tail: field("tail") };
+        this.#generate.textContent = say(lang, "page.act_new");
+        this.#showPrompt();
+        const text = make("div", { class: "text", lang: view.textLang, copy }, this.#edited.prompt, list, this.#written, this.#edited.tail);
+        this.replaceChildren(text, this.#generate);
+        if (hadFocus) list.focus();
     }
 
     /** What is copied is the text itself, not how the page spells it. @param {ClipboardEvent} event */
     #copy(event) {
         const selection = getSelection();
         const isIn = [...this.querySelectorAll(".text .token")].map((token) => selection?.containsNode(token, true));
-        if (!isIn.includes(true) || this.#written.firstChild) return;
+        if (!isIn.includes(true) || this.#written.firstChild || this.#isTyped) return;
         const bytes = this.view.path.leaf.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
         event.clipboardData?.setData("text/plain", new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
         event.preventDefault();
@@ -180,26 +243,6 @@ export class RibbonElement extends ViewElement {
         }
         return best;
     }
-}
-
-/**
- * What the model gave the token of a place, and its rank in the draw.
- * @param {import("../trace/tree.js").Place} place
- * @returns {[number, number]}
- */
-function expected({ trace, index, forcedId }) {
-    if (forcedId === null) return [trace.pModel[index], trace.rank[index]];
-    const { pModel, rank } = new StepNumbers(trace, index).candidate(forcedId);
-    return Number.isNaN(rank) ? [0, Infinity] : [pModel, rank]; // not among those on record: none of the likely ones
-}
-
-/**
- * How many of the limits a value lies above.
- * @param {number} value
- * @param {number[]} limits
- */
-function above(value, limits) {
-    return limits.filter((limit) => value > limit).length;
 }
 
 customElements.define("manako-ribbon", RibbonElement);

@@ -28,7 +28,7 @@ export class StagesElement extends ViewElement {
             make("strong", {}, say(lang, "page.model")),
             make("div", {}, say(lang, "page.kept", { count: count(shown.size) })),
         );
-        this.replaceChildren(make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
+        this.replaceChildren(make("h3", {}, say(lang, "page.chain")), make("ol", { class: "stages", "aria-label": say(lang, "page.chain") }, start, ...stages));
     }
 }
 

@@ -6,6 +6,7 @@
 /** @import {Lang} from "../text/messages.js" */
 /** @import {Path} from "../trace/tree.js" */
 export const TINTS = /** @type {const} */ (["p_model", "surprisal", "rank"]);
+export const LISTS = [10, 50]; // candidates in the list
 export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 %; decades; to the largest p shown
 
 /** @typedef {(typeof TINTS)[number]} Tint */
@@ -24,13 +25,16 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {Sampling | null} sampling settings that differ from the recorded ones, null for those
  * @property {readonly number[]} temperatures those side by side
  * @property {Guess | null} guess
- * @property {number | null} layer of the attention, null for all
+ * @property {number | null} layer that is looked into, null for all
  * @property {number | null} head in it, null for all
  * @property {string | null} lesson the step of a lesson, such as "number.2"; null for none
+ * @property {readonly string[]} tabs that were chosen, the last one first
+ * @property {boolean} projector whether all is large, and one tab alone beside the stage
  */
 /**
  * @typedef {object} Shown
  * @property {Path} path the text of the branch
+ * @property {Path | null} other the text that this one parted from, or that parted from it
  * @property {Trace} trace the record that has the selected step
  * @property {number} index the step in it, from 0
  * @property {number | null} forcedId the token that a reader put there instead of the drawn one

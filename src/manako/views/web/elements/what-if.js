@@ -9,31 +9,50 @@
 import { button, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
-import { small } from "../text/numbers.js";
+import { setting, small } from "../text/numbers.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
-const LARGEST_TEMPERATURE = 5;
+const NAMED = [0.3, 0.8, 1.2]; // temperatures with a mark on the slider
 const isPenalty = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
 const SETTINGS = STAGES.toSorted((a, b) => isPenalty(a) - isPenalty(b)); // which few change, stand last
+/**
+ * What is learned by feeling: where a setting lies on its slider, and back; at one end it is off. Larger temperatures
+ * can be typed. top_k runs in equal ratios, since from 1 to 10 as much changes as from 100 to 1,000.
+ * @type {Record<string, {max: number, step: number, at: (value: number | null, size: number) => number, value: (at: number, size: number) => number | null}>}
+ */
+const SLIDERS = {
+    temperature: { max: 2, step: 0.05, at: (value) => value ?? 1, value: (at) => at },
+    top_k: { max: 1, step: 0.01, at: (value, size) => (value === null ? 1 : Math.log(value) / Math.log(size)), value: (at, size) => (at === 1 ? null : Math.round(size ** at)) },
+    top_p: { max: 1, step: 0.01, at: (value) => value ?? 1, value: (at) => (at === 1 ? null : Math.max(0.01, at)) },
+    min_p: { max: 1, step: 0.01, at: (value) => value ?? 0, value: (at) => at || null },
+};
 
 export class WhatIfElement extends ViewElement {
     /** @type {Map<string, HTMLInputElement>} */
     #inputs = new Map();
+    /** @type {Map<string, HTMLInputElement>} */
+    #sliders = new Map();
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         if (!before || before.trace !== view.trace || before.lang !== view.lang) this.#build(view);
         const now = view.sampling ?? view.trace.header.sampling;
         for (const [name, input] of this.#inputs) {
-            const setting = name === "slider" ? "temperature" : name;
-            const value = now[/** @type {"temperature"} */ (setting)];
-            if (document.activeElement === input && input.type === "number") continue; // it is being typed in
+            const value = now[/** @type {"temperature"} */ (name)];
+            const slider = this.#sliders.get(name);
+            if (slider) {
+                slider.value = String(SLIDERS[name].at(value, view.trace.vocabSize));
+                slider.setAttribute("aria-valuetext", value === null ? say(view.lang, "page.off") : setting(value));
+            }
+            if (document.activeElement === input) continue; // it is being typed in
             input.value = value === null ? "" : String(value);
+            input.removeAttribute("aria-invalid");
         }
         const reset = /** @type {HTMLButtonElement} */ (this.querySelector("button"));
         reset.disabled = view.sampling === null;
+        /** @type {HTMLElement} */ (this.querySelector("[data-act=settings]")).hidden = !view.canAct;
         const about = /** @type {HTMLElement} */ (this.querySelector("[role=status]"));
         about.className = view.sampling ? "note" : "soft";
         about.textContent = this.#about(view);
@@ -42,54 +61,52 @@ export class WhatIfElement extends ViewElement {
     /** @param {View} view */
     #build(view) {
         const { lang, trace } = view;
-        this.#inputs = new Map();
         const can = answerable(trace);
-        const number = (/** @type {string} */ name) => {
-            const attributes = { type: "number", step: "any", min: 0, placeholder: say(lang, "page.off"), disabled: !can.has(name) };
-            const input = this.#input(name, { ...attributes, step: STEPS[/** @type {"top_k"} */ (name)] ?? "any" });
-            return make("label", {}, name, input);
+        const row = (/** @type {string} */ name) => {
+            const step = STEPS[/** @type {"top_k"} */ (name)] ?? "any";
+            const put = { type: "number", min: 0, step, placeholder: say(lang, "page.off"), disabled: !can.has(name) };
+            const input = make("input", { ...put, input: () => this.#changed(name, input.value === "" ? null : Number(input.value)) });
+            this.#inputs.set(name, input);
+            const label = make("label", {}, name, input);
+            if (!(name in SLIDERS)) return label;
+            const { max, step: by, value } = SLIDERS[name];
+            const moved = () => this.#changed(name, value(Number(slider.value), trace.vocabSize));
+            const about = { "aria-label": say(lang, "page.slider", { name }), list: name === "temperature" ? "temperatures" : null };
+            const slider = make("input", { type: "range", min: 0, max, step: by, disabled: !can.has(name), input: moved, ...about });
+            this.#sliders.set(name, slider);
+            return make("div", { class: "slide" }, label, slider);
         };
-        const range = { type: "range", min: 0, max: LARGEST_TEMPERATURE, step: 0.05, disabled: !can.has("temperature") };
-        const slider = this.#input("slider", { ...range, "aria-label": say(lang, "page.slider") });
+        const write = button(() => this.act({ kind: "settings" }), say(lang, "page.act_settings"), { "data-act": "settings" });
         this.replaceChildren(
             make(
                 "fieldset",
                 { class: "settings" },
                 make("legend", { class: "visually-hidden" }, say(lang, "page.what_if")),
-                make("div", { class: "wider" }, slider),
-                ...SETTINGS.map(number),
+                ...SETTINGS.map(row),
+                make("datalist", { id: "temperatures" }, ...NAMED.map((value) => make("option", { value }))),
             ),
-            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset"))),
+            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset")), write),
             make("p", { role: "status" }),
         );
         if (!trace.exact) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));
     }
 
-    /** @param {string} name @param {Record<string, string | number | boolean | null>} attributes */
-    #input(name, attributes) {
-        const input = make("input", { ...attributes, input: () => this.#changed(name) });
-        this.#inputs.set(name, input);
-        return input;
-    }
-
     #reset() {
         this.change({ sampling: null });
-        this.#inputs.get("slider")?.focus(); // the button is off now and would lose it
+        this.#sliders.get("temperature")?.focus(); // the button is off now and would lose it
     }
 
-    /** @param {string} name */
-    #changed(name) {
+    /** @param {string} name @param {number | null} value */
+    #changed(name, value) {
         const input = /** @type {HTMLInputElement} */ (this.#inputs.get(name));
-        const setting = name === "slider" ? "temperature" : name;
         const { trace, sampling } = this.view;
-        const value = input.value === "" ? null : Number(input.value);
-        const next = ordered({ ...(sampling ?? trace.header.sampling), [setting]: value });
-        const fault = input.validity.badInput || samplingFault(next) !== null;
+        const next = ordered({ ...(sampling ?? trace.header.sampling), [name]: value });
+        const fault = (document.activeElement === input && input.validity.badInput) || samplingFault(next) !== null;
         input.setAttribute("aria-invalid", String(fault));
         if (!fault) return this.change({ sampling: next });
         const about = /** @type {HTMLElement} */ (this.querySelector("[role=status]"));
         about.className = "warn";
-        about.textContent = say(this.view.lang, `error.${setting}`, { got: input.value || "-" });
+        about.textContent = say(this.view.lang, `error.${name}`, { got: input.value || "-" });
     }
 
     /** @param {View} view @returns {string} */

@@ -21,6 +21,7 @@ export class WhyElement extends ViewElement {
     /** @type {Record<"token" | "rival", HTMLSelectElement>} */
     #selects = { token: make("select"), rival: make("select") };
     #picture = make("div");
+    #isOpen = false; // the explanation
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -39,7 +40,7 @@ export class WhyElement extends ViewElement {
         this.replaceChildren(
             make("div", { class: "row" }, ...labels),
             this.#picture,
-            ...["why.idea", "why.meaning"].map((key) => soft(say(lang, key))),
+            soft(say(lang, "why.meaning")),
             ...checkLines(view, ["contributions_sum_to_logit"]),
         );
         this.#show();
@@ -98,7 +99,12 @@ export class WhyElement extends ViewElement {
             scroller(say(lang, "page.why"), table(heads, [...rows, others])),
             make("p", {}, say(lang, rival === null ? "why.sum" : "why.sum_rather", { ...sums, logit, difference: logit })),
             make("p", { class: fits ? "soft" : "warn" }, say(lang, remains, { remainder })),
-            soft(say(lang, rival !== null ? "why.rather_means" : isCentred ? "why.over_means" : "why.no_mean")),
+            make(
+                "details",
+                { open: this.#isOpen, toggle: (event) => (this.#isOpen = /** @type {HTMLDetailsElement} */ (event.target).open) },
+                make("summary", { class: "soft" }, say(lang, "page.how_to_read")),
+                ...["why.idea", rival !== null ? "why.rather_means" : isCentred ? "why.over_means" : "why.no_mean"].map((key) => soft(say(lang, key))),
+            ),
         );
     }
 

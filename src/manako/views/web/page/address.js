@@ -6,9 +6,9 @@
 import { languages } from "../text/messages.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
-import { AXES, TINTS } from "../elements/view.js";
+import { AXES, LISTS, TINTS } from "../elements/view.js";
 import { lessonPlace } from "../lessons/lesson-data.js";
-import { LONG_LIST, SHORT_LIST } from "./store.js";
+import { TABS, withTab } from "./tabs.js";
 
 /**
  * What stands at its usual value is left out.
@@ -16,15 +16,16 @@ import { LONG_LIST, SHORT_LIST } from "./store.js";
  * @param {Sampling} recorded
  */
 export function toFragment(choice, recorded) {
-    const { lang, branch, place, tint, guess, layer, head } = choice;
-    const put = new URLSearchParams({ lang, branch, step: String(place + 1), tint });
+    const { lang, branch, place, tint, guess, layer, head, tabs } = choice;
+    const put = new URLSearchParams({ lang, branch, step: String(place + 1), tint, tab: tabs.join(" ") });
     if (choice.details) put.set("details", "1");
-    if (choice.top !== SHORT_LIST) put.set("top", String(choice.top));
+    if (choice.top !== LISTS[0]) put.set("top", String(choice.top));
     if (choice.axis !== "linear") put.set("axis", choice.axis);
     if (guess) put.set("guess", String(guess.place + 1)); // a reload must not tell what comes
     if (layer !== null) put.set("layer", String(layer));
     if (head !== null) put.set("head", String(head));
     if (choice.lesson !== null) put.set("lesson", choice.lesson);
+    if (choice.projector) put.set("projector", "1");
     for (const name of STAGES) {
         const value = choice.sampling?.[name];
         if (value !== undefined && value !== recorded[name]) put.set(name, value === null ? "off" : String(value));
@@ -58,12 +59,14 @@ export function fromFragment(fragment, usual, trace) {
         place: Math.max(0, (whole("step") ?? usual.place + 1) - 1),
         tint: one("tint", TINTS) ?? usual.tint,
         details: put.get("details") === "1",
-        top: whole("top") === LONG_LIST ? LONG_LIST : usual.top,
+        top: LISTS.find((each) => each === whole("top")) ?? usual.top,
         axis: one("axis", AXES) ?? usual.axis,
         sampling: isSound ? sampling : null,
         guess: whole("guess") ? { place: Number(whole("guess")) - 1, shown: false } : null,
         layer: whole("layer"),
         head: whole("head"),
         lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
+        tabs: put.get("tab")?.split(" ").filter((id) => TABS.some((tab) => tab.id === id)).reduceRight(withTab, usual.tabs) ?? usual.tabs,
+        projector: put.get("projector") === "1",
     };
 }

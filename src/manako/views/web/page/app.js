@@ -11,29 +11,33 @@ import { make } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
 import { pageLanguage, say } from "../text/messages.js";
-import { ChecksElement } from "../elements/checks.js";
-import { RibbonElement } from "../elements/ribbon.js";
-import { fromFragment, toFragment } from "./address.js";
-import { saveRows } from "./save-card.js";
-import { tokenText } from "../elements/token-chip.js";
-import { modelName } from "../trace/model-name.js";
-import { Tree } from "../trace/tree.js";
-import { TreeElement } from "../elements/tree.js";
-import { visibleText } from "../text/tokens.js";
-import { chainText } from "../text/numbers.js";
 import { ActElement } from "../elements/act.js";
 import { LessonElement } from "../lessons/lesson.js";
 import { CandidatesElement } from "../elements/candidates.js";
-import { PlayerElement } from "../elements/player.js";
-import { LONG_LIST, SHORT_LIST, Store } from "./store.js";
+import { ChecksElement } from "../elements/checks.js";
+import { FanElement } from "../elements/fan.js";
+import { RibbonElement } from "../elements/ribbon.js";
+import { TintsElement } from "../elements/tints.js";
+import { TransportElement } from "../elements/transport.js";
+import { TreeElement } from "../elements/tree.js";
+import { fromFragment, toFragment } from "./address.js";
+import { chainText } from "../text/numbers.js";
+import { shareSheet } from "./share.js";
+import { Store } from "./store.js";
+import { shownTabs, withTab } from "./tabs.js";
 import { stepSentences } from "./step-sentences.js";
+import { tokenText } from "../elements/token-chip.js";
+import { modelName } from "../trace/model-name.js";
+import { Tree } from "../trace/tree.js";
+import { visibleText } from "../text/tokens.js";
 import { Verifier } from "./verifier.js";
 import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
-const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, PlayerElement, RibbonElement, TreeElement]; // what such a text has
-const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "lesson"]); // may not be chosen then
+const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tabs", "lesson"]); // may not be chosen then
+const ROOM = matchMedia("(min-width: 75rem)"); // for two tabs
 
 export class AppElement extends HTMLElement {
     /** @type {Store | null} null until there is something to show */
@@ -42,10 +46,12 @@ export class AppElement extends HTMLElement {
     #writer = null;
     #verifier = new Verifier();
     #timer = 0;
-    /** What had the focus when the page was built anew. */
-    #focused = "";
+    /** What had the focus when the model was asked. @type {HTMLElement | null} */
+    #focused = null;
     #builtIn = ""; // language
     #isUnchecked = false;
+    /** @type {import("../trace/tree.js").Path | null} the text whose verdict is told or on its way */
+    #verified = null;
     /** What is being written: a text of its own, a single token. */
     #isNewText = false;
     #isStep = false;
@@ -57,6 +63,7 @@ export class AppElement extends HTMLElement {
         this.addEventListener("act", (event) => this.#act(/** @type {CustomEvent<Act>} */ (event).detail));
         document.addEventListener("keydown", (event) => this.#key(event));
         globalThis.addEventListener("hashchange", () => this.#restore());
+        ROOM.addEventListener("change", () => this.#store && this.#redraw());
     }
 
     /**
@@ -74,6 +81,7 @@ export class AppElement extends HTMLElement {
     /** Say that there was no means to check the digests. */
     warnUnchecked() {
         this.#isUnchecked = true;
+        this.#verified = null;
         this.#verify();
     }
 
@@ -87,10 +95,7 @@ export class AppElement extends HTMLElement {
      * @param {readonly Branch[]} all
      */
     add(all) {
-        const { tree } = this.#shown;
-        const known = tree.branches.size;
         this.#shown.add(all);
-        if (tree.branches.size > known) this.#builtIn = ""; // the frame has a list of texts now
         this.#redraw();
     }
 
@@ -129,11 +134,10 @@ export class AppElement extends HTMLElement {
     /** @param {Change} change */
     #change(change) {
         const isOther = this.#shown.change(change);
-        const isBuilt = isOther || this.#shown.choice.lang !== this.#builtIn;
-        if (isBuilt) this.#build();
+        if (this.#shown.choice.lang !== this.#builtIn) this.#build();
         this.#draw();
-        if (isBuilt) this.#verify();
-        if (isOther) this.#focusAgain();
+        if (isOther) this.#title();
+        this.#verify();
         this.#remember(isOther);
     }
 
@@ -152,63 +156,81 @@ export class AppElement extends HTMLElement {
     #draw() {
         const view = this.#view;
         const hasStep = view.path.next(0, 1) !== null;
+        this.toggleAttribute("data-empty", !hasStep);
+        document.documentElement.toggleAttribute("data-projector", view.projector);
+        this.#drawTabs(view);
         this.#tellActs(view);
         for (const part of this.querySelectorAll("*")) {
             const isShown = hasStep || WITHOUT_STEPS.some((Part) => part instanceof Part);
-            if (part instanceof ViewElement && isShown) part.view = view;
+            if (part instanceof ViewElement && isShown && !part.closest(".card[hidden]")) part.view = view;
         }
         if (hasStep) this.#drawStep(view);
+        else this.#put("title", say(view.lang, "view.nothing"));
     }
 
-    /** What the parts that act need beside the view. @param {View} view */
-    #tellActs({ lang, trace, sampling, busy }) {
-        const writer = this.#writer;
-        const act = this.querySelector("manako-act");
-        if (writer && act instanceof ActElement) {
-            const { model, fault, steps } = writer;
-            const ref = visibleText(modelName(model?.ref ?? ""));
-            const other = trace.header.ablate.length && !writer.source.ablates ? "page.ablated" : "page.other_model";
-            const idle = writer.made(trace) ? "page.ready" : other;
-            const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
-            const key = busy ? "page.writing" : model?.ready ? idle : loading;
-            const made = visibleText(modelName(trace.header.model.ref));
-            const share = Math.floor(100 * (model?.share ?? 0));
-            const values = { ref, share, steps: steps ?? 0, made, chain: chainText(sampling ?? trace.header.sampling) };
-            act.say(fault || (model ? say(lang, key, values) : ""), fault !== "", model?.ready ? undefined : model?.share);
+    /** @param {View} view */
+    #drawTabs({ tabs, path, projector }) {
+        const there = shownTabs(tabs, path, Infinity);
+        const shown = shownTabs(tabs, path, ROOM.matches && !projector ? 2 : 1);
+        for (const tab of this.querySelectorAll("[role=tab]")) {
+            const id = String(/** @type {HTMLElement} */ (tab).dataset.tab);
+            tab.toggleAttribute("hidden", !there.includes(id));
+            tab.setAttribute("aria-selected", String(shown.includes(id)));
+            tab.setAttribute("tabindex", id === shown[0] ? "0" : "-1");
+            this.querySelector(`#panel-${id}`)?.toggleAttribute("hidden", !shown.includes(id));
         }
-        const player = this.querySelector("manako-player");
-        const { canUndo: undo, canRedo: redo, tree: texts } = this.#shown;
-        if (player instanceof PlayerElement) player.can = { write: writer !== null, undo, redo };
-        const tree = this.querySelector("manako-tree");
-        if (tree instanceof TreeElement) tree.tree = texts;
+    }
+
+    /** What the model is doing, and what the parts that act need beside the view. @param {View} view */
+    #tellActs({ lang, trace, sampling, busy }) {
+        const { canUndo: undo, canRedo: redo, tree } = this.#shown;
+        const [player, list] = [this.querySelector("manako-transport"), this.querySelector("manako-tree")];
+        if (player instanceof TransportElement) player.can = { write: this.#writer !== null, undo, redo };
+        if (list instanceof TreeElement) list.tree = tree;
         const lesson = this.querySelector("manako-lesson");
-        const ref = writer?.model?.ready ? writer.model.ref : null;
-        if (lesson instanceof LessonElement) lesson.means = { tree: texts, canWrite: writer !== null, ref };
+        const ref = this.#writer?.model?.ready ? this.#writer.model.ref : null;
+        if (lesson instanceof LessonElement) lesson.means = { tree, canWrite: this.#writer !== null, ref };
+        if (!this.#writer) return;
+        const { model, fault, steps, source } = this.#writer;
+        const isMade = this.#writer.made(trace);
+        const other = trace.header.ablate.length && !source.ablates ? "page.ablated" : "page.other_model";
+        const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
+        const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
+        const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
+        this.#put("state", fault || (model && key ? say(lang, key, values) : ""), fault ? "warn" : "soft");
+        this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
+        const bar = this.querySelector("progress");
+        if (!bar) return;
+        bar.hidden = model?.ready !== false || model.share === undefined;
+        bar.value = model?.share ?? 0;
+        bar.setAttribute("aria-label", say(lang, loading, values));
+    }
+
+    /**
+     * Say something where it has its place; nothing is said twice, or those who hear the page would hear it twice.
+     * @param {string} place
+     * @param {string} text
+     * @param {string} [kind]
+     */
+    #put(place, text, kind) {
+        const spot = this.querySelector(`[data-place="${place}"]`);
+        if (!spot) return;
+        if (spot.textContent !== text) spot.textContent = text;
+        if (kind) spot.className = kind;
     }
 
     /** @param {View} view */
     #drawStep(view) {
-        const { lang, path, place, guess } = view;
-        const sentences = stepSentences(view, this.#shown.recorded ?? view.shown);
-        for (const [name, text] of Object.entries(sentences)) {
-            const spot = this.querySelector(`[data-place="${name}"]`);
-            if (spot && spot.textContent !== text) spot.textContent = text;
+        const { lang, place, guess } = view;
+        for (const [name, text] of Object.entries(stepSentences(view, this.#shown.recorded ?? view.shown))) this.#put(name, text);
+        for (const name of /** @type {const} */ (["guess", "projector"])) {
+            this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(Boolean(view[name])));
         }
-        for (const button of this.querySelectorAll("[data-move]")) {
-            const way = Number(/** @type {HTMLElement} */ (button).dataset.move);
-            const to = path.next(place + way, way);
-            button.toggleAttribute("disabled", to === null || view.busy || (guess !== null && to > guess.place));
-        }
-        const pressed = { details: view.details, top: view.top === LONG_LIST, guess: guess !== null };
-        for (const [name, on] of Object.entries(pressed)) {
-            this.querySelector(`[data-toggle=${name}]`)?.setAttribute("aria-pressed", String(on));
-        }
-        this.querySelector("[data-act=settings]")?.toggleAttribute("disabled", !view.canAct);
         const leave = this.querySelector("[data-toggle=guess]");
         if (leave) leave.textContent = say(lang, guess ? "page.guess_leave" : "page.toggle_guess");
         const isStill = view.busy && !this.#isStep; // a single step is over before one could look elsewhere
         this.toggleAttribute("data-writing", isStill);
-        for (const part of this.querySelectorAll(".still, .top, manako-tree")) part.toggleAttribute("inert", isStill);
+        for (const part of this.querySelectorAll(".still, .top, .panels, .tabs")) part.toggleAttribute("inert", isStill);
         this.toggleAttribute("data-guess", guess !== null); // what lies ahead must not be told either
         this.toggleAttribute("data-guessing", guess !== null && place === guess.place && !guess.shown);
     }
@@ -216,8 +238,10 @@ export class AppElement extends HTMLElement {
     /** Draw the tokens of the text that is shown again, and say what came of it. */
     #verify() {
         const checks = this.querySelector("manako-checks");
-        if (!(checks instanceof ChecksElement)) return;
-        const traces = this.#shown.path.chain.map(({ trace }) => trace);
+        const { path } = this.#shown;
+        if (!(checks instanceof ChecksElement) || this.#verified === path) return;
+        this.#verified = path;
+        const traces = path.chain.map(({ trace }) => trace);
         this.#verifier.verify(traces, (found) => checks.tell(found, this.#isUnchecked));
     }
 
@@ -231,60 +255,49 @@ export class AppElement extends HTMLElement {
         else this.#timer = setTimeout(write, REMEMBER_AFTER);
     }
 
+    #title() {
+        const { prompt } = this.#view.path.chain[0].trace.header;
+        document.title = `manako: ${visibleText([...prompt].slice(0, LONGEST_TITLE).join(""))}`;
+    }
+
     /** The frame, in the language of the moment. */
     #build() {
-        const { lang, path } = this.#view;
+        const { lang } = this.#view;
         this.#builtIn = document.documentElement.lang = lang;
-        const { prompt } = path.chain[0].trace.header;
-        document.title = `manako: ${visibleText([...prompt].slice(0, LONGEST_TITLE).join(""))}`;
+        this.#verified = null;
         const parts = frame({
             lang,
-            path,
             canWrite: this.#writer !== null,
-            hasTree: this.#shown.tree.branches.size > 1,
             change: (change) => this.#wish(change),
-            move: (by) => this.#wish({ place: this.#shown.path.next(this.#view.place + by, by) ?? this.#view.place }),
+            open: (id) => this.#wish({ tabs: withTab(this.#view.tabs, id) }),
             toggle: (name) => this.#toggle(name),
-            act: (kind) => this.#act({ kind }),
             look: () => this.#view,
-            save: () => saveRows(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
+            share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
-        this.#markFocus();
-        const kept = ["manako-act", "manako-player", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
 
-    /** Before parts are built anew, or switched off and so left. */
-    #markFocus() {
-        const active = document.activeElement;
-        if (!(active instanceof HTMLElement) || !this.contains(active)) return;
-        const list = active.closest("manako-tree") ? "manako-tree" : "manako-ribbon";
-        this.#focused = active.dataset.act ? `[data-act=${active.dataset.act}]` : `${list} [role=listbox]`;
-    }
-
-    /** Who works by keyboard stays where he was, though all parts are new ones: or else at the text. */
+    /** Who works by keyboard stays where he was, though a button was switched off meanwhile or made anew: or else at the text. */
     #focusAgain() {
-        const wanted = this.#focused && this.querySelector(this.#focused);
-        if (!(wanted instanceof HTMLElement) || document.activeElement !== document.body) return;
-        wanted.focus();
-        if (document.activeElement !== document.body) return;
-        /** @type {HTMLElement | null} */ (this.querySelector("manako-ribbon [role=listbox]"))?.focus();
+        for (const wanted of [this.#focused, this.querySelector("manako-ribbon [role=listbox]")]) {
+            if (document.activeElement === document.body && wanted instanceof HTMLElement) wanted.focus();
+        }
     }
 
-    /** @param {"details" | "top" | "guess"} name */
+    /** @param {"guess" | "projector"} name */
     #toggle(name) {
-        const { details, top, guess, place, path } = this.#view;
-        if (name === "details") this.#change({ details: !details });
-        else if (name === "top") this.#change({ top: top === LONG_LIST ? SHORT_LIST : LONG_LIST });
-        else this.#wish({ guess: guess ? null : { place: path.drawn(place) ?? place, shown: false }, sampling: null });
+        const { projector, guess, place } = this.#view;
+        if (name === "projector") this.#change({ projector: !projector });
+        else this.#wish({ guess: guess ? null : { place, shown: false }, sampling: null });
     }
 
     /** @param {KeyboardEvent} event */
     #key(event) {
         if (!this.#writer) return;
         const { target } = event;
-        const typed = "input:not([type=radio], [type=range], [type=checkbox]), textarea";
+        const typed = "input:not([type=radio], [type=range], [type=checkbox]), [contenteditable]";
         const isTyping = target instanceof HTMLElement && target.matches(typed);
         const key = event.key.toLowerCase();
         const isUndo = !isTyping && (event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y");
@@ -296,7 +309,7 @@ export class AppElement extends HTMLElement {
 
     /** @param {Act} act */
     #act(act) {
-        this.#markFocus();
+        this.#focused = document.activeElement instanceof HTMLElement ? document.activeElement : null;
         if (act.kind === "stop") this.#stop();
         else if (act.kind !== "undo" && act.kind !== "redo") this.#write(act);
         else if (!this.#view.busy) this.#change(this.#shown[act.kind]() ?? {});
@@ -308,8 +321,8 @@ export class AppElement extends HTMLElement {
     }
 
     #pause() {
-        const player = this.querySelector("manako-player");
-        if (player instanceof PlayerElement) player.pause();
+        const player = this.querySelector("manako-transport");
+        if (player instanceof TransportElement) player.pause();
     }
 
     /** @param {Act} act */
@@ -332,10 +345,11 @@ export class AppElement extends HTMLElement {
         const ribbon = this.querySelector("manako-ribbon");
         if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
         const id = await written;
-        if (id === null) this.#shown.forget(); // draws the text again as it was
+        if (id === null && ribbon instanceof RibbonElement) ribbon.stopWriting();
         if (writer.fault) this.#pause();
         const place = Math.max(0, start);
         this.#change(id === null ? {} : { branch: id, place: tree.path(id).next(place, 1) ?? place });
+        this.#focusAgain();
     }
 
     /**
@@ -357,12 +371,13 @@ export class AppElement extends HTMLElement {
         this.#newest = null;
         if (!newest || this.#writer === null || this.#writer.steps === null) return; // it has ended, and is shown whole
         const { view, index, shown } = newest;
-        const parts = ["manako-ribbon", "manako-candidates", "[data-place=title]"];
-        const [ribbon, candidates, title] = parts.map((name) => this.querySelector(name));
         const before = this.#writer.first - (this.#isNewText ? 0 : view.path.chain[0].trace.header.first_step);
-        if (title) title.textContent = say(view.lang, "page.writing_step", { number: before + index + 1 });
-        if (ribbon instanceof RibbonElement) ribbon.follow();
-        if (candidates instanceof CandidatesElement) candidates.view = { ...view, canAct: false, forcedId: null, shown };
+        this.#put("title", say(view.lang, "page.writing_step", { number: before + index + 1 }));
+        for (const name of ["chosen", "forced", "part", "other", "window"]) this.#put(name, ""); // they were of another step
+        for (const part of this.querySelectorAll("manako-ribbon, manako-fan, .card:not([hidden]) manako-candidates")) {
+            if (part instanceof RibbonElement) part.follow();
+            if (part instanceof FanElement || part instanceof CandidatesElement) part.view = { ...view, canAct: false, forcedId: null, shown };
+        }
         this.#tellActs(this.#view);
     }
 }

@@ -1,35 +1,30 @@
-/** The frame of the page: its head, its cards and its buttons, in the language of the moment. */
+/** The frame of the page: its head, the stage with the text on it, and the tabs below. */
 
 /** @import {Lang} from "../text/messages.js" */
-/** @import {Path} from "../trace/tree.js" */
-/** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Change, View} from "../elements/view.js" */
-/** @import {Drawing} from "../elements/drawing.js" */
+/** @import {Tab} from "./tabs.js" */
 import { button, choices, make, soft } from "../elements/dom.js";
 import { languages, say } from "../text/messages.js";
-import { AttentionElement } from "../elements/attention.js";
-import { LensElement } from "../elements/lens.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
-import { visibleText } from "../text/tokens.js";
+import { TABS } from "./tabs.js";
 import { modelName } from "../trace/model-name.js";
-import "../elements/beside.js";
+import "../elements/about.js";
+import "../elements/checks.js";
+import "../elements/draw.js";
+import "../elements/fan.js";
 import "../elements/guess.js";
-import "../elements/stages.js";
-import "../elements/what-if.js";
-import "../elements/why.js";
+import "../elements/overview.js";
+import "../elements/tints.js";
 
 /**
  * @typedef {object} Frame
  * @property {Lang} lang
- * @property {Path} path
- * @property {boolean} canWrite whether there is a server that can
- * @property {boolean} hasTree whether there is more than one text
+ * @property {boolean} canWrite whether there is something that can
  * @property {(change: Change) => void} change
- * @property {(by: number) => void} move
- * @property {(name: "details" | "top" | "guess") => void} toggle
- * @property {(kind: string) => void} act
- * @property {() => Node} save
+ * @property {(id: string) => void} open a tab
+ * @property {(name: "guess" | "projector") => void} toggle
+ * @property {() => {element: HTMLElement, fill: () => void}} share what can be taken along
  * @property {() => View} look at what is shown
  */
 
@@ -38,141 +33,106 @@ import "../elements/why.js";
  * @returns {Node[]}
  */
 export function frame(page) {
-    const { lang, path, canWrite, hasTree } = page;
-    const { trace } = path.leaf;
+    const { lang } = page;
     const toText = () => /** @type {HTMLElement | null} */ (document.querySelector("manako-ribbon [role=listbox]"))?.focus();
-    const skip = button(toText, say(lang, "page.skip"), { class: "skip" });
-    const has = (/** @type {string} */ name) => path.chain.some(({ trace }) => trace.header.capture.includes(name));
-    const elsewhere = (/** @type {string} */ name) => make("p", { class: "soft", "data-place": `elsewhere-${name}` });
-    const [attention, lens] = [new AttentionElement(), new LensElement()];
-    const wide = [
-        has("attention") && view(page, "attention", () => attention.drawing, elsewhere("attention"), attention),
-        has("lens") && view(page, "lens", () => lens.drawing, elsewhere("lens"), lens),
-    ];
-    const isEmpty = path.next(0, 1) === null;
-    const toNumbers = () => document.querySelector(".numbers")?.scrollIntoView(); // where they lie far below
-    const brief = button(toNumbers, "", { class: "brief still", "data-place": "brief" });
-    const how = soft(say(lang, isEmpty ? "view.nothing" : "page.keys"));
-    const text = card(lang, "page.text", make("manako-ribbon"), !isEmpty && brief, how, make("manako-player"));
-    const why = has("contributions") && card(lang, "page.why", make("manako-why"));
-    const kept = [
-        (canWrite || hasTree) && make("div", { class: "tells" }, card(lang, "page.tree", make("manako-tree"))),
-        card(lang, "page.save", page.save()),
-        !isEmpty && make("div", { class: "pane still tells" }, ...wide),
-    ];
-    const still = make("div", { class: "pane still" }, whatIf(page), why);
-    const panes = [
-        make("div", { class: "pane" }, canWrite && card(lang, "page.write", make("manako-act")), text),
-        !isEmpty && make("div", { class: "pane numbers" }, stepCard(page), still),
-        make("div", { class: "pane" }, ...kept),
-    ];
-    return [skip, head(page, trace), make("manako-lesson"), make("main", { class: "panes" }, ...panes)];
-}
-
-/**
- * @param {Frame} page
- * @param {Trace} trace
- */
-function head({ lang, change, canWrite, hasTree }, { header, steps }) {
-    const shape = say(lang, "view.shape", shapeOf(header.model.config));
-    const trained = trainedOn(header, lang);
-    const warn = (/** @type {string} */ key, /** @type {string} */ name, /** @type {string[]} */ listed) =>
-        listed.length > 0 && make("p", { class: "warn" }, say(lang, key, { [name]: visibleText(listed.join(", ")) }));
-    const facts = make(
-        "div",
-        { class: "facts" },
-        make("p", {}, say(lang, "page.about_page")),
-        soft(say(lang, "view.model", { ref: visibleText(modelName(header.model.ref)), shape })),
-        trained && soft(say(lang, "view.trained_on", { text: visibleText(trained) })),
-        warn("view.switches", "switches", header.model.switches),
-        warn("view.ablate", "parts", header.ablate),
-        make("p", { class: "soft", "data-place": "settings" }),
-        !canWrite && !hasTree && soft(say(lang, `end.${header.end}`, { count: steps })),
+    const names = languages().map((code) => /** @type {const} */ ([code, say(code, "language.name"), code]));
+    const header = make(
+        "header",
+        { class: "top" },
+        make("h1", {}, "manako ", make("span", { lang: "ja" }, "\u773c")),
+        make("manako-about"),
+        choices(say(lang, "page.language"), names, lang, (code) => page.change({ lang: code })),
         make("manako-checks"),
     );
-    const names = languages().map((code) => /** @type {const} */ ([code, say(code, "language.name"), code]));
-    const choice = choices(say(lang, "page.language"), names, lang, (code) => change({ lang: code }));
-    const title = make("h1", {}, "manako ", make("span", { lang: "ja" }, "\u773c"));
-    return make("header", { class: "top" }, title, facts, choice);
+    const tabs = make("div", { role: "tablist", class: "tabs", "aria-label": say(lang, "page.tabs"), "aria-multiselectable": "true", keydown: (event) => walk(/** @type {KeyboardEvent} */ (event)) }, ...TABS.map((tab) => tabButton(page, tab)));
+    const panels = make("div", { class: "panels" }, ...TABS.map((tab) => panel(page, tab)));
+    const foot = make("footer", { class: "foot" }, soft(say(lang, "page.about_page")), soft(say(lang, "page.keys")));
+    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("manako-lesson"), make("main", {}, stage(page), tabs, panels), foot];
 }
 
 /** @param {Frame} page */
-function stepCard(page) {
-    const { lang, move, toggle } = page;
-    const place = (/** @type {string} */ name, /** @type {string} */ kind) => make("p", { "data-place": name, class: kind });
-    const mover = (/** @type {number} */ by, /** @type {string} */ key, /** @type {string} */ sign) =>
-        button(() => move(by), sign, { "data-move": by, "aria-label": say(lang, key) });
-    const toggler = (/** @type {"details" | "top" | "guess"} */ name) =>
-        button(() => toggle(name), say(lang, `page.toggle_${name}`), { "data-toggle": name });
-    const [title, chosen] = [make("h2", { "data-place": "title" }), place("chosen", "")];
-    const drawing = () => stepDrawing(page.look(), title.textContent ?? "", chosen.textContent ?? "");
-    const said = [chosen, place("forced", "note"), place("part", "soft"), place("window", "soft"), place("other", "note")];
+function stage(page) {
+    const { lang, canWrite, toggle } = page;
+    const place = (/** @type {string} */ name, /** @type {string | null} */ kind = null) => make("p", { "data-place": name, class: kind });
+    const toggler = (/** @type {"guess" | "projector"} */ name) =>
+        button(() => toggle(name), say(lang, `page.toggle_${name}`), { class: "quiet", "data-toggle": name });
+    const more = [
+        canWrite && make("h2", {}, say(lang, "page.write")),
+        canWrite && make("manako-act"),
+        canWrite && place("ready", "soft"),
+        make("h2", {}, say(lang, "page.text")),
+        make("manako-tints"),
+        toggler("projector"),
+    ];
+    const { element, fill } = page.share();
+    const sheets = [sheet(lang, "settings", () => {}, ...more), sheet(lang, "share", fill, element)];
+    const tools = make("div", { class: "tools" }, make("manako-transport"), toggler("guess"), ...sheets);
     return make(
         "section",
-        { class: "card" },
-        make("div", { class: "row spread" }, title, picture(page, "step", drawing)),
-        make("div", { class: "row" }, mover(-1, "page.previous", "\u2190"), mover(1, "page.next", "\u2192"), toggler("guess")),
+        { class: "stage", "aria-label": say(lang, "page.stage") },
+        make("manako-overview"),
+        make("manako-ribbon"),
         make("manako-guess", { hidden: true }),
-        make("div", { role: "status", class: "still answer" }, ...said),
-        make("div", { class: "answer" }, make("manako-candidates")),
-        make("div", { class: "row still answer" }, toggler("top"), toggler("details")),
-        make("div", { class: "still answer" }, make("manako-draw")),
-    );
-}
-
-/** @param {Frame} page */
-function whatIf({ lang, act, canWrite }) {
-    const write = button(() => act("settings"), say(lang, "page.act_settings"), { "data-act": "settings" });
-    return card(
-        lang,
-        "page.what_if",
-        make("manako-what-if"),
-        canWrite && make("div", { class: "row" }, write),
-        make("h3", {}, say(lang, "page.chain")),
-        make("manako-stages"),
-        make("h3", {}, say(lang, "page.beside")),
-        make("manako-beside"),
+        make("div", { class: "hang answer still" }, make("manako-fan"), make("manako-draw")),
+        make(
+            "div",
+            { role: "status", class: "say still answer" },
+            make("h2", { "data-place": "title" }),
+            ...["chosen", "part", "window"].map((name) => place(name)),
+            ...["forced", "other"].map((name) => place(name, "note")),
+        ),
+        tools,
+        make("p", { role: "status", "data-place": "state" }),
+        make("progress", { hidden: true, max: 1 }),
     );
 }
 
 /**
+ * A button, and what opens at it.
  * @param {Lang} lang
- * @param {string} key of its heading
+ * @param {string} name
+ * @param {() => void} fill before it opens
  * @param {...(Node | false)} inside
  */
-function card(lang, key, ...inside) {
-    return make("section", { class: "card" }, make("h2", {}, say(lang, key)), ...inside);
+function sheet(lang, name, fill, ...inside) {
+    const id = `sheet-${name}`;
+    return make(
+        "div",
+        { class: "opens" },
+        make("button", { type: "button", class: "quiet", popovertarget: id }, say(lang, `page.${name}`)),
+        make("div", { id, popover: "auto", class: "sheet", role: "dialog", "aria-label": say(lang, `page.${name}`), beforetoggle: fill }, ...inside),
+    );
 }
 
-/**
- * A card with a picture that can be saved.
- * @param {Frame} page
- * @param {"attention" | "lens"} name
- * @param {() => Drawing | null} drawing
- * @param {...Node} inside
- */
-function view(page, name, drawing, ...inside) {
-    const heading = make("h2", {}, say(page.lang, `page.${name}`));
-    return make("section", { class: "card" }, make("div", { class: "row spread" }, heading, picture(page, name, drawing)), ...inside);
+/** @param {Frame} page @param {Tab} tab */
+function tabButton({ lang, open }, { id, label, tells }) {
+    return button(() => open(id), say(lang, label), { class: tells ? "tells" : null, role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, "data-tab": id });
 }
 
-/** @param {Frame} page @param {string} name of the file @param {() => Drawing | null} drawing */
-function picture({ lang, path }, name, drawing) {
-    return pictureButtons(lang, name, drawing, modelName(path.leaf.trace.header.model.ref));
-}
-/**
- * What text the model was trained on, as its author says it: in this language, else in the first that there is.
- * @param {Trace["header"]} header
- * @param {string} lang
- */
-function trainedOn({ model }, lang) {
-    const said = Object(model.config.trained_on);
-    const text = said[lang] ?? Object.values(said)[0];
-    return typeof text === "string" ? text : "";
+/** The arrow keys go from tab to tab. @param {KeyboardEvent} event */
+function walk(event) {
+    const tabs = /** @type {HTMLElement[]} */ ([.../** @type {Element} */ (event.currentTarget).querySelectorAll("[role=tab]:not([hidden])")]);
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by === undefined) return;
+    event.preventDefault();
+    const at = tabs.findIndex((tab) => tab === document.activeElement);
+    const next = tabs[(at + by + tabs.length) % tabs.length];
+    next.click();
+    next.focus();
 }
 
-/** @param {Record<string, any>} config */
-function shapeOf(config) {
-    const names = ["n_layer", "n_head", "n_embd", "n_positions"];
-    return Object.fromEntries(names.map((name) => [name, visibleText(String(config[name] ?? "?"))]));
+/** @param {Frame} page @param {Tab} tab */
+function panel({ lang, look }, { id, title, elements, picture, tells }) {
+    const parts = elements.map((name) => make(name));
+    const said = (/** @type {string} */ name) => document.querySelector(`[data-place=${name}]`)?.textContent ?? "";
+    const [first] = /** @type {any[]} */ (parts);
+    const drawing = () => ("drawing" in first ? first.drawing : stepDrawing(look(), said("title"), said("chosen")));
+    const ref = () => modelName(look().path.leaf.trace.header.model.ref);
+    return make(
+        "section",
+        { class: tells ? "card tells" : "card", role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}` },
+        make("div", { class: "row spread" }, make("h2", {}, say(lang, title)), picture !== undefined && pictureButtons(lang, picture, drawing, ref)),
+        make("p", { class: "soft", "data-place": `elsewhere-${id}` }),
+        ...parts,
+    );
 }

@@ -31,14 +31,14 @@ const KEPT_FOR = 60_000; // ms that a browser has to write a file
  * @param {Lang} lang
  * @param {string} name of the file, which has no other place to be told from
  * @param {() => Drawing | null} take
- * @param {string} ref the model's, which stands below it
+ * @param {() => string} ref the model's, which stands below it
  */
 export function pictureButtons(lang, name, take, ref) {
     /** @param {(drawing: Drawing, look: Look) => Blob | Promise<Blob>} made */
     const file = (made) => () => {
         const drawing = take();
         if (drawing === null) return null;
-        const framed = onGround(drawing, `manako \u00b7 ${visibleText(ref)}`);
+        const framed = onGround(drawing, `manako \u00b7 ${visibleText(ref())}`);
         return made(framed, currentLook(framed));
     };
     const svg = (/** @type {Drawing} */ drawing, /** @type {Look} */ look) => toSvg(drawing, look, lang);

@@ -4,7 +4,7 @@
 /** @import {StepNumbers} from "../analysis/step-numbers.js" */
 import { characterAt, tokenText } from "../elements/token-chip.js";
 import { say } from "../text/messages.js";
-import { chainText, count, percent } from "../text/numbers.js";
+import { count, percent } from "../text/numbers.js";
 
 /**
  * The sentence of each place that the frame has for one; empty where there is nothing to say.
@@ -14,7 +14,6 @@ import { chainText, count, percent } from "../text/numbers.js";
  */
 export function stepSentences(view, recorded) {
     const { lang, shown, path, place, guess, trace, index, forcedId } = view;
-    const { sampling, seed } = trace.header;
     const named = (/** @type {number} */ id) => {
         const row = recorded.candidate(id);
         const token = tokenText(view, row, shown.pending);
@@ -28,10 +27,8 @@ export function stepSentences(view, recorded) {
     return {
         title: say(lang, "page.step", { number: place + 1, count: path.length }),
         chosen: say(lang, chosen, named(shown.takenId)),
-        settings: seed === null ? "" : say(lang, "view.settings", { chain: chainText(sampling), seed }),
         "elsewhere-attention": elsewhere,
-        "elsewhere-lens": elsewhere,
-        brief: say(lang, "page.brief", { number: place + 1, ...named(forcedId ?? shown.takenId) }),
+        "elsewhere-layers": elsewhere,
         forced: isInstead ? say(lang, "page.forced", named(forcedId)) : "",
         window: start ? say(lang, "step.window", { start: start + 1 }) : "",
         part: (!guess && characterAt(path.leaf.trace, path.prompt + place)) || "",

@@ -8,12 +8,12 @@
 /** @import {Change, Choice, Shown} from "../elements/view.js" */
 /** @import {Branch, Path, Tree} from "../trace/tree.js" */
 /** @import {Place} from "../trace/tree.js" */
+import { FIRST_TABS } from "./tabs.js";
+import { LISTS } from "../elements/view.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 
 /** @typedef {{branch: string, place: number}} Spot */
 
-export const LONG_LIST = 50;
-export const SHORT_LIST = 10;
 /** @type {Choice} */
 const USUAL = {
     lang: "en",
@@ -21,7 +21,7 @@ const USUAL = {
     place: 0,
     tint: "p_model",
     details: false,
-    top: SHORT_LIST,
+    top: LISTS[0],
     axis: "linear",
     sampling: null,
     temperatures: [0.3, 0.8, 1.2],
@@ -29,6 +29,8 @@ const USUAL = {
     layer: null,
     head: null,
     lesson: null,
+    tabs: FIRST_TABS,
+    projector: false,
 };
 
 export class Store {
@@ -80,6 +82,11 @@ export class Store {
             next.guess = change.guess ?? null;
         }
         const { path } = this;
+        if (change.guess) {
+            const place = path.drawn(change.guess.place); // the step that is asked about is the one that is shown
+            next.guess = place === null ? null : { ...change.guess, place };
+            next.place = place ?? next.place;
+        }
         next.place = Math.min(Math.max(0, next.place), Math.max(0, path.length - 1), next.guess?.place ?? Infinity);
         next.place = path.next(next.place, -1) ?? path.next(next.place, 1) ?? 0;
         const at = path.at(next.place);
@@ -123,7 +130,7 @@ export class Store {
         const { trace, index, forcedId } = at;
         const shown = /** @type {StepNumbers} */ (this.#shown);
         for (const numbers of [shown, this.recorded]) if (numbers) numbers.whole = path.leaf.trace;
-        return { ...this.choice, path, trace, index, forcedId, shown, textLang: this.#textLang };
+        return { ...this.choice, path, other: this.tree.other(path), trace, index, forcedId, shown, textLang: this.#textLang };
     }
 
     /** @param {Place} at @param {boolean} sameSettings */

@@ -71,6 +71,21 @@ export class Tree {
         return this.origin(parent, branch.keep);
     }
 
+    /**
+     * The text that another one parted from; else the newest that parted from it; null where there is neither.
+     * @param {Path} path
+     * @returns {Path | null}
+     */
+    other({ chain }) {
+        const parted = (/** @type {Branch} */ { parent, keep }) => keep < (this.branches.get(parent ?? "")?.trace.steps ?? 0);
+        const isOf = (/** @type {Branch} */ { parent }) => chain.some(({ id }) => id === parent);
+        const own = chain.findLast(parted);
+        const child = [...this.branches.values()].findLast((each) => parted(each) && isOf(each));
+        let end = own ? this.branches.get(own.parent ?? "") : child;
+        for (let next = end; next; next = this.goesOn(next)) end = next;
+        return end ? this.path(end.id) : null;
+    }
+
     /** @param {Branch} branch */
     #children({ id }) {
         return [...this.branches.values()].filter(({ parent }) => parent === id);

@@ -1,0 +1,248 @@
+"""One text under every snapshot of a run: what it came to expect, write, look at and know, and when.
+
+Special here: one snapshot is in memory at a time, and everything is measured on it while it is. A snapshot that cannot
+be read is named and left out. What a run lacks (its corpus, attention) leaves its group of columns out.
+
+Letters: Z snapshots, S tokens of the text that are scored, K = 64, L layers, H heads, V logits.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manako.analysis.compact import compact
+from manako.analysis.heads import chance, head_scores, repeated
+from manako.analysis.ngrams import NGrams, ngrams
+from manako.engines.captures import best_of, logsumexps
+from manako.engines.session import Session
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
+from manako.families.activations import Activations
+from manako.files import read_regular, strict_json
+from manako.formats import run_folder
+from manako.model import Model, load
+from manako.refs import Ref, at_step, run_named
+from manako.settings import RunSettings
+from manako.trace.dynamics import Dynamics, DynamicsHeader
+from manako.trace.record import Trace, Vocabulary
+
+TOP = 64  # candidates of each place on record
+LONGEST = 60  # tokens of the text that is taken where none is given
+HELD_OUT = 1_024  # tokens that the n-gram distances are means over
+REPEATED = 48  # random tokens that come twice
+Columns = dict[str, npt.NDArray[Any]]
+Report = Callable[..., None]  # (catalog key, **values)
+
+
+def quiet(key: str, **values: object) -> None:
+    """Say nothing."""
+
+
+def dynamics(
+    run: str | Path,
+    text: str | None = None,
+    *,
+    step: int | None = None,
+    max_new_tokens: int = 20,
+    seed: int = 0,
+    temperature: float | None = None,
+    report: Report = quiet,
+) -> Dynamics:
+    """Look at one text under every checkpoint and snapshot of a run.
+
+    run: its folder, or its name below runs/. text: by default the beginning of its held-out text. step: the token of
+    the text, counted from 1, whose attention is kept; the last one by default. max_new_tokens, seed, temperature: of
+    the continuation that each snapshot writes, all of them with the same random numbers. report(key, **values) gets a
+    catalog key for each line that a person should see.
+    Raises LoadError where there is no run, CapabilityError for one with a single checkpoint, UsageError for a text that
+    the vocabulary cannot spell or that is longer than the context.
+    """
+    folder = run_named(run)
+    steps = run_folder.steps(folder)
+    if len(steps) < 2:
+        raise CapabilityError("dynamics_one_checkpoint", run=run, step=steps[0])
+    counted = _ngrams(folder, steps, report)
+    looked = _Looked(folder, text, step, counted)
+    settings = RunSettings().changed(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature)
+    damaged = list[int]()
+    for number, at in enumerate(steps, 1):
+        report("dynamics.progress", step=at, number=number, count=len(steps))
+        try:
+            model = load(at_step(folder, at))
+        except LoadError as error:
+            report("dynamics.damaged", step=at, reason=error)
+            damaged.append(at)
+            continue
+        looked.at(at, model, settings)
+    return looked.finish(str(run), tuple(damaged), _curve(folder))
+
+
+class _Looked:
+    """What has been seen so far, a row of each column for each snapshot."""
+
+    def __init__(self, folder: Path, text: str | None, step: int | None, counted: NGrams | None) -> None:
+        self._folder, self._text, self._step, self._ngrams = folder, text, step, counted
+        self._first: Model | None = None
+        self._ids, self._context, self._characters = list[int](), 0, 0
+        self._rows = list[Columns]()
+        self._traces = list[Trace]()
+        self._weights = list[str]()
+
+    def at(self, at: int, model: Model, settings: RunSettings) -> None:
+        """Look with the model of a step."""
+        if self._first is None:
+            self._begin(model)
+        elif model.info.tokenizer_sha256 != self._first.info.tokenizer_sha256:
+            raise LoadError("dynamics_other_vocabulary", folder=self._folder, step=at)
+        columns = self._tokens(model) | {"step": np.array(at, dtype=np.int32)}
+        columns |= self._heads(model) if "attention" in model.captures else {}
+        if self._ngrams is not None:
+            columns |= _distances(model, self._ngrams)
+        self._rows.append(columns)
+        self._weights.append(model.info.weights_sha256)
+        assert self._text is not None
+        self._traces.append(compact(model.trace(self._text, settings), TOP))
+
+    def finish(self, run: str, damaged: tuple[int, ...], curve: Columns) -> Dynamics:
+        """The record. Raises LoadError where no snapshot could be read."""
+        if self._first is None or self._text is None:
+            raise LoadError("dynamics_none_readable", folder=self._folder)
+        columns = {name: np.stack([row[name] for row in self._rows]) for name in self._rows[0]} | curve
+        columns["prompt_ids"] = np.array(self._ids[: self._context], dtype=np.int32)
+        columns["token_id"] = np.array(self._ids[self._context :], dtype=np.int32)
+        groups = [name for name, key in _GROUPS.items() if key in columns]
+        if "heads" in groups:
+            front = len(self._front)
+            columns["head_chance"] = chance(front + 2 * REPEATED, REPEATED)
+        if self._ngrams is not None:
+            columns["ngram_seen"] = np.array([each.seen.mean() for each in self._ngrams.shares])
+            columns["guess_bits"] = self._ngrams.guess_bits
+        trace, info = self._traces[0], self._first.info
+        names = ("model_type", "config", "switches", "tokenizer_sha256", "engine", "versions")
+        header = DynamicsHeader(
+            run=run,
+            text=self._text,
+            characters=self._characters,
+            model={name: list(v) if isinstance(v := getattr(info, name), tuple) else v for name in names},
+            weights_sha256=tuple(self._weights),
+            damaged=damaged,
+            groups=tuple(groups),
+            attention_step=self._attention_step,
+            held_out_tokens=0 if self._ngrams is None else self._ngrams.windows[:, 1:].size,
+            special_ids=trace.header.special_ids,
+            vocab_size=trace.vocabulary.size,
+        )
+        table = self._first.tokenizer.token_bytes
+        vocabulary = Vocabulary(table, trace.vocabulary.size, frozenset(header.special_ids))
+        return Dynamics(header, columns, tuple(self._traces), vocabulary)
+
+    def _begin(self, model: Model) -> None:
+        """Settle what is the same for all snapshots: the text and its ids, the random tokens."""
+        self._first = model
+        if self._text is None:
+            self._text = _held_out_text(self._folder, model)
+        trace = model.score(self._text)
+        self._context = len(trace.columns.prompt_ids)
+        self._ids = trace.all_ids.tolist()
+        if model.tokenizer.unknown_id is not None and model.tokenizer.unknown_id in self._ids:
+            raise UsageError("dynamics_unknown", run=self._folder)
+        if len(self._ids) - 1 > model.config.block_size:
+            raise UsageError("dynamics_long", tokens=len(self._ids) - 1, context=model.config.block_size)
+        self._characters = max(1, model.evaluate(self._text).characters)
+        count = len(self._ids) - self._context
+        if self._step is not None and not 1 <= self._step <= count:
+            raise UsageError("view_step", got=self._step, last=count)
+        self._attention_step = count - 1 if self._step is None else self._step - 1
+        left_out = set(trace.header.special_ids)
+        start = model.config.start_id
+        self._front = [] if start is None else [start]
+        most = (model.config.block_size - len(self._front)) // 2
+        self._n = min(REPEATED, most)
+        self._random = repeated([i for i in range(model.config.vocab_size) if i not in left_out], self._n, self._front)
+
+    def _tokens(self, model: Model) -> Columns:
+        """What the model says of each token of the text, layer by layer."""
+        asked = Activations(attention="attention" in model.captures)
+        rows = Session(model.engine).rows(self._ids[:-1], asked)[self._context - 1 :]  # [S, V]
+        targets = np.array(self._ids[self._context :])
+        ids, logits = best_of(rows, TOP)
+        own = rows[np.arange(len(targets)), targets]  # [S]
+        tied = (rows == own[:, None]) & (np.arange(rows.shape[1]) < targets[:, None])  # equal ones go by id
+        resid = asked.residual()[:, self._context - 1 :].swapaxes(0, 1)  # [S, L+1, C]
+        read = model.engine.unembed(resid.reshape(-1, resid.shape[2])).astype(np.float32, copy=False)  # [S * L+1, V]
+        first = read.argmax(axis=1)
+        best = read[np.arange(len(read)), first]
+        layers = (len(targets), resid.shape[1])
+        found: Columns = {
+            "logit": own,
+            "logsumexp": logsumexps(rows, logits[:, 0]),
+            "rank": (1 + (rows > own[:, None]).sum(axis=1) + tied.sum(axis=1)).astype(np.int32),
+            "top_id": ids.astype(np.int32),
+            "top_logit": logits,
+            "lens_id": first.reshape(layers).astype(np.int32),
+            "lens_logit": best.reshape(layers),
+            "lens_logsumexp": logsumexps(read, best).reshape(layers),
+        }
+        if asked.attention:
+            at = self._context + self._attention_step - 1
+            found["attention"] = np.stack([p[:, at, : at + 1] for p in asked.pattern]).astype(np.float32, copy=False)
+        return found
+
+    def _heads(self, model: Model) -> Columns:
+        asked = Activations(attention=True)
+        Session(model.engine).rows(self._random, asked)
+        return {"head_score": head_scores(np.stack(asked.pattern), self._n)}
+
+
+_GROUPS = {"heads": "head_score", "ngrams": "ngram_kl", "curve": "curve_step"}  # group -> a column that it has
+
+
+def _distances(model: Model, counted: NGrams) -> Columns:
+    """How far the model is from the shares, and from the held-out text itself."""
+    session = Session(model.engine)
+    rows = np.concatenate([session.rows(window) for window in counted.windows[:, :-1].tolist()])  # [R, V]
+    sums = logsumexps(rows, rows.max(axis=1))
+    return {
+        "ngram_kl": counted.distances(rows, sums),
+        "held_out_bits": np.array(counted.bits(rows, sums)),
+    }
+
+
+def _ngrams(folder: Path, steps: list[int], report: Report) -> NGrams | None:
+    """The counts of the corpus; None, and a word about it, where it is not there any more."""
+    report("dynamics.counting")
+    try:
+        ref = at_step(folder, steps[0])
+        return ngrams(Ref.parse(ref).corpus(), load(ref).config.block_size, HELD_OUT)
+    except ManakoError as error:
+        report("dynamics.no_ngrams", reason=error)
+        return None
+
+
+def _held_out_text(folder: Path, model: Model) -> str:
+    """The beginning of the held-out text of a run. Raises as `Ref.corpus` does, UsageError where there is none."""
+    corpus = Ref.parse(folder).corpus()
+    most = min(LONGEST, model.config.block_size)
+    for ids in corpus.validation.documents(corpus.start_id):
+        text = model.tokenizer.decode(ids[:most].tolist()).decode("utf-8", "ignore")
+        if text.strip():
+            return text
+    raise UsageError("dynamics_no_text", run=folder)
+
+
+def _curve(folder: Path) -> Columns:
+    """The loss of the training as its log has it, in nats a token; {} without a log."""
+    path = folder / run_folder.METRICS
+    found = list[tuple[int, float]]()
+    for line in read_regular(path).splitlines() if path.is_file() else []:
+        try:
+            values: Mapping[str, Any] = strict_json(line, str(path))
+            found.append((int(values["step"]), float(values["loss"])))
+        except (LoadError, KeyError, TypeError, ValueError):
+            continue  # half a line of a killed run
+    if not found:
+        return {}
+    steps, losses = zip(*found, strict=True)
+    return {"curve_step": np.array(steps, dtype=np.int32), "curve_loss": np.array(losses, dtype=np.float64)}

@@ -1,0 +1,71 @@
+/** What a reader takes along: a link to what is shown, the texts as they are on record, the page itself, the steps as a table. */
+
+/** @import {Source} from "./source.js" */
+/** @import {Branch, Tree} from "../trace/tree.js" */
+/** @import {View} from "../elements/view.js" */
+import { button, make, soft } from "../elements/dom.js";
+import { say } from "../text/messages.js";
+import { fixed } from "../text/numbers.js";
+import { packRecord } from "../trace/packed.js";
+import { download, saveMenu } from "./save.js";
+import { writeTree } from "../trace/tree-file.js";
+
+const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none
+
+/**
+ * @param {() => View} look at what is shown
+ * @param {Tree} tree
+ * @param {Source | null} source that can give the page without a record
+ * @returns {{element: HTMLElement, fill: () => void}} `fill` before it opens, since it tells sizes
+ */
+export function shareSheet(look, tree, source) {
+    const element = make("div", { class: "pane" });
+    return { element, fill: () => element.replaceChildren(...rows(look(), tree, source)) };
+}
+
+/**
+ * @param {View} view
+ * @param {Tree} tree
+ * @param {Source | null} source
+ */
+function rows({ lang, path, branch }, tree, source) {
+    const said = make("p", { role: "status", class: "soft" });
+    const whole = make("input", { type: "radio", name: "texts", value: "all" });
+    const chosen = () => (whole.checked ? [...tree.branches.values()] : path.chain);
+    const bytes = async () => {
+        const branches = chosen();
+        return branches.length === 1 ? branches[0].bytes : writeTree(branches, branch);
+    };
+    const megabytes = (/** @type {Iterable<Branch>} */ branches) => fixed([...branches].reduce((sum, each) => sum + each.bytes.byteLength, 0) / 1e6, 1);
+    const option = (/** @type {HTMLInputElement} */ input, /** @type {string} */ key, /** @type {Iterable<Branch>} */ branches) =>
+        make("label", { class: "inline" }, input, make("span", {}, say(lang, key, { size: megabytes(branches) })));
+    const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
+        download(name, blob);
+        said.textContent = say(lang, "page.saved", { name, size: fixed(blob.size / 1e6, 1) });
+    };
+    const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
+    const page = async () => {
+        const [text, data] = await Promise.all([/** @type {Source} */ (source).offlinePage(lang), bytes()]);
+        const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
+        keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
+    };
+    const link = async () => {
+        const { href } = location;
+        const copied = await navigator.clipboard?.writeText(href).then(() => true, () => false);
+        said.textContent = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
+    };
+    const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
+        const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
+        return button(click, say(lang, key));
+    };
+    const places = () => Array.from({ length: path.length }, (_, place) => path.at(place)).filter((each) => each !== null);
+    const isChoice = tree.branches.size > path.chain.length;
+    const one = make("input", { type: "radio", name: "texts", value: "this", checked: true });
+    return [
+        make("div", { class: "row" }, location.protocol !== "about:" && acting("page.copy_link", link)), // a frame in a notebook has no address
+        make("div", { class: "row" }, isChoice && option(one, "page.this_text", path.chain), isChoice && option(whole, "page.all_texts", tree.branches.values())),
+        make("div", { class: "row" }, acting("page.save_record", record), source && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        said,
+        soft(say(lang, source ? "page.save_means_live" : "page.save_means")),
+    ];
+}

@@ -1,0 +1,180 @@
+"""One text under every snapshot: cells are what the model of that snapshot says, the file is checked like a trace."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import manako
+from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dynamics
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
+from manako.experiments.dynamics import dynamics
+from manako.formats import run_folder
+from manako.trace.dynamics import Dynamics, dynamics_bytes, open_dynamics
+from manako.trace.file import open as open_trace
+from manako.views.document import dynamics_document
+
+TEXT = "私は猫である。"
+
+
+@pytest.fixture(scope="module")
+def found(tiny_run: Path) -> Dynamics:
+    return dynamics(tiny_run, TEXT, max_new_tokens=5, seed=3)
+
+
+def test_cells_are_those_of_the_model_of_that_step(tiny_run: Path, found: Dynamics) -> None:
+    assert found.steps == tuple(run_folder.steps(tiny_run)) and len(found) == 12
+    for z in (0, 4, len(found) - 1):
+        model = manako.load(f"run:{tiny_run}@{found.steps[z]}")
+        score = model.score(TEXT, capture=["attention", "lens"])
+        assert found.p_model[z] == pytest.approx(score.columns.p_model, rel=1e-9)
+        assert (found.rank[z] == score.columns.rank).all() and found.tokens == tuple(score.columns.token_id)
+        assert found.bits_per_character[z] == pytest.approx(model.evaluate(TEXT).bits_per_character)
+        assert (found.columns["attention"][z] == score.attention[len(score) - 1]).all()
+        for (token_id, data, p), candidate in zip(found.top(z, 2, 3), score.steps[2].candidates[:3], strict=True):
+            assert (token_id, data) == (candidate.id, candidate.bytes) and p == pytest.approx(candidate.p_model)
+        layers = score.lens.id[:, :, 0]
+        assert (found.columns["lens_id"][z] == layers).all()
+        first = [int((row != row[-1]).nonzero()[0][-1]) + 1 if (row != row[-1]).any() else 0 for row in layers]
+        assert found.lens_layer[z].tolist() == first
+        assert found.continuations[z].text == model.trace(TEXT, max_new_tokens=5, seed=3).text
+        assert found.header.weights_sha256[z] == model.info.weights_sha256
+
+
+def test_the_step_from_which_a_token_is_the_likeliest(found: Dynamics) -> None:
+    for n, first in enumerate(found.first_place):
+        wins = found.rank[:, n] == 1
+        if first is None:
+            assert not wins[-1]
+        else:
+            z = found.steps.index(first)
+            assert wins[z:].all() and (z == 0 or not wins[z - 1])
+    assert any(first is not None for first in found.first_place)  # sixty steps on forty copies of a text
+
+
+def test_milestones_are_in_the_order_of_what_is_harder(found: Dynamics) -> None:
+    steps = [each.step for each in passed(found)]
+    assert [each.name for each in passed(found)] == ["uniform", "unigram", "bigram"]
+    assert steps == [1, 14, None]  # sixty steps are too few for the bigrams
+    assert [each.name for each in nearest(found)] == ["unigram", "bigram", "trigram"]
+    assert {head.kind for head in strongest_heads(found)} == {"previous", "duplicate", "induction"}
+
+
+def test_it_goes_out_and_in(tmp_path: Path, found: Dynamics) -> None:
+    found.save(tmp_path / "d.manako")
+    again = open_dynamics(tmp_path / "d.manako")
+    assert again.header == found.header and again.columns.keys() == found.columns.keys()
+    assert all((again.columns[name] == column).all() for name, column in found.columns.items())
+    assert dynamics_bytes(again) == (tmp_path / "d.manako").read_bytes()
+    assert [t.text for t in again.continuations] == [t.text for t in found.continuations]
+    assert verify_dynamics(again).ok and json.dumps(dynamics_document(again), allow_nan=False)
+    with pytest.raises(LoadError) as caught:
+        open_trace(tmp_path / "d.manako")
+    assert caught.value.key == "dynamics_not_trace"
+
+
+def change(name: str, place: Any, value: Any) -> Callable[[Dynamics], Dynamics]:
+    def changed(found: Dynamics) -> Dynamics:
+        column = found.columns[name].copy()
+        column[place] = value(column[place]) if callable(value) else value
+        return replace(found, columns={**found.columns, name: column})
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        ("rank", (3, 1), lambda rank: rank + 1),
+        ("logit", (3, 1), lambda logit: logit + 0.5),
+        ("logsumexp", (3, 1), lambda total: total + 5),
+        ("top_logit", (3, 1, 0), lambda logit: logit - 9),
+        ("lens_logit", (3, 1, -1), lambda logit: logit - 0.1),
+        ("attention", (3, 1, 1, 2), lambda weight: weight / 2),
+    ],
+)
+def test_a_number_that_contradicts_others_is_found(found: Dynamics, name: str, place: Any, value: Any) -> None:
+    assert verify_dynamics(found).ok
+    assert not verify_dynamics(change(name, place, value)(found)).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [("rank", (0, 0), 0), ("head_score", (0, 0, 0, 0), np.nan), ("step", 1, 0), ("top_id", (0, 0, 0), 10**6),
+     ("ngram_kl", (0, 0), -1.0), ("held_out_bits", 0, np.inf)],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, found: Dynamics, name: str, place: Any, value: Any) -> None:
+    class AnyToken:
+        size, special_ids = found.vocabulary.size, found.vocabulary.special_ids
+
+        def __getitem__(self, token_id: int) -> bytes:
+            return b"?"
+
+    made = replace(change(name, place, value)(found), vocabulary=AnyToken())
+    (tmp_path / "d.manako").write_bytes(dynamics_bytes(made))
+    with pytest.raises(LoadError) as caught:
+        open_dynamics(tmp_path / "d.manako")
+    assert caught.value.key == "trace_damaged"
+
+
+def test_no_flipped_byte_is_silent(tmp_path: Path, found: Dynamics) -> None:
+    data = bytearray(dynamics_bytes(found))
+    for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
+        data[place] ^= 8
+        (tmp_path / "d.manako").write_bytes(data)
+        with pytest.raises(LoadError):
+            open_dynamics(tmp_path / "d.manako")
+        data[place] ^= 8
+
+
+def test_a_damaged_snapshot_is_named_and_the_others_are_shown(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(tiny_run, run)
+    weights = run_folder.step_folder(run, 2) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    said = list[tuple[str, dict[str, object]]]()
+    found = dynamics(run, TEXT, max_new_tokens=1, report=lambda key, **values: said.append((key, values)))
+    assert found.header.damaged == (2,) and len(found) == 11 and 2 not in found.steps
+    assert [values["step"] for key, values in said if key == "dynamics.damaged"] == [2]
+
+
+def test_bad_input_is_one_clear_error(tiny_run: Path, tmp_path: Path) -> None:
+    def key(run: Path, text: str | None = TEXT, **more: Any) -> tuple[str, type[ManakoError]]:
+        with pytest.raises(ManakoError) as caught:
+            dynamics(run, text, **more)
+        assert "\n" not in str(caught.value)
+        return caught.value.key, type(caught.value)
+
+    assert key(tmp_path / "none") == ("run_none", LoadError)
+    assert key(tiny_run, TEXT * 9) == ("dynamics_long", UsageError)
+    assert key(tiny_run, "") == ("score_too_short", UsageError)
+    assert key(tiny_run, TEXT, step=99) == ("view_step", UsageError)
+    run = tmp_path / "tiny"
+    shutil.copytree(tiny_run, run)
+    for step in run_folder.steps(run)[1:]:
+        shutil.rmtree(run_folder.step_folder(run, step))
+    (run / run_folder.LAST).write_text("step-000000\n")
+    assert key(run) == ("dynamics_one_checkpoint", CapabilityError)
+
+
+def test_without_its_corpus_a_run_shows_the_rest(tiny_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "tiny"
+    shutil.copytree(tiny_run, run)
+    (run / "config.toml").write_text('data = ["/nowhere"]\n')
+    said = list[str]()
+    found = dynamics(run, TEXT, max_new_tokens=1, report=lambda key, **values: said.append(key))
+    assert "ngrams" not in found.header.groups and "dynamics.no_ngrams" in said and verify_dynamics(found).ok
+    assert passed(found) == () and len(found) == 12
+
+
+def test_without_a_text_it_takes_held_out_text(tiny_run: Path) -> None:
+    found = dynamics(tiny_run, max_new_tokens=1)
+    assert (
+        len(found.tokens) > 5
+        and found.header.text in "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 2
+    )
