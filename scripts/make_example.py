@@ -10,15 +10,15 @@ whole.
 import manako
 from manako.refs import EMBEDDED, installed
 
-STEPS, TEMPERATURE = 15, 0.8
-WRITTEN = {"demo": ("私は", 27), "demo-en": ("The old man", 0)}  # prompt and seed
+TEMPERATURE = 0.8
+WRITTEN = {"demo": ("私は", 27, 15), "demo-en": ("The old man", 5, 24)}  # prompt, seed, tokens
 CAPTURE = ("attention", "lens", "contributions")
 
 
 def main() -> None:
     for name in installed():
-        prompt, seed = WRITTEN[name]
-        told = {"max_new_tokens": STEPS, "temperature": TEMPERATURE, "seed": seed}
+        prompt, seed, steps = WRITTEN[name]
+        told = {"max_new_tokens": steps, "temperature": TEMPERATURE, "seed": seed}
         trace = manako.load(name).trace(prompt, capture=CAPTURE, **told)
         path = EMBEDDED[name] / "example.manako"
         trace.save(path, force=True)
