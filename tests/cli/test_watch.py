@@ -343,3 +343,12 @@ def test_captures_that_do_not_exist_or_cannot_be_given(run: Run, toy: str, tmp_p
     for lang, reason in (("en", "without attention"), ("ja", "アテンションなし")):
         found = run("watch", "あ", "-m", tmp_path / "blind", "--capture", "attention", "--lang", lang)
         assert found.code == 4 and "E-CAPTURE-LACKING" in found.err and reason in found.err
+
+
+def test_no_view_and_no_document_says_where_the_model_lies(run: Run, toy: str, tmp_path: Path) -> None:
+    """The file alone keeps it, with the command that looks again."""
+    folder = str(Path(toy).parent)
+    done = run("watch", "私は", "-m", toy, "-n", 2, "--save", tmp_path / "a.manako", "--view", "steps")
+    assert folder not in done.out and "model toy:" in done.out
+    assert folder not in run("watch", "私は", "-m", toy, "-n", 2, "--json").out
+    assert manako.open(tmp_path / "a.manako").header.model.ref == toy

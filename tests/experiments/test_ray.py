@@ -18,6 +18,7 @@ from manako.experiments.grid import Grid
 from manako.experiments.on_ray import LOCAL, on_ray
 from manako.experiments.sweep import sweep
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine; read when Ray is imported
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'manako[ray]'")
 pytestmark = [
     pytest.mark.slow,

@@ -6,6 +6,7 @@ import html as stdlib_html
 import json
 import re
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from manako import messages
 from manako.analysis.compact import compact
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
-from manako.trace.tree import tree_bytes
+from manako.trace.tree import Branch, Tree, tree_bytes
 from manako.views import html
 from manako.views.html import (
     NO_RECORD,
@@ -35,7 +36,7 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 257_000  # with parts of rows verified, an engine spoken to, a training shown, lessons
+LARGEST_CODE = 258_000  # parts of rows verified, an engine spoken to, lessons; it grows on purpose alone
 LARGEST_ENGINE = 84_000  # that engine, about 850 lines, with those modules of the page that its thread needs again
 
 
@@ -59,6 +60,15 @@ def test_the_record_in_the_page_is_the_record(trace: Trace) -> None:
 def test_a_tree_goes_in_as_its_file() -> None:
     ((length, text),) = RECORD.findall(page(toy_tree(), "ja"))
     assert unpacked(text, int(length)) == tree_bytes(toy_tree())
+
+
+def test_a_page_for_others_does_not_say_where_the_model_lay() -> None:
+    trace = golden_trace()
+    moved = replace(trace, header=replace(trace.header, model=replace(trace.header.model, ref="/home/somebody/m")))
+    for record in (moved, Tree((Branch("1", None, 0, moved),), "1")):
+        ((length, text),) = RECORD.findall(page(record, "en"))
+        data = unpacked(text, int(length))
+        assert b"somebody" in to_bytes(moved) and b"somebody" not in data and len(data) > 1000
 
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
@@ -182,7 +192,13 @@ def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     assert sorted(both) == MODULES
 
 
-@pytest.mark.xfail(reason="missed by 90 kB; benchmarks/README.md and docs/log.md say why", strict=True)
+def test_no_string_goes_over_the_end_of_a_line_whose_indentation_the_script_loses() -> None:
+    for name in MODULES:
+        for line in html._COMMENT.sub("", source(name)).splitlines():  # pyright: ignore[reportPrivateUsage]
+            assert line.count("`") % 2 == 0 and not line.endswith("\\"), (name, line)
+
+
+@pytest.mark.xfail(reason="missed by 138 kB; benchmarks/README.md and docs/log.md say why", strict=True)
 def test_the_script_stays_within_its_budget() -> None:
     assert len(bundle().encode()) <= WANTED_CODE
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from manako.errors import CapabilityError, ManakoError
 from manako.sampling import Distribution, Sampling, StageResult, distribution
 from manako.trace.captures import CLASSES, Attention, Capture, Contributions, Lens, Residual
+from manako.trace.model_name import model_name
 
 if TYPE_CHECKING:
     from manako.analysis.attention import StepAttention
@@ -36,7 +37,7 @@ class ModelInfo:
     """Which model it was, and how it ran."""
 
     ref: str
-    """The reference it was loaded by, such as "demo"."""
+    """The reference it was loaded by, such as "demo"; it may be a path, which is nobody else's business: see `name`."""
     model_type: str
     config: Mapping[str, Any]
     """Its shape, in the names of config.json."""
@@ -52,6 +53,11 @@ class ModelInfo:
     threads: int | None
     """Threads of the linear algebra, None where the library does not tell."""
     versions: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """What it is called where people see it, without a path."""
+        return model_name(self.ref)
 
     def trained_on(self, lang: str) -> str | None:
         """What text it was trained on, as its author says it: in this language, else in the first that there is."""

@@ -124,7 +124,7 @@ class Frame:
         text, n = self.stepper.text, self.stepper.at + 1
         sampling = self.stepper.sampling
         chain = " > ".join(f"{name} {setting(getattr(sampling, name))}" for name in sampling.active)
-        shown = g.visible(text.trace.header.model.ref, self.look.glyphs)
+        shown = g.visible(text.trace.header.model.name, self.look.glyphs)
         seed = text.trace.header.seed
         words = [shown, chain if seed is not None else "", "" if seed is None else self.say("stepper.seed", seed=seed)]
         if len(self.stepper.texts) > 1:

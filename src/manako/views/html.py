@@ -15,7 +15,7 @@ import posixpath
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +38,9 @@ _COMMENT = re.compile(  # types and reasons: for readers of the source; no strin
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
-_INDENT = re.compile(r"^ +", re.MULTILINE)  # an eighth of the whole; no string goes over the end of a line
+_INDENT = re.compile(
+    r"^\s+", re.MULTILINE
+)  # and empty lines: an eighth of the whole; no string goes over the end of a line
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
@@ -77,10 +79,19 @@ def page(record: Trace | Tree, lang: str, model: Carried | None = None) -> str:
 
     model: what it writes by itself with.
     """
-    data = to_bytes(record) if isinstance(record, Trace) else tree_bytes(record)
+    if isinstance(record, Tree):
+        data = tree_bytes(replace(record, branches=tuple(replace(b, trace=_named(b.trace)) for b in record.branches)))
+    else:
+        data = to_bytes(_named(record))
     empty = offline_page(lang, model)
     assert empty.count(NO_RECORD) == 1  # the script must not spell it, or the page that saves itself would break
     return empty.replace(NO_RECORD, _RECORD.format(length=len(data), data=packed(data)))
+
+
+def _named(trace: Trace) -> Trace:
+    """The same trace for others to see: where the model lay on this machine is left out."""
+    model = trace.header.model
+    return replace(trace, header=replace(trace.header, model=replace(model, ref=model.name)))
 
 
 def offline_page(lang: str, model: Carried | None = None) -> str:

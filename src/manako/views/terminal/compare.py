@@ -10,7 +10,8 @@ from manako.analysis.compare import Comparison
 from manako.analysis.overview import brief
 from manako.messages.numbers import fixed, percent, setting
 from manako.sampling import STAGES
-from manako.trace.record import Candidate, Step
+from manako.trace.model_name import model_name
+from manako.trace.record import Candidate, ModelInfo, Step
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.columns import Column, blocks
 from manako.views.terminal.steps import Look, header_lines, heading_lines, plain_rows
@@ -99,7 +100,8 @@ def run_titles(comparison: Comparison, look: Look) -> list[str]:
     headers = [trace.header for trace in comparison.traces]
     told: list[list[str]] = []  # of each thing that differs: what it is in each run
     if len({h.model.ref for h in headers}) > 1:
-        told.append([g.visible(h.model.ref, look.glyphs) for h in headers])
+        names = _told_apart([h.model for h in headers])
+        told.append([g.visible(name, look.glyphs) for name in names])
     for stage in STAGES:
         values = [getattr(h.sampling, stage.name) for h in headers]
         if len(set(values)) > 1:
@@ -112,6 +114,18 @@ def run_titles(comparison: Comparison, look: Look) -> list[str]:
     usual = [f"T={setting(t)}" for t in comparison.temperatures]
     joined = [" ".join(filter(None, each)) for each in zip(*told, strict=True)] or usual
     return [title or other for title, other in zip(joined, usual, strict=True)]
+
+
+def _told_apart(models: Sequence[ModelInfo]) -> list[str]:
+    """Names of models; where different ones have the same, with a number behind it."""
+    refs = list(dict.fromkeys(m.ref for m in models))
+    names = [model_name(ref) for ref in refs]
+    alike = [[other for other in refs if model_name(other) == name] for name in names]
+    shown = {
+        ref: name if len(same) == 1 else f"{name} ({same.index(ref) + 1})"
+        for ref, name, same in zip(refs, names, alike, strict=True)
+    }
+    return [shown[m.ref] for m in models]
 
 
 def _difference(comparison: Comparison) -> str:

@@ -62,7 +62,7 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
     """Which model runs with which settings, in which order. temperatures: of all runs, where there are several."""
     c = header.model.config
     shape = look.say("view.shape", **{n: c.get(n) for n in ("n_layer", "n_head", "n_embd", "n_positions")})
-    named = look.say("view.model", ref=g.visible(header.model.ref, look.glyphs), shape=shape)
+    named = look.say("view.model", ref=g.visible(header.model.name, look.glyphs), shape=shape)
     yield _line(g.prose(named, look.glyphs), style="dim")
     if text := header.model.trained_on(look.lang):
         yield _line(g.prose(look.say("view.trained_on", text=text), look.glyphs), style="dim")

@@ -5,6 +5,7 @@ import { make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { chainText } from "../text/numbers.js";
 import { say } from "../text/messages.js";
+import { modelName } from "../trace/model-name.js";
 import { prose, visibleText } from "../text/tokens.js";
 
 export class AboutElement extends ViewElement {
@@ -19,7 +20,7 @@ export class AboutElement extends ViewElement {
         const warn = (/** @type {string} */ key, /** @type {string} */ name, /** @type {readonly string[]} */ listed) =>
             listed.length > 0 && make("p", { class: "warn" }, say(lang, key, { [name]: visibleText(listed.join(", ")) }));
         this.replaceChildren(
-            make("p", { class: "pill" }, say(lang, "view.model", { ref: visibleText(model.ref), shape })),
+            make("p", { class: "pill" }, say(lang, "view.model", { ref: visibleText(modelName(model.ref)), shape })),
             ...[
                 typeof text === "string" && soft(say(lang, "view.trained_on", { text: prose(text) })),
                 warn("view.switches", "switches", model.switches),

@@ -27,6 +27,7 @@ import { Store } from "./store.js";
 import { shownTabs } from "./tabs.js";
 import { stepSentences } from "./step-sentences.js";
 import { tokenText } from "../elements/token-chip.js";
+import { modelName } from "../trace/model-name.js";
 import { Tree } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";
 import { Verifier } from "./verifier.js";
@@ -195,7 +196,7 @@ export class AppElement extends HTMLElement {
         const other = trace.header.ablate.length && !source.ablates ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
-        const values = { ref: visibleText(model?.ref ?? ""), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(trace.header.model.ref) };
+        const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
         this.#put("state", fault || (model && key ? say(lang, key, values) : ""), fault ? "warn" : "soft");
         this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
         const bar = this.querySelector("progress");

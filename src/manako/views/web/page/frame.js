@@ -7,6 +7,7 @@ import { button, choices, make, soft } from "../elements/dom.js";
 import { languages, say } from "../text/messages.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
+import { modelName } from "../trace/model-name.js";
 import { TABS } from "./tabs.js";
 import { terms } from "../elements/term.js";
 import "../elements/about.js";
@@ -128,7 +129,7 @@ function panel({ lang, look }, { id, title, elements, picture, explains, tells }
     const said = (/** @type {string} */ name) => document.querySelector(`[data-place=${name}]`)?.textContent ?? "";
     const [first] = /** @type {any[]} */ (parts);
     const drawing = () => ("drawing" in first ? first.drawing : stepDrawing(look(), said("title"), said("chosen")));
-    const ref = () => look().path.leaf.trace.header.model.ref;
+    const ref = () => modelName(look().path.leaf.trace.header.model.ref);
     return make(
         "section",
         { class: tells ? "card tells" : "card", role: "tabpanel", id: `panel-${id}`, "aria-labelledby": `tab-${id}` },
