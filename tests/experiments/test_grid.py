@@ -21,6 +21,12 @@ def test_every_combination_in_order_the_last_fastest() -> None:
     assert points[0].settings["vocab_size"] == 8192  # the default: characters have no size
 
 
+def test_runs_keep_no_snapshots_unless_asked() -> None:
+    [point] = Grid(["a.txt"], {}, {"seed": [1]}).points()
+    [asked] = Grid(["a.txt"], {"snapshots": 48}, {"seed": [1]}).points()
+    assert (point.settings["snapshots"], asked.settings["snapshots"]) == (0, 48)
+
+
 def test_ablation_switches_vary_too() -> None:
     name, values = read_values("no-attention=false,true")
     points = list(Grid(["a.txt"], {}, {name: values, "norm": ["pre", "post"]}).points())

@@ -18,6 +18,7 @@ from manako.experiments.grid import Grid
 from manako.experiments.on_ray import LOCAL, on_ray
 from manako.experiments.sweep import sweep
 
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # a busy machine; read when Ray is imported
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'manako[ray]'")
 pytestmark = [
     pytest.mark.slow,
@@ -30,8 +31,7 @@ BASE: dict[str, Any] = {
 
 
 @pytest.fixture
-def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grid]:
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine
+def grid(tmp_path: Path) -> Iterator[Grid]:
     (tmp_path / "a.txt").write_text("私は猫である。名前はまだ無い。\n" * 80, encoding="utf-8")
     before = os.environ.get("OMP_NUM_THREADS")
     yield Grid([str(tmp_path / "a.txt")], BASE, {"seed": [0, 1, 2]})

@@ -22,6 +22,7 @@ from manako.training.run import DEFAULTS, checked_shape
 SWEEP = "sweep.toml"
 SHARE, FLOPS = "data", "flops"  # what a sweep has beside the settings of a training
 _OWN: dict[str, Any] = {SHARE: 1, FLOPS: None}
+_SHARED: dict[str, Any] = DEFAULTS | {"snapshots": 0}  # of every run they would fill the disk
 _TIMED = ("max_minutes", "replay")
 _FIXED = {f.name for f in fields(Reading)} | {"validation", "device"}
 _IGNORED = ("sample", "traces")  # of the config.toml of a run: what it shows meanwhile
@@ -78,14 +79,14 @@ class Grid:
         digits = len(str(len(self)))
         for number, values in enumerate(itertools.product(*self.vary.values()), 1):
             varied = dict(zip(self.vary, values, strict=True))
-            settings = _checked(DEFAULTS | _OWN | dict(self.base) | varied)
+            settings = _checked(_SHARED | _OWN | dict(self.base) | varied)
             words = [f"{number:0{digits}}", *(f"{name}={_clean(value)}" for name, value in varied.items())]
             yield Point("_".join(words)[:150], varied, settings)
 
     def to_toml(self) -> bytes:
         """All of it, with what defaults are today: a run that is added tomorrow has the same."""
         data = {"data": [printable(Path(source).absolute()) for source in self.data]}
-        base = {name: value for name, value in (DEFAULTS | dict(self.base)).items() if name not in self.vary}
+        base = {name: value for name, value in (_SHARED | dict(self.base)).items() if name not in self.vary}
         return to_toml(data | base) + b"\n[vary]\n" + to_toml(self.vary)
 
 
