@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from commands import MANAKO, Run, environment
 from serving import Gated, events, serving, until
+from toy import write_toy
 
 import manako
 from manako import messages
@@ -24,8 +25,11 @@ from manako.cli import serve
 from manako.cli.serve import browser, listen
 from manako.engines.generation import Generation
 from manako.errors import ManakoError
+from manako.formats import run_folder
 from manako.model import load
+from manako.refs import example
 from manako.server.generations import Runs
+from manako.trace.dynamics import open_dynamics
 from manako.trace.file import to_bytes
 from manako.trace.schema import TRACE
 from manako.trace.tree import Branch, Tree, open_tree, tree_bytes
@@ -369,3 +373,36 @@ def test_serving_loads_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+# --- a training -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_still_goes_is_followed(tmp_path: Path) -> None:
+    """Each new snapshot is there soon after it was left; without news there is nothing to send."""
+    run = tmp_path / "mine"
+    for step in (0, 4):
+        write_toy(run_folder.step_folder(run, step), seed=step)
+    run_folder.point(run, run_folder.LAST, run_folder.step_folder(run, 4))
+    (run / "config.toml").write_text('data = ["/nowhere"]\nsample = "私は猫"\n')
+    with command(str(run), "--port", "0", "--no-browser") as (_, _, port, token):
+        assert b"<manako-learning>" in ask(port, "/")[1] and ask(port, "/api/dynamics")[0] == 403
+        status, data = ask(port, "/api/dynamics?known=0", token)
+        assert status == 200 and ask(port, "/api/dynamics?known=2", token) == (204, b"")
+        (tmp_path / "d.manako").write_bytes(data)
+        found = open_dynamics(tmp_path / "d.manako")
+        assert found.steps == (0, 4) and found.header.text == "私は猫"
+        write_toy(run_folder.step_folder(run, 8), seed=8)
+        until(lambda: ask(port, "/api/dynamics?known=2", token)[0] == 200)
+        (tmp_path / "d.manako").write_bytes(ask(port, "/api/dynamics?known=2", token)[1])
+        assert open_dynamics(tmp_path / "d.manako").steps == (0, 4, 8)
+    with command(str(tmp_path / "d.manako"), "--port", "0", "--no-browser") as (_, _, port, token):
+        assert ask(port, "/api/dynamics?known=0", token)[1] == (tmp_path / "d.manako").read_bytes()
+
+
+def test_a_training_is_served_alone_and_a_page_of_traces_has_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("serve", tmp_path / "empty").code == 3
+    assert run("serve", example(), tmp_path / "empty").code == 2
+    with serving() as server:
+        assert server.ask("GET", "/api/dynamics")[0] == 404

@@ -468,6 +468,14 @@ def test_the_oldest_generation_is_forgotten_and_no_file(monkeypatch: pytest.Monk
             assert len(manako.open(tmp_path / f"{n}.manako")) == (12 if n == 0 else 2)
 
 
+def test_no_more_generations_are_kept_than_a_list_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generations, "KEPT_TRACES", 2)
+    with serving(toy_model()) as site:
+        body = {"prompt": "私", "settings": {"max_new_tokens": 1}}
+        first, *others = (told_by(site, body)[-1][2]["id"] for _ in range(3))
+        assert [*site.runs.traces] == others and first not in listed(site)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
 def test_no_text_ends_the_line_of_an_event(end: str) -> None:
     run = Run("1", "en")

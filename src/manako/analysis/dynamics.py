@@ -122,9 +122,8 @@ def _rules(found: Dynamics) -> dict[str, bool]:
     own = c["top_id"] == c["token_id"][:, None]  # [Z, S, K]
     place = np.where(own.any(axis=2), own.argmax(axis=2) + 1, 0)
     at_place = np.take_along_axis(top, np.maximum(place - 1, 0)[:, :, None], axis=2)[:, :, 0]
-    within: npt.NDArray[Any] = np.where(
-        place > 0, (place == found.rank) & (at_place == logit), (found.rank > count) & (logit <= top[..., -1])
-    )
+    listed_right = (place > 0) & (place == found.rank) & (at_place == logit)
+    below_right = (place == 0) & (found.rank > count) & (logit <= top[..., -1])
     largest = top[..., :1]
     listed = np.exp(top - largest).sum(axis=2)
     least = largest[..., 0] + np.log(listed)
@@ -135,7 +134,7 @@ def _rules(found: Dynamics) -> dict[str, bool]:
     lens &= np.abs(c["lens_logsumexp"][..., -1] - c["logsumexp"]) <= limit * scale
     traces = found.continuations
     rules = {
-        "rank": bool(np.all(within)),
+        "rank": bool((listed_right | below_right).all()),
         "top_logit": bool((np.diff(top, axis=2) <= 0).all()),
         "top_id": bool((np.diff(np.sort(c["top_id"], axis=2), axis=2) > 0).all()),
         "logsumexp": bool(((c["logsumexp"] >= least - 1e-9) & (c["logsumexp"] <= most + 1e-9)).all()),

@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
 from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError, wait
@@ -21,15 +22,21 @@ from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
 from manako.cli.options import Number
 from manako.cli.running import model_option
+from manako.cli.training import progress_line
 from manako.errors import ManakoError, UsageError
+from manako.experiments.dynamics import Following
 from manako.model import Model, load
 from manako.refs import example, for_language, installed
 from manako.server.generations import LONGEST_TITLE, Runs
-from manako.server.http import ANY_ADDRESS, Guard, Server, Site
-from manako.trace.file import to_bytes
+from manako.server.http import ANY_ADDRESS, Guard, Learning, Server, Site
+from manako.settings import RunSettings
+from manako.trace.dynamics import dynamics_bytes, dynamics_of, is_dynamics
+from manako.trace.file import read_bytes, read_parts, to_bytes
 from manako.trace.tree import Tree, open_tree
+from manako.training.run import settings_of
 
 PORT, PORTS_TRIED = 8765, 20
+LOOK_AGAIN = 2.0  # seconds between two looks at a run that may still be going
 QUICK_SECONDS = 1.0  # for the model before the address is told: what is wrong with its name shows within it
 SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide for long that one takes nothing
 
@@ -45,6 +52,8 @@ def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: st
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("port", got=port)
     default = for_language(chosen_language())
+    learning, following = _training(files)
+    files = () if learning else files
     trees = [open_tree(file) for file in files or (example(default),)]  # whole and true, or an error now
     names = [os.fsencode(file.name).decode("utf-8", "replace") for file in files] or [""]
     with listen(host, port) as listener:
@@ -56,10 +65,12 @@ def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: st
         address, used = listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
         named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
-        server = Server(Guard(Site(runs, chosen_language()), named, used, token), runs)
+        server = Server(Guard(Site(runs, chosen_language(), learning), named, used, token), runs)
         if wait([runs.model], QUICK_SECONDS).done:
             runs.model.result()  # or why there is none
         runs.model.add_done_callback(partial(_loaded, server))
+        if learning and following:
+            threading.Thread(target=_follow, args=(learning, following), daemon=True).start()
         url = f"http://{_in_url(address)}:{used}/#token={token}"
         if port is None and used != PORT:
             note("notice.port_taken", port=PORT, used=used)
@@ -76,6 +87,38 @@ def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: st
     if not runs.model.cancelled():
         runs.model.result()  # what ended the server may be that there is none
     return 0
+
+
+def _training(files: tuple[Path, ...]) -> tuple[Learning | None, Following | None]:
+    """The training that is meant: the file of a record, or a run, which is looked at now and may go on.
+
+    Raises LoadError, UsageError where something else is named beside it.
+    """
+    for file in files:
+        is_run = file.is_dir()
+        if not is_run and not is_dynamics(read_parts(read_bytes(file), str(file))):
+            continue
+        if len(files) > 1:
+            raise UsageError("serve_training_alone", file=file)
+        if not is_run:
+            data = read_bytes(file)
+            return Learning(data, len(dynamics_of(read_parts(data, str(file)), str(file)))), None
+        sample = settings_of(file).get("sample")
+        with progress_line("dynamics.progress") as report:
+            following = Following(file, sample or None, None, RunSettings(max_new_tokens=20, seed=0), report)
+            found = following.update()
+        assert found is not None  # a run has a checkpoint
+        return Learning(dynamics_bytes(found), len(found)), following
+    return None, None
+
+
+def _follow(learning: Learning, following: Following) -> None:
+    """Renew what the page asks for whenever there is a new snapshot, for as long as the server runs."""
+    while True:
+        time.sleep(LOOK_AGAIN)
+        with contextlib.suppress(ManakoError):  # a run that is removed meanwhile: what there is stays
+            if found := following.update():
+                learning.data, learning.snapshots = dynamics_bytes(found), len(found)
 
 
 def _load(runs: Runs, beside: list[str]) -> None:

@@ -59,24 +59,44 @@ def dynamics(
     Raises LoadError where there is no run, CapabilityError for one with a single checkpoint, UsageError for a text that
     the vocabulary cannot spell or that is longer than the context.
     """
-    folder = run_named(run)
-    steps = run_folder.steps(folder)
+    steps = run_folder.steps(run_named(run))
     if len(steps) < 2:
         raise CapabilityError("dynamics_one_checkpoint", run=run, step=steps[0])
-    counted = _ngrams(folder, steps, report)
-    looked = _Looked(folder, text, step, counted)
     settings = RunSettings().changed(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature)
-    damaged = list[int]()
-    for number, at in enumerate(steps, 1):
-        report("dynamics.progress", step=at, number=number, count=len(steps))
-        try:
-            model = load(at_step(folder, at))
-        except LoadError as error:
-            report("dynamics.damaged", step=at, reason=error)
-            damaged.append(at)
-            continue
-        looked.at(at, model, settings)
-    return looked.finish(str(run), tuple(damaged), _curve(folder))
+    found = Following(run, text, step, settings, report).update()
+    assert found is not None  # nothing had been seen before
+    return found
+
+
+class Following:
+    """A run that may still be going: each `update` looks at the snapshots that have come since the one before.
+
+    The arguments are as for `dynamics`, which raises what this raises; settings: of the continuations.
+    """
+
+    def __init__(
+        self, run: str | Path, text: str | None, step: int | None, settings: RunSettings, report: Report = quiet
+    ) -> None:
+        self.run, self._folder, self._settings, self._report = run, run_named(run), settings, report
+        counted = _ngrams(self._folder, run_folder.steps(self._folder), report)
+        self._looked = _Looked(self._folder, text, step, counted)
+        self._seen, self._damaged = set[int](), list[int]()
+
+    def update(self) -> Dynamics | None:
+        """The record of all snapshots so far; None where none is new."""
+        steps = [step for step in run_folder.steps(self._folder) if step not in self._seen]
+        for number, at in enumerate(steps, 1):
+            self._report("dynamics.progress", step=at, number=number, count=len(steps))
+            self._seen.add(at)
+            try:
+                model = load(at_step(self._folder, at))
+            except LoadError as error:
+                if run_folder.step_folder(self._folder, at).exists():  # else its trainer has thinned it out meanwhile
+                    self._report("dynamics.damaged", step=at, reason=error)
+                    self._damaged.append(at)
+                continue
+            self._looked.at(at, model, self._settings)
+        return self._looked.finish(str(self.run), tuple(self._damaged), _curve(self._folder)) if steps else None
 
 
 class _Looked:

@@ -31,6 +31,7 @@ WAITING = 256  # generations that wait for their turn; a request beyond them is 
 AHEAD = 64  # events of a run that its fastest reader has not taken yet: the bound of every reader's queue
 PING_SECONDS = 15.0  # a reader who hears nothing else hears this
 KEPT_BYTES = 512_000_000  # of traces made here; beyond it the oldest is forgotten
+KEPT_TRACES = 1_000  # of short ones that would be ten thousand, and a list of 1 MB each time that a page asks
 OPENED = 4  # traces that stay open, since who forks one often forks it again
 LONGEST_TEXT = 32_768  # characters in front of a generation that goes on; every event of a step has all of them
 TOP = 10  # candidates in the event of a step; the trace has all
@@ -259,7 +260,7 @@ class Runs:
         parent, keep = (run.after.id, run.after.steps) if run.after and known else (None, 0)
         self.traces[run.key] = Kept(title, data, parent, keep)
         self._made[run.key] = len(data)
-        while sum(self._made.values()) > KEPT_BYTES and len(self._made) > 1:
+        while len(self._made) > KEPT_TRACES or (sum(self._made.values()) > KEPT_BYTES and len(self._made) > 1):
             self._forget(next(iter(self._made)))
 
     def _forget(self, key: str) -> None:

@@ -12,6 +12,7 @@ import json
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -78,12 +79,24 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".j
 T = TypeVar("T")
 
 
+@dataclass
+class Learning:
+    """A training to look at; whoever follows it replaces both at once, from any thread."""
+
+    data: bytes
+    """The file of its record."""
+    snapshots: int
+
+
 class Site:
     """What the server answers, route by route."""
 
-    def __init__(self, runs: Runs, lang: str) -> None:
+    def __init__(self, runs: Runs, lang: str, learning: Learning | None = None) -> None:
+        """learning: of a training, whose page is then shown in place of the page of traces."""
         self.files = page_files()
-        self._runs, self._lang = runs, lang
+        if learning is not None:
+            self.files["/"] = partial(bytes, (WEB / "learning" / "index.html").read_bytes()), KINDS[".html"]
+        self._runs, self._lang, self._learning = runs, lang, learning
         routes = [
             Route("/", self.page),
             Route("/assets/{name:path}", self.page),
@@ -92,6 +105,7 @@ class Site:
             Route("/api/model", self.model),
             Route("/api/traces", self.traces),
             Route("/api/traces/{id}", self.trace),
+            Route("/api/dynamics", self.dynamics),
             Route("/api/generate", self.generate, methods=["POST"]),
             Route("/api/runs/{id}", self.follow),
             Route("/api/stop", self.stop, methods=["POST"]),
@@ -138,6 +152,13 @@ class Site:
     async def trace(self, request: Request) -> Response:
         kept = self._runs.traces.get(request.path_params["id"]) or _unknown(request)
         return Response(kept.data, media_type="application/octet-stream")
+
+    async def dynamics(self, request: Request) -> Response:
+        """The record of a training with more snapshots than `known`; 204 where there is none yet."""
+        learning = self._learning or _unknown(request)
+        if request.query_params.get("known") == str(learning.snapshots):
+            return Response(status_code=204)
+        return Response(learning.data, media_type="application/octet-stream")
 
     async def generate(self, request: Request) -> Response:
         prompt, settings, after = checked(await _body(request))

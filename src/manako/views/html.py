@@ -38,7 +38,9 @@ _COMMENT = re.compile(  # types and reasons: for readers of the source; no strin
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
-_INDENT = re.compile(r"^ +", re.MULTILINE)  # an eighth of the whole; no string goes over the end of a line
+_INDENT = re.compile(
+    r"^\s+", re.MULTILINE
+)  # and empty lines: an eighth of the whole; no string goes over the end of a line
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")

@@ -1,4 +1,7 @@
-/** The start of the page of a training: words and record are in the file that the page is. */
+/**
+ * The start of the page of a training: words and record are in the file that the page is, or come from the server that
+ * sent it, which follows a run that may still be going.
+ */
 
 import { LearningElement } from "./view.js";
 import { readDynamics } from "./record.js";
@@ -6,8 +9,12 @@ import { openPacked } from "../trace/packed.js";
 import { TraceError } from "../trace/safetensors.js";
 import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 
+const LOOK_AGAIN = 2000; // ms
+const NOTHING_NEW = 204;
+const TOKEN = "manako-token"; // the name under which this tab alone keeps it
+
 /** @param {LearningElement} element */
-async function start(element) {
+async function startFromFile(element) {
     setCatalogs(JSON.parse(document.getElementById("manako-words")?.textContent ?? ""));
     const block = document.getElementById("manako-trace");
     const found = readDynamics(await openPacked(block?.textContent ?? "", Number(block?.dataset.length)));
@@ -15,12 +22,37 @@ async function start(element) {
     if (!(await found.verify())) element.warnUnchecked();
 }
 
+/** @param {LearningElement} element */
+async function startFromServer(element) {
+    document.documentElement.lang = navigator.language.slice(0, 2);
+    setCatalogs(await (await fetch("/assets/words.json")).json());
+    document.documentElement.lang = pageLanguage();
+    const given = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (given !== null) {
+        sessionStorage.setItem(TOKEN, given);
+        history.replaceState(null, "", location.pathname);
+    }
+    const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "" };
+    for (let known = 0; ; ) {
+        const answer = await fetch(`/api/dynamics?known=${known}`, { headers }).catch(() => null); // gone: what is shown stays
+        if (answer !== null && !answer.ok) throw new Error((await answer.json()).message);
+        if (answer !== null && answer.status !== NOTHING_NEW) {
+            const found = readDynamics(await answer.arrayBuffer());
+            await found.verify();
+            known = found.steps.length;
+            element.open(found);
+        }
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+    }
+}
+
 const element = document.querySelector("manako-learning");
 if (element instanceof LearningElement) {
+    const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
     start(element).catch((error) => {
         const lang = pageLanguage();
         const known = error instanceof TraceError;
-        element.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : String(error));
+        element.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : error.message);
         if (!known) throw error;
     });
 }

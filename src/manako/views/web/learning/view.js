@@ -35,11 +35,17 @@ export class LearningElement extends HTMLElement {
     #parts = {};
     #unchecked = false;
 
-    /** @param {Dynamics} found */
+    /**
+     * A record, or one of the same run with more snapshots: who looks at the newest goes on looking at the newest.
+     * @param {Dynamics} found
+     */
     open(found) {
+        const before = this.#found;
+        const last = found.steps.length - 1;
+        if (before === null) this.#s = found.attentionStep;
+        if (before === null || this.#z === before.steps.length - 1) this.#z = last;
         this.#found = found;
-        this.#z = found.steps.length - 1;
-        this.#s = found.attentionStep;
+        this.#stop();
         this.#draw();
     }
 
@@ -130,7 +136,7 @@ export class LearningElement extends HTMLElement {
     #stop() {
         clearInterval(this.#playing);
         this.#playing = undefined;
-        this.#parts.play.textContent = this.#say("learning.play");
+        if (this.#parts.play) this.#parts.play.textContent = this.#say("learning.play");
     }
 
     /** Show a snapshot. @param {number} z */
