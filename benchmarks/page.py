@@ -27,7 +27,7 @@ SLIDER = """() => {
     const input = document.querySelector("manako-what-if input[type=range]");
     return Array.from({ length: 40 }, (_, i) => {
         const start = performance.now();
-        input.value = String(0.1 + i * 0.1);
+        input.value = String(0.05 + i * 0.045);
         input.dispatchEvent(new Event("input"));
         document.querySelector("manako-candidates .bar").getBoundingClientRect();  // lays the page out again
         return performance.now() - start;
@@ -56,7 +56,7 @@ STEPS = """() => Array.from(document.querySelectorAll("[role=option]")).slice(-2
 def opened(browser: Browser, file: Path) -> Page:
     """A page of its own, ready for the first key."""
     tab = browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()
-    tab.goto(file.as_uri())
+    tab.goto(f"{file.as_uri()}#tab=candidates+what_if")
     tab.wait_for_selector("manako-candidates table")
     return tab
 

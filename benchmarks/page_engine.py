@@ -65,10 +65,10 @@ def opening(browser: Browser, file: Path) -> dict[str, float]:
     tab.goto(file.as_uri(), wait_until="commit")
     tab.wait_for_selector("manako-ribbon [role=option]")
     shown = time.perf_counter() - began
-    tab.fill("manako-act textarea", "私")
-    tab.fill("manako-act input[type=number] >> nth=0", "1")
-    tab.wait_for_selector("manako-act form button:not([disabled])")
-    tab.click("manako-act form button")
+    tab.evaluate("document.querySelector('manako-act [name=count]').value = 1")
+    tab.wait_for_selector("[data-edit=prompt][contenteditable]")
+    tab.fill("[data-edit=prompt]", "私")
+    tab.press("[data-edit=prompt]", "Enter")
     tab.locator("manako-ribbon [role=option] >> nth=1").wait_for(state="detached")
     own = time.perf_counter() - began
     painted = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0")

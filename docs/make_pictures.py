@@ -88,7 +88,8 @@ def photograph() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
         tab.goto(f"{file.as_uri()}#lang=ja&step=5")
-        tab.wait_for_selector("manako-heads canvas:not([aria-busy])")
+        tab.wait_for_selector("manako-model .block")
+        tab.wait_for_timeout(1000)  # the entropies of the line above the text follow little by little
         tab.screenshot(path=HERE / "page-ja.png")
         browser.close()
 

@@ -120,3 +120,29 @@ def test_a_run_and_any_of_its_steps_have_a_tokenizer(run: Run, tmp_path: Path) -
     assert len({json.loads(f.out)["tokenizers"][0]["sha256"] for f in found}) == 1
     none = run("tokens", "私", "--with", f"run:{tmp_path}@8")
     assert none.code == 3 and "E-RUN-STEP" in none.err
+
+
+def test_the_merges_of_a_corpus_are_counted_in_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("私は猫である。彼女は思った。\n" * 40, encoding="utf-8")
+    assert run("corpus", "build", tmp_path / "a.txt", "-o", tmp_path / "c", "--tokenizer", "bpe", "--vocab-size", 278,
+               "--validation", "0").code == 0  # fmt: skip
+    document = json.loads(run("tokens", "猫である", "--with", tmp_path / "c", "--merges", "--json").out)
+    [played] = document["merges"]
+    assert [base64.b64decode(m["left"] + m["right"]).decode() for m in played["merges"]]
+    assert {m["count"] for m in played["merges"]} == {40} and document["tokenizers"][0]["count"] == 1
+    shown = run("tokens", "猫である", "--with", tmp_path / "c", "--merges", "--lang", "ja")
+    assert shown.code == 0 and "コーパス内" in shown.out and "トークナイザーごとの分割" not in shown.out
+    (tmp_path / "alone.json").write_bytes((tmp_path / "c" / "tokenizer.json").read_bytes())
+    alone = run("tokens", "猫である", "--with", tmp_path / "alone.json", "--merges", "--lang", "en")
+    assert alone.code == 0 and "not known" in alone.out
+
+
+def test_a_vocabulary_without_merges_says_so(run: Run, tmp_path: Path) -> None:
+    demo = run("tokens", "猫", "--merges", "--lang", "en")
+    assert demo.code == 0 and "No merge was applied" in demo.out
+    (tmp_path / "w.json").write_text(
+        '{"model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",'
+        ' "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1}}, "added_tokens": []}'
+    )
+    none = run("tokens", "a", "--with", tmp_path / "w.json", "--merges")
+    assert none.code == 4 and "E-TOKENS-NO-MERGES" in none.err and none.err.count("\n") == 1

@@ -30,7 +30,8 @@ BASE: dict[str, Any] = {
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Iterator[Grid]:
+def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grid]:
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine
     (tmp_path / "a.txt").write_text("私は猫である。名前はまだ無い。\n" * 80, encoding="utf-8")
     before = os.environ.get("OMP_NUM_THREADS")
     yield Grid([str(tmp_path / "a.txt")], BASE, {"seed": [0, 1, 2]})

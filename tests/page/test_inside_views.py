@@ -189,7 +189,7 @@ def test_the_squares_follow_the_scheme_and_the_width(open_page: Open) -> None:
 def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
     trace = demo()
     page = open_page(trace, "en", "step=9&tab=attention+layers")
-    assert page.locator("manako-heads td").count() == 0  # made when it is opened
+    assert page.locator("manako-heads details td").count() == 0  # made when it is opened
     page.click("manako-heads summary")
     for step in (8, 9):
         weights = trace.attention[step].reshape(16, -1)
@@ -198,9 +198,9 @@ def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
             for n, row in enumerate(weights)
         ]
         page.locator("[role=option]").nth(step).click()
-        expect(page.locator("manako-heads tbody tr")).to_have_count(16)
+        expect(page.locator("manako-heads details tbody tr")).to_have_count(16)
         rows = page.eval_on_selector_all(
-            "manako-heads tbody tr", "rows => rows.map(r => [0, 1, 3].map(i => r.cells[i].innerText.trim()))"
+            "manako-heads details tbody tr", "rows => rows.map(r => [0, 1, 3].map(i => r.cells[i].innerText.trim()))"
         )
         assert rows == expected
 
@@ -299,7 +299,7 @@ def test_axe_has_nothing_to_say_of_the_open_tables(lang: str, scheme: str, width
     page.eval_on_selector_all(
         "manako-heads details, manako-lens details", "all => all.forEach(e => { e.open = true; })"
     )
-    expect(page.locator("manako-heads tbody tr")).to_have_count(16)
+    expect(page.locator("manako-heads details tbody tr")).to_have_count(16)
     assert violations(page) == []
 
 

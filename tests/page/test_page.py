@@ -228,11 +228,11 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     page = open_page(trace, fragment="step=6&layer=1&head=0&tab=attention+layers")
     weights = trace.attention[5][1, 0]
     order = sorted(range(len(weights)), key=lambda k: -weights[k])[:8]
-    assert [row[0] for row in cells(page, "manako-attention")] == [str(k + 1) for k in order]
-    assert [row[2] for row in cells(page, "manako-attention")] == [percent(float(weights[k])) for k in order]
+    assert [row[0] for row in cells(page, "manako-attention > div >")] == [str(k + 1) for k in order]
+    assert [row[2] for row in cells(page, "manako-attention > div >")] == [percent(float(weights[k])) for k in order]
     page.select_option("manako-attention select >> nth=0", "")
     mean = trace.attention[5].mean(axis=(0, 1), dtype=np.float64)
-    assert [row[2] for row in cells(page, "manako-attention")] == [
+    assert [row[2] for row in cells(page, "manako-attention > div >")] == [
         percent(p) for p in sorted(mean.tolist(), reverse=True)[:8]
     ]
     found = lens(trace, 5)

@@ -28,6 +28,15 @@ def test_a_term_opens_and_closes_by_keyboard(lang: str, open_page: Callable[...,
         assert term.evaluate("e => e === document.activeElement")
 
 
+def test_every_term_of_the_page_is_explained_somewhere(open_page: Callable[..., Page]) -> None:
+    page = open_page(golden_inside(), "en", "temperature=2")
+    found = page.locator("button.term").evaluate_all("all => all.map(e => e.dataset.term)")
+    named = "p p_model u rank token entropy surprisal perplexity coverage seed temperature top_k top_p min_p typical_p"
+    inside = "attention sink rollout lens residual_stream contribution logit capture forced fork what_if sampler_chain"
+    assert {*found} >= {*named.split(), *inside.split()}
+    assert all(f"term.{key}_means" in messages.catalog("en") for key in found)
+
+
 def test_terms_open_by_touch_and_close_inside_a_narrow_window(open_page: Callable[..., Page]) -> None:
     page = open_page(golden_inside(), "ja", "temperature=2", has_touch=True, viewport={"width": 360, "height": 740})
     terms = page.locator("button.term:visible")
@@ -37,5 +46,5 @@ def test_terms_open_by_touch_and_close_inside_a_narrow_window(open_page: Callabl
         box = page.locator(OPEN).bounding_box()  # strict: there is one
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.touchscreen.tap(355, 5)
+        terms.nth(n).tap()
         assert page.locator(OPEN).count() == 0

@@ -177,6 +177,7 @@ def test_the_shell_holds_no_data_and_needs_no_token(site: Serving) -> None:
         assert response.status == 200 and TOKEN.encode() not in body and b"golden.manako" not in body
         kind = {"js": "text/javascript", "css": "text/css", "json": "application/json"}.get(path[1:].split(".")[-1])
         assert response.headers["content-type"].split(";")[0] == (kind or "text/html")
+    assert site.ask("GET", "/assets/lessons/lessons.json")[0] == 200  # which a module imports
     assert site.ask("GET", "/assets/package.json")[0] == 404
     served = json.loads(site.ask("GET", "/assets/words.json")[1])
     assert served.keys() == set(messages.LANGUAGES) and served["ja"].items() <= messages.catalog("ja").items()

@@ -36,7 +36,7 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 260_500  # with parts of rows verified, an engine spoken to, 20 kB of lessons; it grows on purpose alone
+LARGEST_CODE = 258_000  # parts of rows verified, an engine spoken to, lessons; it grows on purpose alone
 LARGEST_ENGINE = 84_000  # that engine, about 850 lines, with those modules of the page that its thread needs again
 
 
@@ -183,7 +183,7 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     both: set[str] = set()
-    for script in map(bundle, ("page/main.js", "engine/worker.js", "page/offline.js")):
+    for script in map(bundle, ("page/main.js", "engine/worker.js", "page/offline.js", "learning/main.js")):
         order = re.findall(r"^// ([a-z0-9/-]+\.js)$", script, re.MULTILINE)
         both |= {*order}
         assert len(set(order)) == len(order)
@@ -192,7 +192,7 @@ def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     assert sorted(both) == MODULES
 
 
-@pytest.mark.xfail(reason="missed by 90 kB; benchmarks/README.md and docs/log.md say why", strict=True)
+@pytest.mark.xfail(reason="missed by 138 kB; benchmarks/README.md and docs/log.md say why", strict=True)
 def test_the_script_stays_within_its_budget() -> None:
     assert len(bundle().encode()) <= WANTED_CODE
 
@@ -200,6 +200,12 @@ def test_the_script_stays_within_its_budget() -> None:
 def test_the_script_grows_no_further() -> None:
     assert len(bundle().encode()) <= LARGEST_CODE
     assert len(bundle("engine/worker.js").encode()) <= LARGEST_ENGINE
+
+
+def test_the_page_of_a_training_has_a_script_of_its_own() -> None:
+    """What only it needs weighs on no other page."""
+    assert "manako-learning" not in bundle() and "manako-app" not in bundle("learning/main.js")
+    assert len(bundle("learning/main.js").encode()) <= 90_000
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(range(256)) * 5, b"\0" * 7])

@@ -39,6 +39,7 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "resume": "manako.cli.resume",
     "dynamics": "manako.cli.dynamics",
     "sweep": "manako.cli.sweep",
+    "scaling": "manako.cli.scaling",
     "corpus": "manako.cli.corpus",
     "tokens": "manako.cli.tokens",
     "info": "manako.cli.info",

@@ -37,7 +37,7 @@ from manako.views.terminal.steps import Look
     default=Sampling.temperature,
     show_default=True,
     metavar="T",
-    help=say("option.temperature"),
+    help=say("term.temperature_means"),
 )
 @click.option("--seed", type=Number(True, "seed"), default=0, show_default=True, metavar="N", help=say("option.seed"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save_dynamics"))

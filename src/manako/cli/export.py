@@ -12,8 +12,10 @@ from manako.cli.console import chosen_language, note, say, tell
 from manako.files import megabytes, new_folder, writable_target, write_file
 from manako.refs import EMBEDDED, example, for_language
 from manako.trace.captures import CLASSES
-from manako.trace.tree import Branch, Tree, open_tree
-from manako.views.html import Carried, page
+from manako.trace.dynamics import dynamics_of, is_dynamics
+from manako.trace.file import read_bytes, read_parts
+from manako.trace.tree import Branch, Tree, open_tree, tree_of
+from manako.views.html import Carried, learning_page, page
 
 FIRST_TOKENS = 40  # of the text that a site opens on where it is given none
 
@@ -35,7 +37,13 @@ def command() -> None: ...
 @common_options
 def html_command(file: Path, out: Path, smaller: bool, with_model: bool, ref: str | None, force: bool) -> None:
     writable_target(out, force)
-    tree = open_tree(file)
+    read = read_parts(read_bytes(file), str(file))
+    if is_dynamics(read):
+        data = learning_page(dynamics_of(read, str(file)), chosen_language()).encode()
+        write_file(out, data, replace=force)
+        note("export.done", file=out, size=megabytes(len(data)))
+        return
+    tree = tree_of(read, str(file))
     if smaller:
         tree = replace(tree, branches=tuple(replace(b, trace=compact(b.trace)) for b in tree.branches))
     model = _carried(ref or tree.shown.header.model.ref) if with_model or ref else None

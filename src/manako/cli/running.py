@@ -80,7 +80,7 @@ def _varied(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
 def _chain_options(several: bool) -> list[Callable[[F], F]]:
     """One for each stage, -t first."""
     more: dict[str, Any]
-    key, more = "option.temperature", {"default": Sampling.temperature, "show_default": True}
+    key, more = "term.temperature_means", {"default": Sampling.temperature, "show_default": True}
     if several:
         key, more = "option.temperatures", {"multiple": True}
     kind, text = Number(False, "temperature"), say(key, usual=", ".join(map(str, COMPARED)))
@@ -88,11 +88,8 @@ def _chain_options(several: bool) -> list[Callable[[F], F]]:
     for stage in sorted(STAGES, key=lambda stage: stage.penalty):  # as listed, penalties last
         if stage.name != "temperature":
             flag, kind = f"--{stage.name.replace('_', '-')}", Number(stage.whole, stage.name)
-            options.append(
-                click.option(
-                    flag, cls=ChainOption, type=kind, metavar="N", help=say(f"option.{stage.name}"), multiple=several
-                )
-            )
+            text = say(f"term.{stage.name}_means")
+            options.append(click.option(flag, cls=ChainOption, type=kind, metavar="N", help=text, multiple=several))
     return [*options, click.option("--order", cls=ChainOption, metavar="STAGE,...", help=say("option.order"))]
 
 

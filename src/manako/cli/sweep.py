@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from manako.cli.console import note, say
+from manako.analysis.sweep import Outcome
+from manako.cli.console import chosen_language, note, say
 from manako.cli.options import screen_options
 from manako.cli.output import Screen, print_json
 from manako.cli.training import status_line
@@ -16,7 +17,9 @@ from manako.errors import UsageError
 from manako.experiments.grid import FLOPS, SWEEP, Grid, read_grid, read_values
 from manako.experiments.on_ray import on_ray
 from manako.experiments.sweep import sweep
+from manako.files import write_file
 from manako.messages.numbers import count
+from manako.views.plots import check_plot, sweep_plot
 from manako.views.terminal.steps import Look
 from manako.views.terminal.sweep import sweep_lines
 
@@ -32,6 +35,7 @@ MANY = 100  # runs: nobody has typed them one by one
 @click.option("--steps", metavar="N", help=say("option.steps"))
 @click.option("--flops", metavar="N", help=say("option.flops"))
 @click.option("--ray", metavar="ADDRESS", help=say("option.ray"))
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help=say("option.plot"))
 @click.option("-y", "--yes", is_flag=True, help=say("option.yes"))
 @click.option("--json", "as_json", is_flag=True, help=say("option.json"))
 @screen_options
@@ -46,6 +50,9 @@ def command(
     grid = read_grid(config, data, base, vary) if config else Grid(data, base, vary)
     if len(grid) > MANY and not yes:
         _ask(len(grid))
+    plot: Path | None = rest["plot"]
+    if plot is not None:
+        check_plot(plot)
     spread = on_ray(ray, base.get("device", "auto") != "cpu", note) if ray else None
     results = sweep(grid, out, report=note, show=status_line, spread=spread)
     if as_json:
@@ -53,7 +60,11 @@ def command(
     else:
         screen = Screen(Look.top, rest["plain"], rest["color"])
         screen.lines(sweep_lines(results, screen.look))
-    if failed := sum(hasattr(each, "error") for each in results):
+    outcomes = [each for each in results if isinstance(each, Outcome)]
+    if plot is not None and outcomes:
+        write_file(plot, sweep_plot(outcomes, plot.suffix.lower(), chosen_language()))
+        note("scaling.saved", file=plot)
+    if failed := sum(not isinstance(each, Outcome) for each in results):
         note("sweep.failures", failed=failed, count=len(results))
         click.get_current_context().exit(1)
 

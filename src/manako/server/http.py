@@ -173,9 +173,8 @@ class Site:
 
 def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
-    found: dict[str, Traversable] = {
-        f"/assets/{f.relative_to(WEB).as_posix()}": f for f in WEB.rglob("*") if f.suffix in (".js", ".css")
-    }
+    files = *WEB.rglob("*.js"), *WEB.glob("*.css"), *WEB.glob("*/*.json")  # what JSON lies above is for other programs
+    found: dict[str, Traversable] = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in files}
     # There leads the path by which the page's trace/schema.js imports it.
     found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
     found["/"] = WEB / "index.html"

@@ -11,6 +11,7 @@ from manako.analysis.contributions import Contributed, Why
 from manako.analysis.dynamics import TokenLife, lives, nearest, passed, strongest_heads
 from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, LensToken
+from manako.analysis.merges import Replay
 from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
 from manako.trace.dynamics import Dynamics
@@ -108,6 +109,27 @@ def tokens_document(found: Sequence[Tokens]) -> dict[str, Any]:
             for tokens in found
         ],
     }
+
+
+def merges_document(found: Sequence[Replay]) -> list[dict[str, Any]]:
+    """How each of one or more BPE vocabularies put one text together; places are bytes of what it read."""
+    return [
+        {
+            "ref": replay.ref,
+            "begin": replay.begin,
+            "merges": [
+                {
+                    "rank": merge.rank,
+                    "left": _base64(merge.left),
+                    "right": _base64(merge.right),
+                    "places": merge.places,
+                    "count": merge.count,
+                }
+                for merge in replay.merges
+            ],
+        }
+        for replay in found
+    ]
 
 
 def _piece(piece: Piece) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from pathlib import Path
 from manako import messages
 from manako.files import megabytes
 from manako.sampling import Sampling
+from manako.trace.dynamics import Dynamics, dynamics_bytes
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.tree import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
-_START, _ENGINE = "page/main.js", "engine/worker.js"
+_START, _ENGINE, _LEARNING = "page/main.js", "engine/worker.js", "learning/main.js"
 _KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
@@ -100,16 +101,34 @@ def offline_page(lang: str, model: Carried | None = None) -> str:
         more = _SITE if model.address else _ALONE + _WITH_ENGINE
         engine = f'<script type="text/plain" id="manako-engine">\n{bundle(_ENGINE)}</script>\n'
     policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm=wasm, more=more)
+    inside = f"<manako-app></manako-app>\n{_words()}\n{NO_RECORD}\n{engine}<script>{script}</script>{behind}"
+    return _whole(lang, policy, style, inside, links)
+
+
+def learning_page(found: Dynamics, lang: str) -> str:
+    """The page of one text under the snapshots of a training: a view of its own, with a script of its own."""
+    script, style = f"\n{bundle(_LEARNING)}", f"\n{_read('style.css')}\n{_read('learning/style.css')}"
+    data = dynamics_bytes(found)
+    record = _RECORD.format(length=len(data), data=packed(data))
+    policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm="", more=_ALONE)
+    return _whole(
+        lang, policy, style, f"<manako-learning></manako-learning>\n{_words()}\n{record}\n<script>{script}</script>"
+    )
+
+
+def _words() -> str:
+    return f'<script type="application/json" id="manako-words">{json_for_html(words())}</script>'
+
+
+def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> str:
+    """The frame of the live page with all that a file needs inside it."""
     put = {
         '<html lang="en" data-mode="live">': f'<html lang="{lang}" data-mode="file">',
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
         '<script type="module" src="/assets/page/main.js"></script>': "",
-        "</manako-app>": (
-            f'</manako-app>\n<script type="application/json" id="manako-words">{json_for_html(words())}</script>\n'
-            f"{NO_RECORD}\n{engine}<script>{script}</script>{behind}"
-        ),
+        "<manako-app></manako-app>": inside,
     }
     text = _read("index.html")
     for old, new in put.items():

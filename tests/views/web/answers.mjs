@@ -180,6 +180,7 @@ const ANSWERS = {
     },
     floats: (row) => Array.from(numbers(row), digests.pythonFloat),
     canonical: (texts) => texts.map((text) => digests.pythonJson(parseJson(text))),
+    prose: (texts) => texts.map((text) => tokens.prose(text)),
     visible: (texts) => texts.map((text) => tokens.visibleText(text)),
     labels: (cases) => cases.map(([bytes, special, before]) => tokens.label(numbers(bytes), special, numbers(before))),
     visibleBytes: (cases) => cases.map((bytes) => tokens.visibleBytes(numbers(bytes))),

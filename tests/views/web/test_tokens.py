@@ -76,6 +76,11 @@ def test_what_a_terminal_gives_no_cell_is_spelled_out_where_it_cannot_be_seen(as
     assert ask("visible", ["\ud800"]) == ["\u2039U+D800\u203a"]
 
 
+def test_a_running_text_keeps_its_spaces_and_nothing_else_unseen(ask: Ask) -> None:
+    given = ["Japanese fiction 1890\u20131950", "a\u3000b", " a\tb\n\u202e\x1b[2J ", "\u00a0e\u0301"]
+    assert ask("prose", given) == [glyphs.prose(text, glyphs.BLOCK) for text in given]
+
+
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_labels_say_what_the_terminal_says(ask: Ask, lang: str) -> None:
     bits = [bytes([lead]) for lead in (0x80, 0xC1, 0xC2, 0xDF, 0xE0, 0xED, 0xEF, 0xF0, 0xF4, 0xF5)]

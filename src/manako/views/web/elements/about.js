@@ -5,8 +5,8 @@ import { make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { chainText } from "../text/numbers.js";
 import { say } from "../text/messages.js";
-import { visibleText } from "../text/tokens.js";
 import { modelName } from "../trace/model-name.js";
+import { prose, visibleText } from "../text/tokens.js";
 
 export class AboutElement extends ViewElement {
     /** @param {View} view @param {View | null} before */
@@ -22,7 +22,7 @@ export class AboutElement extends ViewElement {
         this.replaceChildren(
             make("p", { class: "pill" }, say(lang, "view.model", { ref: visibleText(modelName(model.ref)), shape })),
             ...[
-                typeof text === "string" && soft(say(lang, "view.trained_on", { text: visibleText(text) })),
+                typeof text === "string" && soft(say(lang, "view.trained_on", { text: prose(text) })),
                 warn("view.switches", "switches", model.switches),
                 warn("view.ablate", "parts", ablate),
                 seed !== null && soft(say(lang, "view.settings", { chain: chainText(sampling), seed })),

@@ -9,6 +9,7 @@
 import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { folded } from "./folded.js";
+import { headMatrix } from "./head-matrix.js";
 import { attentionRecord, attentionSquares, favouriteKeys } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
@@ -21,7 +22,15 @@ const NUMBERS = 22; // room above and beside, for the numbers of heads and layer
 const SLICE = 6; // ms of drawing at a time
 
 export class HeadsElement extends ViewElement {
-    #canvas = make("canvas", { role: "img", click: (event) => this.#click(/** @type {MouseEvent} */ (event)) });
+    #canvas = make("canvas", {
+        role: "img",
+        click: (event) => this.#click(/** @type {MouseEvent} */ (event)),
+        mousemove: (event) => this.#enlarge(this.#squareAt(/** @type {MouseEvent} */ (event))),
+        mouseleave: () => this.#enlarge(undefined),
+    });
+    #large = make("div"); // the head that is pointed at, else the chosen one
+    /** @type {{layer: number, head: number} | undefined} */
+    #pointed;
     #drawn = make("canvas"); // what no step changes
     #pens = [this.#canvas, this.#drawn].map((canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")));
     #table = folded("", () => "");
@@ -74,11 +83,13 @@ export class HeadsElement extends ViewElement {
             const frame = scroller(title, this.#canvas);
             frame.classList.add("heads");
             const how = soft(say(lang, "attention.all_heads_how"));
-            this.replaceChildren(make("h3", {}, title), frame, how, this.#table.element);
+            this.replaceChildren(make("h3", {}, title), frame, this.#large, how, this.#table.element);
+            this.#enlarge(this.#pointed, true);
             this.#again();
         } else if (/** @type {const} */ (["index", "layer", "head"]).some((name) => before[name] !== view[name])) {
             this.#mark();
             this.#table.fill();
+            this.#enlarge(this.#pointed, true);
         }
     }
 
@@ -164,10 +175,29 @@ export class HeadsElement extends ViewElement {
     }
 
     /** @param {MouseEvent} event */
-    #click({ offsetX, offsetY }) {
-        const isIn = (/** @type {number} */ at, /** @type {number} */ from) => at * this.#ratio >= from && at * this.#ratio < from + this.#side;
-        const found = this.#squares.find(({ x, y }) => isIn(offsetX, x) && isIn(offsetY, y));
+    #click(event) {
+        const found = this.#squareAt(event);
         if (found) this.change({ layer: found.layer, head: found.head });
+    }
+
+    /** @param {MouseEvent} event */
+    #squareAt({ offsetX, offsetY }) {
+        const isIn = (/** @type {number} */ at, /** @type {number} */ from) => at * this.#ratio >= from && at * this.#ratio < from + this.#side;
+        return this.#squares.find(({ x, y }) => isIn(offsetX, x) && isIn(offsetY, y));
+    }
+
+    /**
+     * Show one head large.
+     * @param {{layer: number, head: number} | undefined} pointed
+     * @param {boolean} [isOther] whether it is about another step or another choice
+     */
+    #enlarge(pointed, isOther = false) {
+        if (!isOther && this.#pointed === pointed) return;
+        this.#pointed = pointed;
+        const { layer, head } = pointed ?? this.view;
+        const found = this.view.trace.attention(this.view.index);
+        const isThere = found && layer !== null && head !== null && layer < found.layers && head < found.heads;
+        this.#large.replaceChildren(...(isThere ? [headMatrix(this.view, layer, head)] : []));
     }
 
     /** The table behind the picture: what each head looked at most. */

@@ -13,6 +13,7 @@
 import { make } from "./dom.js";
 import { svgElement } from "./drawing.js";
 import { ViewElement } from "./view.js";
+import { term } from "./term.js";
 import { say } from "../text/messages.js";
 import { StepNumbers, surprisal } from "../analysis/step-numbers.js";
 
@@ -58,7 +59,7 @@ export class OverviewElement extends ViewElement {
         const picture = svgElement({ width: Math.max(1, path.length), height: HEIGHT, title, shapes });
         picture.setAttribute("preserveAspectRatio", "none");
         this.#chart.replaceChildren(picture, this.#here);
-        const key = (/** @type {string} */ kind) => make("span", { class: `keyed ${kind}` }, say(lang, `page.line_${kind}`));
+        const key = (/** @type {string} */ kind) => make("span", { class: `keyed ${kind}` }, term(lang, kind, say(lang, `page.line_${kind}`)));
         const scale = make("span", {}, say(lang, "page.line_scale", { bits: top }));
         this.replaceChildren(make("p", { class: "soft legend" }, key("surprisal"), key("entropy"), others.length > 0 && key("other"), scale), this.#chart);
     }

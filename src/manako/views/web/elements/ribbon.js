@@ -1,7 +1,8 @@
 /**
  * <manako-ribbon>: the whole text as a row of tokens, tinted by how expected each one was.
  *
- * Special here: one list to tab to, in which the arrows move; 2,000 tokens are drawn once, and a move touches two of them.
+ * Special here: one list to tab to, in which the arrows move; 2,000 tokens are drawn once, a move touches two of them,
+ * and a text that goes on from the one that is shown adds what it has more.
  * Tints have five steps, and each step a line of its own below the token, for those who don't tell the tints apart.
  * While the model writes, what it tells is appended; the record takes its place at the end.
  * The prompt and the end of the text can be typed in where they stand: Enter lets the model write, Escape takes it back,
@@ -9,28 +10,57 @@
  */
 
 /** @import {View} from "./view.js" */
+/** @import {Path} from "../trace/tree.js" */
 import { BINS } from "./tints.js";
 import { button, make } from "./dom.js";
 import { ViewElement } from "./view.js";
+import { count, fixed, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
-import { expectation } from "../analysis/step-numbers.js";
+import { StepNumbers, expectation } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
+
+const PART = 4; // tokens of one character
 
 export class RibbonElement extends ViewElement {
     /** @type {HTMLElement[]} one for each place */
     #tokens = [];
     #written = make("span", { class: "written", "aria-hidden": "true" });
+    #list = make("span", {
+        role: "listbox",
+        tabindex: 0,
+        keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)),
+        click: (event) => this.#click(event),
+        mouseover: ({ target }) => this.#explain(target),
+    });
     /** Where one types: the prompt, and behind the text. @type {Record<"prompt" | "tail", HTMLElement>} */
-    #edited = { prompt: make("span"), tail: make("span") };
+    #edited = { prompt: this.#field("prompt"), tail: this.#field("tail") };
     #generate = button(() => this.#write("prompt"), "", { class: "primary generate", "data-act": "new" });
+
+    #text = make(
+        "div",
+        { class: "text", copy: (event) => this.#copy(/** @type {ClipboardEvent} */ (event)) },
+        this.#edited.prompt, this.#list, this.#written, this.#edited.tail,
+    );
+    #observer = new ResizeObserver(() => {
+        const chosen = this.querySelector("[aria-selected=true]");
+        if (chosen instanceof HTMLElement) this.#scrollTo(chosen); // it stands on another line now
+    });
+
+    connectedCallback() {
+        this.#observer.observe(this);
+    }
+
+    disconnectedCallback() {
+        this.#observer.disconnect();
+    }
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const same = before && before.path === view.path && before.lang === view.lang && before.tint === view.tint;
-        if (!same) this.#build(view);
+        if (!same) this.#build(view, before && before.lang === view.lang && before.tint === view.tint ? before.path : null);
         if (!same || before.guess !== view.guess) this.#hideFrom(view.guess ? view.guess.place + Number(view.guess.shown) : Infinity);
-        if (same && before.place !== view.place) this.#tokens[before.place]?.setAttribute("aria-selected", "false");
+        if (!same || before.place !== view.place) this.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
         this.#allow("prompt", view.isReady);
         this.#allow("tail", view.canAct && view.guess === null);
         this.#generate.disabled = !view.isReady;
@@ -48,6 +78,14 @@ export class RibbonElement extends ViewElement {
         if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
         else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
         this.parentElement?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`); // what hangs there
+    }
+
+    /** @param {"prompt" | "tail"} name */
+    #field(name) {
+        const keydown = (/** @type {Event} */ event) => this.#typing(name, /** @type {KeyboardEvent} */ (event));
+        const isPrompt = name === "prompt";
+        const put = { class: name, "data-edit": name, spellcheck: "false", keydown };
+        return make("span", isPrompt ? { ...put, focus: () => this.#begin(), blur: () => this.#end(false) } : put);
     }
 
     /** Whether one may type there. @param {"prompt" | "tail"} name @param {boolean} can */
@@ -149,46 +187,35 @@ export class RibbonElement extends ViewElement {
         this.#tokens.forEach((token, n) => (token.hidden = n >= place));
     }
 
-    /** @param {View} view */
-    #build(view) {
+    /** @param {View} view @param {Path | null} shown the text that is there already */
+    #build(view, shown) {
         const { lang, path, tint } = view;
-        const hadFocus = this.contains(document.activeElement);
-        this.#tokens = Array.from({ length: path.length }, (_, place) => ribbonToken({ ...view, trace: path.leaf.trace }, path.prompt + place));
-        this.#tokens.forEach((token, place) => {
+        const kept = shown ? alike(shown, path) : 0;
+        const added = Array.from({ length: path.length - kept }, (_, n) => {
+            const place = kept + n;
+            const token = ribbonToken({ ...view, trace: path.leaf.trace }, path.prompt + place);
             const found = path.at(place);
             token.classList.toggle("given", !found || found.forcedId !== null);
-            if (!found) return;
+            if (!found) return token;
             token.dataset.bin = String(BINS[tint].bin(...expectation(found)));
             token.id = `token-${place}`;
             token.setAttribute("role", "option");
             token.setAttribute("aria-selected", "false");
+            return token;
         });
+        const last = this.#tokens[kept - 1] ?? null;
+        while (this.#list.lastChild !== last) this.#list.lastChild?.remove();
+        if (last?.hasAttribute("data-ends-line")) this.#list.append("\n");
+        this.#list.append(...runningText(added));
+        this.#tokens = [...this.#tokens.slice(0, kept), ...added];
+        this.#list.setAttribute("aria-label", say(lang, "page.ribbon"));
+        this.#text.lang = view.textLang ?? "";
         this.#written.replaceChildren();
-        const list = make(
-            "span",
-            {
-                role: "listbox",
-                tabindex: 0,
-                "aria-label": say(lang, "page.ribbon"),
-                keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)),
-                click: (event) => this.#click(event),
-            },
-            ...runningText(this.#tokens),
-        );
-        const copy = (/** @type {Event} */ event) => this.#copy(/** @type {ClipboardEvent} */ (event));
-        const field = (/** @type {"prompt" | "tail"} */ name) => {
-            const keydown = (/** @type {Event} */ event) => this.#typing(name, /** @type {KeyboardEvent} */ (event));
-            return make("span", { class: name, "data-edit": name, spellcheck: "false", keydown });
-        };
-        const prompt = field("prompt");
-        prompt.addEventListener("focus", () => this.#begin());
-        prompt.addEventListener("blur", () => this.#end(false));
-        this.#edited = { prompt, tail: field("tail") };
+        this.#edited.tail.textContent = "";
+        this.#edited.prompt.hidden = false;
         this.#generate.textContent = say(lang, "page.act_new");
-        this.#showPrompt();
-        const text = make("div", { class: "text", lang: view.textLang, copy }, this.#edited.prompt, list, this.#written, this.#edited.tail);
-        this.replaceChildren(text, this.#generate);
-        if (hadFocus) list.focus();
+        if (kept === 0) this.#showPrompt();
+        if (!this.firstChild) this.replaceChildren(this.#text, this.#generate);
     }
 
     /** What is copied is the text itself, not how the page spells it. @param {ClipboardEvent} event */
@@ -199,6 +226,20 @@ export class RibbonElement extends ViewElement {
         const bytes = this.view.path.leaf.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
         event.clipboardData?.setData("text/plain", new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
         event.preventDefault();
+    }
+
+    /** What a token is pointed at for: its numbers, found when they are asked for. @param {EventTarget | null} target */
+    #explain(target) {
+        const token = target instanceof Element ? target.closest("[role=option]") : null;
+        const at = token && this.view.path.at(Number(token.id.slice("token-".length)));
+        if (!token || !at || token.hasAttribute("data-explained")) return;
+        const numbers = new StepNumbers(at.trace, at.index);
+        const { pModel, rank } = numbers.candidate(at.forcedId ?? numbers.takenId);
+        const bits = numbers.entropy === null ? "?" : fixed(numbers.entropy, 2);
+        const part = token.getAttribute("title");
+        const said = say(this.view.lang, "page.token_about", { p_model: percent(pModel), rank: count(rank), bits });
+        token.setAttribute("title", part ? `${part} \u00b7 ${said}` : said);
+        token.toggleAttribute("data-explained", true);
     }
 
     /** @param {Event} event */
@@ -243,6 +284,23 @@ export class RibbonElement extends ViewElement {
         }
         return best;
     }
+}
+
+/**
+ * How many places of two texts, from the first on, look the same.
+ * @param {Path} path
+ * @param {Path} other
+ */
+function alike(path, other) {
+    if (path.chain[0] !== other.chain[0]) return 0;
+    const isSame = (/** @type {number} */ place) => {
+        const [one, two] = [path, other].map((each) => each.at(place));
+        return one?.trace === two?.trace && one?.index === two?.index && one?.forcedId === two?.forcedId && path.ids[path.prompt + place] === other.ids[other.prompt + place];
+    };
+    const end = Math.min(path.length, other.length);
+    let place = 0;
+    while (place < end && isSame(place)) place++;
+    return Math.max(0, place - PART); // a character in several tokens is named by all of them
 }
 
 customElements.define("manako-ribbon", RibbonElement);

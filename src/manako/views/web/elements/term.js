@@ -33,6 +33,11 @@ export function term(lang, key, label) {
         about.after(made);
         return made;
     };
-    const about = /** @type {HTMLButtonElement & {popoverTargetElement: HTMLElement}} */ (button(open, label ?? name, { class: "term", "aria-expanded": "false" }));
+    const about = /** @type {HTMLButtonElement & {popoverTargetElement: HTMLElement}} */ (button(open, label ?? name, { class: "term", "data-term": key, "aria-expanded": "false" }));
     return about;
+}
+
+/** Terms that stand for themselves, where no label shows them. @param {Lang} lang @param {readonly string[]} keys */
+export function terms(lang, keys) {
+    return make("p", { class: "soft row" }, say(lang, "page.terms"), ...keys.map((key) => term(lang, key)));
 }

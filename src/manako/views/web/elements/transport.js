@@ -26,8 +26,10 @@ export class TransportElement extends ViewElement {
     #until = make("select");
     #bound = make("input", { type: "text", autocomplete: "off" });
 
-    /** @param {View} view */
-    draw(view) {
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
+        const isNew = before !== null && (before.place !== view.place || before.path !== view.path);
+        if (this.#timer && isNew && this.#isReached(view)) this.pause();
         if (this.#lang !== view.lang) this.#build(view);
         const { path, place, busy, guess } = view;
         const atEnd = path.next(place + 1, 1) === null;
@@ -104,12 +106,7 @@ export class TransportElement extends ViewElement {
         this.#say(false);
     }
 
-    /** A step has just been shown. @param {View} view */
-    passed(view) {
-        if (this.#timer && this.#isReached(view)) this.pause();
-    }
-
-    /** @param {View} view */
+    /** Whether the step is one to stop at. @param {View} view */
     #isReached({ path, place, shown }) {
         const at = path.at(place);
         if (at === null) return false;

@@ -27,9 +27,9 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @property {Guess | null} guess
  * @property {number | null} layer that is looked into, null for all
  * @property {number | null} head in it, null for all
- * @property {string | null} lesson the step of a lesson, such as "number.2"; null for none
  * @property {readonly string[]} tabs that were chosen, the last one first
  * @property {boolean} projector whether all is large, and one tab alone beside the stage
+ * @property {string | null} lesson the step of a lesson, such as "number.2"; null for none
  */
 /**
  * @typedef {object} Shown
@@ -50,7 +50,7 @@ export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 
  * @typedef {{kind: string, token?: number, text?: string, where?: "here" | "end", ask?: {seed: number, count: number, inside: boolean}, sampling?: Sampling}} Act
  */
 /** @typedef {Choice & Shown} View */
-/** @typedef {Partial<Choice>} Change */
+/** @typedef {Partial<Choice> & {tab?: string}} Change `tab` is shown, and the one shown last stays beside it */
 
 /**
  * A part of the page that shows a view. It draws itself whole when it is given one, and says by an event what to change.

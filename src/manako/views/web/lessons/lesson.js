@@ -60,7 +60,7 @@ export class LessonElement extends ViewElement {
 
     /** The lessons to choose from. @param {View} view */
     #list({ lang }) {
-        const entry = (/** @type {string} */ id) => make("li", {}, button(() => this.#go(`${id}.1`), say(lang, `lesson.${id}`), { "data-lesson": id }));
+        const entry = (/** @type {string} */ id) => make("li", {}, button(() => this.#go(`${id}.1`), named(lang, id), { "data-lesson": id }));
         const why = soft();
         this.replaceChildren(make("details", {}, make("summary", {}, say(lang, "lesson.title")), soft(say(lang, "lesson.about")), make("ol", {}, ...LESSONS.map(({ id }) => entry(id))), why));
         this.#allow();
@@ -133,15 +133,23 @@ export class LessonElement extends ViewElement {
         this.#isSettling = true;
         if (branch !== undefined) {
             const guess = step.guess ? { place: 0, shown: false } : null;
-            this.change({ branch, place: 0, top: 10, guess, sampling: null, layer: null, head: null });
+            this.change({ branch, place: 0, top: 10, tabs: this.#tabs(step.part), guess, sampling: null, layer: null, head: null });
             const { sampling } = this.view.trace.header;
             if (step.temperature !== undefined) this.change({ sampling: { ...sampling, temperature: step.temperature } });
             if (step.head) this.change(bestHead(this.view));
         }
+        const tab = LESSON_PARTS[step.part][1];
+        if (tab !== null) this.change({ tab });
         this.#isSettling = false;
         this.#start = this.view;
         this.#show(this.view, place, "");
         this.scrollIntoView({ block: "nearest" });
+    }
+
+    /** The tabs that are chosen once the one with a part is. @param {string} part */
+    #tabs(part) {
+        const [, tab] = LESSON_PARTS[part];
+        return tab === null ? this.view.tabs : [tab, ...this.view.tabs.filter((id) => id !== tab)].slice(0, 2);
     }
 
     /** What was asked for is done. @param {View} view @param {LessonPlace} place */
@@ -189,7 +197,7 @@ export class LessonElement extends ViewElement {
             make(
                 "section",
                 { class: "card", "aria-label": say(lang, "lesson.title") },
-                make("div", { class: "row spread" }, make("h2", {}, say(lang, `lesson.${id}`)), place, close),
+                make("div", { class: "row spread" }, make("h2", {}, named(lang, id)), place, close),
                 this.#said,
                 make("div", { class: "row" }, back, next, isTask && there, isTask && make("span", { class: "soft" }, say(lang, "lesson.keys"))),
             ),
@@ -232,6 +240,11 @@ export class LessonElement extends ViewElement {
         if (isElsewhere || document.querySelector(":popover-open")) return;
         /** @type {HTMLElement | null} */ (this.querySelector("[data-act=lesson-next]"))?.focus();
     };
+}
+
+/** A lesson's number and title. @param {View["lang"]} lang @param {string} id */
+function named(lang, id) {
+    return `${1 + LESSONS.findIndex((lesson) => lesson.id === id)}. ${say(lang, `lesson.${id}`)}`;
 }
 
 /** The settings under which the lessons' texts are written. */

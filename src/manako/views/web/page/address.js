@@ -7,8 +7,8 @@ import { languages } from "../text/messages.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
 import { AXES, LISTS, TINTS } from "../elements/view.js";
-import { lessonPlace } from "../lessons/lesson-data.js";
 import { TABS, withTab } from "./tabs.js";
+import { lessonPlace } from "../lessons/lesson-data.js";
 
 /**
  * What stands at its usual value is left out.
@@ -24,8 +24,8 @@ export function toFragment(choice, recorded) {
     if (guess) put.set("guess", String(guess.place + 1)); // a reload must not tell what comes
     if (layer !== null) put.set("layer", String(layer));
     if (head !== null) put.set("head", String(head));
-    if (choice.lesson !== null) put.set("lesson", choice.lesson);
     if (choice.projector) put.set("projector", "1");
+    if (choice.lesson !== null) put.set("lesson", choice.lesson);
     for (const name of STAGES) {
         const value = choice.sampling?.[name];
         if (value !== undefined && value !== recorded[name]) put.set(name, value === null ? "off" : String(value));
@@ -65,8 +65,8 @@ export function fromFragment(fragment, usual, trace) {
         guess: whole("guess") ? { place: Number(whole("guess")) - 1, shown: false } : null,
         layer: whole("layer"),
         head: whole("head"),
-        lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
         tabs: put.get("tab")?.split(" ").filter((id) => TABS.some((tab) => tab.id === id)).reduceRight(withTab, usual.tabs) ?? usual.tabs,
+        lesson: lessonPlace(put.get("lesson")) ? put.get("lesson") : null,
         projector: put.get("projector") === "1",
     };
 }

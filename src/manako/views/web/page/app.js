@@ -24,7 +24,7 @@ import { fromFragment, toFragment } from "./address.js";
 import { chainText } from "../text/numbers.js";
 import { shareSheet } from "./share.js";
 import { Store } from "./store.js";
-import { shownTabs, withTab } from "./tabs.js";
+import { shownTabs } from "./tabs.js";
 import { stepSentences } from "./step-sentences.js";
 import { tokenText } from "../elements/token-chip.js";
 import { modelName } from "../trace/model-name.js";
@@ -36,7 +36,7 @@ import { Writer, liveNumbers } from "./writer.js";
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
 const LONGEST_TITLE = 40;
 const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
-const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tabs", "lesson"]); // may not be chosen then
+const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tab", "lesson"]); // may not be chosen then
 const ROOM = matchMedia("(min-width: 75rem)"); // for two tabs
 
 export class AppElement extends HTMLElement {
@@ -269,12 +269,12 @@ export class AppElement extends HTMLElement {
             lang,
             canWrite: this.#writer !== null,
             change: (change) => this.#wish(change),
-            open: (id) => this.#wish({ tabs: withTab(this.#view.tabs, id) }),
+            open: (tab) => this.#wish({ tab }),
             toggle: (name) => this.#toggle(name),
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-lesson"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }

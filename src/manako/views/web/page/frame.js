@@ -7,8 +7,9 @@ import { button, choices, make, soft } from "../elements/dom.js";
 import { languages, say } from "../text/messages.js";
 import { stepDrawing } from "../elements/step-drawing.js";
 import { pictureButtons } from "./save.js";
-import { TABS } from "./tabs.js";
 import { modelName } from "../trace/model-name.js";
+import { TABS } from "./tabs.js";
+import { terms } from "../elements/term.js";
 import "../elements/about.js";
 import "../elements/checks.js";
 import "../elements/draw.js";
@@ -47,7 +48,7 @@ export function frame(page) {
     const tabs = make("div", { role: "tablist", class: "tabs", "aria-label": say(lang, "page.tabs"), "aria-multiselectable": "true", keydown: (event) => walk(/** @type {KeyboardEvent} */ (event)) }, ...TABS.map((tab) => tabButton(page, tab)));
     const panels = make("div", { class: "panels" }, ...TABS.map((tab) => panel(page, tab)));
     const foot = make("footer", { class: "foot" }, soft(say(lang, "page.about_page")), soft(say(lang, "page.keys")));
-    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("manako-lesson"), make("main", {}, stage(page), tabs, panels), foot];
+    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("main", {}, stage(page), make("manako-lesson"), tabs, panels), foot];
 }
 
 /** @param {Frame} page */
@@ -62,6 +63,7 @@ function stage(page) {
         canWrite && place("ready", "soft"),
         make("h2", {}, say(lang, "page.text")),
         make("manako-tints"),
+        terms(lang, ["seed", "capture", "p_model", "surprisal", "rank"]),
         toggler("projector"),
     ];
     const { element, fill } = page.share();
@@ -122,7 +124,7 @@ function walk(event) {
 }
 
 /** @param {Frame} page @param {Tab} tab */
-function panel({ lang, look }, { id, title, elements, picture, tells }) {
+function panel({ lang, look }, { id, title, elements, picture, explains, tells }) {
     const parts = elements.map((name) => make(name));
     const said = (/** @type {string} */ name) => document.querySelector(`[data-place=${name}]`)?.textContent ?? "";
     const [first] = /** @type {any[]} */ (parts);
@@ -134,5 +136,6 @@ function panel({ lang, look }, { id, title, elements, picture, tells }) {
         make("div", { class: "row spread" }, make("h2", {}, say(lang, title)), picture !== undefined && pictureButtons(lang, picture, drawing, ref)),
         make("p", { class: "soft", "data-place": `elsewhere-${id}` }),
         ...parts,
+        terms(lang, explains),
     );
 }

@@ -8,7 +8,7 @@
 /** @import {Change, Choice, Shown} from "../elements/view.js" */
 /** @import {Branch, Path, Tree} from "../trace/tree.js" */
 /** @import {Place} from "../trace/tree.js" */
-import { FIRST_TABS } from "./tabs.js";
+import { FIRST_TABS, withTab } from "./tabs.js";
 import { LISTS } from "../elements/view.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 
@@ -28,9 +28,9 @@ const USUAL = {
     guess: null,
     layer: null,
     head: null,
-    lesson: null,
     tabs: FIRST_TABS,
     projector: false,
+    lesson: null,
 };
 
 export class Store {
@@ -72,7 +72,9 @@ export class Store {
      */
     change(change) {
         const before = this.choice;
-        const next = { ...before, ...change };
+        const { tab, ...changed } = change;
+        const next = { ...before, ...changed };
+        if (tab !== undefined) next.tabs = withTab(before.tabs, tab);
         if (!this.tree.branches.has(next.branch)) next.branch = before.branch;
         const isOther = this.#path === null || next.branch !== before.branch;
         if (isOther) {

@@ -1,6 +1,6 @@
 /**
  * The tabs below the stage, as data. A new one is a row here, its element, and two keys of the catalog; nothing else
- * names one. Who wants one shown (a lesson, a link) asks for its id: `change({ tabs: withTab(view.tabs, id) })`, or
+ * names one. Who wants one shown (a lesson, a link) asks for its id: `change({ tab: id })`, or
  * `tab=why` in the address.
  *
  * Special here: where there is room two are shown side by side, those chosen last, in the order of this list.
@@ -24,6 +24,7 @@ import "../elements/why.js";
  * @property {string} title key of the heading in it
  * @property {readonly string[]} elements what stands in it, from above; each is handed the view while the tab is shown
  * @property {string} [picture] name of the file of the first one's `drawing`, or of that of the step
+ * @property {readonly string[]} explains terms that a reader may want to have explained
  * @property {boolean} [tells] whether it tells what comes after the step, and so is hidden from those who guess
  * @property {(path: Path) => boolean} isThere whether there is anything to show of this text
  */
@@ -35,12 +36,12 @@ const recorded = (/** @type {string} */ name) => (/** @type {Path} */ { chain })
 
 /** @type {readonly Tab[]} */
 export const TABS = [
-    { id: "candidates", label: "page.tab_candidates", title: "page.candidates", elements: ["manako-candidates"], picture: "step", isThere: hasSteps },
-    { id: "what_if", label: "page.tab_what_if", title: "page.what_if", elements: ["manako-what-if", "manako-stages", "manako-beside"], isThere: hasSteps },
-    { id: "attention", tells: true, label: "page.tab_attention", title: "page.attention", elements: ["manako-attention"], picture: "attention", isThere: recorded("attention") },
-    { id: "layers", tells: true, label: "page.tab_layers", title: "page.lens", elements: ["manako-lens"], picture: "lens", isThere: recorded("lens") },
-    { id: "why", label: "page.tab_why", title: "page.why", elements: ["manako-model", "manako-why"], isThere: recorded("contributions") },
-    { id: "branches", tells: true, label: "page.tab_branches", title: "page.tree", elements: ["manako-tree"], isThere: always },
+    { id: "candidates", label: "page.tab_candidates", title: "page.candidates", elements: ["manako-candidates"], explains: ["u", "coverage", "surprisal", "entropy", "perplexity"], picture: "step", isThere: hasSteps },
+    { id: "what_if", label: "page.tab_what_if", title: "page.what_if", elements: ["manako-what-if", "manako-stages", "manako-beside"], explains: ["temperature", "top_k", "top_p", "min_p", "typical_p", "sampler_chain", "what_if", "logit"], isThere: hasSteps },
+    { id: "attention", tells: true, label: "page.tab_attention", title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: recorded("attention") },
+    { id: "layers", tells: true, label: "page.tab_layers", title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: recorded("lens") },
+    { id: "why", label: "page.tab_why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: recorded("contributions") },
+    { id: "branches", tells: true, label: "page.tab_branches", title: "page.tree", elements: ["manako-tree"], explains: ["fork", "forced", "seed", "trace"], isThere: always },
 ];
 
 /** What is shown until a reader chooses. */

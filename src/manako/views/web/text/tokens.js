@@ -97,6 +97,14 @@ export function visibleBytes(bytes) {
 }
 
 /**
+ * A running text for people on one line: spaces as they are, all else as in `visibleText`.
+ * @param {string} text
+ */
+export function prose(text) {
+    return text.split(/([ \u3000])/).map((piece) => (/^[ \u3000]$/.test(piece) ? piece : visibleText(piece))).join("");
+}
+
+/**
  * What stands for a token in a list.
  * @param {Uint8Array} bytes
  * @param {boolean} special a special token, never the same as a text of the same letters

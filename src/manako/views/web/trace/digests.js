@@ -8,14 +8,13 @@
 /** @import {Json} from "./strict-json.js" */
 /** @import {FileHeader} from "./file-header.js" */
 /** @import {Column} from "./safetensors.js" */
-/** @import {Trace} from "./trace-file.js" */
 import { damaged } from "./safetensors.js";
 import { sha256Plain } from "./sha256.js";
 
 /**
  * False where the browser has no means to tell, as on a page that came over plain HTTP from another machine. Throws
  * TraceError naming what is damaged.
- * @param {Trace} trace
+ * @param {{proof: FileHeader, columns: Map<string, Column>}} file a trace, or what is checked as one
  * @returns {Promise<boolean>}
  */
 export async function verifyDigests({ proof, columns }) {

@@ -1,0 +1,134 @@
+"""The page of a training: one file, offline; slider, play, heat map and tables, by keyboard, at 360 pixels too."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from toy import write_toy
+
+from manako.experiments.dynamics import dynamics
+from manako.formats import run_folder
+from manako.trace.dynamics import Dynamics
+from manako.views.html import learning_page
+
+STEPS = (0, 1, 2, 4, 8, 40)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Dynamics:
+    run = tmp_path_factory.mktemp("runs") / "mine"
+    for step in STEPS:
+        write_toy(run_folder.step_folder(run, step), seed=step)
+    run_folder.point(run, run_folder.LAST, run_folder.step_folder(run, STEPS[-1]))
+    return dynamics(run, "私は猫である", max_new_tokens=6)
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path, found: Dynamics) -> Iterator[Callable[..., Page]]:
+    complaints: list[str] = []
+    contexts: list[Any] = []
+    numbers = itertools.count()
+
+    def open_(lang: str = "en", record: Dynamics = found, wait: str = "main", **settings: Any) -> Page:
+        file = tmp_path / f"{next(numbers)}.html"
+        file.write_text(learning_page(record, lang), encoding="utf-8")
+        contexts.append(browser.new_context(offline=True, **settings))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(file.as_uri())
+        page.wait_for_selector(f"manako-learning {wait}")
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def slide(page: Page, z: int) -> None:
+    page.locator("input[type=range]").fill(str(z))
+
+
+def test_the_slider_changes_all_that_hangs_on_time(opened: Callable[..., Page], found: Dynamics) -> None:
+    page = opened()
+    seen = set()
+    for z in (0, 3, 5):
+        slide(page, z)
+        assert f"step {STEPS[z]} " in page.locator(".learning-now").inner_text()
+        assert f"{found.bits_per_character[z]:.2f}" in page.locator(".learning-now").inner_text()
+        best = page.locator(".learning-bars").first.locator("li .number").first.inner_text()
+        s = found.header.attention_step
+        assert best.startswith(f"{100 * found.top(z, s, 1)[0][2]:.1f}"[:3])
+        seen.add((page.locator(".learning-written mark").inner_text(), page.locator(".learning-looks").inner_html()))
+    assert len(seen) == 3
+
+
+def test_a_cell_is_chosen_by_pointer_and_by_keyboard(opened: Callable[..., Page], found: Dynamics) -> None:
+    page = opened()
+    area = page.locator(".learning-map")
+    box = area.bounding_box()
+    assert box
+    cell = (box["width"] / len(STEPS), box["height"] / len(found.tokens))
+    area.click(position={"x": 2.5 * cell[0], "y": 1.5 * cell[1]})
+    chosen = page.get_by_text("probability").first
+
+    def told(z: int, s: int) -> None:
+        assert f"step {STEPS[z]}:" in chosen.inner_text() and f"rank {found.rank[z, s]}" in chosen.inner_text()
+
+    told(2, 1)
+    for key, z, s in (("ArrowRight", 3, 1), ("ArrowDown", 3, 2), ("ArrowLeft", 2, 2), ("ArrowUp", 2, 1)):
+        area.press(key)
+        told(z, s)
+    for _ in range(9):
+        area.press("ArrowLeft")
+        area.press("ArrowUp")
+    told(0, 0)
+
+
+def test_play_goes_through_all_snapshots_and_stops(opened: Callable[..., Page]) -> None:
+    page = opened()
+    slider = page.locator("input[type=range]")
+    page.get_by_role("button", name="Play").click()
+    expect(slider).to_have_value("2")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Play").click()
+    expect(slider).to_have_value("5")
+    page.get_by_role("button", name="Play").wait_for()
+
+
+def test_a_table_is_behind_each_picture(opened: Callable[..., Page], found: Dynamics) -> None:
+    page = opened("ja")
+    summaries = page.locator("summary")
+    assert summaries.count() == 3  # this run has neither corpus nor log
+    for i in range(3):
+        summaries.nth(i).press("Enter")
+    assert page.locator("details table").nth(0).locator("tbody tr").count() == len(found.tokens)
+    assert page.locator("details table").nth(1).locator("tbody tr").count() == len(STEPS)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_it_fits_360_pixels(opened: Callable[..., Page], lang: str) -> None:
+    page = opened(lang, viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("[data-choice=ja]").click()
+    assert "学習の経過" in page.locator("h1").inner_text()
+
+
+def test_hostile_text_stays_text(opened: Callable[..., Page], found: Dynamics) -> None:
+    hostile = "<img src=x onerror=alert(1)></script>\u202e"
+    page = opened(record=replace(found, header=replace(found.header, run=hostile, text=hostile)))
+    assert page.locator("img").count() == 0 and "<img" in page.locator("h1").inner_text()
+    assert "\u202e" not in page.locator(".learning-written").inner_text()
+
+
+def test_a_changed_number_is_told(
+    opened: Callable[..., Page], found: Dynamics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manako.trace.dynamics.column_digest", lambda name, array: "0" * 64)
+    page = opened(wait="p.warn")
+    assert "damaged" in page.locator("p.warn").inner_text()
