@@ -6,6 +6,7 @@ but that: no data goes through it but settings and figures.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -32,6 +33,7 @@ def on_ray(address: str, gpu: bool, report: Report) -> Callable[[Sequence[Job]],
     def spread(jobs: Sequence[Job]) -> Iterator[Done]:
         if not jobs:
             return
+        _refuse_unreachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
         ray: Any = import_module("ray")
         try:
@@ -55,3 +57,13 @@ def on_ray(address: str, gpu: bool, report: Report) -> Callable[[Sequence[Job]],
             ray.shutdown()
 
     return spread
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Raise ManakoError where nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isascii() and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise ManakoError("ray_unreachable", address=address, reason=first_line(error)) from None
