@@ -17,6 +17,7 @@ from golden import golden_trace
 
 from manako.cli.console import fail
 from manako.cli.showing import VIEWS
+from manako.trace.model_name import model_name
 from manako.trace.record import Vocabulary
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
@@ -92,7 +93,7 @@ def test_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> None:
         check(OWN_COLOUR.sub("", colored.out))
         assert set(OWN_COLOUR.findall(colored.out)) <= ours
     document = json.loads(run("view", path, "--json").out)
-    assert document["model"]["ref"] == sequence
+    assert document["model"]["ref"] == model_name(sequence)
     if not split:
         assert document["steps"][1]["text_before"] == "a" + sequence
 

@@ -16,7 +16,7 @@ def test_the_facts_are_those_of_the_model(run: Run, toy: str) -> None:
     assert "attention, lens, contributions, residual" in found.out
     assert "<|endoftext|>" in found.out and "template" not in found.out
     assert run("info", toy, "--lang", "ja").code == 0
-    assert "demo (gpt2)" in run("info").out
+    assert "demo-en (gpt2)" in run("info", "--lang", "en").out and "demo (gpt2)" in run("info", "--lang", "ja").out
 
 
 def test_what_an_ablated_model_cannot_give(run: Run, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def _paths() -> dict[str, Any]:
             404,
             parameters=by_id,
         ),
+        "/api/dynamics": _dynamics(),
         "/api/generate": {
             "post": {
                 "summary": "Generate, and stream every step as it is made",
@@ -194,6 +195,14 @@ def _answer(about: str, rule: Rule) -> dict[str, Any]:
 def _answers(good: Rule, *errors: int) -> dict[str, Any]:
     """What comes back, by status; every request can be refused with 403."""
     return {"200": good} | {str(status): _component("responses", "Error") for status in sorted({403, *errors})}
+
+
+def _dynamics() -> dict[str, Any]:
+    known = {"name": "known", "in": "query", "schema": TEXT, "description": "Snapshots of the record that a reader has"}
+    file = {"description": "manako.dynamics/1", "content": {"application/octet-stream": {}}}
+    asked = _get("The record of the training that is served, if one is", file, 404, parameters=[known])
+    asked["get"]["responses"] |= {"204": {"description": "It has no more snapshots than that"}}
+    return asked
 
 
 def _get(summary: str, good: Rule, *errors: int, **words: Any) -> dict[str, Any]:
