@@ -7,8 +7,8 @@ the page to the same names.
 
 import re
 
-_PREFIX = re.compile(r"[a-z][a-z-]+:")  # of two letters at least: one is a drive
-_HUB = re.compile(r"[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_PREFIX = re.compile(r"\A[a-z][a-z-]+:")  # of two letters at least: one is a drive
+_HUB = re.compile(r"\A[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def model_name(ref: str) -> str:
