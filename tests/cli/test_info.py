@@ -1,5 +1,6 @@
 """`manako info`: what a model is, what can be seen of it, and its chat template as text."""
 
+import json
 from pathlib import Path
 
 from commands import Run
@@ -17,6 +18,16 @@ def test_the_facts_are_those_of_the_model(run: Run, toy: str) -> None:
     assert "<|endoftext|>" in found.out and "template" not in found.out
     assert run("info", toy, "--lang", "ja").code == 0
     assert "demo-en (gpt2)" in run("info", "--lang", "en").out and "demo (gpt2)" in run("info", "--lang", "ja").out
+
+
+def test_the_document_has_the_facts_of_the_model(run: Run, toy: str, tmp_path: Path) -> None:
+    found, model = json.loads(run("info", toy, "--json").out), manako.load(toy)
+    assert (found["schema"], found["weights_sha256"]) == ("manako.info/1", model.info.weights_sha256)
+    assert found["parameters"] == model.engine.n_parameters and found["lacks"] == {}
+    assert found["start"] == ["<|endoftext|>"] and found["captures"] == list(model.captures)
+    write_toy(tmp_path / "m", attention=False, residual=False)
+    lacking = json.loads(run("info", tmp_path / "m", "--json").out)
+    assert "attention" in lacking["lacks"] and "attention" not in lacking["captures"]
 
 
 def test_what_an_ablated_model_cannot_give(run: Run, tmp_path: Path) -> None:

@@ -104,8 +104,8 @@ BAD: list[tuple[tuple[str, ...], int, str, str]] = [  # arguments, exit code, co
     (("eval",), 4, "EVIDENCE-NO-CORPUS", "give its packed corpus with --data"),
     (("watch", "あ", "-m", "org/name"), 3, "REF-MAYBE-HUB", "for a Hugging Face model write hf:org/name"),
     (("watch", "あ", "-m", "EMPTY"), 3, "FILE-MISSING", "EMPTY/model.safetensors does not exist"),
-    (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "needs model.safetensors"),
-    (("watch", "あ", "-m", "PICKLE/pytorch_model.bin"), 3, "REF-IS-PICKLE", "manako import"),
+    (("watch", "あ", "-m", "PICKLE"), 3, "FOLDER-ONLY-PICKLES", "manako import"),
+    (("watch", "あ", "-m", "PICKLE/weights.pt"), 3, "REF-IS-PICKLE", "manako import"),
     (("watch", "あ", "-m", "openai:x@http://127.0.0.1:1"), 4, "REF-NOT-YET", "this version cannot use servers"),
     (("compare", "あ", "-m", "TOY", "-t", "1"), 2, "COMPARE-COUNT", "at least two runs, got 1; repeat -t"),
     (("compare", "あ", "-m", "TOY", "-t", "1", "-t", "-2"), 2, "TEMPERATURE", "got -2.0"),
@@ -125,7 +125,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: str) -> Path:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "PICKLE").mkdir()
     (tmp_path / "PICKLE/config.json").write_text(Path(toy, "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "PICKLE/pytorch_model.bin").write_bytes(b"\x80\x04.")
+    (tmp_path / "PICKLE/weights.pt").write_bytes(b"\x80\x04.")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

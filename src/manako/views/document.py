@@ -1,7 +1,7 @@
 """A trace as JSON, and other results: what scripts read. Full precision, never translated; bytes in base64."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,8 @@ from manako.analysis.tokens import Piece, Tokens
 from manako.trace.captures import LENS_TOP
 from manako.trace.dynamics import Dynamics
 from manako.trace.model_name import model_name
-from manako.trace.record import Candidate, Step, Trace, bytes_to_text
+from manako.trace.record import Candidate, ModelInfo, Step, Trace, bytes_to_text
+from manako.trace.schema import CAPTURES
 
 SCHEMA = "manako.steps/1"  # of this JSON; the file's own is another
 
@@ -41,6 +42,25 @@ def trace_document(trace: Trace, top: int) -> dict[str, Any]:
         "end": header["end"],
         "stop": list(header["stop"]),
         "self_checks": [{**check, "ok": check["error"] <= check["limit"]} for check in header["self_checks"]],
+    }
+
+
+def info_document(
+    info: ModelInfo,
+    parameters: int,
+    tokens: Mapping[str, Sequence[bytes]],
+    lacks: Mapping[str, str],
+    template: str | None,
+) -> dict[str, Any]:
+    """What a model is. tokens: what starts and ends a text. lacks: capture -> why the model cannot give it."""
+    return {
+        "schema": "manako.info/1",
+        **vars(info),
+        "parameters": parameters,
+        **{name: [bytes_to_text(token) for token in found] for name, found in tokens.items()},
+        "captures": [name for name in CAPTURES if name not in lacks],
+        "lacks": lacks,
+        "chat_template": template,
     }
 
 

@@ -20,7 +20,10 @@ def info_lines(
     chat_template: str | None,
     look: Look,
 ) -> Iterator[Text]:
-    """tokens: what starts and ends a text. captures: name -> catalog key of the reason where it cannot be given."""
+    """The facts, one a line.
+
+    tokens: what starts and ends a text. captures: name -> catalog key of the reason where it cannot be given.
+    """
     c = info.config
     shape: dict[str, Any] = {n: c.get(n) for n in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")}
     facts = {
@@ -33,8 +36,10 @@ def info_lines(
         "info.weights": info.weights_sha256,
         "info.tokenizer": info.tokenizer_sha256,
     }
-    for key, found in tokens.items():
-        facts[key] = " ".join(g.visible_bytes(token, look.glyphs) for token in found) or look.say("info.none")
+    for name, found in tokens.items():
+        facts[f"info.{name}"] = " ".join(g.visible_bytes(token, look.glyphs) for token in found) or look.say(
+            "info.none"
+        )
     facts["info.captures"] = ", ".join(name for name, reason in captures.items() if reason is None)
     width = max(cell_len(look.say(key)) for key in facts) + 2
     for key, value in facts.items():
