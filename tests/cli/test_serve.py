@@ -240,7 +240,7 @@ ONE = {"prompt": "私は", "settings": {"max_new_tokens": 1}}
 def test_the_page_is_there_before_the_model() -> None:
     with command("--port", "0", "--no-browser", "-m", "big", program=LOADS_SLOWLY) as (process, _, port, token):
         assert json.loads(ask(port, "/api/model", token)[1]) == {"ready": False, "ref": "big"}
-        assert ask(port, "/api/traces/1", token) == (200, serve.example().read_bytes())
+        assert ask(port, "/api/traces/1", token) == (200, serve.example("demo-en").read_bytes())
         assert process.stdin
         print("go", file=process.stdin, flush=True)
         assert events(ask(port, "/api/generate", token, ONE)[1])[-1][1] == "end"
@@ -325,7 +325,7 @@ def finished(generation: Generation) -> manako.Trace:
 def test_without_a_file_the_example_is_shown() -> None:
     with command("--port", "0", "--no-browser") as (_, _, port, token):
         (only,) = json.loads(ask(port, "/api/traces", token)[1])["traces"]
-        assert only["title"] == manako.open(serve.example()).text
+        assert only["title"] == manako.open(serve.example("demo-en")).text
 
 
 def test_the_browser_starts_without_the_token_in_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def repeated(vocabulary: Sequence[int], n: int, front: Sequence[int], seed: int 
     """Some tokens in front, then n random ones out of a vocabulary, then the same n again.
 
     >>> repeated([5, 6, 7], 2, [0])
-    [0, 5, 7, 5, 7]
+    [0, 7, 5, 7, 5]
     """
     drawn = np.random.default_rng(seed).permutation(np.asarray(vocabulary))
     some = np.resize(drawn, n).tolist()  # a small vocabulary comes several times
