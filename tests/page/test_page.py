@@ -255,7 +255,7 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
     for caveat in ("attention.meaning", "lens.meaning", "why.meaning"):
         assert messages.text(caveat, "en") in "".join(said)
-    assert "".join(said).count("self-check") == 3
+    assert "".join(said).count("self-check ") == 3
 
 
 def test_what_was_not_captured_is_not_there(open_page: Open) -> None:

@@ -80,7 +80,7 @@ def resume(run: Path, corpus: PackedCorpus | None = None, **more: Any) -> Traine
     made, _ = trainer(run, corpus or corpus_of(run.parent / "corpus"), **more)
     folder = run_folder.pointed(run, run_folder.LAST)
     made.restore(read_checkpoint(folder), folder)
-    run_folder.drop_after(run, made.progress.step)
+    run_folder.rewind(run, made.progress.step, made.progress.best_step)
     keep_lines(run / "metrics.jsonl", made.progress.step)
     made.go()
     return made

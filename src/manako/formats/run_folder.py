@@ -127,11 +127,14 @@ def thin(run: Path, keep: int | None, spared: Collection[int] = (), resumable: i
             (step_folder(run, step) / name).unlink(missing_ok=True)
 
 
-def drop_after(run: Path, step: int) -> None:
-    """Remove the folders of later steps than the one that a run goes on from: it makes them again."""
+def rewind(run: Path, step: int, best: int | None) -> None:
+    """Bring a run to the step that it goes on from: later folders go, for they are made again, and `best` names the
+    best step so far, which a kill between the checkpoint and the pointer had left behind."""
     for later in steps(run):
         if later > step:
             discard(step_folder(run, later))
+    if best is not None and step_folder(run, best).is_dir():
+        point(run, BEST, step_folder(run, best))
 
 
 def clear_unfinished(run: Path) -> None:

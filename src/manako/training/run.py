@@ -143,7 +143,7 @@ def resume(
             trainer.restore(checkpoint, folder)
             trainer.extend(max_minutes)
             if here.first:
-                run_folder.drop_after(run, trainer.progress.step)
+                run_folder.rewind(run, trainer.progress.step, trainer.progress.best_step)
                 keep_lines(run / run_folder.METRICS, trainer.progress.step)
             trainer.report("train.resumed", **trainer.status())
             _go(trainer, show)

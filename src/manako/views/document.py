@@ -238,7 +238,7 @@ def dynamics_document(found: Dynamics) -> dict[str, Any]:
     ]
     return {
         "schema": "manako.dynamics_summary/1",
-        "run": found.header.run,
+        "run": model_name(found.header.run),
         "text": found.header.text,
         "steps": list(found.steps),
         "damaged": list(found.header.damaged),

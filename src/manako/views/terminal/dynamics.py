@@ -13,6 +13,7 @@ from rich.text import Text
 from manako.analysis.dynamics import lives, nearest, passed, strongest_heads
 from manako.messages.numbers import count, fixed, percent
 from manako.trace.dynamics import Dynamics
+from manako.trace.model_name import model_name
 from manako.trace.record import bytes_to_text
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.columns import Column, number, rows
@@ -30,7 +31,7 @@ def dynamics_lines(found: Dynamics, look: Look) -> Iterator[Text]:
     steps, header = found.steps, found.header
     c = header.model["config"]
     shape = look.say("view.shape", **{n: c.get(n) for n in ("n_layer", "n_head", "n_embd", "n_positions")})
-    named = look.say("view.model", ref=g.visible(header.run, look.glyphs), shape=shape)
+    named = look.say("view.model", ref=g.visible(model_name(header.run), look.glyphs), shape=shape)
     yield Text(g.prose(named, look.glyphs), style="dim")
     yield Text(look.say("dynamics.title", count=len(found), first=count(steps[0]), last=count(steps[-1])), style="bold")
     if header.damaged:

@@ -9,6 +9,7 @@
 /** @import {FileHeader} from "../trace/file-header.js" */
 /** @typedef {import("../trace/schema.js").Format & {columns: Record<string, Record<string, {dtype: string, axes: (string | number)[]}>>}} DynamicsFormat */
 import table from "../../../trace/schema.json" with { type: "json" };
+import { modelName } from "../trace/model-name.js";
 import { verifyDigests } from "../trace/digests.js";
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
@@ -25,7 +26,7 @@ export class Dynamics {
     constructor(proof, columns) {
         this.proof = proof;
         this.columns = columns;
-        this.run = /** @type {string} */ (proof.meta.get("run"));
+        this.run = modelName(/** @type {string} */ (proof.meta.get("run")));
         this.text = /** @type {string} */ (proof.meta.get("text"));
         this.characters = Number(proof.meta.get("characters"));
         this.damaged = /** @type {bigint[]} */ (proof.meta.get("damaged")).map(Number);

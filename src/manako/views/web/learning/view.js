@@ -79,7 +79,8 @@ export class LearningElement extends HTMLElement {
 
     #draw() {
         const found = this.#record;
-        document.title = `${found.run} - manako`;
+        const run = visibleText(found.run);
+        document.title = `${run} - manako`;
         this.#plots = [];
         const languageNames = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
         const choose = (/** @type {string} */ lang) => {
@@ -89,7 +90,7 @@ export class LearningElement extends HTMLElement {
         const facts = { count: found.steps.length, first: count(found.steps[0]), last: count(found.steps[found.steps.length - 1]) };
         this.replaceChildren(
             make("header", { class: "top" },
-                make("div", { class: "facts" }, make("h1", {}, this.#say("learning.title", { run: found.run })), soft(this.#say("dynamics.title", facts))),
+                make("div", { class: "facts" }, make("h1", {}, this.#say("learning.title", { run })), soft(this.#say("dynamics.title", facts))),
                 choices(this.#say("page.language"), languageNames, pageLanguage(), choose)),
             make("main", { class: "learning-main" },
                 this.#unchecked ? make("p", { class: "warn", role: "alert" }, this.#say("page.unchecked")) : null,
