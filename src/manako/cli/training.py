@@ -1,4 +1,4 @@
-"""What `train` and `resume` share: what a person sees of a training, on a terminal and elsewhere."""
+"""What a person sees of work that takes long: a training on a terminal and elsewhere, a line of progress."""
 
 import contextlib
 import math
