@@ -19,6 +19,7 @@ NEEDS_MORE = {  # what the fast lane does not import: why
     "tests/cli/test_import.py": "torch, which writes the file",
     "tests/cli/test_sweep.py": "torch",
     "tests/cli/test_train.py": "torch",
+    "tests/experiments/test_dynamics.py": "torch: it trains what it looks at",
     "tests/experiments/test_ray.py": "torch, Ray",
     "tests/experiments/test_sweep.py": "torch",
     "tests/engines/test_hf_engine.py": "torch, transformers",

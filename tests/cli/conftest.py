@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from commands import Result, Run
@@ -52,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
         tty: bool = False,
     ) -> Result:
         words = [os.fsdecode(a) if isinstance(a, bytes) else str(a) for a in arguments]
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, mock.patch.dict(os.environ):  # a command may set variables for itself
             for name in (*HIDDEN, "MANAKO_AMBIGUOUS_WIDTH", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
                 patch.delenv(name, raising=False)
             for name, value in (env or {}).items():

@@ -76,6 +76,11 @@ def test_no_such_model(run: Run, here: pytest.MonkeyPatch) -> None:
 # --- in a terminal ----------------------------------------------------------------------------------------------------
 
 
+# pyte knows neither what asks for the version of a terminal nor the keyboard's own protocol
+UNKNOWN = re.compile(rb"\x1b\[[<>=?][0-9;]*[upqh]|\x1b\[\?[0-9;]*\$p|\x1bP[^\x1b]*\x1b\\")
+BEGUN = re.compile(rb"\x1b(\[[<>=?]?[0-9;]*\$?|P[^\x1b]*\x1b?)?\Z")
+
+
 @dataclass
 class Terminal:
     """A terminal with a program in it."""
@@ -86,6 +91,8 @@ class Terminal:
     """Its settings before the program began."""
     screen: pyte.Screen
     data: bytes = b""
+    begun: bytes = b""
+    """A sequence of which only the beginning has come."""
     stream: pyte.ByteStream = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,9 +106,14 @@ class Terminal:
         except OSError:  # the other end is closed
             return False
         self.data += data
-        # pyte knows neither what asks for the version of a terminal nor the keyboard's own protocol
-        self.stream.feed(re.sub(rb"\x1b\[[<>=?][0-9;]*[upqh]|\x1b\[\?[0-9;]*\$p|\x1bP[^\x1b]*\x1b\\", b"", data))
+        self.show(data)
         return bool(data)
+
+    def show(self, data: bytes) -> None:
+        """Put on the screen what came, wherever it was cut."""
+        whole = self.begun + data
+        self.begun = begun[0] if (begun := BEGUN.search(whole)) else b""
+        self.stream.feed(UNKNOWN.sub(b"", whole[: len(whole) - len(self.begun)]))
 
     def until(self, wanted: str) -> None:
         """Wait for a text on the screen."""
@@ -153,6 +165,18 @@ def terminal(*arguments: str, size: tuple[int, int] = (100, 36), program: list[s
             process.wait()
         os.close(master)
         os.close(slave)
+
+
+def test_what_comes_in_pieces_is_the_same_screen() -> None:
+    """Of the harness: a sequence that pyte does not know may come in two reads."""
+    said = b"\x1b[?1049h\x1b[>1u\x1b[?2026$p\x1bP+q436f\x1b\\\x1b[2;3Ha\x1b[>1ub\x1b[<uc\x1b[1md"
+    for size in (1, 2, 3, len(said)):
+        seen = Terminal.__new__(Terminal)
+        seen.screen, seen.begun = pyte.Screen(10, 3), b""
+        seen.__post_init__()
+        for start in range(0, len(said), size):
+            seen.show(said[start : start + size])
+        assert [line.rstrip() for line in seen.screen.display] == ["", "  abcd", ""], size
 
 
 def child(process: subprocess.Popen[bytes]) -> int:

@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of 60 steps with twelve snapshots, beside its corpus; nothing may be written to it."""
-    torch = pytest.importorskip("torch")
+    import torch
     from small_runs import corpus_of, train
 
     from manako.training import machine

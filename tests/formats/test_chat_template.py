@@ -39,6 +39,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_same_text_as_transformers(name: str) -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
@@ -97,6 +98,7 @@ def test_special_tokens_of_a_prompt_are_text_unless_asked_for(folder: Path) -> N
     assert caught.value.key == "prompt_token_without_row"
 
 
+@pytest.mark.slow
 def test_a_chat_is_what_transformers_makes_of_it(folder: Path) -> None:
     import transformers
 
