@@ -94,6 +94,9 @@ def violations(page: Page) -> list[str]:
     """What axe-core has to say."""
     assert AXE.exists(), "axe-core is missing; scripts/test installs it"
     page.evaluate(AXE.read_text(encoding="utf-8"))
+    # A card that is still fading in has the colours of no theme; the caret blinks for ever and is not waited for.
+    page.wait_for_function("""() => document.getAnimations().every((animation) =>
+        animation.playState === "finished" || animation.effect.getComputedTiming().endTime === Infinity)""")
     found = page.evaluate("axe.run().then(r => r.violations)")
     return [f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]]
 
