@@ -8,15 +8,9 @@ import click
 from click.core import ParameterSource
 
 import manako
-<<<<<<< HEAD
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
-from manako.cli.running import model_option, opened, settings_options
-=======
-from manako.cli.console import Progress, say
 from manako.cli.options import check_step, is_trace, model_option, screen_options, step_option, text_option
 from manako.cli.running import opened, settings_options
->>>>>>> learn
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
 from manako.trace.record import Trace

@@ -14,12 +14,8 @@ from manako.cli import common_options
 from manako.cli.console import note, say
 from manako.cli.help import ScreenOption
 from manako.corpus.encodings import Decoder
-<<<<<<< HEAD
 from manako.errors import LoadError, UsageError, near
-=======
-from manako.errors import LoadError, UsageError
 from manako.refs import completions
->>>>>>> learn
 
 F = TypeVar("F", bound=Callable[..., Any])
 TRACE = ".manako"
