@@ -19,6 +19,7 @@ import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 
 const TOKEN = "manako-token";
+const READER = "manako-reader"; // of this tab; another one has a list of its own
 const LOOK_AGAIN = 500; // ms, while the model loads
 const SHOWN_SHARE = 0.02; // of a model, between two looks at how far it has come
 
@@ -95,7 +96,9 @@ async function startFromServer(app) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const server = new Server(sessionStorage.getItem(TOKEN) ?? "");
+    const reader = sessionStorage.getItem(READER) ?? Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
+    sessionStorage.setItem(READER, reader);
+    const server = new Server(sessionStorage.getItem(TOKEN) ?? "", reader);
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const { traces: listed, current } = await server.traces();
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
