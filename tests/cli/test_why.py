@@ -127,3 +127,26 @@ def test_what_a_saved_trace_makes_void_is_refused(run: Run, toy: str, tmp_path: 
     found = run(command, path, "-t", "1.2", "-m", toy, "--given", "--step", "1")
     assert found.code == 2 and "[E-OPTIONS-VOID]" in found.err
     assert all(name in found.err for name in ("--temperature", "--model", "--given")) and "--step" not in found.err
+
+
+def test_a_word_that_looks_like_a_file_is_said_to_be_read_as_a_text(
+    run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manako.load(toy).trace("あ", seed=4, max_new_tokens=1).save(tmp_path / "mine.manako")
+    (tmp_path / "notes.txt").write_text("あ", encoding="utf-8")
+    (tmp_path / "runs").mkdir()
+    said = {
+        "mine.manak": "no file of that name (mine.manako?)",
+        "runs/mine": "no file of that name",
+        "notes.text": "",
+        "note.txt": "no file of that name",
+        "notes.txt": "read as a text, not as that file",
+        "and/or": "",
+        "e.g.": "",
+        "a note.txt": "",
+    }
+    for word, note in said.items():
+        found = run("why", word, "-m", toy, "--seed", "1")
+        assert found.code == 0 and (f'"{word}" is read as a text' in found.err) == bool(note) and note in found.err
+        assert f'"{word}"' not in run("why", word, "-m", toy, "--seed", "1", "--text").err

@@ -34,5 +34,5 @@ def command(
     screen.lines(header_lines(trace.header, screen.look))
     screen.lines(attention_lines(found, screen.look, part))
     screen.lines(meaning_lines(trace.header.self_checks, screen.look))
-    number = index + 1
+    number = found.step.number
     screen.lines([hint("attention.see_why", screen.look, trace, "why", "--step", str(number), count=number)])

@@ -14,10 +14,12 @@ from manako.cli import common_options
 from manako.cli.console import note, say
 from manako.cli.help import ScreenOption
 from manako.corpus.encodings import Decoder
-from manako.errors import LoadError, UsageError
+from manako.errors import LoadError, UsageError, near
 from manako.refs import completions
 
 F = TypeVar("F", bound=Callable[..., Any])
+TRACE = ".manako"
+_FILES = (".txt", ".md", ".json", ".jsonl", ".html", ".safetensors", ".gguf", ".pt")  # what nobody ends a text with
 
 
 class Number(click.ParamType):  # not subscripted: click 8.2 cannot
@@ -133,16 +135,32 @@ def text_option(command: F) -> F:
 def is_trace(source: str, as_text: bool = False) -> bool:
     """Whether what was given is the file of a trace, and not a text. as_text: it is a text, whatever it looks like.
 
-    Raises UsageError for the name of a file that is not there: nobody wants it continued as a text.
+    A word that looks like another file is a text, and that is said on stderr.
+    Raises UsageError for the name of a trace that is not there: nobody wants it continued as a text.
     """
-    if as_text or not source.endswith(".manako"):
+    if as_text:
         return False
+    path = Path(source)
     try:
-        if Path(source).is_file():
-            return True
+        there, folder = path.is_file(), path.parent.is_dir()
     except (OSError, ValueError):  # a name that no file can have
-        pass
-    raise UsageError("source_missing", file=source)
+        there = folder = False
+    if source.endswith(TRACE):
+        if not there:
+            raise UsageError("source_missing", file=source)
+        return True
+    word = bool(source) and not any(map(str.isspace, source))
+    if word and (there or folder and path.name != source or path.suffix in _FILES or near(path.suffix, [TRACE])):
+        note("notice.file_as_text" if there else "notice.no_such_file", file=source, near=near_file(path))
+    return False
+
+
+def near_file(path: Path) -> str:
+    """The trace beside it that somebody may have meant."""
+    try:
+        return near(path.name, sorted(other.name for other in path.parent.glob(f"*{TRACE}")))
+    except (OSError, ValueError):
+        return ""
 
 
 def json_option(command: F) -> F:

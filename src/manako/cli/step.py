@@ -43,11 +43,12 @@ def command(source: str, ref: str | None, settings: RunSettings, step: int | Non
         os.environ["NO_COLOR"] = "1"
     gc.disable()  # while it starts, a hundred thousand objects are made and none is garbage
     with ThreadPoolExecutor(1) as aside:
-        begun = aside.submit(_begun, source, ref, settings, step)
+        saved = is_trace(source)
+        begun = aside.submit(_begun, source, saved, ref, settings, step)
         from manako.tui.app import StepApp  # its library is an extra, and as long to load as the model
 
         stepper = begun.result()
-    app = StepApp(stepper, screen.look, Path(source) if is_trace(source) else None)
+    app = StepApp(stepper, screen.look, Path(source) if saved else None)
     app.call_later(gc.enable)
     app.run()
     if app.failed:
@@ -59,8 +60,8 @@ def _at_a_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _begun(source: str, ref: str | None, settings: RunSettings, step: int | None) -> Stepper:
-    if is_trace(source):
+def _begun(source: str, saved: bool, ref: str | None, settings: RunSettings, step: int | None) -> Stepper:
+    if saved:
         tree = open_tree(source)
         reads = for_text(tree.branches[0].trace.header.prompt)
         stepper = Stepper.read(lambda: load(ref or reads), tree, settings.max_new_tokens)

@@ -39,7 +39,7 @@ def why_lines(
     yield from part_lines(step, found, next_best, look, scope)
     if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
         part = found.switchable.name
-        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.index + 1, part=part)
+        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.number, part=part)
     yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 

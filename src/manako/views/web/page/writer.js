@@ -125,18 +125,17 @@ export class Writer {
  * @param {ToldStep} told
  * @param {Iterable<number>} specialIds of the model's tokens
  */
-export function liveNumbers({ taken, listed, size }, specialIds) {
+export function liveNumbers({ taken, listed, other }, specialIds) {
     const special = new Set(specialIds);
     const candidate = (/** @type {ToldToken} */ row) => ({ ...row, special: special.has(row.id) });
     const rows = [...listed, ...(taken.rank > listed.length ? [taken] : [])].map(candidate);
-    const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
     return {
-        size,
+        size: rows.length + other.count,
         changed: false,
         drawnId: taken.id,
         taken: candidate(taken),
         pending: new Uint8Array(),
         listed: () => rows,
-        other: () => ({ count: size - rows.length, p: other("p"), pModel: other("pModel") }),
+        other: () => other,
     };
 }
