@@ -26,19 +26,8 @@ MANAKO = [sys.executable, "-W", "error", "-m", "manako"]
 
 def environment(**changes: str) -> Mapping[str, str]:
     """An environment in which nothing of the developer's terminal shows; Python as a user runs it, buffered."""
-    hidden = (
-        "LC_",
-        "LANG",
-        "NO_COLOR",
-        "FORCE_COLOR",
-        "COLUMNS",
-        "LINES",
-        "TERM",
-        "MANAKO_",
-        "TTY_",
-        "PYTHONIO",
-        "PYTHONU",
-    )
+    hidden = ("LC_", "LANG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM", "MANAKO_", "TTY_")
+    hidden += ("PYTHONIO", "PYTHONU")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return kept | {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | changes
 
