@@ -65,7 +65,7 @@ class NGrams:
         found = list[float]()
         for order in self.shares:
             nats = order.certainty - order.share @ rows[order.row, order.id] + order.seen @ logsumexp
-            found.append(nats / math.log(2) / max(1.0, order.seen.sum()))
+            found.append(float(nats) / math.log(2) / max(1.0, order.seen.sum()))
         return np.array(found)
 
     def bits(self, rows: npt.NDArray[np.float32], logsumexp: Floats) -> float:
