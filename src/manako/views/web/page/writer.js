@@ -106,17 +106,10 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
-        const id = this.#freeId();
+        const id = this.#tree.freeId();
         if (kind === "new") return { id, prompt: text, settings, after: null };
         const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
         return { id, prompt: text, settings, after: { branch, keep, token } };
-    }
-
-    /** The first of t1, t2 ... that no branch has. */
-    #freeId() {
-        let n = 1;
-        while (this.#tree.branches.has(`t${n}`)) n++;
-        return `t${n}`;
     }
 }
 
