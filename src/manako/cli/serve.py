@@ -20,8 +20,7 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
-from manako.cli.options import Number
-from manako.cli.running import model_option
+from manako.cli.options import Number, model_option
 from manako.cli.training import progress_line
 from manako.errors import ManakoError, UsageError
 from manako.experiments.dynamics import Following
@@ -43,7 +42,7 @@ SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide fo
 
 @click.command("serve", help=say("help.serve"))
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
-@model_option
+@model_option()
 @click.option("--port", type=Number(True, "port"), metavar="N", help=say("option.port", default=PORT))
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help=say("option.host"))
 @click.option("--no-browser", is_flag=True, help=say("option.no_browser"))

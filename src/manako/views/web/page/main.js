@@ -14,6 +14,7 @@ import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
 import { EngineSource, keepOffline } from "./engine-source.js";
+import { Kept } from "./kept.js";
 import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 
@@ -34,9 +35,9 @@ async function startFromFile(app) {
     const script = block("manako-engine");
     if (script) {
         const engine = new EngineSource(script);
-        app.open(record, engine);
+        await app.open(record, engine, new Kept());
         startEngine(app, engine);
-    } else app.open(record);
+    } else await app.open(record);
     if (!(await verifyRecord(record))) app.warnUnchecked();
 }
 
@@ -108,7 +109,7 @@ async function startFromServer(app) {
         loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
     };
     await load(first); // what is shown at once, with all that stands before it; then the others
-    app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
+    await app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
     for (const each of listed) await load(each);
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);

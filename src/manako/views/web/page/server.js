@@ -95,7 +95,7 @@ function stepOf({ index, chosen, candidates, other }) {
     const token = (/** @type {any} */ { id, bytes, p, p_model: pModel, rank, cut_by: cutBy = null }) => {
         return { id, bytes: Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0)), p, pModel, rank, cutBy };
     };
-    return { index, taken: token(chosen), text: chosen.text, listed: candidates.map(token), size: candidates.length + other.count };
+    return { index, taken: token(chosen), text: chosen.text, listed: candidates.map(token), other: { ...other, pModel: other.p_model } };
 }
 
 /**
