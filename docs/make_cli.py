@@ -36,18 +36,30 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 """
 
 
+# One process for all: help is in the language in which the commands were first imported.
+PRINT = """
+import sys
+from manako.cli import main
+for line in sys.stdin.read().splitlines():
+    try:
+        main([*line.split(), "--help", "--lang", "en"])
+    except SystemExit as end:
+        assert not end.code, line
+    print(end="\\f")
+"""
+
+
 def page() -> str:
     """The whole page."""
-    inside = {"corpus": (["corpus", "build"], ["corpus", "show"]), "export": (["export", "html"], ["export", "site"])}
-    return HEAD + "".join(section(words) for name in ("", *COMMANDS) for words in (name.split(), *inside.get(name, ())))
-
-
-def section(words: list[str]) -> str:
-    """One command's help, as it is printed."""
-    command = [sys.executable, "-m", "manako", *words, "--help", "--lang", "en"]
+    inside = {"corpus": ("corpus build", "corpus show"), "export": ("export html", "export site")}
+    commands = [words for name in ("", *COMMANDS) for words in (name, *inside.get(name, ()))]
     plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
-    made = subprocess.run(command, env=plain, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    return f"\n## {' '.join(['manako', *words])}\n\n```\n{made.stdout.rstrip()}\n```\n"
+    python = [sys.executable, "-c", PRINT, "--lang", "en"]
+    made = subprocess.run(python, env=plain, input="\n".join(commands), capture_output=True, text=True, check=True)
+    helps = zip(commands, made.stdout.split("\f"), strict=False)  # behind the last one is nothing
+    return HEAD + "".join(
+        f"\n## {f'manako {words}'.rstrip()}\n\n```\n{help_.rstrip()}\n```\n" for words, help_ in helps
+    )
 
 
 if __name__ == "__main__":

@@ -266,13 +266,26 @@ def test_on_a_terminal_a_panel_is_rewritten_and_a_summary_stays(text: Path, tmp_
     assert not any("Ctrl-C" in line or "step 300/300" in line for line in lines), lines
 
 
+TO_BE_STOPPED = [*TINY, "--steps", "150", "--eval-interval", "25", "--snapshots", "6"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing stopped."""
+    place = tmp_path_factory.mktemp("whole")
+    (place / "data.txt").write_text(TEXT, encoding="utf-8")
+    with start("train", "--data", place / "data.txt", "--out", place / "m", *TO_BE_STOPPED) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return place / "m"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
-def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path: Path, number: int) -> None:
-    settings: list[Any] = [*TINY, "--steps", "150", "--eval-interval", "25", "--snapshots", "6"]
-    with start("train", "--data", text, "--out", tmp_path / "whole", *settings) as process:
-        process.communicate(timeout=120)
-    with start("train", "--data", text, "--out", tmp_path / "m", *settings) as process:
+def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(
+    text: Path, tmp_path: Path, whole: Path, number: int
+) -> None:
+    with start("train", "--data", text, "--out", tmp_path / "m", *TO_BE_STOPPED) as process:
         assert process.stderr
         for line in process.stderr:
             if "step 50/" in line:
@@ -288,7 +301,7 @@ def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(text: Path, tmp_path
         _, err = process.communicate(timeout=120)
     assert process.returncode == 0 and re.search(r"resumed at step \d+ of 150", err), err
     for name in ("model.safetensors", run_folder.STATE_ARRAYS):
-        both = [(run_folder.step_folder(tmp_path / n, 150) / name).read_bytes() for n in ("whole", "m")]
+        both = [(run_folder.step_folder(run, 150) / name).read_bytes() for run in (whole, tmp_path / "m")]
         assert both[0] == both[1], name
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -234,7 +235,7 @@ def test_no_home_and_nothing_writable(toy: str, tmp_path: Path) -> None:
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     if as_nobody:
         for parent in (*Path(toy).parents, *tmp_path.parents):
-            if str(parent).startswith("/tmp/pytest"):
+            if Path(tempfile.gettempdir()) in parent.parents:
                 parent.chmod(0o755)
         for item in (Path(toy), *Path(toy).iterdir()):
             item.chmod(item.stat().st_mode | 0o055)

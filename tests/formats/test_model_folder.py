@@ -426,9 +426,9 @@ def test_truncated_files_are_refused(folder: Path, name: str) -> None:
 
 # --- T6: safetensors headers ------------------------------------------------------------------------------------------
 
-HEADER_VALUES = st.sampled_from(
-    [None, True, 0, 1, -1, 2**31, 2**62, 2**64, 1.0, 4.5, "F32", "", "x", "\x00", [], [1], [0], {}, {"a": "b"}, "12"]
-)
+HEADER_VALUES = (
+    None, True, 0, 1, -1, 2**31, 2**62, 2**64, 1.0, 4.5, "F32", "", "x", "\x00", [], [1], [0], {}, {"a": "b"}, "12",
+)  # fmt: skip
 
 
 def split(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -440,41 +440,39 @@ def join(header: bytes, body: bytes) -> bytes:
     return struct.pack("<Q", len(header)) + header + body
 
 
-@st.composite
-def mutated(draw: st.DrawFn, original: Path) -> bytes:
+def mutated(original: bytes, rng: random.Random) -> bytes:
     """The file with one to three changes in its header: values, keys, order, raw text, or length."""
-    header, body = split(original.read_bytes())
-    names = st.sampled_from([n for n in header if n != "__metadata__"])
+    header, body = split(original)
+    names = [n for n in header if n != "__metadata__"]
     text: str | None = None
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(rng.randint(1, 3)):
         header = copy.deepcopy(header)  # one value may have been put in two places
-        name = draw(names)
-        match draw(st.integers(0, 9)):
+        name = rng.choice(names)
+        match rng.randint(0, 9):
             case 0:
-                header[name] = copy.deepcopy(draw(HEADER_VALUES))
+                header[name] = copy.deepcopy(rng.choice(HEADER_VALUES))
             case 1 if isinstance(header.get(name), dict):
-                header[name][draw(st.sampled_from(["dtype", "shape", "data_offsets", "more"]))] = copy.deepcopy(
-                    draw(HEADER_VALUES)
-                )
+                key = rng.choice(["dtype", "shape", "data_offsets", "more"])
+                header[name][key] = copy.deepcopy(rng.choice(HEADER_VALUES))
             case 2 if isinstance(header.get(name), dict):
                 types = ["F16", "BF16", "F64", "I32", "U8", "BOOL", "F8_E4M3", "F4", "f32"]
-                header[name]["dtype"] = draw(st.sampled_from(types))
+                header[name]["dtype"] = rng.choice(types)
             case 3 if isinstance(header.get(name), dict):
-                sizes = st.sampled_from([0, 1, 2, 12, 24, 36, 144, 2**20, 2**32, 2**62, -1])
-                header[name]["shape"] = draw(st.lists(sizes, max_size=4))
+                sizes = [0, 1, 2, 12, 24, 36, 144, 2**20, 2**32, 2**62, -1]
+                header[name]["shape"] = [rng.choice(sizes) for _ in range(rng.randint(0, 4))]
             case 4 if isinstance(header.get(name), dict):
-                header[name]["data_offsets"] = draw(st.lists(st.integers(-9, len(body) + 9), min_size=1, max_size=3))
+                places = [rng.randint(-9, len(body) + 9) for _ in range(rng.randint(1, 3))]
+                header[name]["data_offsets"] = places
             case 5:
                 header.pop(name, None)
             case 6:
-                other = draw(names)
+                other = rng.choice(names)
                 header[name], header[other] = header.get(other), header.get(name)
             case 7:
-                header[
-                    draw(st.sampled_from(["h.0.attn.bias", "x", "", "__metadata__", name + " ", "lm_head.weight"]))
-                ] = header.get(name)
+                key = rng.choice(["h.0.attn.bias", "x", "", "__metadata__", name + " ", "lm_head.weight"])
+                header[key] = header.get(name)
             case 8:
-                header["__metadata__"] = draw(st.sampled_from([{}, None, {"a": 1}, {"manako.sha256": "{}"}, [], "x"]))
+                header["__metadata__"] = rng.choice([{}, None, {"a": 1}, {"manako.sha256": "{}"}, [], "x"])
             case _:
                 raw = json.dumps(header) if text is None else text
                 bad = [
@@ -490,16 +488,17 @@ def mutated(draw: st.DrawFn, original: Path) -> bytes:
                     ",",
                     "}",
                 ]
-                at = draw(st.integers(0, len(raw)))
-                text = raw[:at] + draw(st.sampled_from([*bad, f'"{name}": 1,', f'"{name}": null, '])) + raw[at:]
+                at = rng.randint(0, len(raw))
+                text = raw[:at] + rng.choice([*bad, f'"{name}": 1,', f'"{name}": null, ']) + raw[at:]
     encoded = (json.dumps(header) if text is None else text).encode("utf-8", "surrogatepass")
     whole = join(encoded, body)
-    size = draw(st.sampled_from([0] * 8 + [-1, 1, 8, 2**40, 2**63 - len(encoded)]))
+    size = rng.choice([0] * 8 + [-1, 1, 8, 2**40, 2**63 - len(encoded)])
     return struct.pack("<Q", (len(encoded) + size) % 2**64) + whole[8:]
 
 
 def check_header(folder: Path, data: bytes) -> bool:
     """Whether it opens; then the reference opens it too and has the same numbers."""
+    (folder / WEIGHTS).unlink()  # a disk that is asked to shorten a file writes it out first, which takes milliseconds
     (folder / WEIGHTS).write_bytes(data)
     began = time.monotonic()
     try:
@@ -516,28 +515,34 @@ def check_header(folder: Path, data: bytes) -> bool:
     return True
 
 
-def t6(folder: Path, with_digests: bool, examples: int) -> None:
+def to_mutate(folder: Path, with_digests: bool) -> bytes:
+    """The weights file of a tiny model in this folder."""
+    write_toy(folder, n_layer=1, n_embd=4, block_size=4)
     if not with_digests:
         rewrite(folder, lambda tensors: None)
-    original = folder.parent / "original"
-    original.write_bytes((folder / WEIGHTS).read_bytes())
+    return (folder / WEIGHTS).read_bytes()
 
-    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None)
-    @given(mutated(original))
-    def run(changed: bytes) -> None:
-        check_header(folder, changed)
+
+@pytest.mark.parametrize("with_digests", [True, False])
+@pytest.mark.slow
+def test_mutated_headers_open_as_the_reference_does_or_not_at_all(tmp_path: Path, with_digests: bool) -> None:
+    original = to_mutate(tmp_path / "m", with_digests)
+
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None)
+    @given(st.randoms(use_true_random=False))
+    def run(rng: random.Random) -> None:
+        check_header(tmp_path / "m", mutated(original, rng))
 
     run()
 
 
 @pytest.mark.parametrize("with_digests", [True, False])
-@pytest.mark.parametrize("examples", [200, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.slow
-def test_mutated_headers_open_as_the_reference_does_or_not_at_all(
-    tmp_path: Path, with_digests: bool, examples: int
-) -> None:
-    write_toy(tmp_path / "m", n_layer=1, n_embd=4, block_size=4)
-    t6(tmp_path / "m", with_digests, examples)
+def test_ten_thousand_mutated_headers(tmp_path: Path, with_digests: bool) -> None:
+    """Without Hypothesis, which makes a case smaller and takes twenty times as long. What fails stays in the folder."""
+    original, rng = to_mutate(tmp_path / "m", with_digests), random.Random(6)
+    opened = sum(check_header(tmp_path / "m", mutated(original, rng)) for _ in range(10_000))
+    assert 100 < opened < 9_900
 
 
 def one_tensor(**changes: Any) -> str:

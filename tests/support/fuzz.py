@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 VALUES: tuple[Any, ...] = (
@@ -31,8 +31,10 @@ def changed_bytes(data: bytes, rng: random.Random) -> bytes:
     return bytes(made)
 
 
-def changed_json(data: bytes, rng: random.Random, seal: Seal = lambda parsed: parsed) -> bytes:
-    """One value or key of a JSON text made something else. seal: puts digests right again."""
+def changed_json(
+    data: bytes, rng: random.Random, seal: Seal = lambda parsed: parsed, values: Sequence[Any] = VALUES
+) -> bytes:
+    """One value or key of a JSON text made something else, or a few. seal: puts digests right again."""
     parsed = json.loads(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         places = list(_places(parsed))
@@ -53,7 +55,7 @@ def changed_json(data: bytes, rng: random.Random, seal: Seal = lambda parsed: pa
                 )
             )
         else:
-            holder[key] = json.loads(json.dumps(rng.choice(VALUES)))
+            holder[key] = json.loads(json.dumps(rng.choice(values)))
     return json.dumps(seal(parsed), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
