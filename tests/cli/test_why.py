@@ -101,6 +101,18 @@ def test_a_part_switched_off_adds_nothing(run: Run, toy: str) -> None:
     assert abs(document["remainder"]) < 1e-4
 
 
+def test_the_parts_of_one_layer_or_head_alone(run: Run, toy: str) -> None:
+    words = ("why", "あ", "-m", toy, "-n", "1", "--seed", "1", "--top", "30")
+    for layer in (0, 1):
+        listed = re.findall(r"^((?:head|mlp|attn_bias):\S+) ", run(*words, "--layer", layer).out, re.M)
+        assert sorted(listed) == [f"attn_bias:{layer}", f"head:{layer}.0", f"head:{layer}.1", f"mlp:{layer}"]
+        said = run(*words, "--plain", "--layer", layer).out
+        assert said.count(f" of layer {layer}: ") == 4 and f" of layer {1 - layer}: " not in said
+    assert re.findall(r"^(head:\S+) ", run(*words, "--head", "1.0").out, re.M) == ["head:1.0"]
+    for bad in (("--layer", 2), ("--head", "0.2"), ("--layer", 0, "--head", "0.0")):
+        assert run(*words, *bad).code == 2
+
+
 def test_what_is_not_on_record(run: Run, saved: Path) -> None:
     found = run("why", saved)
     assert (found.code, found.out) == (4, "") and "this trace has no contributions" in found.err

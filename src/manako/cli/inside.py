@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 import manako
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
-from manako.cli.running import model_option, opened, settings_options
+from manako.cli.options import check_step, is_trace, model_option, screen_options, step_option, text_option
+from manako.cli.running import opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
 from manako.trace.record import Trace
@@ -46,7 +46,7 @@ def inside_options(capture: str) -> Callable[[F], F]:
             click.option("--given", is_flag=True, help=say("option.given")),
             text_option,
             settings_options(count=1),
-            model_option,
+            model_option(),
             click.argument("source", metavar="TEXT|FILE"),
         ):
             wrapped = option(wrapped)

@@ -1,0 +1,104 @@
+/**
+ * One training: a text, a model, and the steps that `manako train` takes with the same settings in the same order.
+ *
+ * Special here: nothing depends on the clock. A training of so many steps is a function of its text, its settings and
+ * its seed; how long it pauses between two steps, and how often the held-out text is looked at, changes no bit of it.
+ */
+
+/** @import {Corpus} from "./corpus.js" */
+import { Batches } from "./batches.js";
+import { HeldOut } from "./held-out.js";
+import { Trainer } from "./trainer.js";
+
+/**
+ * In the names of config.toml.
+ * @typedef {object} TrainingSettings
+ * @property {number} n_layer
+ * @property {number} n_head
+ * @property {number} n_embd
+ * @property {number} block_size
+ * @property {number} batch_size
+ * @property {number} steps
+ * @property {number} learning_rate
+ * @property {number} warmup_steps
+ * @property {number} weight_decay
+ * @property {number} grad_clip
+ * @property {number} seed
+ */
+
+export class Training {
+    /** @param {Corpus} corpus @param {TrainingSettings} settings @param {boolean} [plain] without WebAssembly */
+    constructor(corpus, settings, plain = false) {
+        const { n_layer, n_head, n_embd, block_size, batch_size, seed } = settings;
+        this.corpus = corpus;
+        this.settings = settings;
+        this.trainer = new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: corpus.size }, batch_size, seed, plain);
+        this.#batches = new Batches(corpus.train, block_size, seed);
+        this.#heldOut = new HeldOut(corpus.heldOut, block_size);
+        this.#ids = new Int32Array(batch_size * block_size);
+        this.#targets = new Int32Array(batch_size * block_size);
+    }
+
+    #batches;
+    #heldOut;
+    #ids;
+    #targets;
+    /** @type {number[]} of each step so far, in nats a token */
+    losses = [];
+    /** @type {{step: number, bits: number}[]} of the held-out text, bits a character */
+    evaluations = [];
+
+    /** Steps that were taken. */
+    get step() {
+        return this.trainer.steps;
+    }
+
+    get isDone() {
+        return this.step >= this.settings.steps;
+    }
+
+    /** How many times the training side has been read. */
+    get epochs() {
+        return (this.step * this.settings.batch_size) / this.#batches.blocks;
+    }
+
+    /** Take one step. Throws RangeError "loss_not_finite". */
+    advance() {
+        const { batch_size, learning_rate, weight_decay, grad_clip } = this.settings;
+        this.#batches.fill(this.step * batch_size, batch_size, this.#ids, this.#targets);
+        const rate = learning_rate * schedule(this.step + 1, this.step / this.settings.steps, this.settings.warmup_steps);
+        const told = this.trainer.step(this.#ids, this.#targets, { rate, decay: weight_decay, clip: grad_clip });
+        if (!Number.isFinite(told.loss) || !Number.isFinite(told.norm)) throw new RangeError("loss_not_finite");
+        this.losses.push(told.loss);
+        return told;
+    }
+
+    /** Bits a character of the held-out text, and noted; null where there is none. */
+    evaluate() {
+        const { rows, ids, targets, characters } = this.#heldOut;
+        const { batch_size, block_size } = this.settings;
+        if (characters === 0) return null;
+        let total = 0;
+        for (let row = 0; row < rows; row += batch_size) {
+            const size = batch_size * block_size;
+            this.#ids.fill(0);
+            this.#targets.fill(-1);
+            this.#ids.set(ids.subarray(row * block_size, row * block_size + size));
+            this.#targets.set(targets.subarray(row * block_size, row * block_size + size));
+            total += this.trainer.loss(this.#ids, this.#targets);
+        }
+        const bits = total / Math.LN2 / characters;
+        this.evaluations.push({ step: this.step, bits });
+        return bits;
+    }
+}
+
+/**
+ * The share of the peak rate at a step counted from 1: a linear warm-up, then linearly to zero.
+ * @param {number} step
+ * @param {number} done the share of the training that was over as it began
+ * @param {number} warmup steps, at most a fifth of the training
+ */
+function schedule(step, done, warmup) {
+    return Math.min(1, Math.max(step / Math.max(1, warmup), 5 * done)) * (1 - done);
+}

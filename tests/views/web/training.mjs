@@ -1,0 +1,46 @@
+// The page's trainer, asked by a Python test: {text, settings, plain, weights, gradients, steps} as JSON on standard
+// input. Answers with the corpus, and with what was asked of it: gradients of one batch, losses of some steps.
+
+import { buffer } from "node:stream/consumers";
+
+import { corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
+import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
+import { Batches } from "../../../src/manako/views/web/training/batches.js";
+import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
+import { Training } from "../../../src/manako/views/web/training/training.js";
+
+const given = JSON.parse(String(await buffer(process.stdin)));
+const packed = ({ buffer: whole, byteOffset, byteLength }) => Buffer.from(whole, byteOffset, byteLength).toString("base64");
+const unpacked = (text, Type) => new Type(new Uint8Array(Buffer.from(text, "base64")).buffer);
+const put = (trainer, weights) => {
+    for (const [name, { data }] of trainer.tensors("weight")) data.set(unpacked(weights[name], Float32Array));
+};
+
+const ASKED = {
+    gradients({ shape, batch, plain, weights, ids, targets }) {
+        const trainer = new Trainer(shape, batch, 0, plain);
+        put(trainer, weights);
+        const loss = trainer.gradients(Int32Array.from(ids), Int32Array.from(targets));
+        const gradients = Object.fromEntries([...trainer.tensors("gradient")].map(([name, { data }]) => [name, packed(data)]));
+        return { kernel: trainer.kernel.name, loss, gradients, shapes: Object.fromEntries([...trainer.tensors("weight")].map(([name, { shape: sides }]) => [name, sides])) };
+    },
+    corpus({ text, block, seed, windows }) {
+        const corpus = corpusOf(text);
+        const { rows, ids, targets, characters } = new HeldOut(corpus.heldOut, block);
+        const batches = new Batches(corpus.train, block, seed);
+        const [some, next] = [new Int32Array(block), new Int32Array(block)];
+        const read = windows.map((n) => {
+            batches.fill(n, 1, some, next);
+            return [...some, next[block - 1]];
+        });
+        return { ...corpus, train: [...corpus.train], heldOut: [...corpus.heldOut], tokenizer: tokenizerJson(corpus.vocabulary), windows: read, held: { rows, characters, ids: packed(ids), targets: packed(targets) } };
+    },
+    train({ text, settings, weights, until = settings.steps, plain }) {
+        const training = new Training(corpusOf(text), settings, plain);
+        if (weights) put(training.trainer, weights);
+        while (training.step < until) training.advance();
+        const bits = training.evaluate();
+        return { losses: training.losses, bits, weights: Object.fromEntries([...training.trainer.tensors("weight")].map(([name, { data }]) => [name, packed(data)])) };
+    },
+};
+process.stdout.write(JSON.stringify(ASKED[given.ask](given)));
