@@ -19,6 +19,7 @@ from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
 from manako.files import writable_folder
+from manako.formats import lora
 from manako.formats.chat_template import filled
 from manako.formats.checkpoint import Checkpoint, Source, Tensors
 from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
@@ -65,6 +66,8 @@ def checkpoint(ref: Ref) -> Checkpoint:
         return read_gguf(Path(ref.name))
     folder = ref.checkpoint()
     try:
+        if lora.is_adapter(folder):
+            return lora.merged(folder, read_checkpoint(lora.base_of(folder)))
         return read_checkpoint(folder)
     except LoadError:
         if folder.exists():

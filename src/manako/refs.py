@@ -11,7 +11,7 @@ from typing import Literal
 from manako.corpus.packed import PackedCorpus, is_packed, open_whole
 from manako.errors import CapabilityError, LoadError, UsageError, near
 from manako.files import read_regular, strict_json
-from manako.formats import run_folder
+from manako.formats import lora, run_folder
 from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
 from manako.tokenizer import Tokenizer
 
@@ -125,6 +125,8 @@ class Ref:
         if self.kind == "folder" and self._existing("tokenizer_ref").is_file():
             return Tokenizer.from_file(Path(self.name))
         folder = Path(self.name) if is_packed(Path(self.name)) else self.checkpoint()
+        if lora.is_adapter(folder):
+            folder = lora.base_of(folder)
         if not all(path.exists() for path in vocabulary_files(folder)):
             raise LoadError("tokenizer_none", folder=folder)
         wrapper = folder / "tokenizer_config.json"
