@@ -36,8 +36,13 @@ pytestmark = [
 
 
 def started(words: Sequence[str], said: Path) -> int:
-    """The command in a process of its own, which has everything imported."""
+    """The command in a process of its own, which has everything imported.
+
+    A signal that comes before the command itself has begun waits for it: what then happens is the command's to say.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if child := os.fork():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return child
     code = 99
     try:
@@ -47,8 +52,13 @@ def started(words: Sequence[str], said: Path) -> int:
             os.dup2(stream.fileno(), 2)
             os.dup2(stream.fileno(), 1)
             sys.stdout = sys.stderr = stream
+            sys.argv = ["manako", *words, "--lang", "en"]
             try:
-                main([*words, "--lang", "en"])
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            except KeyboardInterrupt:
+                os._exit(130)
+            try:
+                main()  # as the program calls it: at its end it takes no signal any more
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else 0
             stream.flush()

@@ -14,7 +14,7 @@ from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
 from manako.engines.provenance import model_info
 from manako.engines.recomputing import recomputed
-from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_ids, scored
+from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_ids, scored, scored_last
 from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
@@ -27,7 +27,7 @@ from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
 from manako.tokenizer import sizes_of
-from manako.trace.record import Header, SelfCheck, Trace, Vocabulary, bytes_to_text
+from manako.trace.record import Excerpt, Header, SelfCheck, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
 
 
@@ -323,18 +323,32 @@ class Model:
         capture: Sequence[str] = (),
         ablate: Sequence[str] = (),
         special: bool = False,
+        step: int | None = None,
         told: Told | None = None,
     ) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
 
-        capture, ablate, special: as for `generate`; a mean is taken over the text. told: called after each part of a
-        long text with the tokens read so far, and those in all.
-        Raises UsageError for a text with no token to score, CapabilityError for what this model cannot give.
+        capture, ablate, special: as for `generate`; a mean is taken over the text. step: the only one to compute,
+        counted from 0, with -1 for the last; what stands before it is then the prompt. told: called after each part of
+        a long text with the tokens read so far, and those in all.
+        Raises UsageError for a text with no token to score or without that step, CapabilityError for what this model
+        cannot give.
+
+        >>> import manako
+        >>> text, model = "吾輩は猫である", manako.load("demo")
+        >>> model.score(text, step=2).steps[0].chosen.text == model.score(text).steps[2].chosen.text == "は"
+        True
         """
         settings = RunSettings(sampling=Sampling(temperature=1)).changed(capture=capture, ablate=ablate)
         given = self._given(text, special)
         ids, context = given.ids, given.context
         engine, captures = self._prepared(settings, ids)
+        steps, before = len(ids) - context, 0
+        if step is not None:
+            if not -steps <= step < steps:
+                raise UsageError("view_step", got=step + 1, last=steps)
+            before = range(steps)[step]
+            ids, context = ids[: context + before + 1], context + before
         header = Header(
             kind="score",
             model=replace(self.info, engine=self.engine.name_with(settings.capture)),
@@ -350,7 +364,10 @@ class Model:
             self_checks=(),
             ablate=settings.ablate,
         )
-        return scored(Session(engine), header, ids, context, self._vocabulary, captures, told)
+        if step is None:
+            return scored(Session(engine), header, ids, context, self._vocabulary, captures, told)
+        alone = scored_last(Session(engine), header, ids, self._vocabulary, captures)
+        return replace(alone, excerpt=Excerpt(text, before))
 
     def evaluate(self, text: str, told: Told | None = None) -> Evaluation:
         """Loss, perplexity and bits of a text, every character scored once. `told` and errors as for `score`."""

@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from commands import Run
 from toy import write_toy
@@ -11,6 +13,7 @@ from toy import write_toy
 import manako
 from manako.analysis.attention import attention
 from manako.cli import console
+from manako.families.gpt2 import NumpyGPT2
 
 
 @pytest.fixture
@@ -66,6 +69,48 @@ def test_a_given_text(run: Run, toy: str) -> None:
     document = json.loads(run("attention", "あいうえお", "-m", toy, "--given", "--step", 3, "--json").out)
     assert document["kind"] == "score" and document["step"]["chosen"]["text"] == "う"
     assert [k["text"] for k in document["keys"]][-2:] == ["あ", "い"]
+
+
+@pytest.mark.parametrize("command", ["attention", "lens", "why"])
+def test_of_a_given_text_only_the_step_asked_for_is_computed(
+    run: Run, toy: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, passes = "吾輩は猫である。" * 9, list[int]()
+    whole = manako.load(toy).score(text, capture=["attention"])
+    forward = NumpyGPT2.forward
+
+    def counted(model: Any, ids: Any, *more: Any, **named: Any) -> Any:
+        passes.append(len(ids))
+        return forward(model, ids, *more, **named)
+
+    monkeypatch.setattr(NumpyGPT2, "forward", counted)
+    for asked in ([], ["--step", "3"], ["--step", "40"]):
+        step = whole.steps[int(asked[1]) - 1 if asked else -1]
+        found = run(command, text, "-m", toy, "--given", *asked, "--json")
+        document = json.loads(found.out)["step"]
+        assert document["index"] == step.index and document["chosen"]["id"] == step.token_id
+        assert document["window_start"] == step.window_start and document["text_before"] == step.text_before
+        assert document["chosen"]["p"] == pytest.approx(step.chosen.p, rel=1e-5)
+        assert passes == [len(whole.columns.prompt_ids) + step.index - step.window_start]
+        passes.clear()
+        shown = run(command, text, "-m", toy, "--given", *asked).out
+        assert re.search(rf"\b{step.index + 1}\b", shown)
+        assert "manako watch" not in shown and (command == "lens" or f"'{text}'" in shown or text in shown)
+        passes.clear()
+    for wrong in ("0", "-1", str(len(whole) + 1)):
+        found = run(command, text, "-m", toy, "--given", "--step", wrong)
+        assert found.code == 2 and wrong in found.err
+
+
+def test_the_attention_of_one_given_step_is_that_of_the_whole_text(run: Run, toy: str) -> None:
+    text, model = "吾輩は猫である。" * 9, manako.load(toy)
+    whole = model.score(text, capture=["attention"])
+    for index in (2, 39, -1):
+        alone = model.score(text, capture=["attention"], step=index)
+        assert (len(alone), alone.steps[0].number) == (1, range(len(whole))[index] + 1)
+        np.testing.assert_allclose(alone.attention[0], whole.attention[index], rtol=1e-5, atol=1e-6)
+        assert alone.attention.start(0) == whole.attention.start(index)
+        assert manako.verify(alone).ok
 
 
 def test_one_layer_and_one_head(run: Run, recorded: Path) -> None:
@@ -129,11 +174,10 @@ def test_looks(run: Run, recorded: Path) -> None:
 def test_a_long_text_shows_how_far_it_is(run: Run, toy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing where it is quick; otherwise one line, which a terminal rewrites until the last token."""
     text = "吾輩は猫である。".encode() * 30
-    for command in (("attention", "--given", "-"), ("watch", "--given", "-")):
-        assert "tokens read" not in run(*command, "-m", toy, stdin=text).err
-        with monkeypatch.context() as patch:
-            patch.setattr("manako.cli.console._SILENT", -1.0)
-            assert run(*command, "-m", toy, stdin=text).err.count("tokens read") == 1
+    command = ("watch", "--given", "-", "-m", toy)
+    assert "tokens read" not in run(*command, stdin=text).err
+    monkeypatch.setattr("manako.cli.console._SILENT", -1.0)
+    assert run(*command, stdin=text).err.count("tokens read") == 1
 
 
 def test_a_terminal_rewrites_the_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,27 +1,15 @@
 """Help in both languages: every line fits the window by cells, and no word of click is left in the Japanese one."""
 
-from collections.abc import Iterator
-
-import click
 import pytest
-from commands import Run
+from commands import Run, every_command
 
 from manako import messages
-from manako.cli import COMMANDS, group
+from manako.cli import COMMANDS
 from manako.messages.lines import cells
 
 
-def commands(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
-    yield command, context
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
-        inner = command.get_command(context, name)
-        assert inner is not None
-        yield from commands(inner, inner.context_class(inner, info_name=name, parent=context))
-
-
 def helps() -> list[str]:
-    top = group.context_class(group, info_name="manako", **group.context_settings)
-    return [command.get_help(context) for command, context in commands(group, top)]
+    return [command.get_help(context) for command, context in every_command()]
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])

@@ -91,3 +91,26 @@ def test_what_is_not_on_record(run: Run, saved: Path) -> None:
 def test_a_step_that_does_not_exist(run: Run, toy: str) -> None:
     for step in ("0", "4", "-1"):
         assert run("lens", "あ", "-m", toy, "-n", "3", "--step", step).code == 2
+
+
+def test_one_layer_alone(run: Run, toy: str) -> None:
+    words = ("lens", "あ", "-m", toy, "-n", "3", "--seed", "4", "--step", "2")
+    document = json.loads(run(*words, "--json").out)
+    for layer in (0, 1):
+        first = document["layers"][layer + 1]["candidates"]
+        for more in ((), ("--plain",), ("--top", "3")):
+            found = run(*words, "--layer", layer, *more)
+            assert found.code == 0 and f"after layer {layer}" in found.out
+            listed = re.findall(r"^\W*(\d+)\.? ", found.out.partition("after layer")[2], re.M)
+            count = 3 if "--top" in more else 10
+            assert listed[:count] == [str(c["rank"]) for c in first[:count]]
+    assert run(*words, "--layer", 2).code == 2
+
+
+def test_as_many_candidates_as_asked_for(run: Run, toy: str) -> None:
+    words = ("lens", "あ", "-m", toy, "-n", "1", "--seed", "4")
+    rows = {n: run(*words, "--plain", "--top", n).out.count(" percent, rank") for n in (1, 10)}
+    assert rows[1] == rows[10] == 3
+    said = [run(*words, "--plain", "--top", n).out.partition("embedding: ")[2].split("\n")[0] for n in (1, 4)]
+    assert (said[0].count(","), said[1].count(",")) == (1, 4)
+    assert run(*words, "--top", 0).code == 2

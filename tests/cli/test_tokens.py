@@ -135,6 +135,10 @@ def test_the_merges_of_a_corpus_are_counted_in_it(run: Run, tmp_path: Path) -> N
     (tmp_path / "alone.json").write_bytes((tmp_path / "c" / "tokenizer.json").read_bytes())
     alone = run("tokens", "猫である", "--with", tmp_path / "alone.json", "--merges", "--lang", "en")
     assert alone.code == 0 and "not known" in alone.out
+    words = ("tokens", "猫である", "-m", tmp_path / "alone.json", "--merges", "--data")
+    assert json.loads(run(*words, tmp_path / "c", "--json").out)["merges"][0]["merges"] == played["merges"]
+    assert run("corpus", "build", tmp_path / "a.txt", "-o", tmp_path / "d", "--validation", "0").code == 0
+    assert run(*words, tmp_path / "d").code == 4
 
 
 def test_a_vocabulary_without_merges_says_so(run: Run, tmp_path: Path) -> None:

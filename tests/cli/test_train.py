@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import tomllib
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from commands import MANAKO, Run, environment
 
 import manako
 from manako import load
+from manako.cli.training import Watched
 from manako.formats import run_folder
 from manako.messages.numbers import percent
 
@@ -195,6 +198,26 @@ def test_a_folder_in_use_or_not_a_run_is_refused(run: Run, text: Path, tmp_path:
 def start(*words: object) -> subprocess.Popen[str]:
     command = [*MANAKO, *map(str, words), "--lang", "en"]
     return subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_panel_is_for_terminals_and_not_where_lines_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: bool
+) -> None:
+    class Trainer:
+        here = SimpleNamespace(first=True)
+        progress = SimpleNamespace(step=0, seconds=0.0)
+        status = staticmethod(lambda: {"step": 0, "steps": 1, "left": ""})
+        share = staticmethod(lambda: 0.0)
+
+    seen = Watched(tmp_path, "", False, (), plain=plain, color="never")
+    monkeypatch.setattr(seen, "watch", lambda folder, step: None)
+    monkeypatch.setattr(sys, "stderr", stderr := StringIO())
+    monkeypatch.setattr(stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with seen.show(Trainer()):
+        pass
+    assert ("\x1b[" in stderr.getvalue()) is not plain
 
 
 @pytest.mark.slow

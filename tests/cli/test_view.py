@@ -37,7 +37,7 @@ def test_step_outside(run: Run, saved: Path, step: str) -> None:
 def test_step_that_is_no_number(run: Run, saved: Path) -> None:
     assert (
         run("view", saved, "--step", "1.5").err
-        == "manako: --step must be a whole number, got 1.5 [E-VIEW-STEP-NUMBER]\n"
+        == "manako: --step must be a whole number from 1 on, got 1.5 [E-VIEW-STEP-NUMBER]\n"
     )
     assert "write 2" in run("view", saved, "--step", "２").err
 

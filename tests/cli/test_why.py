@@ -101,6 +101,18 @@ def test_a_part_switched_off_adds_nothing(run: Run, toy: str) -> None:
     assert abs(document["remainder"]) < 1e-4
 
 
+def test_the_parts_of_one_layer_or_head_alone(run: Run, toy: str) -> None:
+    words = ("why", "あ", "-m", toy, "-n", "1", "--seed", "1", "--top", "30")
+    for layer in (0, 1):
+        listed = re.findall(r"^((?:head|mlp|attn_bias):\S+) ", run(*words, "--layer", layer).out, re.M)
+        assert sorted(listed) == [f"attn_bias:{layer}", f"head:{layer}.0", f"head:{layer}.1", f"mlp:{layer}"]
+        said = run(*words, "--plain", "--layer", layer).out
+        assert said.count(f" of layer {layer}: ") == 4 and f" of layer {1 - layer}: " not in said
+    assert re.findall(r"^(head:\S+) ", run(*words, "--head", "1.0").out, re.M) == ["head:1.0"]
+    for bad in (("--layer", 2), ("--head", "0.2"), ("--layer", 0, "--head", "0.0")):
+        assert run(*words, *bad).code == 2
+
+
 def test_what_is_not_on_record(run: Run, saved: Path) -> None:
     found = run("why", saved)
     assert (found.code, found.out) == (4, "") and "this trace has no contributions" in found.err
@@ -115,3 +127,26 @@ def test_what_a_saved_trace_makes_void_is_refused(run: Run, toy: str, tmp_path: 
     found = run(command, path, "-t", "1.2", "-m", toy, "--given", "--step", "1")
     assert found.code == 2 and "[E-OPTIONS-VOID]" in found.err
     assert all(name in found.err for name in ("--temperature", "--model", "--given")) and "--step" not in found.err
+
+
+def test_a_word_that_looks_like_a_file_is_said_to_be_read_as_a_text(
+    run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manako.load(toy).trace("あ", seed=4, max_new_tokens=1).save(tmp_path / "mine.manako")
+    (tmp_path / "notes.txt").write_text("あ", encoding="utf-8")
+    (tmp_path / "runs").mkdir()
+    said = {
+        "mine.manak": "no file of that name (mine.manako?)",
+        "runs/mine": "no file of that name",
+        "notes.text": "",
+        "note.txt": "no file of that name",
+        "notes.txt": "read as a text, not as that file",
+        "and/or": "",
+        "e.g.": "",
+        "a note.txt": "",
+    }
+    for word, note in said.items():
+        found = run("why", word, "-m", toy, "--seed", "1")
+        assert found.code == 0 and (f'"{word}" is read as a text' in found.err) == bool(note) and note in found.err
+        assert f'"{word}"' not in run("why", word, "-m", toy, "--seed", "1", "--text").err

@@ -15,6 +15,7 @@ from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dy
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.experiments.dynamics import dynamics
 from manako.formats import run_folder
+from manako.refs import Ref
 from manako.trace.dynamics import Dynamics, dynamics_bytes, open_dynamics
 from manako.trace.file import open as open_trace
 from manako.views.document import dynamics_document
@@ -170,6 +171,8 @@ def test_without_its_corpus_a_run_shows_the_rest(tiny_run: Path, tmp_path: Path)
     found = dynamics(run, TEXT, max_new_tokens=1, report=lambda key, **values: said.append(key))
     assert "ngrams" not in found.header.groups and "dynamics.no_ngrams" in said and verify_dynamics(found).ok
     assert passed(found) == () and len(found) == 12
+    again = dynamics(run, TEXT, data=Ref.parse(str(tiny_run)).corpus().folder, max_new_tokens=1)
+    assert "ngrams" in again.header.groups
 
 
 def test_without_a_text_it_takes_held_out_text(tiny_run: Path) -> None:

@@ -116,6 +116,49 @@ def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: 
     close([context], complaints)
 
 
+def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: Page, tmp_path: Path) -> None:
+    row = "{ home: location.pathname, id: 't9', parent: null, keep: 0, bytes: new ArrayBuffer(64e6) }"
+    store = """(act) => new Promise((resolve) => {
+        const opening = indexedDB.open("manako", 1);
+        opening.onsuccess = () => {
+            const asked = act(opening.result.transaction("texts", "readwrite").objectStore("texts"));
+            asked.onsuccess = () => resolve(asked.result);
+        };
+    })"""
+    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # of another time, as large as all may be together
+    write(shown, "猫は", 5, 5)
+    shown.locator("manako-candidates tbody button.force >> nth=3").click()
+    shown.wait_for_selector(IDLE)
+    open_tab(shown, "branches")
+    shown.locator("manako-tree [role=option] >> nth=2").wait_for()
+    assert shown.evaluate(f"({store})((texts) => texts.count())") == 2
+    text = shown.inner_text("manako-ribbon .text")
+    before = open_tree(saved(shown, "Trace (.manako)", tmp_path / "before.manako"))
+    shown.reload()
+    shown.wait_for_selector(READY)
+    assert shown.inner_text("manako-ribbon .text") == text  # the one that was shown, which is in the address
+    after = open_tree(saved(shown, "Trace (.manako)", tmp_path / "after.manako"))
+    told = [[(b.id, b.parent, b.keep, b.trace.text) for b in tree.branches] for tree in (before, after)]
+    assert told[0] == told[1] and all(verify(branch.trace).ok for branch in after.branches)
+    write(shown, "私", 3, 1)  # under a name of its own
+    open_sheet(shown, "share")
+    shown.get_by_role("button", name="Delete the kept texts").click()
+    shown.get_by_text("Deleted.").wait_for()
+    shown.reload()
+    shown.wait_for_selector(READY)
+    assert shown.locator("manako-tree [role=option]").count() == 1
+
+
+def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page) -> None:
+    shown.add_init_script("indexedDB.open = () => { throw new DOMException('no', 'SecurityError'); };")
+    shown.reload()
+    shown.wait_for_selector(READY)
+    assert shown.inner_text("[data-place=state]") == ""
+    write(shown, "猫は", 5, 5)
+    shown.get_by_text("This browser keeps no texts of this page").wait_for()
+    write(shown, "私", 3, 1)
+
+
 def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
     write_toy(tmp_path / "toy", from_characters([*"私は猫ab"]))
     trace, data = load(tmp_path / "toy").trace("私", seed=0, max_new_tokens=3), for_page(tmp_path / "toy")

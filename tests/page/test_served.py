@@ -91,3 +91,23 @@ def test_a_rebound_name_gets_403(browser: Browser, site: Serving) -> None:
     answer = page.goto(f"http://evil.example:{site.port}/")
     assert answer and answer.status == 403 and "E-SERVE-HOST" in page.content()
     rebound.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_each_reader_has_a_list_of_his_own_unless_it_is_shared(browser: Browser, shared: bool) -> None:
+    with serving(free, shared=shared) as site:
+        site.runs.add("golden.manako", to_bytes(golden_trace()))
+        contexts = [browser.new_context(locale="en") for _ in range(2)]
+        pages = [context.new_page() for context in contexts]
+        for page in pages:
+            page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
+            page.fill("[data-edit=prompt][contenteditable]", "あ")
+            page.press("[data-edit=prompt]", "Enter")
+            page.wait_for_function("() => new URLSearchParams(location.hash.slice(1)).get('branch') !== '1'")
+        for page in pages:  # what was given at the start is everybody's
+            page.reload()
+            page.locator("manako-tree [role=option]").nth(2 if shared else 1).wait_for()
+            assert page.locator("manako-tree [role=option]").count() == (3 if shared else 2)
+        assert len(site.runs.traces) == 3
+        for context in contexts:
+            context.close()

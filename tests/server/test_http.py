@@ -610,3 +610,17 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
         place = whole
         for name in reference.removeprefix("#/").split("/"):
             place = place[name]
+
+
+def test_a_program_sees_all_traces_and_one_that_names_a_reader_only_his() -> None:
+    with serving(free) as site:
+        for reader in ("one", "two"):
+            asked = site.open("POST", "/api/generate", {"prompt": "あ"}, X_Manako_Reader=reader)
+            asked.read()
+            close(asked)
+        ids = {
+            reader: [t["id"] for t in json.loads(site.ask("GET", "/api/traces", X_Manako_Reader=reader)[1])["traces"]]
+            for reader in ("one", "two", "")
+        }
+        assert len(ids["one"]) == len(ids["two"]) == 1
+        assert ids[""] == ids["one"] + ids["two"]

@@ -2,8 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+import click
+
+from manako.cli import group
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,20 @@ MANAKO = [sys.executable, "-W", "error", "-m", "manako"]
 
 def environment(**changes: str) -> Mapping[str, str]:
     """An environment in which nothing of the developer's terminal shows; Python as a user runs it, buffered."""
-    hidden = ("LC_", "LANG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "MANAKO_", "TTY_", "PYTHONIO", "PYTHONU")
+    hidden = ("LC_", "LANG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM", "MANAKO_", "TTY_")
+    hidden += ("PYTHONIO", "PYTHONU")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return kept | {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | changes
+
+
+def every_command() -> Iterator[tuple[click.Command, click.Context]]:
+    """`manako` itself and each command, also those in another one, with the context of its help."""
+    yield from _below(group, group.context_class(group, info_name="manako", **group.context_settings))
+
+
+def _below(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    yield command, context
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        inner = command.get_command(context, name)
+        assert inner is not None
+        yield from _below(inner, inner.context_class(inner, info_name=name, parent=context))

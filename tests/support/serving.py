@@ -72,7 +72,7 @@ class Serving:
 
 
 @contextmanager
-def serving(model: Any = None, lang: str = "en") -> Iterator[Serving]:
+def serving(model: Any = None, lang: str = "en", shared: bool = False) -> Iterator[Serving]:
     """A server on any free port for as long as the block lasts.
 
     model: one that is loaded, or only what it generates with; without one it is still loading.
@@ -80,7 +80,7 @@ def serving(model: Any = None, lang: str = "en") -> Iterator[Serving]:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         runs = runs_with(model)
-        server = Server(Guard(Site(runs, lang), "127.0.0.1", port, TOKEN), runs)
+        server = Server(Guard(Site(runs, lang, shared=shared), "127.0.0.1", port, TOKEN), runs)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

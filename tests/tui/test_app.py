@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from manako import messages
 from manako.trace.tree import open_tree
 from manako.tui.app import StepApp
-from manako.tui.frame import LEAST
+from manako.tui.frame import LEAST, WIDE, Frame
 from manako.tui.keys import KEYS, TABS
 from manako.tui.stepper import Stepper
 from manako.views.terminal.glyphs import BRAILLE
@@ -214,6 +214,16 @@ def test_every_tab_in_every_width(n: int, size: tuple[int, int]) -> None:
         assert all(len(row) <= size[0] for row in text(app).splitlines())
 
     play(script, size=size)
+
+
+@pytest.mark.parametrize("lang", messages.LANGUAGES)
+@pytest.mark.parametrize("width", [60, 109, 110, 200])
+def test_tabs_have_names_where_those_fit(lang: str, width: int) -> None:
+    frame = Frame(read(golden_inside()), Look(lang=lang))
+    [line] = frame.lines(width, 30)[0]["tabs"]
+    first = 1 if width == 110 else 0  # beside the choice, its own tab has its number
+    assert all(messages.text(f"stepper.tab_{name}", lang) in line.plain for name in TABS[first:])
+    assert line.cell_len <= width - frame.left if width >= WIDE else width
 
 
 def test_tab_goes_round() -> None:

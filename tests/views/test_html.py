@@ -26,6 +26,7 @@ from manako.views.html import (
     bundle,
     imports_of,
     json_for_html,
+    modules_of,
     notebook,
     offline_page,
     packed,
@@ -183,9 +184,12 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     both: set[str] = set()
-    for script in map(bundle, ("page/main.js", "engine/worker.js", "page/offline.js", "learning/main.js")):
-        order = re.findall(r"^// ([a-z0-9/-]+\.js)$", script, re.MULTILINE)
+    starts = "page/main.js", "engine/worker.js", "page/offline.js", "learning/main.js", "training/training.js"
+    for start in starts:
+        order = modules_of(start)
         both |= {*order}
+        functions = re.findall(r"^(?:const \{ .+ \} = )?\(\(\) => \{$", bundle(start), re.MULTILINE)
+        assert len(functions) == len(order) + 1  # the whole is one too
         assert len(set(order)) == len(order)
         for name in order:
             assert all(order.index(other) < order.index(name) for other in imports_of(name))

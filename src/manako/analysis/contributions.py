@@ -18,6 +18,7 @@ from manako.errors import UsageError
 from manako.trace.record import Candidate, Step, Trace
 
 Kind = Literal["embedding", "head", "mlp", "bias"]
+Scope = tuple[int, ...]  # () for the whole model, (layer,), or (layer, head)
 KINDS: tuple[Kind, ...] = ("embedding", "head", "mlp", "bias")
 _DECIMALS = 4  # float32 gives no more of a logit: parts in order must not depend on the machine
 _EMBEDDINGS = ("embed", "pos_embed")
@@ -111,10 +112,16 @@ class Why:
         """From what raised it most to what lowered it most; what differs by less than it is true to stays in order."""
         return _ordered(self.parts)
 
-    def strongest(self, n: int) -> tuple[list[Part], Rest]:
-        """The n parts that moved it most, from what raised it most to what lowered it most; and all others together."""
-        by_size = sorted(self.parts, key=lambda part: -abs(round(part.effect, _DECIMALS)))
-        first, rest = by_size[:n], by_size[n:]
+    @property
+    def heads(self) -> int:
+        """Of a layer; 0 in a model without attention."""
+        return 1 + max((part.head for part in self.parts if part.head is not None), default=-1)
+
+    def strongest(self, n: int, scope: Scope = ()) -> tuple[list[Part], Rest]:
+        """The n parts of a scope that moved it most, from what raised it most to what lowered it most; all others."""
+        inside = [part for part in self.parts if (part.layer, part.head)[: len(scope)] == scope]
+        by_size = sorted(inside, key=lambda part: -abs(round(part.effect, _DECIMALS)))
+        first, rest = by_size[:n], by_size[n:] + [part for part in self.parts if part not in inside]
         over = [part.over_mean for part in rest if part.over_mean is not None]
         together = Rest(len(rest), sum(part.value for part in rest), sum(over) if len(over) == len(rest) else None)
         return _ordered(first), together

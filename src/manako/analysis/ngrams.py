@@ -12,6 +12,7 @@ arXiv:2402.04362.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ class Shares:
     seen: Floats
     """[R] 1 where the corpus has the context of a place, else 0."""
 
+    @cached_property
+    def certainty(self) -> float:
+        """The sum of share * log(share), in nats: the part of the distances that is the same for all models."""
+        return float(self.share @ np.log(self.share))
+
 
 @dataclass(frozen=True)
 class NGrams:
@@ -51,12 +57,15 @@ class NGrams:
     """[3] bits a token for who guesses with the same chance for all, by unigrams, by bigrams; see `_guesses`."""
 
     def distances(self, rows: npt.NDArray[np.float32], logsumexp: Floats) -> Floats:
-        """[3] bits, the mean over the places whose context is known. rows: [R, V] logits of all places, in order."""
+        """[3] bits, the mean over the places whose context is known. rows: [R, V] logits of all places, in order.
+
+        The shares of a place sum to 1, so that its distance is: certainty - expected logit + logsumexp. Worked out so,
+        there is one product for each of millions of shares, and no logarithm.
+        """
         found = list[float]()
         for order in self.shares:
-            logp = rows[order.row, order.id].astype(np.float64) - logsumexp[order.row]
-            parts = order.share * (np.log(order.share) - logp)
-            found.append(parts.sum() / math.log(2) / max(1.0, order.seen.sum()))
+            nats = order.certainty - order.share @ rows[order.row, order.id] + order.seen @ logsumexp
+            found.append(float(nats) / math.log(2) / max(1.0, order.seen.sum()))
         return np.array(found)
 
     def bits(self, rows: npt.NDArray[np.float32], logsumexp: Floats) -> float:

@@ -10,9 +10,9 @@ import click
 from manako.analysis.compare import Comparison, runs
 from manako.cli.comparing import save_tree
 from manako.cli.console import say
-from manako.cli.options import Number, check_top, look_options, step_option
+from manako.cli.options import Number, check_step, force_option, json_option, look_options, models_option, step_option
 from manako.cli.output import Screen, print_json
-from manako.cli.running import models_option, opened, settings_options
+from manako.cli.running import opened, settings_options
 from manako.errors import UsageError
 from manako.files import writable_target
 from manako.sampling import STAGES
@@ -29,8 +29,8 @@ from manako.views.terminal.compare import comparison_lines, header_of, parting_l
 @step_option("option.compare_step")
 @click.option("--lines", "as_lines", is_flag=True, help=say("option.lines"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save_tree"))
-@click.option("-f", "--force", is_flag=True, help=say("option.force"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@force_option
+@json_option
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl_runs"))
 @look_options
 def command(
@@ -44,7 +44,7 @@ def command(
     force: bool,
     **rest: Any,
 ) -> None:
-    top = check_top(rest["top"])
+    top = rest["top"]
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
     if save is not None:
@@ -65,8 +65,7 @@ def command(
     if rest["as_json"]:
         print_json(comparison_document(comparison, top))
         return
-    if step is not None and not 1 <= step <= len(comparison.traces[0]):
-        raise UsageError("view_step", got=step, last=len(comparison.traces[0]))
+    check_step(step, len(comparison.traces[0]))
     screen = Screen(top, rest["plain"], rest["color"])
     screen.lines(header_of(comparison, screen.look))
     if rest["as_lines"]:

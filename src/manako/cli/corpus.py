@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from manako.cli import common_options
-from manako.cli.console import note, say, tell
+from manako.cli.console import note, say
 from manako.cli.corpora import corpus_options
-from manako.cli.output import print_json
+from manako.cli.options import json_option, screen_options
+from manako.cli.output import Screen, print_json
 from manako.corpus import build
 from manako.corpus.packed import SIDES, PackedCorpus, open_packed
 from manako.messages.numbers import count
+from manako.views.terminal.steps import Look
 
 _TOP = 10  # authors and characters shown
 
@@ -39,16 +41,17 @@ def build_command(sources: tuple[str, ...], out: Path, **settings: Any) -> None:
 
 @command.command("show", help=say("help.corpus_show"), short_help=say("cli.corpus_show"))
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
-@common_options
-def show_command(folder: Path, as_json: bool) -> None:
+@json_option
+@screen_options
+def show_command(folder: Path, as_json: bool, plain: bool, color: str) -> None:
     corpus = open_packed(folder)
     authors = Counter(str(d["author"]) for d in corpus.documents() if d.get("author"))
     if as_json:
         print_json(corpus.header.to_json() | {"digest": corpus.digest, "authors": dict(authors.most_common())})
         return
+    screen = Screen(Look.top, plain, color)
     for key, values in summary(corpus):
-        tell(say(key, **values))
+        screen.tell(say(key, **values))
     statistics = corpus.header.statistics
     listed = {
         "authors": authors.most_common(_TOP),
@@ -57,8 +60,8 @@ def show_command(folder: Path, as_json: bool) -> None:
     }
     for name, counts in listed.items():
         if counts:
-            tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {count(n)}" for key, n in counts)))
-    tell(say("corpus.show_digest", digest=corpus.digest))
+            screen.tell(say(f"corpus.show_{name}", list=", ".join(f"{_visible(key)} {count(n)}" for key, n in counts)))
+    screen.tell(say("corpus.show_digest", digest=corpus.digest))
 
 
 def summary(corpus: PackedCorpus) -> Iterator[tuple[str, dict[str, str]]]:

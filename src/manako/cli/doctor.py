@@ -17,7 +17,7 @@ from rich.text import Text
 
 from manako import __version__
 from manako.cli.console import chosen_language, say
-from manako.cli.options import screen_options
+from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.engines.provenance import blas_library, blas_threads
 from manako.errors import first_line
@@ -40,7 +40,7 @@ _FOLDERS = {"HF_HOME": "~/.cache/huggingface"}
 
 
 @click.command("doctor", help=say("help.doctor"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@json_option
 @screen_options
 def command(as_json: bool, plain: bool, color: str) -> None:
     screen = Screen(Look.top, plain, color)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from manako.cli.console import note, say
-from manako.cli.options import Number, read_prompt, screen_options, step_option
+from manako.cli.options import Number, force_option, json_option, read_prompt, screen_options, step_option
 from manako.cli.output import Screen, print_json
 from manako.cli.training import progress_line
 from manako.experiments.dynamics import dynamics
@@ -40,16 +40,17 @@ from manako.views.terminal.steps import Look
     help=say("term.temperature_means"),
 )
 @click.option("--seed", type=Number(True, "seed"), default=0, show_default=True, metavar="N", help=say("option.seed"))
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help=say("option.resume_data"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save_dynamics"))
-@click.option("-f", "--force", is_flag=True, help=say("option.force"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@force_option
+@json_option
 @screen_options
 def command(
     run: str, text: str | None, save: Path | None, force: bool, as_json: bool, plain: bool, color: str, **asked: Any
 ) -> None:
     if save is not None:
         writable_target(save, force)
-    with progress_line("dynamics.progress") as report:
+    with progress_line("dynamics.progress", plain) as report:
         found = dynamics(run, None if text is None else read_prompt(text), report=report, **asked)
     if save is not None:
         found.save(save, force)

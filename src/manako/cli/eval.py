@@ -5,10 +5,9 @@ from pathlib import Path
 
 import click
 
-from manako.cli import common_options
-from manako.cli.console import Progress, say, tell
-from manako.cli.output import print_json
-from manako.cli.running import models_option
+from manako.cli.console import Progress, say
+from manako.cli.options import json_option, models_option, screen_options
+from manako.cli.output import Screen, print_json
 from manako.corpus.documents import document
 from manako.corpus.packed import SIDES, PackedCorpus, is_packed, open_whole
 from manako.engines.scoring import Evaluation
@@ -17,6 +16,7 @@ from manako.files import read_regular
 from manako.messages.numbers import count, fixed
 from manako.model import Model, load
 from manako.refs import Ref, for_text
+from manako.views.terminal.steps import Look
 
 
 def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> Evaluation:
@@ -33,9 +33,9 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
 @click.option(
     "--split", type=click.Choice(SIDES), default="validation", show_default=True, help=say("option.eval_split")
 )
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
-@common_options
-def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool) -> None:
+@json_option
+@screen_options
+def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool, plain: bool, color: str) -> None:
     corpus = _corpus(refs, data)
     text = "" if corpus or data is None else document(str(data), read_regular(data)).text
     results: list[tuple[str, Evaluation]] = []
@@ -47,14 +47,15 @@ def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool)
         several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
         print_json({"models": several} if len(refs) > 1 else documents[0])
         return
+    screen = Screen(Look.top, plain, color)
     for ref, result in results:
         if len(results) > 1:
-            tell(say("eval.model", ref=ref, difference=_difference(result, results[0][1])))
+            screen.tell(say("eval.model", ref=ref, difference=_difference(result, results[0][1])), "bold")
         for name, value in asdict(result).items():
             if name == "unknown_characters" and not value:
                 continue
             shown = say("eval.none") if value is None else count(value) if isinstance(value, int) else fixed(value, 4)
-            tell(say(f"eval.{name}", value=shown))
+            screen.tell(say(f"eval.{name}", value=shown))
 
 
 def _corpus(refs: tuple[str, ...], data: Path | None) -> PackedCorpus | None:

@@ -8,9 +8,18 @@ import click
 import manako
 from manako.analysis.evidence import LONGEST, SearchedText, check_longest, check_vocabulary, evidence
 from manako.cli.console import say
-from manako.cli.options import Number, check_step, check_top, is_trace, look_options, step_option, text_option
+from manako.cli.options import (
+    Number,
+    check_step,
+    is_trace,
+    json_option,
+    look_options,
+    model_option,
+    step_option,
+    text_option,
+)
 from manako.cli.output import Screen, print_json
-from manako.cli.running import model_option, opened, settings_options
+from manako.cli.running import opened, settings_options
 from manako.corpus.packed import PackedCorpus, open_whole
 from manako.errors import CapabilityError
 from manako.refs import Ref, for_text
@@ -23,7 +32,7 @@ from manako.views.terminal.steps import header_lines
 
 @click.command("evidence", help=say("help.evidence"))
 @click.argument("prompt")
-@model_option
+@model_option()
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help=say("option.evidence_data"))
 @click.option(
     "--longest",
@@ -36,7 +45,7 @@ from manako.views.terminal.steps import header_lines
 @text_option
 @step_option()
 @settings_options(count=1, ablate=False)
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@json_option
 @look_options
 def command(
     prompt: str,
@@ -49,7 +58,7 @@ def command(
     as_json: bool,
     **rest: Any,
 ) -> None:
-    top, longest = check_top(rest["top"]), check_longest(longest)
+    top, longest = rest["top"], check_longest(longest)
     is_file = is_trace(prompt, as_text)
     trace, corpus = _opened(Path(prompt), data) if is_file else _generated(prompt, ref, data, settings)
     check_step(step, len(trace))

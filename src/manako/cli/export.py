@@ -9,6 +9,7 @@ import click
 from manako.analysis.compact import KEPT, compact
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
+from manako.cli.options import force_option, model_option
 from manako.files import megabytes, new_folder, writable_target, write_file
 from manako.refs import EMBEDDED, example, for_language
 from manako.trace.captures import CLASSES
@@ -32,8 +33,8 @@ def command() -> None: ...
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=say("option.page"))
 @click.option("--compact", "smaller", is_flag=True, help=say("option.compact", kept=KEPT))
 @click.option("--with-model", is_flag=True, help=say("option.with_model"))
-@click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))
-@click.option("-f", "--force", is_flag=True, help=say("option.force"))
+@model_option()
+@force_option
 @common_options
 def html_command(file: Path, out: Path, smaller: bool, with_model: bool, ref: str | None, force: bool) -> None:
     writable_target(out, force)
@@ -55,7 +56,7 @@ def html_command(file: Path, out: Path, smaller: bool, with_model: bool, ref: st
 @command.command("site", help=say("help.export_site"), short_help=say("cli.export_site"))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help=say("option.site"))
-@click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"))
+@model_option()
 @common_options
 def site_command(file: Path | None, out: Path, ref: str | None) -> None:
     from manako.views.site import site

@@ -3,7 +3,7 @@
 import click
 
 from manako.cli.console import chosen_language, note, say
-from manako.cli.options import screen_options
+from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.engines.protocol import lacking
 from manako.model import load
@@ -16,7 +16,7 @@ from manako.views.terminal.steps import Look
 
 @click.command("info", help=say("help.info"))
 @click.argument("ref", default="")
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@json_option
 @screen_options
 def command(ref: str, as_json: bool, plain: bool, color: str) -> None:
     model = load(ref or for_language(chosen_language()))

@@ -8,9 +8,9 @@ import click
 from click.core import ParameterSource
 
 import manako
-from manako.cli.console import Progress, say
-from manako.cli.options import check_step, is_trace, screen_options, step_option, text_option
-from manako.cli.running import model_option, opened, settings_options
+from manako.cli.console import say
+from manako.cli.options import check_step, is_trace, model_option, screen_options, step_option, text_option
+from manako.cli.running import opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
 from manako.trace.record import Trace
@@ -32,7 +32,8 @@ def inside_options(capture: str) -> Callable[[F], F]:
                 _refuse_void()
                 trace = manako.open(source)
             else:
-                trace = _recorded(source, given, capture, ref, settings)
+                trace = _recorded(source, given, step, capture, ref, settings)
+                step = 1 if given else step
             if not len(trace):
                 raise UsageError("view_no_steps", got=step or 1)
             if capture not in trace.header.capture:
@@ -45,7 +46,7 @@ def inside_options(capture: str) -> Callable[[F], F]:
             click.option("--given", is_flag=True, help=say("option.given")),
             text_option,
             settings_options(count=1),
-            model_option,
+            model_option(),
             click.argument("source", metavar="TEXT|FILE"),
         ):
             wrapped = option(wrapped)
@@ -64,9 +65,14 @@ def _refuse_void() -> None:
         raise UsageError("options_void", got=", ".join(void))
 
 
-def _recorded(prompt: str, given: bool, capture: str, ref: str | None, settings: RunSettings) -> Trace:
-    """A model run now. What was asked has been checked before it is loaded."""
+def _recorded(
+    prompt: str, given: bool, step: int | None, capture: str, ref: str | None, settings: RunSettings
+) -> Trace:
+    """A model run now; of a given text the one step alone. What was asked has been checked before it is loaded."""
+    if step is not None and step < 1:
+        raise UsageError("view_step_number", got=step)
     model, text = opened(ref, prompt, settings)
     if given:
-        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special, told=Progress())
+        chosen = -1 if step is None else step - 1
+        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special, step=chosen)
     return model.trace(text, settings, capture=(capture,))

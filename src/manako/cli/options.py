@@ -1,5 +1,6 @@
 """Options that several commands share, each declared once; numbers are read strictly and complained about helpfully."""
 
+import re
 import sys
 import unicodedata
 from collections.abc import Callable
@@ -7,14 +8,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from manako.cli import common_options
 from manako.cli.console import note, say
 from manako.cli.help import ScreenOption
 from manako.corpus.encodings import Decoder
-from manako.errors import LoadError, UsageError
+from manako.errors import LoadError, UsageError, near
+from manako.refs import completions
 
 F = TypeVar("F", bound=Callable[..., Any])
+TRACE = ".manako"
+_FILES = (".txt", ".md", ".json", ".jsonl", ".html", ".safetensors", ".gguf", ".pt")  # what nobody ends a text with
 
 
 class Number(click.ParamType):  # not subscripted: click 8.2 cannot
@@ -66,17 +71,26 @@ def screen_options(command: F) -> F:
     return common_options(command)
 
 
+def top_option(key: str = "option.top", default: int | None = 10) -> Callable[[F], F]:
+    """--top N, checked; None is said in the words of the help, not as a default."""
+    return click.option(
+        "--top",
+        type=Number(True, "top"),
+        default=default,
+        show_default=default is not None,
+        callback=_check_top,
+        metavar="N",
+        help=say(key),
+    )
+
+
 def look_options(command: F) -> F:
     """How a list of candidates looks: --top, and screen_options."""
-    top = click.option(
-        "--top", type=Number(True, "top"), default=10, show_default=True, metavar="N", help=say("option.top")
-    )
-    return top(screen_options(command))
+    return top_option()(screen_options(command))
 
 
-def check_top(top: int) -> int:
-    """How many candidates to show: at least 1. Raises UsageError."""
-    if top < 1:
+def _check_top(ctx: click.Context, parameter: click.Parameter, top: int | None) -> int | None:
+    if top is not None and top < 1:
         raise UsageError("top", got=top)
     return top
 
@@ -121,16 +135,92 @@ def text_option(command: F) -> F:
 def is_trace(source: str, as_text: bool = False) -> bool:
     """Whether what was given is the file of a trace, and not a text. as_text: it is a text, whatever it looks like.
 
-    Raises UsageError for the name of a file that is not there: nobody wants it continued as a text.
+    A word that looks like another file is a text, and that is said on stderr.
+    Raises UsageError for the name of a trace that is not there: nobody wants it continued as a text.
     """
-    if as_text or not source.endswith(".manako"):
+    if as_text:
         return False
+    path = Path(source)
     try:
-        if Path(source).is_file():
-            return True
+        there, folder = path.is_file(), path.parent.is_dir()
     except (OSError, ValueError):  # a name that no file can have
-        pass
-    raise UsageError("source_missing", file=source)
+        there = folder = False
+    if source.endswith(TRACE):
+        if not there:
+            raise UsageError("source_missing", file=source)
+        return True
+    word = bool(source) and not any(map(str.isspace, source))
+    if word and (there or folder and path.name != source or path.suffix in _FILES or near(path.suffix, [TRACE])):
+        note("notice.file_as_text" if there else "notice.no_such_file", file=source, near=near_file(path))
+    return False
+
+
+def near_file(path: Path) -> str:
+    """The trace beside it that somebody may have meant."""
+    try:
+        return near(path.name, sorted(other.name for other in path.parent.glob(f"*{TRACE}")))
+    except (OSError, ValueError):
+        return ""
+
+
+def json_option(command: F) -> F:
+    """--json, one document on stdout; the command gets `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=say("option.json"))(command)
+
+
+def force_option(command: F) -> F:
+    """-f/--force, for what writes a file."""
+    return click.option("-f", "--force", is_flag=True, help=say("option.force"))(command)
+
+
+def model_option(key: str = "option.model") -> Callable[[F], F]:
+    """-m/--model REF; None by default, which means the embedded model that reads the text."""
+    return click.option("-m", "--model", "ref", metavar="REF", help=say(key), shell_complete=complete_model)
+
+
+def models_option(key: str, *names: str) -> Callable[[F], F]:
+    """-m/--model REF as often as wanted, with this help; the command gets `refs`. names: other names of it."""
+    return click.option(
+        *names, "-m", "--model", "refs", multiple=True, metavar="REF", help=say(key), shell_complete=complete_model
+    )
+
+
+def complete_model(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """References that begin so, and folders, which the shell completes itself."""
+    return [*map(CompletionItem, completions(begun)), CompletionItem(begun, type="dir")]
+
+
+class Head(click.ParamType):  # not subscripted: click 8.2 cannot
+    """A head as its layer and its place in it, such as 3.5, in the form that --ablate takes behind `head:`."""
+
+    name = "head"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        found = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", value)
+        if found is None:
+            raise UsageError("attention_head", got=value)
+        return int(found[1]), int(found[2])
+
+
+def layer_option(command: F) -> F:
+    """--layer L, counted from 0; see `scope`."""
+    number = Number(True, "attention_layer")
+    return click.option("--layer", type=number, metavar="L", help=say("option.layer"))(command)
+
+
+def head_option(command: F) -> F:
+    """--head L.H; see `scope`."""
+    return click.option("--head", type=Head(), metavar="L.H", help=say("option.head"))(command)
+
+
+def scope(layers: int, heads: int, layer: int | None, head: tuple[int, int] | None = None) -> tuple[int, ...]:
+    """What to look at closely: nothing, (layer,) or (layer, head), of so many. Raises UsageError."""
+    if layer is not None and head is not None:
+        raise UsageError("attention_both")
+    part = head or (() if layer is None else (layer,))
+    if any(not 0 <= n < size for n, size in zip(part, (layers, heads), strict=False)):
+        raise UsageError("attention_range", got=".".join(map(str, part)), layers=layers, heads=heads)
+    return part
 
 
 def step_option(key: str = "option.step") -> Callable[[F], F]:

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from manako.cli.console import chosen_language
+from manako.cli.console import chosen_language, safe
 from manako.messages.lines import breaks
 from manako.views.terminal import glyphs
 from manako.views.terminal.steps import Look
@@ -52,6 +52,10 @@ class Screen:
         if together:  # one call for all: rich's own work for each is more than ours
             self._console.print(Text("\n").join(together), soft_wrap=True)
         sys.stdout.flush()
+
+    def tell(self, message: str, style: str = "") -> None:
+        """One sentence, whatever is quoted in it."""
+        self.lines([Text(safe(message), style)])
 
     def _wrapped(self, lines: Iterable[Text]) -> Iterator[Text]:
         for line in lines:

@@ -5,37 +5,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from manako.cli.console import note, say
 from manako.cli.help import ChainOption
 from manako.cli.options import Number, read_prompt, read_typed
 from manako.model import Model, load
-from manako.refs import completions, for_text
+from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
 from manako.trace.schema import CAPTURES
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def model_option(command: F) -> F:
-    """-m/--model REF; None by default, which means the embedded model that reads the text."""
-    return click.option("-m", "--model", "ref", metavar="REF", help=say("option.model"), shell_complete=complete_model)(
-        command
-    )
-
-
-def models_option(key: str) -> Callable[[F], F]:
-    """-m/--model REF as often as wanted, with this help; the command gets `refs`."""
-    return click.option(
-        "-m", "--model", "refs", multiple=True, metavar="REF", help=say(key), shell_complete=complete_model
-    )
-
-
-def complete_model(ctx: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """References that begin so, and folders, which the shell completes itself."""
-    return [*map(CompletionItem, completions(begun)), CompletionItem(begun, type="dir")]
 
 
 def settings_options(

@@ -8,7 +8,7 @@ import click
 from manako.analysis.scaling import Law, scaling
 from manako.analysis.sweep import Outcome, read_results
 from manako.cli.console import chosen_language, note, say
-from manako.cli.options import screen_options
+from manako.cli.options import force_option, json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.errors import CapabilityError
 from manako.files import writable_target, write_file
@@ -20,8 +20,8 @@ from manako.views.terminal.steps import Look
 @click.command("scaling", help=say("help.scaling"))
 @click.argument("sweep", type=click.Path(path_type=Path), metavar="SWEEP")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help=say("option.plot"))
-@click.option("-f", "--force", is_flag=True, help=say("option.force"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@force_option
+@json_option
 @screen_options
 def command(sweep: Path, plot: Path | None, force: bool, as_json: bool, plain: bool, color: str) -> None:
     if plot is not None:

@@ -20,8 +20,7 @@ import click
 
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
-from manako.cli.options import Number
-from manako.cli.running import model_option
+from manako.cli.options import Number, model_option
 from manako.cli.training import progress_line
 from manako.errors import ManakoError, UsageError
 from manako.experiments.dynamics import Following
@@ -43,12 +42,15 @@ SEND_BUFFER_BYTES = 65_536  # in the kernel, for each client: more would hide fo
 
 @click.command("serve", help=say("help.serve"))
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
-@model_option
+@model_option()
 @click.option("--port", type=Number(True, "port"), metavar="N", help=say("option.port", default=PORT))
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help=say("option.host"))
+@click.option("--shared", is_flag=True, help=say("option.shared"))
 @click.option("--no-browser", is_flag=True, help=say("option.no_browser"))
 @common_options
-def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: str, no_browser: bool) -> int:
+def command(
+    files: tuple[Path, ...], ref: str | None, port: int | None, host: str, shared: bool, no_browser: bool
+) -> int:
     if port is not None and not 0 <= port <= 65535:
         raise UsageError("port", got=port)
     default = for_language(chosen_language())
@@ -65,7 +67,7 @@ def command(files: tuple[Path, ...], ref: str | None, port: int | None, host: st
         address, used = listener.getsockname()[:2]
         token = secrets.token_urlsafe(32)
         named = address if address in ANY_ADDRESS else host  # "0" is one of the ways to write 0.0.0.0
-        server = Server(Guard(Site(runs, chosen_language(), learning), named, used, token), runs)
+        server = Server(Guard(Site(runs, chosen_language(), learning, shared), named, used, token), runs)
         if wait([runs.model], QUICK_SECONDS).done:
             runs.model.result()  # or why there is none
         runs.model.add_done_callback(partial(_loaded, server))

@@ -38,10 +38,13 @@ class Show:
     """A run on a screen: `begin`, then `step` for each, then `end`.
 
     view: one of VIEWS; None for the first step in full and a line for each other one. file: what it was read from.
+    number: the one step to show, counted from 1, at the end; nothing where the run did not come so far.
     """
 
-    def __init__(self, screen: Screen, view: str | None, tint: str, file: Path | None = None) -> None:
-        self._screen, self._view, self._tint, self._file = screen, view, tint, file
+    def __init__(
+        self, screen: Screen, view: str | None, tint: str, file: Path | None = None, number: int | None = None
+    ) -> None:
+        self._screen, self._view, self._tint, self._file, self._number = screen, view, tint, file, number
         self.steps: list[Brief] = []
         self._waiting: list[Brief] = []
         self._printed = 0.0
@@ -53,6 +56,8 @@ class Show:
 
     def step(self, trace: Trace, index: int, full: Callable[[], Step], known: Distribution | None = None) -> None:
         """One step. trace: as far as it is made. full: the step with its candidates, which asking for costs."""
+        if self._number is not None:
+            return
         self.steps.append(brief(trace, index, known))
         if self._view == "steps" or (self._view is None and not index):
             step = full()
@@ -66,6 +71,9 @@ class Show:
     def end(self, trace: Trace) -> None:
         """After the last step, wherever that was."""
         look = self._screen.look
+        if self._number is not None:
+            self._one(trace, self._number - 1)
+            return
         self._print(trace)
         if self._view == "text" and self.steps:
             self._screen.lines(text_lines(trace, self.steps, look, self._tint))
@@ -78,6 +86,11 @@ class Show:
             if self._view != "steps":
                 self._screen.lines(window_lines(trace, look))
                 self._screen.lines([self._more(trace, summary)])
+
+    def _one(self, trace: Trace, index: int) -> None:
+        if index < len(trace):
+            part = characters(trace).get(index)
+            self._screen.lines(step_lines(trace.steps[index], self._screen.look, part, legend=True))
 
     def _more(self, trace: Trace, summary: Summary) -> Text:
         """The command that shows more."""
@@ -98,10 +111,10 @@ class Show:
 
 
 class ShowJson:
-    """The same for a program: one document at the end, or one line a step as it happens."""
+    """The same for a program: one document at the end, or one line a step as it happens. number: as in `Show`."""
 
-    def __init__(self, top: int, each: bool) -> None:
-        self._top, self._each = top, each
+    def __init__(self, top: int, each: bool, number: int | None = None) -> None:
+        self._top, self._each, self._number = top, each, number
 
     def begin(self, header: Header) -> None:
         """Before the first step: the one thing to know for the same run again that no line of it says."""
@@ -110,7 +123,7 @@ class ShowJson:
 
     def step(self, trace: Trace, index: int, full: Callable[[], Step], known: Distribution | None = None) -> None:
         """As in `Show`."""
-        if self._each:
+        if self._each and self._number in (None, index + 1):
             from manako.views.document import step_record  # what a screen never needs
 
             print_json(step_record(full(), self._top))
@@ -120,7 +133,9 @@ class ShowJson:
         if not self._each:
             from manako.views.document import trace_document
 
-            print_json(trace_document(trace, self._top))
+            document = trace_document(trace, self._top)
+            wanted = slice(None) if self._number is None else slice(self._number - 1, self._number)
+            print_json(document | {"steps": document["steps"][wanted]})
 
 
 def show_trace(trace: Trace, show: Show | ShowJson) -> None:

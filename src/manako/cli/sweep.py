@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from manako.analysis.sweep import Outcome
 from manako.cli.console import chosen_language, note, say
-from manako.cli.options import screen_options
+from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.cli.training import status_line
 from manako.errors import UsageError
@@ -27,7 +28,9 @@ MANY = 100  # runs: nobody has typed them one by one
 
 
 @click.command("sweep", help=say("help.sweep"))
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.sweep_out"))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.sweep_out")
+)
 @click.option("--data", multiple=True, metavar="SOURCE", help=say("option.train_data"))
 @click.option("--vary", multiple=True, metavar="NAME=VALUE,...", help=say("option.vary"))
 @click.option("--set", "fixed", multiple=True, metavar="NAME=VALUE", help=say("option.set"))
@@ -37,7 +40,7 @@ MANY = 100  # runs: nobody has typed them one by one
 @click.option("--ray", metavar="ADDRESS", help=say("option.ray"))
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help=say("option.plot"))
 @click.option("-y", "--yes", is_flag=True, help=say("option.yes"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@json_option
 @screen_options
 def command(
     out: Path, data: tuple[str, ...], config: Path | None, ray: str | None, yes: bool, as_json: bool, **rest: Any
@@ -54,7 +57,7 @@ def command(
     if plot is not None:
         check_plot(plot)
     spread = on_ray(ray, base.get("device", "auto") != "cpu", note) if ray else None
-    results = sweep(grid, out, report=note, show=status_line, spread=spread)
+    results = sweep(grid, out, report=note, show=partial(status_line, plain=rest["plain"]), spread=spread)
     if as_json:
         print_json([asdict(each) for each in results])
     else:

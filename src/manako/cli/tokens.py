@@ -1,13 +1,14 @@
 """`manako tokens`: how tokenizers cut a text, and how BPE put it together."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from manako.analysis.merges import Replay, merge_counts, replay
 from manako.analysis.tokens import tokens
 from manako.cli.console import say
-from manako.cli.options import read_prompt, screen_options
+from manako.cli.options import json_option, models_option, read_prompt, screen_options
 from manako.cli.output import Screen, print_json
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed
 from manako.errors import CapabilityError, ManakoError
@@ -20,32 +21,35 @@ from manako.views.terminal.tokens import tokens_lines
 
 @click.command("tokens", help=say("help.tokens"))
 @click.argument("text")
-@click.option("--with", "refs", multiple=True, metavar="REF", help=say("option.with"))
+@models_option("option.with", "--with")
 @click.option("--merges", is_flag=True, help=say("option.merges"))
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help=say("option.merges_data"))
 @click.option("--special", is_flag=True, help=say("option.special"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@json_option
 @screen_options
 def command(
-    text: str, refs: tuple[str, ...], merges: bool, special: bool, as_json: bool, plain: bool, color: str
+    text: str, refs: tuple[str, ...], merges: bool, data: Path | None, special: bool, as_json: bool, **rest: Any
 ) -> None:
     text = read_prompt(text)
     parsed = [Ref.parse(ref) for ref in refs or (for_text(text),)]
     found = [tokens(ref.tokenizer(), text, ref.text, special) for ref in parsed]
-    replays = [_replay(ref, text, special) for ref in parsed] if merges else []
+    replays = [_replay(ref, text, special, data) for ref in parsed] if merges else []
     if as_json:
         print_json(tokens_document(found) | ({"merges": merges_document(replays)} if merges else {}))
         return
-    screen = Screen(Look.top, plain, color)
+    screen = Screen(Look.top, rest["plain"], rest["color"])
     for each in replays:
         screen.lines(merges_lines(each, screen.look))
     if not merges:
         screen.lines(tokens_lines(found, screen.look))
 
 
-def _replay(ref: Ref, text: str, special: bool) -> Replay:
-    """Raises CapabilityError for a vocabulary without merges."""
-    tokenizer, corpus = ref.tokenizer(), _corpus(ref)
+def _replay(ref: Ref, text: str, special: bool, data: Path | None) -> Replay:
+    """Raises CapabilityError for a vocabulary without merges, and for a corpus that is packed with another one."""
+    tokenizer, corpus = ref.tokenizer(), _corpus(ref) if data is None else open_packed(data)
     known = corpus is not None and corpus.tokenizer_source == tokenizer.source
+    if data is not None and not known:
+        raise CapabilityError("eval_other_vocabulary", folder=data, ref=ref.text)
     counts = merge_counts(tokenizer, corpus) if corpus is not None and known else None
     found = replay(tokenizer, text, ref.text, special, counts)
     if found is None:

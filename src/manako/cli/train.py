@@ -7,10 +7,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from manako.cli import common_options
 from manako.cli.console import say
 from manako.cli.corpora import corpus_options
-from manako.cli.options import Number
+from manako.cli.options import Number, screen_options
 from manako.cli.training import Watched, probe_option
 from manako.errors import UsageError, near
 from manako.tokenizer import utf8
@@ -57,7 +56,9 @@ def setting_options(command: Any) -> Any:
 
 @click.command("train", help=say("help.train"))
 @click.option("--data", required=True, multiple=True, metavar="SOURCE", help=say("option.train_data"))
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.train_out"))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.train_out")
+)
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
@@ -83,12 +84,19 @@ def setting_options(command: Any) -> Any:
 @probe_option
 @click.option("--traces", is_flag=True, help=say("option.traces"))
 @corpus_options
-@common_options
+@screen_options
 def command(
-    data: tuple[str, ...], out: Path, sample: str, probe: tuple[str, ...], traces: bool, **settings: Any
+    data: tuple[str, ...],
+    out: Path,
+    sample: str,
+    probe: tuple[str, ...],
+    traces: bool,
+    plain: bool,
+    color: str,
+    **settings: Any,
 ) -> None:
     utf8(sample)  # it will be a prompt, in some minutes
-    seen = Watched(out, sample, traces, probe)
+    seen = Watched(out, sample, traces, probe, plain=plain, color=color)
     also = {"sample": sample, "probe": list(probe), "traces": traces}
     source = click.get_current_context().get_parameter_source
     settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}

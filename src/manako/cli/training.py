@@ -32,9 +32,9 @@ def probe_option(command: Any) -> Any:
 
 
 @contextlib.contextmanager
-def progress_line(passing: str) -> Iterator[Callable[..., None]]:
+def progress_line(passing: str, plain: bool = False) -> Iterator[Callable[..., None]]:
     """What reports the lines of a long work: those with the key `passing` replace each other in a terminal."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if plain or not _redraws():
         yield lambda key, **values: None if key == passing else note(key, **values)
         return
     from rich.console import Console
@@ -52,10 +52,15 @@ def progress_line(passing: str) -> Iterator[Callable[..., None]]:
         yield report
 
 
+def _redraws() -> bool:
+    """Whether stderr is a terminal where a line can be replaced."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
 @contextlib.contextmanager
-def status_line(trainer: Any) -> Iterator[None]:
+def status_line(trainer: Any, plain: bool = False) -> Iterator[None]:
     """One training of many: a line that each step replaces, where stderr is a terminal."""
-    with progress_line("train.status") as report:
+    with progress_line("train.status", plain) as report:
         trainer.tick = lambda loss: report("train.status", loss=fixed(loss, 3), **trainer.status())
         yield
 
@@ -64,11 +69,11 @@ class Watched:
     """A training as it is seen: a live panel where stderr is a terminal, else a line for each evaluation.
 
     Each evaluated checkpoint writes a sample, always with the same random numbers, and answers the probes. Raises
-    UsageError for a probe that is not TEXT=NEXT.
+    UsageError for a probe that is not TEXT=NEXT. plain: lines on a terminal too. color: of the panel.
     """
 
-    def __init__(self, run: Path, prompt: str, traces: bool, probes: Sequence[str]) -> None:
-        self.run, self.prompt, self.traces = run, prompt, traces
+    def __init__(self, run: Path, prompt: str, traces: bool, probes: Sequence[str], *, plain: bool, color: str) -> None:
+        self.run, self.prompt, self.traces, self.plain, self.color = run, prompt, traces, plain, color
         self.told = Told(str(run), probes=tuple(_probe(said) for said in probes))
         self._glyphs = glyphs.choose(sys.stderr.encoding, os.environ, None)
         self._live = False
@@ -101,7 +106,7 @@ class Watched:
         self._stands(trainer)
         trainer.logged = self._logged
         trainer.tick = lambda loss: self._ticked(trainer, loss)
-        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._live = not self.plain and _redraws()
         try:
             with self._panel() if self._live else contextlib.nullcontext():
                 self.watch(run_folder.step_folder(self.run, trainer.progress.step), trainer.progress.step)
@@ -119,7 +124,8 @@ class Watched:
         def drawn() -> Group:
             return Group(*panel_lines(self.told, self._look(), shutil.get_terminal_size().lines - 1))
 
-        console = Console(stderr=True, highlight=False, emoji=False, markup=False)
+        no_color = {"never": True, "always": False}.get(self.color)  # None: as NO_COLOR says
+        console = Console(stderr=True, highlight=False, emoji=False, markup=False, no_color=no_color)
         with Live(console=console, transient=True, refresh_per_second=_REFRESHES, get_renderable=drawn):
             yield
 

@@ -9,26 +9,28 @@ import click
 
 from manako.analysis.dynamics import verify_dynamics
 from manako.analysis.verification import Verification, verify
-from manako.cli import common_options
-from manako.cli.console import fail, say, tell
-from manako.cli.output import print_json
+from manako.cli.console import fail, say
+from manako.cli.options import json_option, model_option, screen_options
+from manako.cli.output import Screen, print_json
 from manako.messages.numbers import small
 from manako.model import load
 from manako.trace.dynamics import Dynamics, dynamics_of, is_dynamics
 from manako.trace.file import read_bytes, read_parts
 from manako.trace.record import SelfCheck, Trace
 from manako.trace.tree import tree_of
+from manako.views.terminal.steps import Look
 
 
 @click.command("verify", help=say("help.verify"))
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-m", "--model", "ref", metavar="REF", help=say("option.verify_model"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
-@common_options
-def command(file: Path, ref: str | None, as_json: bool) -> int:
+@model_option("option.verify_model")
+@json_option
+@screen_options
+def command(file: Path, ref: str | None, as_json: bool, plain: bool, color: str) -> int:
+    screen = Screen(Look.top, plain, color)
     read = read_parts(read_bytes(file), str(file))
     if is_dynamics(read):
-        return _dynamics(dynamics_of(read, str(file)), as_json)
+        return _dynamics(dynamics_of(read, str(file)), as_json, screen)
     tree = tree_of(read, str(file))
     model = load(ref) if ref else None
     found = [(branch.id, branch.trace, verify(branch.trace)) for branch in tree.branches]
@@ -47,20 +49,20 @@ def command(file: Path, ref: str | None, as_json: bool) -> int:
         if tree.only is None:
             said = wrong[id]
             line = say("verify.branch", id=id, found=summary(trace, each) if said is None else said)
-            _ = tell(line) if said is None else fail(line, "E-VERIFY")
+            _ = screen.tell(line) if said is None else fail(line, "E-VERIFY")
         else:
-            _tell(trace, each)
+            _tell(trace, each, screen)
             if (said := wrong[id]) is not None:
                 return fail(said, "E-VERIFY")
     if not code and again:
         worst = max(again.values(), key=lambda check: check.error)
-        tell(say("verify.recomputed", ref=ref, error=small(worst.error), limit=small(worst.limit)))
+        screen.tell(say("verify.recomputed", ref=ref, error=small(worst.error), limit=small(worst.limit)))
     elif not code:
-        tell(say("verify.itself"))
+        screen.tell(say("verify.itself"))
     return code
 
 
-def _dynamics(found: Dynamics, as_json: bool) -> int:
+def _dynamics(found: Dynamics, as_json: bool, screen: Screen) -> int:
     """One text under the snapshots of a training: the columns, then each continuation."""
     result = verify_dynamics(found)
     said = [
@@ -80,21 +82,22 @@ def _dynamics(found: Dynamics, as_json: bool) -> int:
         return fail(said[0], "E-VERIFY")
     else:
         steps, drawn = (sum(getattr(v, name) for v in result.continuations) for name in ("steps", "rederived"))
-        tell(say("verify.dynamics", count=len(found), steps=steps, rederived=drawn))
-        tell(say("verify.itself"))
+        screen.tell(say("verify.dynamics", count=len(found), steps=steps, rederived=drawn))
+        screen.tell(say("verify.itself"))
     return 0 if result.ok else 1
 
 
-def _tell(trace: Trace, found: Verification) -> None:
+def _tell(trace: Trace, found: Verification, screen: Screen) -> None:
     """What holds of one trace, and what could not be told."""
     if found.failure is not None:
         return
-    tell(summary(trace, found))
+    screen.tell(summary(trace, found))
     if found.unverifiable:
-        tell(say("verify.partial", count=found.unverifiable))
+        screen.tell(say("verify.partial", count=found.unverifiable))
     for check in found.checks:
         values = {"error": small(check.error), "limit": small(check.limit)}
-        tell(say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values))
+        said = say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values)
+        screen.tell(said, "" if check.ok else "bold red")
 
 
 def _not_again(check: SelfCheck | None, ref: str | None) -> str | None:

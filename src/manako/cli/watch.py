@@ -10,9 +10,9 @@ import click
 from manako.analysis.compare import Comparison
 from manako.cli.comparing import save_tree
 from manako.cli.console import Progress, chosen_language, fail, hush, note, say
-from manako.cli.options import Number, check_top, look_options
+from manako.cli.options import Number, check_step, force_option, json_option, look_options, model_option, step_option
 from manako.cli.output import Screen, print_json
-from manako.cli.running import model_option, opened, settings_options
+from manako.cli.running import opened, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
@@ -23,48 +23,52 @@ from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.schema import FULL_ROW_LIMIT
 from manako.views.document import comparison_document, trace_document
-from manako.views.terminal.compare import parting_lines
+from manako.views.terminal.compare import comparison_lines, parting_lines
 from manako.views.terminal.steps import header_lines
 
 
 @click.command("watch", help=say("help.watch"))
 @click.argument("prompt", default="")
-@model_option
+@model_option()
 @settings_options(capture=True)
 @view_options
+@step_option("option.step_watch")
 @click.option("--given", is_flag=True, help=say("option.given"))
 @click.option("--samples", type=Number(True, "samples"), metavar="K", help=say("option.samples"))
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help=say("option.save"))
-@click.option("-f", "--force", is_flag=True, help=say("option.force"))
-@click.option("--json", "as_json", is_flag=True, help=say("option.json"))
+@force_option
+@json_option
 @click.option("--jsonl", "as_jsonl", is_flag=True, help=say("option.jsonl"))
 @look_options
 def command(
     prompt: str,
     ref: str | None,
     settings: RunSettings,
+    step: int | None,
     given: bool,
     samples: int | None,
     save: Path | None,
     force: bool,
     **rest: Any,
 ) -> int:
-    top = check_top(rest["top"])
+    top = rest["top"]
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
     if samples is not None and (samples < 2 or given):
         raise UsageError("samples", got=samples)
     if save is not None:
         writable_target(save, force)
+    if not given:
+        check_step(step, settings.max_new_tokens)
     model, text = opened(ref, prompt, settings)
     if samples is not None:
-        show_samples(model, text, settings.seeded(), samples, save, force, **rest)
+        show_samples(model, text, settings.seeded(), samples, step, save, force, **rest)
         return 0
     if rest["as_json"] or rest["as_jsonl"]:
-        show = ShowJson(top, each=rest["as_jsonl"])
+        show = ShowJson(top, each=rest["as_jsonl"], number=step)
     else:
         view = rest["view"] or ("text" if given else None)
-        show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"])
+        show = Show(Screen(top, rest["plain"], rest["color"]), view, rest["tint"], number=step)
     if given:
         own = {"capture": settings.capture, "ablate": settings.ablate, "special": settings.special}
         trace, code = model.score(text, **own, told=Progress()), 0
@@ -73,6 +77,8 @@ def command(
         trace, code = _generate(model.generate(text, settings), show, save)
     if save is not None:
         _save(trace, save, force)
+    if not code:
+        check_step(step, len(trace))  # the text may have ended before
     return code
 
 
@@ -95,7 +101,14 @@ class Interrupts:
 
 
 def show_samples(
-    model: Model, text: str, settings: RunSettings, count: int, save: Path | None, force: bool, **rest: Any
+    model: Model,
+    text: str,
+    settings: RunSettings,
+    count: int,
+    step: int | None,
+    save: Path | None,
+    force: bool,
+    **rest: Any,
 ) -> None:
     """Continuations with one seed after the other, and where they part."""
     assert settings.seed is not None  # it was seeded
@@ -111,7 +124,10 @@ def show_samples(
     elif not rest["as_jsonl"]:
         screen = Screen(rest["top"], rest["plain"], rest["color"])
         screen.lines(header_lines(traces[0].header, screen.look))
-        screen.lines(parting_lines(comparison, screen.look))
+        if step is None:
+            screen.lines(parting_lines(comparison, screen.look))
+        else:
+            screen.lines(comparison_lines(comparison, screen.look, [step - 1]))
     if save is not None:
         save_tree(traces, save, force)
 

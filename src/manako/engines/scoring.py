@@ -70,20 +70,55 @@ def scored(
     told: Told | None = None,
 ) -> Trace:
     """The record of a text: the `context` first of ids are given, every other a step. header: of kind "score"."""
-    more = captures.step_bytes(min(len(ids), session.context)) if captures else 0
-    recorder = Recorder.start(vocabulary.size, len(header.sampling.active), len(ids) - context, more)
+    record = _Record(header, vocabulary, captures, len(ids) - context, min(len(ids), session.context))
     fresh = captures.fresh if captures else lambda: None
     for part in scored_rows(session, ids, context, fresh, told):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
-            d = distribution(row, header.sampling)
-            recorder.add(d, target, float("nan"), part.window_start)
-            if captures and part.kept is not None:
-                captures.add(part.kept, n, n + 1, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
-    columns = recorder.finish(ids[:context])
-    if captures:
-        columns = replace(columns, captured=captures.finish())
-        header = captures.entered(header)
-    return Trace(header, columns, vocabulary)
+            record.add(target, row, part.window_start, part.kept, n, n + 1)
+    return record.trace(ids[:context])
+
+
+def scored_last(
+    session: Session, header: Header, ids: Sequence[int], vocabulary: Vocabulary, captures: CaptureRecorder | None
+) -> Trace:
+    """The record of the last of ids alone, seen through the window that `scored` has for it: one pass, one row."""
+    place = len(ids) - 1
+    [(start, _, _)] = score_windows(len(ids), session.context, place)
+    seen = ids[start:place]
+    record = _Record(header, vocabulary, captures, 1, len(seen))
+    kept = captures.fresh(len(seen)) if captures else None
+    row = session.uncached_logits(seen, kept)
+    if captures and kept is not None:
+        captures.add_prompt(kept)
+    record.add(ids[-1], row, start, kept, 0, len(seen))
+    return record.trace(ids[:place])
+
+
+class _Record:
+    """The record of a text while it grows. keys: the most tokens that one step sees."""
+
+    def __init__(
+        self, header: Header, vocabulary: Vocabulary, captures: CaptureRecorder | None, steps: int, keys: int
+    ) -> None:
+        self._header, self._vocabulary, self._captures = header, vocabulary, captures
+        more = captures.step_bytes(keys) if captures else 0
+        self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), steps, more)
+
+    def add(
+        self, target: int, row: npt.NDArray[np.float32], window_start: int, kept: Activations | None, n: int, keys: int
+    ) -> None:
+        """One step. n: its place among the rows of the pass; keys: tokens in its view."""
+        d = distribution(row, self._header.sampling)
+        self._recorder.add(d, target, float("nan"), window_start)
+        if self._captures and kept is not None:
+            self._captures.add(kept, n, keys, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
+
+    def trace(self, prompt_ids: Sequence[int]) -> Trace:
+        columns, header = self._recorder.finish(prompt_ids), self._header
+        if self._captures:
+            columns = replace(columns, captured=self._captures.finish())
+            header = self._captures.entered(header)
+        return Trace(header, columns, self._vocabulary)
 
 
 @dataclass(frozen=True)

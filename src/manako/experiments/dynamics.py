@@ -44,6 +44,7 @@ def dynamics(
     run: str | Path,
     text: str | None = None,
     *,
+    data: Path | None = None,
     step: int | None = None,
     max_new_tokens: int = 20,
     seed: int = 0,
@@ -52,10 +53,10 @@ def dynamics(
 ) -> Dynamics:
     """Look at one text under every checkpoint and snapshot of a run.
 
-    run: its folder, or its name below runs/. text: by default the beginning of its held-out text. step: the token of
-    the text, counted from 1, whose attention is kept; the last one by default. max_new_tokens, seed, temperature: of
-    the continuation that each snapshot writes, all of them with the same random numbers. report(key, **values) gets a
-    catalog key for each line that a person should see.
+    run: its folder, or its name below runs/. text: by default the beginning of its held-out text. data: its packed
+    corpus, if that has moved. step: the token of the text, counted from 1, whose attention is kept; the last one by
+    default. max_new_tokens, seed, temperature: of the continuation that each snapshot writes, all of them with the same
+    random numbers. report(key, **values) gets a catalog key for each line that a person should see.
     Raises LoadError where there is no run, CapabilityError for one with a single checkpoint, UsageError for a text that
     the vocabulary cannot spell or that is longer than the context.
     """
@@ -63,7 +64,7 @@ def dynamics(
     if len(steps) < 2:
         raise CapabilityError("dynamics_one_checkpoint", run=run, step=steps[0])
     settings = RunSettings().changed(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature)
-    found = Following(run, text, step, settings, report).update()
+    found = Following(run, text, step, settings, report, data).update()
     assert found is not None  # nothing had been seen before
     return found
 
@@ -75,11 +76,17 @@ class Following:
     """
 
     def __init__(
-        self, run: str | Path, text: str | None, step: int | None, settings: RunSettings, report: Report = quiet
+        self,
+        run: str | Path,
+        text: str | None,
+        step: int | None,
+        settings: RunSettings,
+        report: Report = quiet,
+        data: Path | None = None,
     ) -> None:
         self.run, self._folder, self._settings, self._report = run, run_named(run), settings, report
-        counted = _ngrams(self._folder, run_folder.steps(self._folder), report)
-        self._looked = _Looked(self._folder, text, step, counted)
+        counted = _ngrams(self._folder, run_folder.steps(self._folder), report, data)
+        self._looked = _Looked(self._folder, text, step, counted, data)
         self._seen, self._damaged = set[int](), list[int]()
 
     def update(self) -> Dynamics | None:
@@ -102,8 +109,10 @@ class Following:
 class _Looked:
     """What has been seen so far, a row of each column for each snapshot."""
 
-    def __init__(self, folder: Path, text: str | None, step: int | None, counted: NGrams | None) -> None:
-        self._folder, self._text, self._step, self._ngrams = folder, text, step, counted
+    def __init__(
+        self, folder: Path, text: str | None, step: int | None, counted: NGrams | None, data: Path | None
+    ) -> None:
+        self._folder, self._text, self._step, self._ngrams, self._data = folder, text, step, counted, data
         self._first: Model | None = None
         self._ids, self._context, self._characters = list[int](), 0, 0
         self._rows = list[Columns]()
@@ -162,7 +171,7 @@ class _Looked:
         """Settle what is the same for all snapshots: the text and its ids, the random tokens."""
         self._first = model
         if self._text is None:
-            self._text = _held_out_text(self._folder, model)
+            self._text = _held_out_text(self._folder, model, self._data)
         trace = model.score(self._text)
         self._context = len(trace.columns.prompt_ids)
         self._ids = trace.all_ids.tolist()
@@ -230,20 +239,20 @@ def _distances(model: Model, counted: NGrams) -> Columns:
     }
 
 
-def _ngrams(folder: Path, steps: list[int], report: Report) -> NGrams | None:
+def _ngrams(folder: Path, steps: list[int], report: Report, data: Path | None) -> NGrams | None:
     """The counts of the corpus; None, and a word about it, where it is not there any more."""
     report("dynamics.counting")
     try:
         ref = at_step(folder, steps[0])
-        return ngrams(Ref.parse(ref).corpus(), load(ref).config.block_size, HELD_OUT)
+        return ngrams(Ref.parse(ref).corpus(data), load(ref).config.block_size, HELD_OUT)
     except ManakoError as error:
         report("dynamics.no_ngrams", reason=error)
         return None
 
 
-def _held_out_text(folder: Path, model: Model) -> str:
+def _held_out_text(folder: Path, model: Model, data: Path | None) -> str:
     """The beginning of the held-out text of a run. Raises as `Ref.corpus` does, UsageError where there is none."""
-    corpus = Ref.parse(folder).corpus()
+    corpus = Ref.parse(folder).corpus(data)
     most = min(LONGEST, model.config.block_size)
     for ids in corpus.validation.documents(corpus.start_id):
         text = model.tokenizer.decode(ids[:most].tolist()).decode("utf-8", "ignore")

@@ -68,15 +68,18 @@ class Kept:
     """The trace that it goes on from, while that is kept."""
     keep: int = 0
     """How many of the parent's own steps it goes on behind."""
+    reader: str = ""
+    """In whose list it stands; empty: in everybody's."""
 
 
 class Run:
     """One generation and what has been told of it."""
 
-    def __init__(self, key: str, lang: str, after: After | None = None) -> None:
+    def __init__(self, key: str, lang: str, after: After | None = None, reader: str = "") -> None:
         self.key = key
         self.lang = lang
         self.after = after
+        self.reader = reader
         self.events: list[bytes] = []
         self.readers: set[Reader] = set()
         self.stopped = False
@@ -181,8 +184,10 @@ class Runs:
             raise ManakoError("serve_no_model")
         return self.model.result()
 
-    async def start(self, prompt: str, settings: dict[str, Any], lang: str, after: After | None = None) -> Run:
-        """Begin a generation, or let it wait for its turn.
+    async def start(
+        self, prompt: str, settings: dict[str, Any], lang: str, after: After | None = None, reader: str = ""
+    ) -> Run:
+        """Begin a generation, or let it wait for its turn. reader: in whose list its trace will stand.
 
         Raises ManakoError when too many wait already, for settings that make no sense, and for an unknown trace.
         """
@@ -192,7 +197,7 @@ class Runs:
         kept = self.traces.get(after.id) if after else None
         if after and not kept:
             raise ManakoError("serve_forgotten", kept=megabytes(KEPT_BYTES))
-        run = Run(next(self._keys), lang, after)
+        run = Run(next(self._keys), lang, after, reader)
         self.live[run.key] = run
         begin = partial(self._generation, model, prompt, settings, after, kept)
         try:
@@ -258,7 +263,7 @@ class Runs:
     def _keep(self, run: Run, title: str, data: bytes) -> None:
         known = run.after is not None and run.after.id in self.traces  # it may have been forgotten meanwhile
         parent, keep = (run.after.id, run.after.steps) if run.after and known else (None, 0)
-        self.traces[run.key] = Kept(title, data, parent, keep)
+        self.traces[run.key] = Kept(title, data, parent, keep, run.reader)
         self._made[run.key] = len(data)
         while len(self._made) > KEPT_TRACES or (sum(self._made.values()) > KEPT_BYTES and len(self._made) > 1):
             self._forget(next(iter(self._made)))

@@ -44,6 +44,7 @@ PATIENCE_SECONDS = 30.0  # for the head of a request, for its body, and for a cl
 SHUTDOWN_SECONDS = 5
 
 TOKEN_HEADER = b"x-manako-token"
+READER_HEADER = "x-manako-reader"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -91,12 +92,15 @@ class Learning:
 class Site:
     """What the server answers, route by route."""
 
-    def __init__(self, runs: Runs, lang: str, learning: Learning | None = None) -> None:
-        """learning: of a training, whose page is then shown in place of the page of traces."""
+    def __init__(self, runs: Runs, lang: str, learning: Learning | None = None, shared: bool = False) -> None:
+        """learning: of a training, whose page is then shown in place of the page of traces.
+
+        shared: one list of traces for all readers; else each has his own, beside what was there from the start.
+        """
         self.files = page_files()
         if learning is not None:
             self.files["/"] = partial(bytes, (WEB / "learning" / "index.html").read_bytes()), KINDS[".html"]
-        self._runs, self._lang, self._learning = runs, lang, learning
+        self._runs, self._lang, self._learning, self._shared = runs, lang, learning, shared
         routes = [
             Route("/", self.page),
             Route("/assets/{name:path}", self.page),
@@ -143,9 +147,11 @@ class Site:
         )
 
     async def traces(self, request: Request) -> Response:
-        kept = self._runs.traces.items()
+        reader = self._reader(request)
         listed = [
-            {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep} for key, k in kept
+            {"id": key, "title": k.title, "bytes": len(k.data), "parent": k.parent, "keep": k.keep}
+            for key, k in self._runs.traces.items()
+            if not reader or k.reader in ("", reader)
         ]
         return _json({"traces": listed, "current": self._runs.current})
 
@@ -163,7 +169,12 @@ class Site:
     async def generate(self, request: Request) -> Response:
         prompt, settings, after = checked(await _body(request))
         await while_there(request.receive, self._runs.loaded())
-        return EventStream(await self._runs.start(prompt, settings, asked_language(request.scope, self._lang), after))
+        lang = asked_language(request.scope, self._lang)
+        return EventStream(await self._runs.start(prompt, settings, lang, after, self._reader(request)))
+
+    def _reader(self, request: Request) -> str:
+        """Who asks: each tab of a browser names itself; a program that names nobody sees, and writes for, everybody."""
+        return "" if self._shared else request.headers.get(READER_HEADER, "")
 
     async def follow(self, request: Request) -> Response:
         run = self._runs.live.get(request.path_params["id"]) or _unknown(request)

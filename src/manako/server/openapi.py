@@ -13,6 +13,7 @@ _ABOUT = (
     "the page itself (/ and /assets/...) needs no token; it holds no data. Messages come in the language of "
     "Accept-Language (en or ja)."
 )
+_READER = "Who asks, by any name: each sees his own traces beside those given at the start. Left out: all of them."
 _BODY = (400, 408, 413, 415)  # what can be wrong with a body before anybody has read what it says
 _NULL_TEXT: dict[str, Any] = {"type": ["string", "null"]}
 
@@ -43,6 +44,7 @@ def document() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     by_id = [_component("parameters", "id")]
+    reader: Rule = {"name": "X-Manako-Reader", "in": "header", "schema": TEXT, "description": _READER}
     event_place = {"name": "Last-Event-ID", "in": "header", "schema": COUNT}
     name: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": TEXT}
     html = {"description": "HTML", "content": {"text/html": {"schema": TEXT}}}
@@ -76,7 +78,7 @@ def _paths() -> dict[str, Any]:
         ),
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.2", {"type": "object"})),
         "/api/model": _get("The model; while it loads, only its reference", _answer(*_model())),
-        "/api/traces": _get(about_traces, _answer("Oldest first", _traces())),
+        "/api/traces": _get(about_traces, _answer("Oldest first", _traces()), parameters=[reader]),
         "/api/traces/{id}": _get(
             "One trace, as the bytes of its .manako file",
             {"description": "safetensors", "content": {"application/octet-stream": {}}},
@@ -88,6 +90,7 @@ def _paths() -> dict[str, Any]:
             "post": {
                 "summary": "Generate, and stream every step as it is made",
                 "description": about_generate,
+                "parameters": [reader],
                 **_asks(_generate()),
                 "responses": _answers(_component("responses", "Events"), 404, 422, 429, 503, *_BODY),
             }

@@ -309,6 +309,11 @@ class Step:
         return known.why(self.chosen if token is None else known.find(token), rival)
 
     @property
+    def number(self) -> int:
+        """Counted from 1, steps of the text that were not computed included."""
+        return self.index + 1 + (self.trace.excerpt.before if self.trace.excerpt else 0)
+
+    @property
     def text_before(self) -> str:
         """The text so far; bytes of an unfinished character stand in ‹hex›."""
         return bytes_to_text(self.bytes_before)
@@ -412,12 +417,24 @@ def part_of(d: Distribution, token_id: int, count: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """What a record of one step is a step of."""
+
+    text: str
+    """The whole text."""
+    before: int
+    """Its steps before the one on record."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """A whole record. `manako.open` reads one, `Model.trace` and `Model.score` make one."""
 
     header: Header
     columns: Columns
     vocabulary: Vocabulary
+    excerpt: Excerpt | None = None
+    """There where one step of a text was asked for, and no other was computed; no file keeps it."""
 
     def __len__(self) -> int:
         return len(self.columns.token_id)

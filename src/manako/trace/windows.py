@@ -27,13 +27,16 @@ def score_context(n_positions: int, vocab_size: int) -> int:
 def score_windows(tokens: int, context: int, given: int = 1) -> Iterator[tuple[int, int, int]]:
     """(first token seen, first scored, end of those) of each window over so many tokens; `given` are not scored.
 
-    >>> list(score_windows(9, 4))
-    [(0, 1, 5), (2, 5, 7), (4, 7, 9)]
+    A token's window is the same however many stand before it as given.
+
+    >>> list(score_windows(9, 4)), list(score_windows(9, 4, given=6))
+    ([(0, 1, 5), (2, 5, 7), (4, 7, 9)], [(2, 6, 7), (4, 7, 9)])
     """
     hop = max(1, context // 2)
-    start, done = 0, given
+    start, done = 0, 0
     while done < tokens:
         stop = min(start + context + 1, tokens)  # the last token of a window is scored, not seen
-        yield start, done, stop
+        if stop > given:
+            yield start, max(done, given), stop
         done = stop
         start = max(0, done - 1 - (context - hop))

@@ -199,13 +199,11 @@ class StepApp(App[None]):
 
     async def _forward(self) -> bool:
         if self.frame.guessing:
-            self._tell("stepper.guess_first")
-            await self._draw()
+            await self._tell("stepper.guess_first")
             return False
         done = await self._do(self.stepper.forward)
         if done is False:
-            self._tell("stepper.ended")
-            await self._draw()
+            await self._tell("stepper.ended")
         return bool(done)
 
     async def action_up(self) -> None:
@@ -244,8 +242,7 @@ class StepApp(App[None]):
             return
         candidate = step.candidates[self.frame.picked]
         if await self._do(lambda: self.stepper.take(candidate)) is False:
-            self._tell("stepper.ended")
-            await self._draw()
+            await self._tell("stepper.ended")
 
     async def action_play(self) -> None:
         if self.frame.playing:
@@ -262,15 +259,13 @@ class StepApp(App[None]):
             return
         if not await self._forward():
             self._stop_playing()
+            await self._draw()
         elif self._stop is not None and self._stop.met(self.stepper.step()):
             self._stop_playing()
-            self._tell("stepper.stopped")
+            await self._tell("stepper.stopped")
         elif self.stepper.ended is not None:
             self._stop_playing()
-            self._tell(f"end.{self.stepper.ended}", count=len(self.stepper))
-        else:
-            return
-        await self._draw()
+            await self._tell(f"end.{self.stepper.ended}", count=len(self.stepper))
 
     def _stop_playing(self) -> None:
         self.frame.playing = False
@@ -296,8 +291,7 @@ class StepApp(App[None]):
         try:
             value = float(said) if said.strip() else None
         except ValueError:
-            self._tell("stepper.no_number")
-            await self._draw()
+            await self._tell("stepper.no_number")
             return
         await self._set(made.name, int(value) if value is not None and made.whole and value == int(value) else value)
 
@@ -311,10 +305,11 @@ class StepApp(App[None]):
     async def _stop_set(self, said: str) -> None:
         try:
             self._stop = Stop.parse(said)
-            self._tell("stepper.stop_set" if self._stop else "stepper.stop_none", stop=said.strip())
         except ManakoError as error:
             self.frame.told = error.text(self.frame.look.lang)
-        await self._draw()
+            await self._draw()
+        else:
+            await self._tell("stepper.stop_set" if self._stop else "stepper.stop_none", stop=said.strip())
 
     async def action_find(self) -> None:
         await self._ask("stepper.ask_find", self._find)
@@ -334,8 +329,7 @@ class StepApp(App[None]):
         if not wanted:
             await self.action_find()
         elif await self._do(lambda: self.stepper.find(wanted, backwards)) is False:
-            self._tell("stepper.not_found", text=wanted)
-            await self._draw()
+            await self._tell("stepper.not_found", text=wanted)
 
     async def action_guess(self) -> None:
         self._stop_playing()
@@ -386,18 +380,16 @@ class StepApp(App[None]):
         """Through the terminal, which may refuse; so it is shown too, and said again at the end."""
         command = repeat.command(self.stepper, self.file)
         if command is None:
-            self._tell("stepper.save_first")
+            await self._tell("stepper.save_first")
         else:
             self.copy_to_clipboard(command)
-            self._tell("stepper.copied", command=command)
-        await self._draw()
+            await self._tell("stepper.copied", command=command)
 
     async def action_leave(self) -> None:
         """A tree that was made by hand is not thrown away without a word."""
         if not self.stepper.saved and len(self.stepper.texts) > 1 and not self._leaving:
             self._leaving = True
-            self._tell("stepper.unsaved", count=len(self.stepper.texts))
-            await self._draw()
+            await self._tell("stepper.unsaved", count=len(self.stepper.texts))
             return
         self.exit()
 
@@ -433,15 +425,13 @@ class StepApp(App[None]):
         path = Path(said).expanduser()
         if path.exists() and self._agreed != said:
             self._agreed = said
-            self._tell("stepper.exists")
             await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
-            await self._draw()
+            await self._tell("stepper.exists")
             return False
         self._agreed = None
         done = await self._do(lambda: write_file(path, data(), replace=True) or True, pick=False)
         if done:
-            self._tell("stepper.written", file=said)
-            await self._draw()
+            await self._tell("stepper.written", file=said)
         return bool(done)
 
     # --- what is typed ------------------------------------------------------------------------------------------------
@@ -467,8 +457,10 @@ class StepApp(App[None]):
         if then := await self._answered():
             await then(event.value)
 
-    def _tell(self, key: str, **values: object) -> None:
+    async def _tell(self, key: str, **values: object) -> None:
+        """Show a sentence in the line of news."""
         self.frame.told = self.say(key, **values)
+        await self._draw()
 
     # --- the mouse ----------------------------------------------------------------------------------------------------
 

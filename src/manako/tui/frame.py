@@ -217,17 +217,22 @@ class Frame:
         return lines[self.slider : self.slider + 1] if self.setting else []
 
     def _tab_line(self, room: int, wide: bool) -> Line:
-        line, at = Line(no_wrap=True), 0
+        """The tabs with their names; a narrow window has them closer, then their numbers alone but for the one shown.
+
+        Beside the choice its own tab is the first to lose its name.
+        """
+        line = Line(no_wrap=True)
         self.tab_cells = []
         beside = self.tab or (self.beside if wide else 0)
-        names = [self.say(f"stepper.tab_{name}") for name in TABS]
-        short = sum(cell_len(name) + 5 for name in names) > room
-        for n, name in enumerate(names):
-            here = n == beside and not self.helping
-            shown = f" {n + 1} " if short and not here else f" {n + 1} {name} "
-            self.tab_cells.append((at, at + cell_len(shown)))
-            line.append(shown, "bold reverse" if here else panels.QUIET).append(" ")
-            at += cell_len(shown) + 1
+        named = [f"{n} {self.say(f'stepper.tab_{name}')}" for n, name in enumerate(TABS, 1)]
+        close = ["1", *named[1:]] if wide else named
+        numbers = [name if n == beside else str(n + 1) for n, name in enumerate(named)]
+        padded = [[f" {name} " for name in names] for names in (named, numbers)]
+        fitting = (names for names in (padded[0], close) if sum(map(cell_len, names)) + len(names) - 1 <= room)
+        for n, tab in enumerate(next(fitting, padded[1])):
+            at = line.cell_len
+            self.tab_cells.append((at, at + cell_len(tab)))
+            line.append(tab, "bold reverse" if n == beside and not self.helping else panels.QUIET).append(" ")
         return line
 
     def _beside_lines(self, step: Step, look: Look) -> list[Line]:

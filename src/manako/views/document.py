@@ -82,7 +82,7 @@ def step_record(step: Step, top: int) -> dict[str, Any]:
     shown = step.candidates[:top]
     chosen = _candidate(step.chosen)
     return {
-        "index": step.index,
+        "index": step.number - 1,
         "text_before": step.text_before,
         "window_start": step.window_start,
         "u": step.u,

@@ -14,7 +14,7 @@ import os
 import posixpath
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -168,12 +168,22 @@ def bundle(start: str = _START) -> str:
     Each is a function of its own, so what it does not export may have any name; what it exports has a name that no
     other module exports, and those after it see it under that name.
     """
-    order: list[str] = []
-    _visit(start, order, ())
+    order = modules_of(start)
     exported = [found[1] for name in order for found in _EXPORT.finditer(_read(name))]
     assert len(set(exported)) == len(exported), "two modules export the same name"
-    whole = "(() => {\n" + '"use strict";\n' + "".join(map(_inlined, order)) + "})();\n"
+    wanted = {
+        name for each in order for found in _IMPORT.finditer(_read(each)) for name in re.findall(r"\w+", found[0])
+    }
+    modules = "".join(_inlined(name, wanted) for name in order)
+    whole = "(() => {\n" + '"use strict";\n' + modules + "})();\n"
     return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
+
+
+def modules_of(start: str) -> list[str]:
+    """A module and all that it needs, each behind those that it imports."""
+    order: list[str] = []
+    _visit(start, order, ())
+    return order
 
 
 @cache
@@ -211,7 +221,8 @@ def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
         order.append(name)
 
 
-def _inlined(name: str) -> str:
+def _inlined(name: str, wanted: Set[str]) -> str:
+    """wanted: what other modules import; what none does is given to none."""
     text = _COMMENT.sub("", _read(name))
 
     def table(found: re.Match[str]) -> str:
@@ -219,13 +230,13 @@ def _inlined(name: str) -> str:
         data = json.loads(_read(_resolved(name, found[2])))
         return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in used})};\n"
 
-    given = ", ".join(found[1] for found in _EXPORT.finditer(text))
+    given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
     odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
     assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
     if not given:
-        return f"\n// {name}\n(() => {{\n{text}\n}})();\n"
-    return f"\n// {name}\nconst {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
+        return f"(() => {{\n{text}\n}})();\n"
+    return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
 
 
 def _resolved(name: str, path: str) -> str:

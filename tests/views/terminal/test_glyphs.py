@@ -246,3 +246,10 @@ def test_cut_tail_and_pad_count_cells(text: str, cells: int) -> None:
         assert g.cut(text, cells) == text
     else:
         assert g.cut(text, cells).endswith("~")
+
+
+def test_letters_that_are_not_looked_at_one_by_one_stand_for_themselves() -> None:
+    letters = [ch for n in range(0x30000) if g._AS_IT_IS.fullmatch(ch := chr(n))]
+    assert len(letters) > 20_000
+    assert [ch for ch in letters if g._spelled(ch, unicodedata.category(ch), g.BLOCK) != ch or cell_len(ch) < 1] == []
+    assert not any(unicodedata.category(ch).startswith(("M", "C", "Z")) for ch in letters)

@@ -75,5 +75,6 @@ def _settings(sampling: Sampling) -> list[str]:
 
 def _text(trace: Trace) -> str:
     text = trace.text if trace.header.kind == "score" else trace.header.prompt
+    text = trace.excerpt.text if trace.excerpt else text
     fits = text.isprintable() and 0 < len(text) <= _LONGEST and text[0] != "-" and not trace.header.first_step
     return text if fits else "TEXT"

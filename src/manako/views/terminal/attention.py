@@ -40,7 +40,7 @@ def attention_lines(found: StepAttention, look: Look, scope: Scope = ()) -> Iter
     """One step. scope: what is looked at closely, a (layer,) or a (layer, head); all heads by default."""
     layers, heads = found.per_head.shape[:2]
     weights = found.weights(scope)
-    yield Text(look.say("step.title", number=found.step.index + 1), style="bold")
+    yield Text(look.say("step.title", number=found.step.number), style="bold")
     if found.step.window_start:
         yield Text(look.say("step.window", start=found.step.window_start + 1), style="dim")
     yield Text(look.say("attention.looked", keys=count(len(found.keys))))

@@ -110,9 +110,11 @@ def _fitted(columns: Sequence[Column], room: int) -> tuple[Sequence[Column], lis
 
 def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[Text], style: str) -> Text:
     line = Text(style=style, no_wrap=True, overflow="ignore")
+    space = 0  # what is due before the next cell: one piece, since each costs more than what is in it
     for n, (column, width, cell) in enumerate(zip(columns, widths, cells, strict=True)):
-        space = " " * (width - cell.cell_len)
-        line.append(" " * (column.gap if n else 0)).append(space if column.right else "")
-        line.append_text(cell).append("" if column.right else space)
+        left_over = max(0, width - cell.cell_len)
+        space += (column.gap if n else 0) + (left_over if column.right else 0)
+        line.append(" " * space).append_text(cell)
+        space = 0 if column.right else left_over
     line.rstrip()
     return line

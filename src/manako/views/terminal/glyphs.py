@@ -92,12 +92,18 @@ def locale_is_cjk(environ: Mapping[str, str]) -> bool:
     return False
 
 
+_AS_IT_IS = re.compile("[!-~\u3001-\u3003\u300c-\u300f\u3041-\u3096\u30a1-\u30fa\u30fc\u4e00-\u9fa5]*")
+"""Letters that stand for themselves in UTF-8: most of any text, which need no look at each of them."""
+
+
 def visible(text: str, glyphs: Glyphs) -> str:
     """A text with everything dangerous or invisible spelled out, on one line.
 
     >>> visible("a\\x1b[2J\\u202eb \\n", ASCII)
     'a\\\\x1b[2J\\\\u202eb<SP>\\\\n'
     """
+    if glyphs.encoding == "utf-8" and _AS_IT_IS.fullmatch(text):
+        return text
     shown: list[str] = []
     marks = _MARKS_IN_A_ROW  # a combining mark at the start has nothing to sit on
     for ch in text:

@@ -15,37 +15,36 @@ from manako.messages.numbers import percent
 from manako.trace.record import Trace
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.columns import Column, blocks, number, rows
-from manako.views.terminal.steps import Look, check_lines, chosen_lines, header_lines, heading_lines
+from manako.views.terminal.steps import BAR_CELLS, Look, check_lines, chosen_lines, header_lines, heading_lines
 
 _LABEL_CELLS = (6, 10)  # least, where thirty layers stand beside a name, and most
-_BESIDE = 5  # candidates in a line, at most
-_TURNS = (
-    0,
-    5,
-    4,
-    2,
-    1,
-)  # when each of them gives way: more than three only where they leave room for a bar, the 3rd turn
-_SAID = 3  # candidates in a sentence
+_BESIDE = 5  # candidates in a line, where nobody says how many
+_THREE = 3  # of them matter more than a bar
+_SAID = 3  # candidates in a sentence, likewise
 _CHECKS = ("lens_last_equals_logits",)
 
 
-def lens_lines(trace: Trace, found: LensStep, look: Look) -> Iterator[Text]:
-    """One step: settings, what each layer would have said, where the chosen token appears and wins, the self-check."""
+def lens_lines(
+    trace: Trace, found: LensStep, look: Look, part: tuple[int, ...] = (), top: int | None = None
+) -> Iterator[Text]:
+    """One step: settings, what each layer would have said, where the chosen token appears and wins, the self-check.
+
+    part: a (layer,) to show alone, with all candidates on record. top: candidates of a layer.
+    """
     yield from header_lines(trace.header, look)
     yield from heading_lines(found.step, look)
     yield from chosen_lines(found.step, look)
     yield Text("")
-    yield from layer_lines(found, look)
+    yield from one_layer_lines(found, part[0], look, top) if part else layer_lines(found, look, top)
     yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 
-def layer_lines(found: LensStep, look: Look) -> Iterator[Text]:
+def layer_lines(found: LensStep, look: Look, top: int | None = None) -> Iterator[Text]:
     """The layers alone, without what stands around them."""
     pending = g.pending_bytes(found.step.bytes_before)
     token = look.label(found.step.chosen, pending)
     yield Text(look.say("lens.question", token=token), style="bold")
-    yield from (_sentences if look.plain else _table)(found, look, pending)
+    yield from _sentences(found, look, pending, top) if look.plain else _table(found, look, pending, top)
     yield Text(look.say("lens.embed_is"), style="dim")
     yield Text("")
     yield Text(_where(found, look, pending), style="bold")
@@ -58,8 +57,32 @@ def layer_lines(found: LensStep, look: Look) -> Iterator[Text]:
 # --- layer by layer ---------------------------------------------------------------------------------------------------
 
 
-def _table(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
-    labels = [[look.label(r, pending, _LABEL_CELLS[1]) for r in row[:_BESIDE]] for row in found.first]
+def one_layer_lines(found: LensStep, layer: int, look: Look, top: int | None = None) -> Iterator[Text]:
+    """The candidates of one layer, counted from 0, and the chosen token where it is not among them."""
+    pending, place = g.pending_bytes(found.step.bytes_before), layer + 1  # the embedding stands in front
+    shown, chosen = found.first[place][:top], found.chosen[place]
+    shown = shown if chosen.rank <= len(shown) else (*shown, chosen)
+    yield Text(look.say("lens.one_layer", at=_place(found, place, look)), style="bold")
+    if look.plain:
+        for r in shown:
+            key = "plain.chosen" if r.id == chosen.id else "plain.candidate"
+            yield Text(look.say(key, rank=r.rank, token=look.spoken(r, pending), p=percent(r.p)[:-1]))
+    else:
+        styles = ["bold green" if r.id == chosen.id else "" for r in shown]
+        marks = [look.glyphs.mark if r.id == chosen.id else " " for r in shown]
+        columns = [
+            Column([f"{mark}{r.rank}" for mark, r in zip(marks, shown, strict=True)], right=True),
+            Column([look.label(r, pending, _LABEL_CELLS[1]) for r in shown], wide=_LABEL_CELLS[1]),
+            number([percent(r.p) for r in shown], "p"),
+            Column([partial(look.bar, r.p) for r in shown], most=BAR_CELLS, fills=True, gives_way=1, optional=True),
+        ]
+        yield from rows(columns, look.columns, styles)
+    yield Text("")
+    yield Text(look.say("lens.meaning"), style="dim")
+
+
+def _table(found: LensStep, look: Look, pending: bytes, top: int | None) -> Iterator[Text]:
+    labels = [[look.label(r, pending, _LABEL_CELLS[1]) for r in row[: top or _BESIDE]] for row in found.first]
     label_cells = max(cell_len(label) for row in labels for label in row)
     styles = ["bold green" if chosen.rank == 1 else "" for chosen in found.chosen]
 
@@ -75,22 +98,25 @@ def _table(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
         return Text(named + g.pad(percent(reading.p), 8, right=True), "bold green" if taken else "")
 
     layers, head = range(len(found.layers)), " " + look.say("lens.first_head")
+    turns = len(labels[0])  # the last candidate gives way first, the bar before the last three
+    behind = max(1, turns - _THREE + 1)
     columns = [
         Column(found.layers, look.say("lens.layer_head"), right=True),
         number(styled(percent(r.p) for r in found.chosen), "p"),
         Column(styled(str(r.rank) for r in found.chosen), look.say("lens.rank_head"), right=True),
-        Column([partial(bar, n) for n in layers], wide=8, most=20, fills=True, gives_way=3, optional=True),
+        Column([partial(bar, n) for n in layers], wide=8, most=20, fills=True, gives_way=behind, optional=True),
     ]
-    for n, turn in zip(range(len(labels[0])), _TURNS, strict=False):
+    for n in range(len(labels[0])):
+        turn = turns - n + (n < _THREE) if n else 0
         cells = [candidate(layer, n) for layer in layers]
         columns.append(Column(cells, head * (n == 0), gives_way=turn, optional=n > 0))
     yield from rows(columns, look.columns)
 
 
-def _sentences(found: LensStep, look: Look, pending: bytes) -> Iterator[Text]:
+def _sentences(found: LensStep, look: Look, pending: bytes, top: int | None) -> Iterator[Text]:
     token = look.spoken(found.step.chosen, pending)
     for n, (chosen, first) in enumerate(zip(found.chosen, found.first, strict=True)):
-        said = [f"{look.spoken(r, pending)} {percent(r.p)[:-1]}" for r in first[:_SAID]]
+        said = [f"{look.spoken(r, pending)} {percent(r.p)[:-1]}" for r in first[: top or _SAID]]
         values = {"layer": _place(found, n, look), "first": ", ".join(said), "token": token}
         yield Text(look.say("lens.plain_layer", p=percent(chosen.p)[:-1], rank=chosen.rank, **values))
 

@@ -104,7 +104,7 @@ def step_lines(step: Step, look: Look, character: str | None = None, legend: boo
 
 def heading_lines(step: Step, look: Look) -> Iterator[Text]:
     """Which step it is, and the text before it."""
-    yield _line(look.say("step.title", number=step.index + 1), style="bold")
+    yield _line(look.say("step.title", number=step.number), style="bold")
     room = max(8, min(_TEXT_CELLS, 2 * look.columns - cell_len(look.say("step.text", text=""))))
     yield _line(look.say("step.text", text=g.prose_tail(step.text_before, look.glyphs, room)))
     if step.window_start:

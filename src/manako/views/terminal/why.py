@@ -10,7 +10,7 @@ from functools import partial
 
 from rich.text import Text
 
-from manako.analysis.contributions import Part, Why
+from manako.analysis.contributions import Part, Scope, Why
 from manako.messages.numbers import addends, fixed, signed, small
 from manako.trace.record import Candidate, Step, Trace
 from manako.views.terminal import glyphs as g
@@ -25,27 +25,32 @@ _NOISE = 1e-6  # of float32: the digits of anything smaller say nothing
 _LIMIT = 1e-4  # of what may be missing to one logit, as the self-check has it
 
 
-def why_lines(trace: Trace, step: Step, found: Why, next_best: Why | None, look: Look) -> Iterator[Text]:
-    """One token of one step, or one rather than another. next_best: the same token rather than the next best."""
+def why_lines(
+    trace: Trace, step: Step, found: Why, next_best: Why | None, look: Look, scope: Scope = ()
+) -> Iterator[Text]:
+    """One token of one step, or one rather than another. next_best: the same token rather than the next best.
+
+    scope: a (layer,) or a (layer, head), whose parts alone are listed.
+    """
     yield from header_lines(trace.header, look)
     yield from heading_lines(step, look)
     yield from chosen_lines(step, look)
     yield Text("")
-    yield from part_lines(step, found, next_best, look)
+    yield from part_lines(step, found, next_best, look, scope)
     if found.switchable and trace.header.model.engine == "numpy":  # the engine that can switch parts off
         part = found.switchable.name
-        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.index + 1, part=part)
+        yield hint("why.switch_off", look, trace, "compare", "--ablate", part, count=step.number, part=part)
     yield from check_lines([c for c in trace.header.self_checks if c.name in _CHECKS or not c.ok], look)
 
 
-def part_lines(step: Step, found: Why, next_best: Why | None, look: Look) -> Iterator[Text]:
+def part_lines(step: Step, found: Why, next_best: Why | None, look: Look, scope: Scope = ()) -> Iterator[Text]:
     """The parts alone, without what stands around them."""
     pending = g.pending_bytes(step.bytes_before)
     yield Text(look.say("why.idea"))
     question = look.say("why.question_rather" if found.rival else "why.question", **_named(found, look, pending))
     yield Text(question, style="bold")
     yield Text("")
-    yield from (_sentences if look.plain else _table)(found, look)
+    yield from (_sentences if look.plain else _table)(found, look, scope)
     yield Text("")
     yield from (_layer_sentences if look.plain else _layers)(found, look)
     yield Text("")
@@ -64,8 +69,8 @@ def part_lines(step: Step, found: Why, next_best: Why | None, look: Look) -> Ite
 # --- the strongest parts ----------------------------------------------------------------------------------------------
 
 
-def _table(found: Why, look: Look) -> Iterator[Text]:
-    shown, rest = found.strongest(look.top)
+def _table(found: Why, look: Look, scope: Scope) -> Iterator[Text]:
+    shown, rest = found.strongest(look.top, scope)
     others = [rest] if rest.count else []
     longest = max((abs(part.effect) for part in shown), default=0.0)
 
@@ -100,8 +105,8 @@ def _over(value: float | None) -> str:
     return "" if value is None else signed(value)
 
 
-def _sentences(found: Why, look: Look) -> Iterator[Text]:
-    shown, rest = found.strongest(look.top)
+def _sentences(found: Why, look: Look, scope: Scope) -> Iterator[Text]:
+    shown, rest = found.strongest(look.top, scope)
     named = [(_words(part, look) or g.visible(part.name, look.glyphs), part) for part in shown]
     for name, part in [*named, *([(look.say("why.rest", count=rest.count), rest)] if rest.count else [])]:
         key = "why.plain_part" if part.over_mean is None else "why.plain_part_over"

@@ -157,8 +157,13 @@ export class StepNumbers {
      * @param {readonly Candidate[]} rows
      */
     other(rows) {
-        const left = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
-        return { count: this.size - rows.length, p: left("p"), pModel: left("pModel") };
+        const shown = new Set(rows.map(({ id }) => id));
+        if (this.#row) return this.#row.other(shown);
+        const { ids, at, restP, restPModel } = this.#listed;
+        const outside = rows.filter(({ id }) => !this.hasPlace(id));
+        const left = (/** @type {"p" | "pModel"} */ name, /** @type {number} */ rest) =>
+            sumOf(ids.length, (i) => (shown.has(ids[i]) ? 0 : at(i)[name])) + Math.max(0, rest - sumOf(outside.length, (i) => outside[i][name]));
+        return { count: this.size - shown.size, p: left("p", restP), pModel: left("pModel", restPModel) };
     }
 
     /**

@@ -1,7 +1,7 @@
 /** <manako-act>: what the model is doing, and what it is asked for: tokens, seed, what is recorded of its inside. */
 
 /** @import {View} from "./view.js" */
-import { make } from "./dom.js";
+import { inRow, make } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
@@ -40,7 +40,7 @@ export class ActElement extends ViewElement {
         this.#seed.placeholder = say(lang, "page.seed_any");
         const label = (/** @type {string} */ key, /** @type {Node} */ input) => make("label", {}, say(lang, key), input);
         this.replaceChildren(
-            make("div", { class: "row" }, label("page.count", this.#count), label("page.seed", this.#seed)),
+            inRow(label("page.count", this.#count), label("page.seed", this.#seed)),
             make("label", { class: "inline" }, this.#inside, make("span", {}, say(lang, "page.record_inside"))),
         );
     }

@@ -7,7 +7,7 @@
 
 /** @import {View} from "./view.js" */
 /** @import {StepAttention} from "../trace/trace-file.js" */
-import { columnHead, make, number, rowHead, soft, table } from "./dom.js";
+import { columnHead, inRow, make, number, rowHead, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { HeadsElement } from "./heads.js";
@@ -81,7 +81,7 @@ export class AttentionElement extends ViewElement {
         });
         const caveats = ["attention.meaning", "attention.sinks"].map((key) => soft(say(lang, key)));
         const checks = checkLines(view, ["attention_rows_sum_to_1"]);
-        const row = make("div", { class: "row" }, ...labels);
+        const row = inRow(...labels);
         this.replaceChildren(row, this.#text, this.#table, this.#heads, rounded, ...caveats, ...checks);
     }
 

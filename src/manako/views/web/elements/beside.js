@@ -5,7 +5,7 @@
 /** @import {View} from "./view.js" */
 import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
-import { percent, setting, small } from "../text/numbers.js";
+import { count, percent, setting, small } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { StepNumbers, canAnswer } from "../analysis/step-numbers.js";
 import { tokenChip } from "./token-chip.js";
@@ -54,7 +54,7 @@ export class BesideElement extends ViewElement {
             return make(
                 "tr",
                 { class: taken ? "chosen" : row.cutBy ? "cut" : "" },
-                number(taken ? `\u25b8 ${row.rank}` : String(row.rank)),
+                number(taken ? `\u25b8 ${count(row.rank)}` : count(row.rank)),
                 rowHead("cell-token", tokenChip(view, row, numbers.pending)),
                 number(row.cutBy ? "\u2013" : percent(row.p)),
             );

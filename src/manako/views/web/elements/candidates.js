@@ -14,7 +14,7 @@
  * @property {(p: number) => number} at more than 1 beyond the end
  * @property {[number, string][]} marks
  */
-import { button, choices, columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { AXES, LISTS, ViewElement } from "./view.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
@@ -101,7 +101,7 @@ export class CandidatesElement extends ViewElement {
         const label = say(lang, "page.axis");
         const buttons = choices(label, options, axis, (name) => this.change({ axis: name }));
         const tools = [this.#toggle("top", top === LISTS[1], { top: LISTS[Number(top === LISTS[0])] }), this.#toggle("details", details, { details: !details })];
-        return make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons, ...tools);
+        return inRow(make("span", { class: "soft" }, label), buttons, ...tools);
     }
 
     /** @param {"top" | "details"} name @param {boolean} on @param {import("./view.js").Change} change */

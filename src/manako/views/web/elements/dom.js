@@ -65,6 +65,11 @@ export function choices(label, options, chosen, choose) {
     return make("div", { class: "choices", role: "group", "aria-label": label }, ...buttons);
 }
 
+/** Side by side, as far as there is room. @param {...Child} inside */
+export function inRow(...inside) {
+    return make("div", { class: "row" }, ...inside);
+}
+
 /** A note in small letters. @param {...Child} inside */
 export function soft(...inside) {
     return make("p", { class: "soft" }, ...inside);

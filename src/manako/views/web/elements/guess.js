@@ -5,7 +5,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { button, make, soft } from "./dom.js";
+import { button, inRow, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { guessBits } from "../analysis/guess-score.js";
 import { say } from "../text/messages.js";
@@ -51,7 +51,7 @@ export class GuessElement extends ViewElement {
                 make("legend", {}, say(lang, "page.guess_ask")),
                 make("div", { class: "picks" }, ...rows.map((row) => pick(row.id, tokenChip(view, row, shown.pending))), pick(OTHERS, say(lang, "page.guess_other"))),
             ),
-            make("div", { class: "row" }, make("label", {}, say(lang, "page.guess_sure"), make("select", { name: "sure" }, ...options)), make("button", {}, say(lang, "page.guess_show"))),
+            inRow(make("label", {}, say(lang, "page.guess_sure"), make("select", { name: "sure" }, ...options)), make("button", {}, say(lang, "page.guess_show"))),
         );
     }
 
@@ -63,7 +63,7 @@ export class GuessElement extends ViewElement {
         const taken = shown.candidate(shown.takenId);
         const listed = shown.top(GUESSES);
         const picked = Number(given.get("guess"));
-        const guessed = picked === OTHERS ? 1 - listed.reduce((sum, row) => sum + row.p, 0) : shown.candidate(picked).p;
+        const guessed = picked === OTHERS ? shown.other(listed).p : shown.candidate(picked).p;
         const isGuessed = picked === OTHERS ? !listed.some((row) => row.id === taken.id) : picked === taken.id;
         [this.#picked, this.#isRight] = [picked === OTHERS ? null : shown.candidate(picked), isGuessed];
         const you = guessBits(taken.p, isGuessed, guessed, Number(given.get("sure")) / 100);
@@ -92,7 +92,7 @@ export class GuessElement extends ViewElement {
     #next({ lang, path, place }) {
         const next = path.drawn(place + 1);
         if (next === null) return make("p", {}, say(lang, "page.guess_end"));
-        return make("div", { class: "row" }, button(() => this.#ask(next), say(lang, "page.guess_next")));
+        return inRow(button(() => this.#ask(next), say(lang, "page.guess_next")));
     }
 
     /** @param {number} place */

@@ -1,7 +1,7 @@
 /** <manako-tints>: what the lines below the tokens tell, and a key to them. */
 
 /** @import {Tint, View} from "./view.js" */
-import { choices, make } from "./dom.js";
+import { choices, inRow, make } from "./dom.js";
 import { TINTS, ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
@@ -24,7 +24,7 @@ export class TintsElement extends ViewElement {
         const buttons = choices(label, options, tint, (name) => this.change({ tint: name }));
         const steps = BINS[tint].steps.map((step, bin) => make("li", {}, make("span", { class: "token", "data-bin": bin }, step)));
         const name = make("li", {}, say(lang, `page.legend_${tint}`));
-        this.replaceChildren(make("div", { class: "row" }, make("span", { class: "soft" }, label), buttons), make("ul", { class: "legend soft" }, name, ...steps));
+        this.replaceChildren(inRow(make("span", { class: "soft" }, label), buttons), make("ul", { class: "legend soft" }, name, ...steps));
     }
 }
 

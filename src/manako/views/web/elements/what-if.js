@@ -6,7 +6,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { button, make, soft } from "./dom.js";
+import { button, inRow, make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { setting, small } from "../text/numbers.js";
@@ -85,7 +85,7 @@ export class WhatIfElement extends ViewElement {
                 ...SETTINGS.map(row),
                 make("datalist", { id: "temperatures" }, ...NAMED.map((value) => make("option", { value }))),
             ),
-            make("div", { class: "row" }, button(() => this.#reset(), say(lang, "page.reset")), write),
+            inRow(button(() => this.#reset(), say(lang, "page.reset")), write),
             make("p", { role: "status" }),
         );
         if (!trace.exact) this.append(soft(say(lang, "page.partial", { count: trace.part(0)?.ids.length ?? 0 })));

@@ -4,7 +4,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.js";
+import { columnHead, inRow, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { checkLines } from "./checks.js";
 import { contributedIds, effectOf, strongestParts, sumByKind, why } from "../analysis/inside.js";
@@ -38,7 +38,7 @@ export class WhyElement extends ViewElement {
         this.#picture = make("div", { class: "pane" });
         const labels = /** @type {const} */ (["token", "rival"]).map((name) => make("label", {}, say(lang, `page.${name}`), this.#selects[name]));
         this.replaceChildren(
-            make("div", { class: "row" }, ...labels),
+            inRow(...labels),
             this.#picture,
             soft(say(lang, "why.meaning")),
             ...checkLines(view, ["contributions_sum_to_logit"]),

@@ -112,7 +112,7 @@ function told(index, found, tokenId, sampling, tokenizer) {
     };
     const listed = Array.from(found.order(TOP), (id, place) => token(id, place + 1));
     const taken = token(tokenId, found.rank(tokenId));
-    return { index, taken, text: recordText(taken.bytes), listed, size: found.p.length };
+    return { index, taken, text: recordText(taken.bytes), listed, other: found.other([...listed, taken].map(({ id }) => id)) };
 }
 
 /** Let what has come in be heard; a timer would wait 4 ms. */

@@ -9,7 +9,7 @@
 /** @import {View} from "../elements/view.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {LessonPlace} from "./lesson-data.js" */
-import { button, make, soft } from "../elements/dom.js";
+import { button, inRow, make, soft } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { PICTURES, bestHead, lessonFacts } from "./facts.js";
 import { LESSONS, LESSON_MODEL, LESSON_PARTS, LESSON_TEMPERATURE, LESSON_TEXTS, lessonPlace } from "./lesson-data.js";
@@ -199,7 +199,7 @@ export class LessonElement extends ViewElement {
                 { class: "card", "aria-label": say(lang, "lesson.title") },
                 make("div", { class: "row spread" }, make("h2", {}, named(lang, id)), place, close),
                 this.#said,
-                make("div", { class: "row" }, back, next, isTask && there, isTask && make("span", { class: "soft" }, say(lang, "lesson.keys"))),
+                inRow(back, next, isTask && there, isTask && make("span", { class: "soft" }, say(lang, "lesson.keys"))),
             ),
         );
         if (hadFocus) next.focus();

@@ -6,6 +6,7 @@
 /** @import {RecordFile} from "../trace/tree-file.js" */
 /** @import {Act, Change, View} from "../elements/view.js" */
 /** @import {Branch} from "../trace/tree.js" */
+/** @import {Kept} from "./kept.js" */
 /** @import {KnownModel, Source, ToldStep} from "./source.js" */
 import { make } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
@@ -45,6 +46,9 @@ export class AppElement extends HTMLElement {
     /** @type {Writer | null} */
     #writer = null;
     #verifier = new Verifier();
+    /** @type {Kept | null} */
+    #kept = null;
+    #isKept = true; // all that was written
     #timer = 0;
     /** What had the focus when the model was asked. @type {HTMLElement | null} */
     #focused = null;
@@ -70,10 +74,13 @@ export class AppElement extends HTMLElement {
      * Show a record.
      * @param {RecordFile} record
      * @param {Source | null} [source] that can write more
+     * @param {Kept | null} [kept] where what it writes is kept
      */
-    open({ branches, current }, source = null) {
+    async open({ branches, current }, source = null, kept = null) {
         const tree = new Tree(branches);
+        await kept?.restore(tree);
         this.#writer = source && new Writer(source, tree);
+        this.#kept = kept;
         this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
     }
@@ -141,6 +148,16 @@ export class AppElement extends HTMLElement {
         this.#remember(isOther);
     }
 
+    /**
+     * The part of the page that is of a class.
+     * @template {HTMLElement} T
+     * @param {new () => T} Part
+     * @returns {T | null}
+     */
+    #part(Part) {
+        return this.querySelector(String(customElements.getName(Part)));
+    }
+
     get #shown() {
         return /** @type {Store} */ (this.#store);
     }
@@ -184,12 +201,12 @@ export class AppElement extends HTMLElement {
     /** What the model is doing, and what the parts that act need beside the view. @param {View} view */
     #tellActs({ lang, trace, sampling, busy }) {
         const { canUndo: undo, canRedo: redo, tree } = this.#shown;
-        const [player, list] = [this.querySelector("manako-transport"), this.querySelector("manako-tree")];
-        if (player instanceof TransportElement) player.can = { write: this.#writer !== null, undo, redo };
-        if (list instanceof TreeElement) list.tree = tree;
-        const lesson = this.querySelector("manako-lesson");
+        const [player, list] = [this.#part(TransportElement), this.#part(TreeElement)];
+        if (player) player.can = { write: this.#writer !== null, undo, redo };
+        if (list) list.tree = tree;
+        const lesson = this.#part(LessonElement);
         const ref = this.#writer?.model?.ready ? this.#writer.model.ref : null;
-        if (lesson instanceof LessonElement) lesson.means = { tree, canWrite: this.#writer !== null, ref };
+        if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, ref };
         if (!this.#writer) return;
         const { model, fault, steps, source } = this.#writer;
         const isMade = this.#writer.made(trace);
@@ -197,7 +214,8 @@ export class AppElement extends HTMLElement {
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
-        this.#put("state", fault || (model && key ? say(lang, key, values) : ""), fault ? "warn" : "soft");
+        const note = model && key ? say(lang, key, values) : this.#isKept ? "" : say(lang, "page.not_kept");
+        this.#put("state", fault || note, fault ? "warn" : "soft");
         this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
         const bar = this.querySelector("progress");
         if (!bar) return;
@@ -237,9 +255,9 @@ export class AppElement extends HTMLElement {
 
     /** Draw the tokens of the text that is shown again, and say what came of it. */
     #verify() {
-        const checks = this.querySelector("manako-checks");
+        const checks = this.#part(ChecksElement);
         const { path } = this.#shown;
-        if (!(checks instanceof ChecksElement) || this.#verified === path) return;
+        if (!checks || this.#verified === path) return;
         this.#verified = path;
         const traces = path.chain.map(({ trace }) => trace);
         this.#verifier.verify(traces, (found) => checks.tell(found, this.#isUnchecked));
@@ -272,7 +290,7 @@ export class AppElement extends HTMLElement {
             open: (tab) => this.#wish({ tab }),
             toggle: (name) => this.#toggle(name),
             look: () => this.#view,
-            share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null),
+            share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null, this.#kept),
         });
         const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
@@ -321,14 +339,13 @@ export class AppElement extends HTMLElement {
     }
 
     #pause() {
-        const player = this.querySelector("manako-transport");
-        if (player instanceof TransportElement) player.pause();
+        this.#part(TransportElement)?.pause();
     }
 
     /** @param {Act} act */
     async #write(act) {
-        const [writer, view, form] = [this.#writer, this.#view, this.querySelector("manako-act")];
-        if (!writer || !(form instanceof ActElement)) return;
+        const [writer, view, form] = [this.#writer, this.#view, this.#part(ActElement)];
+        if (!writer || !form) return;
         if (!(act.kind === "new" ? view.isReady : view.canAct) || !form.isSound) return;
         const isAtEnd = act.kind === "go" || act.kind === "step";
         const { tree } = this.#shown;
@@ -342,10 +359,11 @@ export class AppElement extends HTMLElement {
         const given = put ? tokenText(view, put, shown.pending) : (act.text ?? "");
         const written = writer.write(act, view, { ...form.wishes, ...act.ask }, (told) => this.#show(told, view));
         this.#redraw();
-        const ribbon = this.querySelector("manako-ribbon");
-        if (ribbon instanceof RibbonElement) ribbon.startWriting(start, given);
+        const ribbon = this.#part(RibbonElement);
+        ribbon?.startWriting(start, given);
         const id = await written;
-        if (id === null && ribbon instanceof RibbonElement) ribbon.stopWriting();
+        if (id !== null && this.#kept) this.#isKept &&= await this.#kept.put(/** @type {Branch} */ (tree.branches.get(id)));
+        if (id === null) ribbon?.stopWriting();
         if (writer.fault) this.#pause();
         const place = Math.max(0, start);
         this.#change(id === null ? {} : { branch: id, place: tree.path(id).next(place, 1) ?? place });
@@ -360,8 +378,8 @@ export class AppElement extends HTMLElement {
      */
     #show(told, view) {
         const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
-        const ribbon = this.querySelector("manako-ribbon");
-        if (ribbon instanceof RibbonElement) ribbon.write(numbers.taken, numbers.taken.pModel, numbers.taken.rank);
+        const { taken } = numbers;
+        this.#part(RibbonElement)?.write(taken, taken.pModel, taken.rank);
         if (!this.#newest) requestAnimationFrame(() => this.#showNewest());
         this.#newest = { view, index: told.index, shown: /** @type {any} */ (numbers) };
     }

@@ -14,10 +14,12 @@ import { readTrace } from "../trace/trace-file.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
 import { EngineSource, keepOffline } from "./engine-source.js";
+import { Kept } from "./kept.js";
 import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 
 const TOKEN = "manako-token";
+const READER = "manako-reader"; // of this tab; another one has a list of its own
 const LOOK_AGAIN = 500; // ms, while the model loads
 const SHOWN_SHARE = 0.02; // of a model, between two looks at how far it has come
 
@@ -34,9 +36,9 @@ async function startFromFile(app) {
     const script = block("manako-engine");
     if (script) {
         const engine = new EngineSource(script);
-        app.open(record, engine);
+        await app.open(record, engine, new Kept());
         startEngine(app, engine);
-    } else app.open(record);
+    } else await app.open(record);
     if (!(await verifyRecord(record))) app.warnUnchecked();
 }
 
@@ -94,7 +96,9 @@ async function startFromServer(app) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const server = new Server(sessionStorage.getItem(TOKEN) ?? "");
+    const reader = sessionStorage.getItem(READER) ?? Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
+    sessionStorage.setItem(READER, reader);
+    const server = new Server(sessionStorage.getItem(TOKEN) ?? "", reader);
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const { traces: listed, current } = await server.traces();
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
@@ -108,7 +112,7 @@ async function startFromServer(app) {
         loaded.set(each.id, { id: each.id, parent: each.parent, keep: each.keep, trace: readTrace(bytes), bytes });
     };
     await load(first); // what is shown at once, with all that stands before it; then the others
-    app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
+    await app.open({ branches: [...loaded.values()], current: first.id, proof: null }, server);
     for (const each of listed) await load(each);
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);

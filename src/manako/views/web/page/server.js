@@ -17,12 +17,14 @@ const PATIENCE = 40_000; // ms; the server gives a sign of life every 15 s
 export class Server {
     ablates = true;
 
-    /** @param {string} token */
-    constructor(token) {
+    /** @param {string} token @param {string} reader in whose list the texts stand that are written here */
+    constructor(token, reader) {
         this.#token = token;
+        this.#reader = reader;
     }
 
     #token;
+    #reader;
 
     /** @returns {Promise<KnownModel>} */
     async model() {
@@ -81,7 +83,7 @@ export class Server {
     /** @param {string} path @param {object | null} [body] @param {Record<string, string>} [more] @param {AbortSignal} [signal] */
     async #ask(path, body = null, more = {}, signal) {
         const sent = body === null ? {} : { method: "POST", body: JSON.stringify(body) };
-        const headers = new Headers({ "X-Manako-Token": this.#token, "Accept-Language": document.documentElement.lang, ...more });
+        const headers = new Headers({ "X-Manako-Token": this.#token, "X-Manako-Reader": this.#reader, "Accept-Language": document.documentElement.lang, ...more });
         if (body !== null) headers.set("Content-Type", "application/json");
         const answer = await answered(fetch(path, { ...sent, headers, signal }));
         if (!answer.ok) throw new SourceError((await answered(answer.json())).message);
@@ -95,7 +97,7 @@ function stepOf({ index, chosen, candidates, other }) {
     const token = (/** @type {any} */ { id, bytes, p, p_model: pModel, rank, cut_by: cutBy = null }) => {
         return { id, bytes: Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0)), p, pModel, rank, cutBy };
     };
-    return { index, taken: token(chosen), text: chosen.text, listed: candidates.map(token), size: candidates.length + other.count };
+    return { index, taken: token(chosen), text: chosen.text, listed: candidates.map(token), other: { ...other, pModel: other.p_model } };
 }
 
 /**

@@ -1,9 +1,10 @@
 /** What a reader takes along: a link to what is shown, the texts as they are on record, the page itself, the steps as a table. */
 
+/** @import {Kept} from "./kept.js" */
 /** @import {Source} from "./source.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
-import { button, make, soft } from "../elements/dom.js";
+import { button, inRow, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
@@ -16,19 +17,21 @@ const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has non
  * @param {() => View} look at what is shown
  * @param {Tree} tree
  * @param {Source | null} source that can give the page without a record
+ * @param {Kept | null} kept
  * @returns {{element: HTMLElement, fill: () => void}} `fill` before it opens, since it tells sizes
  */
-export function shareSheet(look, tree, source) {
+export function shareSheet(look, tree, source, kept) {
     const element = make("div", { class: "pane" });
-    return { element, fill: () => element.replaceChildren(...rows(look(), tree, source)) };
+    return { element, fill: () => element.replaceChildren(...rows(look(), tree, source, kept)) };
 }
 
 /**
  * @param {View} view
  * @param {Tree} tree
  * @param {Source | null} source
+ * @param {Kept | null} kept
  */
-function rows({ lang, path, branch }, tree, source) {
+function rows({ lang, path, branch }, tree, source, kept) {
     const said = make("p", { role: "status", class: "soft" });
     const whole = make("input", { type: "radio", name: "texts", value: "all" });
     const chosen = () => (whole.checked ? [...tree.branches.values()] : path.chain);
@@ -54,6 +57,10 @@ function rows({ lang, path, branch }, tree, source) {
         const copied = await navigator.clipboard?.writeText(href).then(() => true, () => false);
         said.textContent = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
     };
+    const forget = async () => {
+        await /** @type {Kept} */ (kept).clear();
+        said.textContent = say(lang, "page.forgotten");
+    };
     const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
         const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
         return button(click, say(lang, key));
@@ -62,10 +69,11 @@ function rows({ lang, path, branch }, tree, source) {
     const isChoice = tree.branches.size > path.chain.length;
     const one = make("input", { type: "radio", name: "texts", value: "this", checked: true });
     return [
-        make("div", { class: "row" }, location.protocol !== "about:" && acting("page.copy_link", link)), // a frame in a notebook has no address
-        make("div", { class: "row" }, isChoice && option(one, "page.this_text", path.chain), isChoice && option(whole, "page.all_texts", tree.branches.values())),
-        make("div", { class: "row" }, acting("page.save_record", record), source && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        inRow(location.protocol !== "about:" && acting("page.copy_link", link)), // a frame in a notebook has no address
+        inRow(isChoice && option(one, "page.this_text", path.chain), isChoice && option(whole, "page.all_texts", tree.branches.values())),
+        inRow(acting("page.save_record", record), source && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
         soft(say(lang, source ? "page.save_means_live" : "page.save_means")),
+        ...(kept ? [soft(say(lang, "page.kept_means")), inRow(acting("page.forget", forget))] : []),
     ];
 }

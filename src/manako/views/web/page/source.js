@@ -36,7 +36,7 @@
  * @property {ToldToken} taken
  * @property {string} text of the token
  * @property {ToldToken[]} listed the first candidates, best first
- * @property {number} size of the vocabulary
+ * @property {{count: number, p: number, pModel: number}} other all tokens but these, together
  */
 /**
  * @typedef {object} Listener

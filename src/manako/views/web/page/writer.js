@@ -106,17 +106,10 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
-        const id = this.#freeId();
+        const id = this.#tree.freeId();
         if (kind === "new") return { id, prompt: text, settings, after: null };
         const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
         return { id, prompt: text, settings, after: { branch, keep, token } };
-    }
-
-    /** The first of t1, t2 ... that no branch has. */
-    #freeId() {
-        let n = 1;
-        while (this.#tree.branches.has(`t${n}`)) n++;
-        return `t${n}`;
     }
 }
 
@@ -125,18 +118,17 @@ export class Writer {
  * @param {ToldStep} told
  * @param {Iterable<number>} specialIds of the model's tokens
  */
-export function liveNumbers({ taken, listed, size }, specialIds) {
+export function liveNumbers({ taken, listed, other }, specialIds) {
     const special = new Set(specialIds);
     const candidate = (/** @type {ToldToken} */ row) => ({ ...row, special: special.has(row.id) });
     const rows = [...listed, ...(taken.rank > listed.length ? [taken] : [])].map(candidate);
-    const other = (/** @type {"p" | "pModel"} */ name) => Math.max(0, 1 - rows.reduce((sum, row) => sum + row[name], 0));
     return {
-        size,
+        size: rows.length + other.count,
         changed: false,
         drawnId: taken.id,
         taken: candidate(taken),
         pending: new Uint8Array(),
         listed: () => rows,
-        other: () => ({ count: size - rows.length, p: other("p"), pModel: other("pModel") }),
+        other: () => other,
     };
 }

@@ -97,6 +97,17 @@ export class Distribution {
         }
         return before + 1;
     }
+
+    /**
+     * All tokens but these, together: added up, since 1 less the others would leave their rounding where nothing is.
+     * @param {Iterable<number>} ids
+     */
+    other(ids) {
+        const shown = new Set(ids);
+        let [p, pModel] = [0, 0];
+        for (let id = 0; id < this.p.length; id++) if (!shown.has(id)) [p, pModel] = [p + this.p[id], pModel + this.pModel[id]];
+        return { count: this.p.length - shown.size, p, pModel };
+    }
 }
 
 /**

@@ -80,7 +80,7 @@ export async function writeTree(branches, current) {
  * @param {Branch | undefined} parent
  * @param {Branch} child
  */
-function fitsParent(parent, { keep, trace }) {
+export function fitsParent(parent, { keep, trace }) {
     if (parent === undefined || keep < 0 || keep > parent.trace.steps) return false;
     const [ids, before] = [trace.promptIds, parent.trace.promptIds.length + keep];
     const forced = ids.length - before;

@@ -26,6 +26,13 @@ export class Tree {
         for (const branch of given) this.branches.set(branch.id, branch);
     }
 
+    /** The first of t1, t2 ... that no branch has. */
+    freeId() {
+        let n = 1;
+        while (this.branches.has(`t${n}`)) n++;
+        return `t${n}`;
+    }
+
     /** @param {string} id */
     path(id) {
         const chain = [];

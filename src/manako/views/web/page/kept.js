@@ -1,0 +1,90 @@
+/**
+ * The texts that were written in a page, kept by the browser: a reload brings them back, with no network and no server.
+ *
+ * Special here: a browser may refuse, or have no room left. Then the page works as it does without, and its reader is
+ * told. All files on a disk share one place, so each has its name there. The oldest texts make room for new ones.
+ */
+
+/** @import {Branch, Tree} from "../trace/tree.js" */
+import { readTrace } from "../trace/trace-file.js";
+import { fitsParent } from "../trace/tree-file.js";
+
+/** @typedef {{n?: number, home: string, id: string, parent: string | null, keep: number, bytes: ArrayBuffer}} Row */
+const STORE = "texts";
+const MOST = 64e6; // bytes of one page
+
+export class Kept {
+    #home = location.pathname;
+    /** @type {Promise<IDBDatabase> | null} */
+    #opened = null;
+
+    /** Keep a text. @param {Branch} branch @returns {Promise<boolean>} whether it is kept */
+    async put({ id, parent, keep, bytes }) {
+        try {
+            const store = await this.#store("readwrite");
+            store.add({ home: this.#home, id, parent, keep, bytes });
+            let size = 0;
+            for (const row of (await this.#rows(store)).reverse()) if ((size += row.bytes.byteLength) > MOST) store.delete(/** @type {number} */ (row.n));
+            await new Promise((resolve, reject) => Object.assign(store.transaction, { oncomplete: resolve, onabort: reject }));
+            return true;
+        } catch {
+            return false;
+        }
+    }
+
+    /**
+     * Bring back what was kept, into a tree. A text whose parent is gone, or another one now, stands by itself.
+     * @param {Tree} tree
+     */
+    async restore(tree) {
+        const rows = await this.#store("readonly").then((store) => this.#rows(store)).catch(() => []);
+        /** @type {Map<string | null, string>} id that it had -> that it has */
+        const named = new Map();
+        for (const { id, bytes, ...row } of rows) {
+            const trace = readable(bytes);
+            if (!trace) continue;
+            const there = tree.branches.get(id);
+            const isSame = there && indexedDB.cmp(there.bytes, bytes) === 0; // a page that was saved has it too
+            const branch = { id: there ? tree.freeId() : id, parent: named.get(row.parent) ?? row.parent, keep: row.keep, trace, bytes };
+            named.set(id, isSame ? id : branch.id);
+            if (isSame) continue;
+            if (!fitsParent(tree.branches.get(branch.parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];
+            tree.branches.set(branch.id, branch);
+        }
+    }
+
+    /** Forget all of this page. */
+    async clear() {
+        const store = await this.#store("readwrite");
+        for (const { n } of await this.#rows(store)) store.delete(/** @type {number} */ (n));
+    }
+
+    /** @param {IDBTransactionMode} mode */
+    async #store(mode) {
+        this.#opened ??= new Promise((resolve, reject) => {
+            const opening = indexedDB.open("manako", 1); // throws in a frame that may keep nothing
+            opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "n", autoIncrement: true }).createIndex("home", "home");
+            opening.onsuccess = () => resolve(opening.result);
+            opening.onerror = opening.onblocked = reject;
+        });
+        return (await this.#opened).transaction(STORE, mode).objectStore(STORE);
+    }
+
+    /** The oldest first. @param {IDBObjectStore} store @returns {Promise<Row[]>} */
+    #rows(store) {
+        return new Promise((resolve, reject) => {
+            const asked = store.index("home").getAll(this.#home);
+            asked.onsuccess = () => resolve(asked.result);
+            asked.onerror = reject;
+        });
+    }
+}
+
+/** The trace in a file; null where it is none, which must not keep the page from opening. @param {ArrayBuffer} bytes */
+function readable(bytes) {
+    try {
+        return readTrace(bytes);
+    } catch {
+        return null;
+    }
+}
