@@ -83,7 +83,8 @@ def import_run(file: Path, out: Path) -> Imported:
         if tokenizer.fingerprint != meta["tokenizer_sha256"]:
             raise LoadError("trace_damaged", file=file, part="tokenizer_sha256")
         start = corpus.start_id
-        config = ModelConfig(**checked_shape(told), vocab_size=corpus.vocab_size, start_id=start, end_ids=(start,))
+        shape: dict[str, Any] = checked_shape(told)
+        config = ModelConfig(**shape, vocab_size=corpus.vocab_size, start_id=start, end_ids=(start,))
         weights, *moments = (_tensors(file, config, arrays, kind) for kind in (WEIGHT, *MOMENTS))
         state = {f"{kind}/{n}": a for kind, each in zip(MOMENTS, moments, strict=True) for n, a in each.items()}
         state |= {f"step/{name}": np.array(step, dtype=np.float32) for name in weights}
