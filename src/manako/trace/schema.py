@@ -93,6 +93,7 @@ def _columns(group: Mapping[str, Any]) -> dict[str, Column]:
 
 TRACE, TREE = _format(TABLE["trace"]), _format(TABLE["tree"])
 MODEL = _format(TABLE["model"])  # of a model that a page carries
+RUN = _format(TABLE["run"])  # of a training that the page saved
 DYNAMICS = _format(TABLE["dynamics"])  # of one text under the snapshots of a training
 DYNAMICS_COLUMNS = {group: _columns(columns) for group, columns in TABLE["dynamics"]["columns"].items()}
 COLUMNS = {group: _columns(columns) for group, columns in TABLE["columns"].items()}  # "all", "whole", "part"

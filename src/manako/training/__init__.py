@@ -9,6 +9,8 @@ optim.py       AdamW, Muon, the learning rate over a run
 machine.py     what the machine can do: type and speed of products
 processes.py   one process, or the ranks that torchrun starts
 loop.py        updates, evaluations, checkpoints
+recipe.py      training.json of a checkpoint
 state.py       the training state of a checkpoint and the log, read strictly
+page_run.py    a training that the page saved, as a run folder
 run.py         from text to the last checkpoint, and on from one: `manako.train`
 """

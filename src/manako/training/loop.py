@@ -26,7 +26,7 @@ import safetensors.numpy
 import torch
 from torch import Tensor, nn
 
-from manako.corpus.packed import PackedCorpus, header_digest
+from manako.corpus.packed import PackedCorpus
 from manako.errors import ManakoError, UsageError
 from manako.families.gpt2 import ModelConfig
 from manako.files import megabytes, write_file
@@ -41,11 +41,11 @@ from manako.training.held_out import HeldOut
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
+from manako.training.recipe import SHARES, recipe
 from manako.training.snapshots import all_due, due
-from manako.training.state import SCHEMA, SHARES, read_state, shares_of
+from manako.training.state import read_state, shares_of
 
 Report = Callable[..., None]  # (catalog key, **values)
-FREE_SETTINGS = ("max_minutes", "keep", "snapshots", "device")  # what may differ when a run goes on
 DEFAULT_STEPS = 2_000
 LOG_INTERVAL = 10  # steps between two lines of metrics.jsonl
 FEW_EPOCHS, MANY_EPOCHS = 0.5, 40.0  # outside of them a plan says what will come of it
@@ -312,15 +312,8 @@ class Trainer:
 
     def _recipe(self) -> bytes:
         """training.json: where the run stands, and the settings that brought it there."""
-        recipe = {
-            "schema": SCHEMA,
-            **vars(self.progress),
-            "settings": {name: value for name, value in vars(self.training).items() if name not in FREE_SETTINGS},
-            "threads": torch.get_num_threads(),
-            "corpus": self.corpus.digest,
-            "sha256": self._arrays_sha256,
-        }
-        return (json.dumps(recipe | {"digest": header_digest(recipe)}, indent=1) + "\n").encode()
+        threads = torch.get_num_threads()
+        return recipe(vars(self.progress), self.training, threads, self.corpus.digest, self._arrays_sha256)
 
     def restore(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Go back to a checkpoint.
@@ -328,26 +321,27 @@ class Trainer:
         Raises LoadError when its training state is missing or damaged, UsageError when it was made with another corpus
         or other settings than those of this trainer.
         """
-        recipe, state = read_state(folder)
-        if recipe["corpus"] != self.corpus.digest:
-            raise UsageError("resume_corpus", run=self.run, was=recipe["corpus"][:12], now=self.corpus.digest[:12])
+        made, state = read_state(folder)
+        if made["corpus"] != self.corpus.digest:
+            raise UsageError("resume_corpus", run=self.run, was=made["corpus"][:12], now=self.corpus.digest[:12])
         now = vars(self.training)
-        for name, was in recipe["settings"].items():
+        for name, was in made["settings"].items():
             if now.get(name) != was:
                 raise UsageError("resume_setting", run=self.run, name=name, was=was, now=now.get(name))
-        if recipe["threads"] not in (None, torch.get_num_threads()):
-            self.report("train.other_threads", was=recipe["threads"], now=torch.get_num_threads())
-        torch.set_rng_state(state.pop("torch_rng"))
-        done = recipe["done"]
+        if made["threads"] not in (None, torch.get_num_threads()):
+            self.report("train.other_threads", was=made["threads"], now=torch.get_num_threads())
+        if "torch_rng" in state:  # no step draws from it; a run of the page has none
+            torch.set_rng_state(state.pop("torch_rng"))
+        done = made["done"]
         if done is None:  # a run of a fixed number of steps, as all were once
-            state[SHARES] = torch.arange(recipe["step"]) / (self.training.steps or 1)
-            done = min(1.0, recipe["step"] / (self.training.steps or 1))
+            state[SHARES] = torch.arange(made["step"]) / (self.training.steps or 1)
+            done = min(1.0, made["step"] / (self.training.steps or 1))
         self.shares = state.pop(SHARES).tolist()
         arrays = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
         self.model.load_state_dict(arrays, strict=True)
         self._ready(self.training)
         self.optimizers.restore(state)
-        self.progress = Progress(**{name: recipe[name] for name in vars(Progress())})
+        self.progress = Progress(**{name: made[name] for name in vars(Progress())})
         self.progress.done = done
 
     def extend(self, max_minutes: float | None) -> None:

@@ -20,9 +20,8 @@ from manako.corpus.packed import header_digest
 from manako.errors import LoadError
 from manako.files import read_regular, strict_json, write_file
 from manako.formats import run_folder
+from manako.training.recipe import SCHEMA, SHARES
 
-SHARES = "shares"  # the array of the training state with the share of the run at each step
-SCHEMA = "manako.training/3"
 OLD_SCHEMAS = {  # what their training.json lacks
     "manako.training/1": {"settings": {}, "threads": None, "done": None},
     "manako.training/2": {"done": None},

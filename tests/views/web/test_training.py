@@ -11,17 +11,25 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from click.testing import CliRunner
 
 import manako
+from manako.cli.import_ import command
 from manako.corpus import build
+from manako.errors import ManakoError
 from manako.families.gpt2 import ModelConfig
 from manako.formats.model_folder import read_checkpoint
 from manako.formats.run_folder import checkpoint
+from manako.model import for_page
 from manako.tokenizer import Tokenizer
+from manako.trace.file import array_of, column_digest, container, read_parts
+from manako.trace.schema import RUN
 from manako.training import machine
 from manako.training.batches import Batches
 from manako.training.held_out import HeldOut
 from manako.training.model import GPT
+from manako.training.page_run import import_run
+from manako.training.run import resume
 
 Node = Callable[..., str]
 Answer = dict[str, Any]
@@ -109,6 +117,13 @@ def test_gradients_of_random_models_are_those_of_pytorch(node: Node, name: str, 
 
 def trained(text: Path, out: Path, **settings: Any) -> list[float]:
     """The losses of `manako train`."""
+    losses, noting = noted()
+    manako.train(text, out, show=noting, snapshots=0, format="text", **settings)
+    return losses
+
+
+def noted() -> tuple[list[float], Any]:
+    """Where the losses of a training go, and what `show` is to be for that."""
     losses: list[float] = []
 
     @contextlib.contextmanager
@@ -116,20 +131,14 @@ def trained(text: Path, out: Path, **settings: Any) -> list[float]:
         trainer.tick = losses.append
         yield
 
-    manako.train(text, out, show=noting, snapshots=0, format="text", **settings)
-    return losses
+    return losses, noting
 
 
 def test_fifty_steps_have_the_losses_of_python(node: Node, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(TEXTS["prose"].encode())
     theirs = trained(tmp_path / "text.txt", tmp_path / "run", **SETTINGS | ADAMW, eval_interval=50)
     first = read_checkpoint(checkpoint(tmp_path / "run", "0"))
-    told = (
-        SETTINGS
-        | {name: value for name, value in ADAMW.items() if name in KEPT}
-        | {"weight_decay": 0.1, "grad_clip": 1.0}
-    )
-    ours = ask(node, "train", text=TEXTS["prose"], settings=told, weights=packed(first.tensors))
+    ours = ask(node, "train", text=TEXTS["prose"], settings=told(), weights=packed(first.tensors))
     assert len(theirs) == 50 and theirs[-1] < theirs[0] - 1
     assert np.abs(np.array(ours["losses"]) - theirs).max() < 1e-3
     (line,) = [
@@ -138,7 +147,7 @@ def test_fifty_steps_have_the_losses_of_python(node: Node, tmp_path: Path) -> No
         if "bits_per_character" in each
     ]
     assert ours["bits"] == pytest.approx(line["bits_per_character"], abs=1e-3)
-    again = ask(node, "train", text=TEXTS["prose"], settings=told, weights=packed(first.tensors))
+    again = ask(node, "train", text=TEXTS["prose"], settings=told(), weights=packed(first.tensors))
     assert again["weights"] == ours["weights"]
 
 
@@ -150,3 +159,78 @@ def test_the_first_weights_are_spread_as_python_spreads_them(node: Node) -> None
     for name, theirs in GPT(config).named_parameters():
         found, wanted = floats(ours["weights"][name]), theirs.detach().numpy()
         assert abs(found.mean() - wanted.mean()) < 3e-3 and found.std() == pytest.approx(wanted.std(), rel=0.1), name
+
+
+def told(**changes: Any) -> dict[str, Any]:
+    chosen = {name: value for name, value in ADAMW.items() if name in KEPT}
+    return SETTINGS | chosen | {"weight_decay": 0.1, "grad_clip": 1.0} | changes
+
+
+@pytest.fixture(scope="module")
+def saved(node: Node) -> Answer:
+    """A training of 30 steps, saved after 10 of them and gone on with."""
+    return ask(node, "train", text=TEXTS["Japanese"], settings=told(steps=30), save=10)
+
+
+def test_a_run_saved_in_the_page_goes_on_in_python_with_the_same_losses(saved: Answer, tmp_path: Path) -> None:
+    file, run = tmp_path / "mine.manako-run", tmp_path / "run"
+    file.write_bytes(base64.b64decode(saved["saved"]))
+    found = CliRunner().invoke(command, [str(file), "-o", str(run), "--lang", "en"])
+    assert found.exit_code == 0 and "10 of 30 steps" in found.output
+    trace = manako.load(run).trace("吾輩は", max_new_tokens=3, seed=0)
+    losses, noting = noted()
+    resume(run, show=noting)
+    assert np.abs(np.array(losses) - saved["losses"][10:]).max() < 1e-3 and len(losses) == 20
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines[:10]] == pytest.approx(saved["losses"][:10])
+    assert lines[-1]["step"] == 30 and lines[-1]["bits_per_character"] == pytest.approx(saved["bits"], abs=1e-3)
+    assert trace.header.model.weights_sha256 == manako.load(run / "checkpoints/step-000010").info.weights_sha256
+
+
+def test_a_model_of_the_page_is_the_model_that_python_reads(saved: Answer, tmp_path: Path) -> None:
+    file, run = tmp_path / "mine.manako-run", tmp_path / "run"
+    file.write_bytes(base64.b64decode(saved["saved"]))
+    import_run(file, run)
+    ours, theirs = (header_of(data) for data in (base64.b64decode(saved["model"]), for_page(run)))
+    for name in ("ref", "versions"):  # how it is called there
+        del ours["model"][name], theirs["model"][name]
+    assert ours == theirs
+
+
+def header_of(data: bytes) -> dict[str, Any]:
+    return json.loads(read_parts(data, "page")[1]["manako.model"])
+
+
+def rewritten(saved: Answer, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
+    """A saved run changed by somebody who makes its digests right."""
+    parts, metadata = read_parts(base64.b64decode(saved["saved"]), "page")
+    arrays, meta = {name: array_of(name, part, "page") for name, part in parts}, json.loads(metadata[RUN.name])
+    change(meta, arrays)
+    meta["columns_sha256"] = {name: column_digest(name, array) for name, array in arrays.items()}
+    return container(RUN, meta, arrays)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
+    "a step after the last": lambda meta, arrays: meta.update(step=31),
+    "another text": lambda meta, arrays: arrays.update(text=np.frombuffer(b"abcabc" * 40, dtype=np.uint8)),
+    "no text": lambda meta, arrays: arrays.pop("text"),
+    "no letters": lambda meta, arrays: arrays.update(text=np.frombuffer(b"  \n", dtype=np.uint8)),
+    "a text that is none": lambda meta, arrays: arrays.update(text=np.frombuffer(b"\xff", dtype=np.uint8)),
+    "a tensor less": lambda meta, arrays: arrays.pop("exp_avg/ln_f.bias"),
+    "a tensor of another type": lambda meta, arrays: arrays.update({"weight/ln_f.bias": np.zeros(32)}),
+    "weights without end": lambda meta, arrays: arrays.update({"weight/ln_f.bias": np.full(32, np.inf, np.float32)}),
+    "heads that do not fit": lambda meta, arrays: meta["settings"].update(n_head=3),
+    "a rate that is none": lambda meta, arrays: meta["settings"].update(learning_rate=-1),
+    "an unknown setting": lambda meta, arrays: meta["settings"].update(magic=1),
+    "losses that are none": lambda meta, arrays: arrays.update(loss=np.full(10, np.nan, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_changed_by_hand_is_refused_and_leaves_nothing(saved: Answer, tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").write_bytes(rewritten(saved, CHANGES[name]))
+    with pytest.raises(ManakoError):
+        import_run(tmp_path / "mine", tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    (tmp_path / "whole").write_bytes(rewritten(saved, lambda meta, arrays: None))
+    assert import_run(tmp_path / "whole", tmp_path / "run").step == 10

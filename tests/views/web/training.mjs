@@ -1,4 +1,4 @@
-// The page's trainer, asked by a Python test: {text, settings, plain, weights, gradients, steps} as JSON on standard
+// The page's trainer, asked by a Python test: {text, settings, plain, weights, save} as JSON on standard
 // input. Answers with the corpus, and with what was asked of it: gradients of one batch, losses of some steps.
 
 import { buffer } from "node:stream/consumers";
@@ -6,6 +6,7 @@ import { buffer } from "node:stream/consumers";
 import { corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
 import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
 import { Batches } from "../../../src/manako/views/web/training/batches.js";
+import { modelFile, runFile } from "../../../src/manako/views/web/training/run-file.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
 
@@ -35,12 +36,14 @@ const ASKED = {
         });
         return { ...corpus, train: [...corpus.train], heldOut: [...corpus.heldOut], tokenizer: tokenizerJson(corpus.vocabulary), windows: read, held: { rows, characters, ids: packed(ids), targets: packed(targets) } };
     },
-    train({ text, settings, weights, until = settings.steps, plain }) {
+    async train({ text, settings, weights, save, until = save ?? settings.steps, plain }) {
         const training = new Training(corpusOf(text), settings, plain);
         if (weights) put(training.trainer, weights);
         while (training.step < until) training.advance();
+        const files = save === undefined ? {} : { saved: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))), model: packed(new Uint8Array(await modelFile(training, "mine", { manako: "1" }))) };
+        while (training.step < settings.steps && save !== undefined) training.advance();
         const bits = training.evaluate();
-        return { losses: training.losses, bits, weights: Object.fromEntries([...training.trainer.tensors("weight")].map(([name, { data }]) => [name, packed(data)])) };
+        return { ...files, losses: training.losses, bits, weights: Object.fromEntries([...training.trainer.tensors("weight")].map(([name, { data }]) => [name, packed(data)])) };
     },
 };
-process.stdout.write(JSON.stringify(ASKED[given.ask](given)));
+process.stdout.write(JSON.stringify(await ASKED[given.ask](given)));

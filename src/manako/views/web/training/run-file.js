@@ -1,0 +1,102 @@
+/**
+ * A training as one file, to go on with in Python: the text, the weights, what AdamW keeps of them, and how it came to
+ * them; `manako import` makes a run folder of it. And its model alone, as the file that a page carries.
+ */
+
+/** @import {Training} from "./training.js" */
+/** @import {ColumnData} from "../trace/safetensors.js" */
+import { LAYER_NORM_EPSILON } from "./trainer.js";
+import { START, tokenizerJson } from "./corpus.js";
+import { writeContainer } from "../trace/container.js";
+import { columnDigest, pythonJson, sha256Text } from "../trace/digests.js";
+import { MODEL } from "../trace/schema.js";
+import table from "../../../trace/schema.json" with { type: "json" };
+
+const MOMENTS = /** @type {const} */ (["exp_avg", "exp_avg_sq"]);
+const PREFIX = "transformer.";
+const NUMBERS = new Set(["seconds", "bits", "learning_rate", "weight_decay", "grad_clip", "layer_norm_epsilon"]); // never whole ones
+
+/**
+ * @param {Training} training
+ * @param {number} seconds that it trained
+ * @param {Record<string, string>} versions
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function runFile(training, seconds, versions) {
+    const { trainer, corpus } = training;
+    /** @type {Map<string, {dtype: string, shape: number[], data: ColumnData}>} */
+    const columns = new Map();
+    for (const kind of /** @type {const} */ (["weight", ...MOMENTS])) {
+        for (const [name, { shape, data }] of trainer.tensors(kind)) columns.set(`${kind}/${name}`, { dtype: "float32", shape, data });
+    }
+    columns.set("loss", { dtype: "float32", shape: [training.step], data: Float32Array.from(training.losses) });
+    const text = new TextEncoder().encode(corpus.text);
+    columns.set("text", { dtype: "uint8", shape: [text.length], data: text });
+    const digests = await Promise.all([...columns].map(async ([name, column]) => /** @type {const} */ ([name, await columnDigest(name, column)])));
+    const meta = {
+        schema: `${table.run.name}/${table.run.version}`,
+        kernel: trainer.kernel.name,
+        settings: training.settings,
+        step: training.step,
+        seconds,
+        evaluations: training.evaluations,
+        tokenizer_sha256: await sha256Text(tokenizerJson(corpus.vocabulary)),
+        versions,
+        columns_sha256: Object.fromEntries(digests),
+    };
+    return writeContainer(/** @type {any} */ (table.run), pythonJson(exact(meta)), columns);
+}
+
+/**
+ * The model of a training, as `manako.formats.page_model` writes one.
+ * @param {Training} training
+ * @param {string} ref its name
+ * @param {Record<string, string>} versions
+ * @returns {Promise<ArrayBuffer>}
+ */
+export async function modelFile({ trainer, corpus }, ref, versions) {
+    const { n_layer, n_head, n_embd, n_positions, vocab_size } = trainer.shape;
+    /** @type {Map<string, {dtype: string, shape: number[], data: ColumnData}>} */
+    const weights = new Map();
+    /** @type {string[]} */
+    const listed = [];
+    for (const [name, { shape, data }] of trainer.tensors("weight")) {
+        weights.set(PREFIX + name, { dtype: "float32", shape, data });
+        const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
+        listed.push(`${name} ${await sha256Bytes(bytes)}\n`);
+    }
+    const source = tokenizerJson(corpus.vocabulary);
+    const config = {
+        ...{ n_layer, n_head, n_embd, n_positions, vocab_size, activation_function: "gelu_new", layer_norm_epsilon: LAYER_NORM_EPSILON },
+        ...{ tie_word_embeddings: true, n_inner: null, residual: true, norm: "pre", attention: true },
+        ...{ start_id: START, end_ids: [START], trained_on: null },
+    };
+    const model = {
+        ...{ ref, model_type: "gpt2", config, switches: [], weights_sha256: await sha256Text(listed.sort().join("")) },
+        ...{ tokenizer_sha256: await sha256Text(source), stored_dtype: "float32", versions },
+    };
+    const inside = await writeContainer({ ...MODEL, name: "format" }, "pt", weights);
+    const parts = { "model.safetensors": new Uint8Array(inside), "tokenizer.json": new TextEncoder().encode(source) };
+    const columns = new Map(Object.entries(parts).map(([name, data]) => [name, { dtype: "uint8", shape: [data.length], data }]));
+    const meta = { schema: `${MODEL.name}/${MODEL.version}`, model, end_ids: [START], start_id: START };
+    return writeContainer(MODEL, pythonJson(exact(meta)), columns);
+}
+
+/** @param {Uint8Array<ArrayBuffer>} bytes */
+async function sha256Bytes(bytes) {
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Plain values as `pythonJson` takes them: objects as Maps, whole numbers as BigInts where Python has them so.
+ * @param {any} value
+ * @param {string} [name]
+ * @returns {any}
+ */
+function exact(value, name = "") {
+    if (typeof value === "number") return Number.isInteger(value) && !NUMBERS.has(name) ? BigInt(value) : value;
+    if (Array.isArray(value)) return value.map((each) => exact(each));
+    if (value === null || typeof value !== "object") return value;
+    return new Map(Object.entries(value).map(([key, each]) => [key, exact(each, key)]));
+}
