@@ -91,7 +91,7 @@ def test_it_is_another_model_than_its_base_wherever_that_lies(
     assert len(prints | {base.info.weights_sha256}) == 3  # the same base and adapter are the same model
     with pytest.raises(SystemExit) as end:
         main(["watch", "あ", "-m", str(tmp_path / "mine2"), "-n", "1", "--seed", "0", "--lang", "en"])
-    assert end.value.code == 0 and "adapter mine2 is merged into org/toy: 2 products" in capsys.readouterr().err
+    assert end.value.code == 0 and "adapter mine2 is merged into org/toy: 2 matrices" in capsys.readouterr().err
 
 
 def config(**changes: Any) -> Callable[[Path], None]:

@@ -24,6 +24,7 @@ from manako.formats import torch_zip
 from manako.formats.checkpoint import Checkpoint
 from manako.formats.model_folder import refuse_link_outside
 from manako.formats.tensor_files import MAX_HEADER_BYTES, Stored, announced
+from manako.messages.numbers import setting
 
 CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
 _MAX_CONFIG_BYTES = 2**20
@@ -87,7 +88,7 @@ def merged(folder: Path, base: Checkpoint) -> Checkpoint:
         listing.append(f"{name} {scale!r} {a_digest} {b_digest}")
         scales.add((rank, scale))
     told: dict[str, object] = {"adapter": folder.absolute().name, "base": config["base_model_name_or_path"]}
-    told |= {"count": len(pairs), "ranks": ", ".join(f"{rank} × {scale:g}" for rank, scale in sorted(scales))}
+    told |= {"count": len(pairs), "ranks": ", ".join(f"{rank} × {setting(scale)}" for rank, scale in sorted(scales))}
     return replace(
         base,
         fingerprint=hashlib.sha256("\n".join(listing).encode()).hexdigest(),
