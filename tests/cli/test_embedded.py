@@ -85,3 +85,11 @@ def test_the_server_writes_with_the_model_that_reads_the_prompt(english: Path) -
             site.ask("POST", "/api/generate", {"prompt": "", "after": after, "settings": {"max_new_tokens": 1}})
             kept = list(site.runs.traces.values())[-1]
             assert kept.keep == 1 and trace_of(read_parts(kept.data, ""), "").header.model.ref == ref
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("demo", "私は"), ("demo-en", "The old man")])
+def test_cached_and_uncached_logits_agree_in_every_text(name: str, prompt: str) -> None:
+    model = manako.load(name)
+    for seed in range(12):
+        checks = model.trace(prompt, seed=seed, max_new_tokens=40).header.self_checks
+        assert checks and all(check.ok for check in checks), (seed, checks)
