@@ -2,7 +2,8 @@
  * A token as the page shows it: in a list, in a sentence, and in the running text.
  *
  * Special here: what is spelled out looks different from text that reads the same, so a token that holds the letters
- * "<|endoftext|>" is never taken for the special one. In the running text spaces stay spaces; one that is alone gets a frame.
+ * "<|endoftext|>" is never taken for the special one. In the running text spaces stay spaces; one
+ * that is a token is a pale sign, since in a text of letters every sixth token is one.
  */
 
 /** @import {View} from "./view.js" */
@@ -12,7 +13,7 @@ import { say } from "../text/messages.js";
 import { hex, label, pendingBytes, pieces } from "../text/tokens.js";
 
 const SPACE_SIGN = "\u2423";
-const LINE_END = 10;
+const [LINE_END, SPACE] = [10, 32];
 const WIDE_SPACE = "\u2039U+3000\u203a";
 const LONGEST_CHARACTER = 4; // bytes, and so tokens
 /** @typedef {{bytes: Uint8Array, special: boolean}} Token */
@@ -66,10 +67,11 @@ export function runningToken(view, { bytes, special }, part = null) {
     const spans = shown.map((piece) => {
         const spaces = piece.text.replaceAll(WIDE_SPACE, "\u3000");
         const text = hasText ? spaces.replaceAll(SPACE_SIGN, " ") : spaces;
-        return piece.kind === "text" || /^[ \u3000\u23ce]*$/.test(text) ? text : pieceSpan(piece);
+        return piece.kind === "text" || /^[ \u3000\u23ce]*$|^\u2423$/.test(text) ? text : pieceSpan(piece);
     });
     const name = hasText ? null : tokenText(view, { bytes, special: false });
-    const attributes = { class: hasText ? "token" : "token blank", title: part ?? name };
+    const isSpace = bytes.length === 1 && bytes[0] === SPACE;
+    const attributes = { class: hasText ? "token" : isSpace ? "token space" : "token blank", title: part ?? name };
     return make("span", { ...attributes, "data-ends-line": bytes.at(-1) === LINE_END }, ...spans);
 }
 
