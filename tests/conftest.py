@@ -1,6 +1,5 @@
 """Shared fixtures: the golden record, its hostile tokens, and how Hypothesis runs."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -8,9 +7,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-# Two workers on two cores: threads that spin while they wait would take the core from those they wait for.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # So that every test can say: from golden import golden_trace.
 sys.path.insert(0, str(Path(__file__).parent / "support"))
