@@ -72,7 +72,6 @@ def test_muon_takes_the_matrices_of_the_blocks_and_only_matrices_decay() -> None
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_state_goes_out_and_in_without_a_bit_changed(name: str) -> None:
-    torch.set_num_threads(1)
     ids = torch.arange(8)[None]
 
     def go(model: GPT, made: Optimizers, steps: int) -> None:
