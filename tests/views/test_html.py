@@ -186,7 +186,7 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     both: set[str] = set()
     starts = ["page/file.js", "page/live.js", "engine/worker.js", "page/offline.js", "learning/main.js"]
-    starts += ["training/training.js", "training/run-file.js"]
+    starts += ["training/worker.js"]
     for start in starts:
         order = modules_of(start)
         both |= {*order}
