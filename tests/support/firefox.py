@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAMS = ("firefox-esr", "firefox")
-START_SECONDS, ANSWER_SECONDS = 120, 120
+START_SECONDS, ANSWER_SECONDS = 120, 600
 ENTER, SHIFT = "\ue007", "\ue008"
 _LISTENING = re.compile(r"WebDriver BiDi listening on ws://127\.0\.0\.1:(\d+)")
 _SETTINGS = {
