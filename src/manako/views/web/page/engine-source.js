@@ -2,14 +2,14 @@
  * The engine in the page as a source of texts: a thread with the model in it, and what it has written, kept until the
  * writer has fetched it.
  *
- * Special here: one text at a time. The thread's script comes out of the page itself where that is one file, so it is
- * started from a blob: a file that lies on a disk has no address that a thread could come from.
+ * Special here: one text at a time.
  */
 
 /** @import {Answer, Job} from "../engine/worker.js" */
 /** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
 import { say } from "../text/messages.js";
 import { SourceError } from "./source.js";
+import { startThread, trusted } from "./thread.js";
 
 const RANDOM = 2 ** 53;
 
@@ -20,11 +20,9 @@ export class EngineSource {
 
     /** @param {string} script of the thread */
     constructor(script) {
-        const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-        this.#worker = new Worker(trusted(url));
+        this.#worker = startThread(script);
         this.#worker.addEventListener("message", ({ data }) => this.#hear(data));
         this.#worker.addEventListener("error", ({ message }) => this.#hear({ kind: "fault", fault: { key: "", values: { error: message } } }));
-        URL.revokeObjectURL(url);
     }
 
     #worker;
@@ -127,18 +125,4 @@ const SENTENCES = {
 export function keepOffline() {
     const { serviceWorker } = navigator; // undefined where the site came over plain HTTP from another machine
     serviceWorker?.register(trusted("service-worker.js")).catch(() => {}); // it works as well without
-}
-
-/** @type {{createScriptURL: (url: string) => any} | null} */
-let policy = null;
-
-/**
- * An address as one that a thread may come from, where the browser asks for that.
- * @param {string} url
- * @returns {string}
- */
-function trusted(url) {
-    const { trustedTypes } = /** @type {any} */ (globalThis);
-    policy ??= trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ given) => given });
-    return policy ? policy.createScriptURL(url) : url;
 }
