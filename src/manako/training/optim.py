@@ -7,9 +7,12 @@ numbers, so that it can be written without pickle.
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from manako.errors import LoadError
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # tuned for speed, not for convergence to exactly 1 (Jordan 2024)
 
@@ -102,14 +105,16 @@ class Optimizers:
             for key, value in values.items()
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+    def restore(self, state: Mapping[str, Tensor], file: Path) -> None:
+        """The inverse of `state`. Raises LoadError naming the file where it is not that of this model."""
         owner: dict[nn.Parameter, torch.optim.Optimizer] = {
             p: part for part in self.parts for group in part.param_groups for p in group["params"]
         }
         for name, value in state.items():
             key, _, weight = name.partition("/")
-            p = self.named[weight]
+            p = self.named.get(weight)
+            if p is None or value.shape not in (p.shape, ()):
+                raise LoadError("training_state_other", file=file, name=name)
             owner[p].state[p][key] = value.to(p.device) if key != "step" else value
 
 
