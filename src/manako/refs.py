@@ -198,6 +198,17 @@ def run_named(run: str | Path) -> Path:
     return folder
 
 
+def run_and_checkpoint(run: str | Path) -> tuple[Path, Path]:
+    """(the folder of a run, one of its checkpoints): of run:NAME@STEP that step's, else the last.
+
+    Raises LoadError where there is no run, or no such step.
+    """
+    ref = Ref.parse(run)
+    found = ref if ref.kind == "run" else Ref(ref.text, "run", ref.text)
+    folder = found._run_folder()
+    return folder, run_folder.checkpoint(folder, found.step or run_folder.LAST)
+
+
 def at_step(run: Path, step: int) -> str:
     """The reference to a checkpoint of a run."""
     return f"run:{run}@{step}"

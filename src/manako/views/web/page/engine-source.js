@@ -9,6 +9,7 @@
 /** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
 import { pageLanguage, say } from "../text/messages.js";
 import { SourceError } from "./source.js";
+import { trusted } from "./thread.js";
 
 const RANDOM = 2 ** 53;
 const FAULTS = ["error.prompt_empty", "error.prompt_surrogate", "error.prompt_unknown_characters", "error.logits_not_finite"];
@@ -107,18 +108,4 @@ function inWords({ key, values }) {
 export function keepOffline() {
     const { serviceWorker } = navigator; // undefined where the site came over plain HTTP from another machine
     serviceWorker?.register(trusted("service-worker.js")).catch(() => {}); // it works as well without
-}
-
-/** @type {{createScriptURL: (url: string) => any} | null} */
-let policy = null;
-
-/**
- * An address as one that a thread may come from, where the browser asks for that.
- * @param {string} url
- * @returns {string}
- */
-function trusted(url) {
-    const { trustedTypes } = /** @type {any} */ (globalThis);
-    policy ??= trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ given) => given });
-    return policy ? policy.createScriptURL(url) : url;
 }

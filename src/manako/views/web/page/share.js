@@ -4,10 +4,11 @@
 /** @import {Branch, Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
 import { button, inRow, make, soft } from "../elements/dom.js";
+import { download } from "../elements/download.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
-import { download, saveMenu } from "./save.js";
+import { saveMenu } from "./save.js";
 import { writeTree } from "../trace/tree-file.js";
 
 const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none

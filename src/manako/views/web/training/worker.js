@@ -86,7 +86,7 @@ let isHidden = false;
 let wantsSample = false;
 /** @type {Generator<undefined, number | null, undefined> | null} that has begun */
 let evaluation = null;
-let [evaluationTook, trained] = [0, Infinity]; // ms: the last evaluation, and the training since
+let [evaluationTook, trained] = [0, 0]; // ms: the last evaluation, and the training since
 let toldAt = -Infinity;
 /** @type {Asked[]} */
 const inbox = [];
@@ -220,7 +220,7 @@ function speedOf(settings) {
 async function begin(training, facts, seconds, prompt, isGoing) {
     const tokenizer = new Tokenizer(tokenizerJson(training.corpus.vocabulary));
     run = { training, facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0 };
-    [isRunning, evaluation, trained, evaluationTook, wantsSample] = [isGoing, null, isGoing ? Infinity : 0, 0, false];
+    [isRunning, evaluation, trained, evaluationTook, wantsSample] = [isGoing, null, 0, 0, false];
     tell({ kind: "begun", facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
     await usePrompt(prompt);
     report();
