@@ -7,7 +7,6 @@
  */
 
 /** @import {Fault} from "../engine/worker.js" */
-/** @import {TrainingSettings} from "./training.js" */
 /** @import {Asked, Progress, TextFacts, Told} from "./worker.js" */
 /** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
@@ -36,7 +35,7 @@ const GUESSES = /** @type {const} */ (["uniform", "unigram", "bigram"]);
 const NO_RECORD = 'id="manako-trace" data-length="0">'; // in the page that a model goes into
 const NO_MODEL = 'id="manako-model" data-ref="" data-length="0" data-address="">';
 
-/** @typedef {{facts: TextFacts, settings: TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
+/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
 /** @typedef {"status" | "curve" | "expects" | "samples"} Part */
 
 export class TrainingElement extends HTMLElement {
@@ -52,8 +51,10 @@ export class TrainingElement extends HTMLElement {
 
     /** @type {TextFacts | null} */
     #facts = null;
-    /** @type {number[]} of each size */
-    #speeds = [];
+    /** @type {Map<Size, number>} of those that were measured on this text, tokens a second */
+    #speeds = new Map();
+    /** @type {Size | null} that is being measured */
+    #measured = null;
     #minutes = MINUTES[1];
     /** @type {Size | null} where the reader chose one */
     #size = null;
@@ -113,12 +114,13 @@ export class TrainingElement extends HTMLElement {
         if (told.kind === "text") {
             this.#facts = told.facts;
             this.#prompt ||= firstWords(told.facts.start);
-            this.#speeds = [];
-            this.#ask({ kind: "measure", sizes: Object.values(SIZES).map((size) => ({ ...size, steps: 1000, warmup_steps: 0, seed: 0 })) });
+            this.#speeds.clear();
+            this.#measured = null;
             this.#draw();
         }
-        if (told.kind === "measured") {
-            this.#speeds = told.speeds;
+        if (told.kind === "measured" && this.#measured) {
+            this.#speeds.set(this.#measured, told.speed);
+            this.#measured = null;
             this.#fillPlan();
         }
         if (told.kind === "begun") {
@@ -145,7 +147,7 @@ export class TrainingElement extends HTMLElement {
         shown.evaluations.push(...progress.evaluations);
         shown.progress = { ...progress, next: progress.next ?? was?.next ?? null };
         if (was === null && progress.step > 0 && !progress.isRunning) this.#note("kept", { step: count(progress.step) });
-        const isHeld = was?.isRunning && !progress.isRunning;
+        const isHeld = was !== null && !progress.isRunning && (was.isRunning || was.step !== progress.step);
         if (isHeld || performance.now() - this.#keptAt > KEEP_EVERY) this.#keep();
         this.#change("status", "curve", "expects");
     }
@@ -260,7 +262,7 @@ export class TrainingElement extends HTMLElement {
         });
         area.value = typed;
         this.#parts.text = area;
-        const file = make("input", { type: "file", class: "visually-hidden", tabindex: -1, "aria-hidden": true, change: () => file.files?.[0] && this.#read(file.files[0]) });
+        const file = make("input", { type: "file", hidden: true, change: () => file.files?.[0] && this.#read(file.files[0]) });
         const own = () => this.#give(ownText());
         return [
             this.#card(this.#say("training.text"), area,
@@ -322,38 +324,43 @@ export class TrainingElement extends HTMLElement {
             inRow(this.#parts.begin));
     }
 
-    /** @returns {TrainingSettings} */
-    get #plan() {
-        const size = this.#size ?? sizeFor(this.#minutes);
-        return settingsFor(size, this.#speeds[Object.keys(SIZES).indexOf(size)], this.#minutes, this.#seed);
+    get #sizeNow() {
+        return this.#size ?? sizeFor(this.#minutes);
     }
 
     #fillPlan() {
         if (!this.#parts.plan || !this.#facts) return;
-        if (this.#speeds.length === 0) return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
-        const size = this.#size ?? sizeFor(this.#minutes);
-        const plan = this.#plan;
+        const size = this.#sizeNow;
+        const speed = this.#speeds.get(size);
+        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = speed === undefined;
+        if (speed === undefined) {
+            if (!this.#measured) this.#ask({ kind: "measure", settings: settingsFor(size, 0, 0, 0) });
+            this.#measured ??= size;
+            return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
+        }
+        const plan = settingsFor(size, speed, this.#minutes, this.#seed);
         const sizes = /** @type {[Size, string][]} */ (Object.keys(SIZES).map((each) => [each, this.#say(`training.${each}`)]));
         const times = readings(plan, this.#facts);
         const told = { n_layer: plan.n_layer, n_head: plan.n_head, n_embd: plan.n_embd, block_size: plan.block_size, steps: count(plan.steps), tokens: count(plan.batch_size * plan.block_size), epochs: fixed(times, 1) };
-        const speed = count(Number(this.#speeds[Object.keys(SIZES).indexOf(size)].toPrecision(2)));
         const chosen = (/** @type {() => void} */ change) => {
             change();
             this.#fillPlan();
         };
         this.#parts.plan.replaceChildren(
-            make("p", {}, this.#say("training.speed", { speed })),
+            make("p", {}, this.#say("training.speed", { speed: count(Number(speed.toPrecision(2))) })),
             inRow(make("span", {}, this.#say("training.minutes")), choices(this.#say("training.minutes"), MINUTES.map((each) => [`m${each}`, String(each)]), `m${this.#minutes}`, (each) => chosen(() => (this.#minutes = Number(each.slice(1)))))),
             inRow(make("span", {}, this.#say("training.size")), choices(this.#say("training.size"), sizes, size, (each) => chosen(() => (this.#size = each)))),
             make("p", {}, this.#say("training.plan_is", told)),
             ...(times > LEARNS_BY_HEART ? [make("p", { class: "note" }, this.#say("training.by_heart"))] : []));
-        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = false;
     }
 
     #begin() {
+        const size = this.#sizeNow;
+        const speed = this.#speeds.get(size);
+        if (speed === undefined) return;
         /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = true;
         this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
-        this.#ask({ kind: "start", settings: this.#plan, prompt: this.#prompt });
+        this.#ask({ kind: "start", settings: settingsFor(size, speed, this.#minutes, this.#seed), prompt: this.#prompt });
     }
 
     // --- in a training

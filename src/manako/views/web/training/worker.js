@@ -49,12 +49,12 @@ import { Training } from "./training.js";
  * @property {boolean} isRunning
  */
 /**
- * @typedef {{kind: "text", text: string} | {kind: "measure", sizes: TrainingSettings[]} | {kind: "start", settings: TrainingSettings, prompt: string}
+ * @typedef {{kind: "text", text: string} | {kind: "measure", settings: TrainingSettings} | {kind: "start", settings: TrainingSettings, prompt: string}
  *     | {kind: "open", bytes: ArrayBuffer, prompt: string} | {kind: "prompt", prompt: string} | {kind: "save", ref: string, versions: Record<string, string>}
  *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
  */
 /**
- * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speeds: number[]}
+ * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
  *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", step: number, text: Uint8Array} | {kind: "progress", progress: Progress}
  *     | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
@@ -64,7 +64,7 @@ import { Training } from "./training.js";
 const SLICE = 40; // ms of work between two looks at what has come in
 const GAP = 200; // ms between two reports
 const HIDDEN_GAP = 2000;
-const MEASURED = 400; // ms for each size
+const MEASURED = 500; // ms
 const EVALUATED = 10; // times as long as the last evaluation took are trained before the next
 const LEAST_BETWEEN = 1500; // ms
 const TOP = 10;
@@ -115,7 +115,7 @@ async function answer(asked) {
         given = taken(asked.text);
         return tell({ kind: "text", facts: given.facts });
     }
-    if (asked.kind === "measure" && given) return tell({ kind: "measured", speeds: asked.sizes.map(speedOf) });
+    if (asked.kind === "measure" && given) return tell({ kind: "measured", speed: speedOf(asked.settings) });
     if (asked.kind === "start" && given) return begin(new Training(given.corpus, asked.settings), given.facts, 0, asked.prompt, true);
     if (asked.kind === "open") {
         const { training, seconds } = await readRun(asked.bytes);
