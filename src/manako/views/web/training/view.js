@@ -20,7 +20,7 @@ import { packRecord, openText } from "../trace/packed.js";
 import { START } from "./corpus.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { KeptRun } from "./kept-run.js";
-import { LEARNS_BY_HEART, MINUTES, SIZES, readings, settingsFor, sizeFor } from "./proposal.js";
+import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
 import { textOf } from "./text-file.js";
 
 const NAME = "my-model";
@@ -443,7 +443,7 @@ export class TrainingElement extends HTMLElement {
         const { bar, now, value, warning, hold, step } = this.#parts;
         const isDone = progress.step >= settings.steps;
         /** @type {HTMLProgressElement} */ (bar).value = progress.step;
-        const left = (progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step);
+        const left = ((progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step)) / TRAINED;
         const told = { step: count(progress.step), steps: count(settings.steps), time: clock(progress.seconds), epochs: fixed(progress.epochs, 1) };
         const after = isDone ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
         now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
