@@ -72,6 +72,7 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
 def refusals(page: Page, folder: Path) -> None:
     page.locator("textarea").fill("a" * 50)
     say(page, "The text has 50 characters; training needs at least 1,000.")
+    assert page.locator("textarea:focus").input_value() == "a" * 50  # who types goes on typing
     (folder / "photo.png").write_bytes(bytes(range(256)) * 9)
     page.locator("input[type=file]").set_input_files(folder / "photo.png")
     say(page, "photo.png is not text in UTF-8")

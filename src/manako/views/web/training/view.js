@@ -116,7 +116,7 @@ export class TrainingElement extends HTMLElement {
             this.#prompt ||= firstWords(told.facts.start);
             this.#speeds.clear();
             this.#measured = null;
-            this.#draw();
+            this.#fillBefore();
         }
         if (told.kind === "measured" && this.#measured) {
             this.#speeds.set(this.#measured, told.speed);
@@ -161,7 +161,8 @@ export class TrainingElement extends HTMLElement {
         const told = Object.fromEntries(Object.entries(values).map(([each, value]) => [each, typeof value === "number" ? count(value) : value]));
         this.#notes = [{ key: `fault_${name}`, values: { file, part: key, error: key, ...told } }];
         if (key.startsWith("text_")) this.#facts = null;
-        this.#draw();
+        this.#fillNotes();
+        if (!this.#shown) this.#fillBefore();
     }
 
     /** @param {string} key @param {Record<string, string | number>} [values] */
@@ -233,7 +234,7 @@ export class TrainingElement extends HTMLElement {
         );
         this.#fillNotes();
         if (this.#shown) this.#change("status", "curve", "expects", "samples");
-        else this.#fillPlan();
+        else this.#fillBefore();
     }
 
     /** @param {string} title @param {...(Node | string | null)} inside */
@@ -268,8 +269,14 @@ export class TrainingElement extends HTMLElement {
             this.#card(this.#say("training.text"), area,
                 inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
                 soft(this.#say("training.file_is"))),
-            ...(this.#facts ? [this.#holds(this.#facts), this.#planCard()] : []),
+            (this.#parts.below = make("div", { class: "learning-main training-below" })),
         ];
+    }
+
+    /** All below the text, which keeps its caret. */
+    #fillBefore() {
+        this.#parts.below?.replaceChildren(...(this.#facts ? [this.#holds(this.#facts), this.#planCard()] : []));
+        this.#fillPlan();
     }
 
     /** @param {File} file */

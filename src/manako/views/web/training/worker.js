@@ -71,8 +71,8 @@ const TOP = 10;
 const SAMPLE = 120; // tokens
 const SEED = 0n; // of every sample: what changes is the model alone
 const TEMPERATURE = 0.8;
-export const LEAST_CHARACTERS = 1000;
-export const MOST_CHARACTERS = 5_000_000;
+const LEAST_CHARACTERS = 1000;
+const MOST_CHARACTERS = 5_000_000;
 
 /** @type {{corpus: Corpus, facts: TextFacts} | null} */
 let given = null;
@@ -127,6 +127,7 @@ async function answer(asked) {
         [run, isRunning, evaluation, wantsSample] = [null, false, null, false];
         return;
     }
+    if (asked.kind === "hidden") wantsSample ||= !isHidden; // the newest, if it was left out
     if (asked.kind === "pause") isRunning = false;
     if (asked.kind === "go") isRunning = !run.training.isDone;
     if (asked.kind === "prompt") await usePrompt(asked.prompt);
@@ -184,9 +185,9 @@ function taken(text) {
         const index = /\p{Surrogate}/u.exec(text)?.index ?? 0;
         throw new PromptError("text_surrogate", { index: [...text.slice(0, index)].length + 1 });
     }
-    if (text.length > 2 * MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
+    const pairs = text.length > MOST_CHARACTERS ? (text.match(/[\ud800-\udbff]/g)?.length ?? 0) : 0;
+    if (text.length - pairs > MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
     const corpus = corpusOf(text);
-    if (corpus.characters > MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
     if (corpus.characters < LEAST_CHARACTERS || !text.trim()) throw new PromptError("text_short", { least: LEAST_CHARACTERS, found: corpus.characters });
     if (corpus.vocabulary.length < 2) throw new PromptError("text_monotone");
     return { corpus, facts: factsOf(corpus) };
