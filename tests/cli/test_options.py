@@ -26,6 +26,7 @@ verify            .     .     .     .      x     .     x      x      x
 train             .     .     .     .      .     x     .      x      x
 resume            .     .     .     .      .     x     .      x      x
 dynamics          x     .     .     .      .     x     x      x      x
+training-step     .     .     .     .      .     x     x      x      x
 sweep             .     .     .     .      .     x     x      x      x
 scaling           .     .     .     .      .     .     x      x      x
 corpus build      .     .     .     .      .     .     .      .      .
@@ -38,8 +39,8 @@ evidence          x     x     .     .      x     x     x      x      x
 import            .     .     .     .      .     .     .      .      .
 """
 """What has none, and why: a layer has no lens of one head; `view` and `scaling` read a file; `export model`, `info`,
-`dynamics` and `import` are about what their argument names; where no figures are shown (export, serve, import, corpus
-build) nothing can be plain or coloured."""
+`dynamics`, `training-step` and `import` are about what their argument names; where no figures are shown (export, serve,
+import, corpus build) nothing can be plain or coloured."""
 OWN = {  # options that differ on purpose -> the commands where they do
     "--data": {"train", "sweep"},  # texts, as many as one likes, where others take one packed corpus
 }

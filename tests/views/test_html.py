@@ -39,7 +39,8 @@ from manako.views.html import (
 MODULES = sorted(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 RECORD = re.compile(r'<script type="text/plain" id="manako-trace" data-length="(\d+)">([^<]*)</script>')
 WANTED_CODE = 120_000  # bytes of script without comments: the budget of the page
-LARGEST_CODE = 258_000  # parts of rows verified, an engine spoken to, lessons; it grows on purpose alone
+LARGEST_CODE = 253_000  # parts of rows verified, an engine spoken to, lessons; it grows on purpose alone
+LARGEST_LIVE = 258_100  # the same, started by a server; it is not joined, so this is what its modules weigh
 LARGEST_ENGINE = 84_000  # that engine, about 850 lines, with those modules of the page that its thread needs again
 
 
@@ -186,7 +187,7 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     both: set[str] = set()
-    starts = ["page/main.js", "engine/worker.js", "page/offline.js", "learning/main.js"]
+    starts = ["page/file.js", "page/live.js", "engine/worker.js", "page/offline.js", "learning/main.js"]
     starts += ["training/main.js", "training/worker.js"]
     for start in starts:
         order = modules_of(start)
@@ -205,13 +206,14 @@ def test_no_string_goes_over_the_end_of_a_line_whose_indentation_the_script_lose
             assert line.count("`") % 2 == 0 and not line.endswith("\\"), (name, line)
 
 
-@pytest.mark.xfail(reason="missed by 138 kB; benchmarks/README.md and docs/log.md say why", strict=True)
+@pytest.mark.xfail(reason="missed by 133 kB; benchmarks/README.md and docs/log.md say why", strict=True)
 def test_the_script_stays_within_its_budget() -> None:
     assert len(bundle().encode()) <= WANTED_CODE
 
 
 def test_the_script_grows_no_further() -> None:
     assert len(bundle().encode()) <= LARGEST_CODE
+    assert len(bundle("page/live.js").encode()) <= LARGEST_LIVE
     assert len(bundle("engine/worker.js").encode()) <= LARGEST_ENGINE
 
 

@@ -29,7 +29,7 @@ from manako.trace.tree import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
-_START, _ENGINE, _LEARNING = "page/main.js", "engine/worker.js", "learning/main.js"
+_START, _ENGINE, _LEARNING = "page/file.js", "engine/worker.js", "learning/main.js"
 _TRAINING, _TRAINER = "training/main.js", "training/worker.js"
 _KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
@@ -153,7 +153,7 @@ def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> 
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/page/main.js"></script>': "",
+        '<script type="module" src="/assets/page/live.js"></script>': "",
         "<manako-app></manako-app>": inside,
     }
     text = _read("index.html")

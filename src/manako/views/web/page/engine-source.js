@@ -1,5 +1,5 @@
 /**
- * The engine in the page as a source of texts: a thread with the model in it, and what it has written, kept until the
+ * The engine in the page as a source of texts: a thread with a model in it, and what it has written, kept until the
  * writer has fetched it.
  *
  * Special here: one text at a time.
@@ -9,7 +9,7 @@
 /** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
 import { say } from "../text/messages.js";
 import { SourceError } from "./source.js";
-import { startThread, trusted } from "./thread.js";
+import { trusted } from "./thread.js";
 
 const RANDOM = 2 ** 53;
 
@@ -18,9 +18,9 @@ export class EngineSource {
     /** Parts of a model cannot be switched off here. */
     ablates = false;
 
-    /** @param {string} script of the thread */
-    constructor(script) {
-        this.#worker = startThread(script);
+    /** @param {string} address of the thread's script */
+    constructor(address) {
+        this.#worker = new Worker(trusted(address));
         this.#worker.addEventListener("message", ({ data }) => this.#hear(data));
         this.#worker.addEventListener("error", ({ message }) => this.#hear({ kind: "fault", fault: { key: "", values: { error: message } } }));
     }
@@ -43,7 +43,7 @@ export class EngineSource {
                 if (answer.kind === "fault") reject(new SourceError(inWords(answer.fault)));
                 if (answer.kind !== "ready") return;
                 const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
-                resolve({ ready: true, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
+                resolve({ ready: true, source: this, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
             };
         });
     }
@@ -94,16 +94,6 @@ export class EngineSource {
 
     async stop() {
         this.#worker.postMessage("stop");
-    }
-
-    /** The page itself, without a record. @param {string} lang */
-    async offlinePage(lang) {
-        const page = /** @type {HTMLElement} */ (document.documentElement.cloneNode(true));
-        const record = /** @type {HTMLElement} */ (page.querySelector("#manako-trace"));
-        record.dataset.length = "0";
-        page.querySelector("link[rel=manifest]")?.remove(); // of a site, which a file has not beside it
-        for (const part of [record, page.querySelector("manako-app")]) part?.replaceChildren();
-        return `<!doctype html>\n<html lang="${lang}" data-mode="file">\n${page.getHTML()}\n</html>\n`;
     }
 }
 
