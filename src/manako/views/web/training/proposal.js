@@ -21,7 +21,7 @@ export const SIZES = {
 };
 export const MINUTES = [1, 3, 10, 30];
 export const LEARNS_BY_HEART = 40; // readings of a text
-export const TRAINED = 0.85; // of the time; the rest goes to looking at the model
+export const TRAINED = 0.8; // of the time; the rest goes to looking at the model
 const LEAST_STEPS = 50;
 const LARGER_FROM = 10; // minutes
 

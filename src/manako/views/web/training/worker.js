@@ -65,8 +65,9 @@ const SLICE = 40; // ms of work between two looks at what has come in
 const GAP = 200; // ms between two reports
 const HIDDEN_GAP = 2000;
 const MEASURED = 500; // ms
-const EVALUATED = 10; // times as long as the last evaluation took are trained before the next
+const EVALUATED = 6; // times as long as an evaluation takes are trained before the next
 const LEAST_BETWEEN = 1500; // ms
+const FORWARD = 1 / 3; // of a step, the part that an evaluation makes too
 const TOP = 10;
 const SAMPLE = 120; // tokens
 const SEED = 0n; // of every sample: what changes is the model alone
@@ -146,7 +147,7 @@ async function work() {
     const { training } = run;
     for (const until = performance.now() + SLICE; performance.now() < until && (isRunning || evaluation) && !wantsSample; ) {
         if (evaluation) goOnEvaluating();
-        else if (trained >= Math.max(LEAST_BETWEEN, EVALUATED * evaluationTook) || training.isDone) [evaluation, evaluationTook] = [training.evaluating(), 0];
+        else if (trained >= Math.max(LEAST_BETWEEN, EVALUATED * evaluationCost(run)) || training.isDone) [evaluation, evaluationTook] = [training.evaluating(), 0];
         else advance();
     }
     if (wantsSample && !evaluation) {
@@ -154,6 +155,11 @@ async function work() {
         if (!isHidden) await sample(training);
     }
     if (performance.now() - toldAt >= (isHidden ? HIDDEN_GAP : GAP) || !isRunning) report();
+}
+
+/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {NonNullable<typeof run>} run */
+function evaluationCost({ training, seconds }) {
+    return evaluationTook || (1000 * seconds * FORWARD * training.evaluationPasses) / Math.max(1, training.step);
 }
 
 function advance() {
