@@ -457,13 +457,14 @@ export class TrainingElement extends HTMLElement {
         hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
         for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
         const last = evaluations[evaluations.length - 1];
-        if (last) {
-            const below = GUESSES.findLast((key) => last.bits < facts.guesses[key]) ?? "none";
-            const words = `${this.#say("training.value", { bits: fixed(last.bits, 2) })} ${this.#say(`training.under_${below}`)}`;
-            if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
-        }
         const best = evaluations.reduce((a, b) => (b.bits < a.bits ? b : a), last);
         const isOverfit = last && last.bits > best.bits + WORSE && mean(losses.slice(-RECENT)) < best.bits;
+        if (last) {
+            const below = GUESSES.findLast((key) => last.bits < facts.guesses[key]) ?? "none";
+            const bits = this.#say("training.value", { bits: fixed(last.bits, 2) });
+            const words = isOverfit ? bits : `${bits} ${this.#say(`training.under_${below}`)}`;
+            if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
+        }
         warning.replaceChildren(...(isOverfit ? [make("p", { class: "note" }, this.#say("training.overfit", { step: count(best.step) }))] : []));
     }
 
