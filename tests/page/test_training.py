@@ -20,7 +20,7 @@ def say(page: Page, text: str) -> None:
     page.get_by_text(text).first.wait_for()
 
 
-def step(page: Page) -> int:
+def steps_taken(page: Page) -> int:
     return int(page.locator("progress").evaluate("bar => bar.value"))
 
 
@@ -57,7 +57,7 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
         run, trace, whole = (
             saved(page, f"Save {what}", tmp_path) for what in ("the training", "the newest", "as a page")
         )
-        in_python(run, trace, tmp_path / "runs", step(page))
+        in_python(run, trace, tmp_path / "runs", steps_taken(page))
         with context.expect_page() as opened:
             page.get_by_role("button", name="Write with it").click()
         for tab in (opened.value, context.new_page()):
@@ -65,7 +65,7 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
                 tab.goto(whole.as_uri())
             tab.get_by_text("re-derived on this page").first.wait_for()
             expect(tab.get_by_role("button", name="Continue")).to_be_enabled(timeout=WAIT)
-        kept(page, context, file, step(page))
+        kept(page, context, file, steps_taken(page))
     assert complaints == []
 
 
@@ -86,7 +86,7 @@ def training(page: Page) -> None:
     expect(page.locator(".learning-now")).to_contain_text(re.compile(r"Step ([5-9]|\d\d+) of"), timeout=WAIT)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_role("button", name="One step")).to_be_enabled(timeout=WAIT)
-    before = step(page)
+    before = steps_taken(page)
     page.get_by_role("button", name="One step").press("Enter")
     expect(page.locator("progress")).to_have_js_property("value", before + 1, timeout=WAIT)
     page.get_by_label("your prompt").fill("good ")
@@ -122,6 +122,9 @@ def kept(page: Page, context: BrowserContext, file: Path, step: int) -> None:
     other = context.new_page()
     other.goto(file.as_uri())
     say(other, "This page is open in another tab")
+    page.get_by_role("button", name="New training").click()  # and not confirmed
+    assert steps_taken(page) == step
+    page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="New training").click()
     expect(page.locator("textarea")).to_be_visible(timeout=WAIT)
     page.reload()

@@ -8,22 +8,19 @@
 
 /** @import {Fault} from "../engine/worker.js" */
 /** @import {Asked, Progress, TextFacts, Told} from "./worker.js" */
+/** @import {Saved} from "./cards.js" */
 /** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
-import { download } from "../elements/download.js";
 import { svgElement } from "../elements/drawing.js";
 import { startThread } from "../page/thread.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
-import { count, fixed, percent } from "../text/numbers.js";
-import { label, prose, recordText } from "../text/tokens.js";
-import { packRecord, openText } from "../trace/packed.js";
-import { START } from "./corpus.js";
+import { count, fixed } from "../text/numbers.js";
+import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { KeptRun } from "./kept-run.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
 import { textOf } from "./text-file.js";
 
-const NAME = "my-model";
 const LARGEST_FILE = 40e6; // bytes
 const LONGEST_SHOWN = 20_000; // characters in the field; a browser takes seconds to lay out a longer one
 const TYPED = 400; // ms without a key before a text is read
@@ -31,9 +28,6 @@ const KEEP_EVERY = 15_000; // ms
 const LARGEST_SEED = 2 ** 32 - 1;
 const WORSE = 0.03; // bits that held-out text loses before it is said
 const RECENT = 50; // steps whose mean loss is compared with that
-const GUESSES = /** @type {const} */ (["uniform", "unigram", "bigram"]);
-const NO_RECORD = 'id="manako-trace" data-length="0">'; // in the page that a model goes into
-const NO_MODEL = 'id="manako-model" data-ref="" data-length="0" data-address="">';
 
 /** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
 /** @typedef {"status" | "curve" | "expects" | "samples"} Part */
@@ -66,7 +60,7 @@ export class TrainingElement extends HTMLElement {
     #notes = [];
     #file = "";
     #keptAt = 0;
-    /** @type {((files: {run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}) => void) | null} */
+    /** @type {((files: Saved) => void) | null} */
     #onSaved = null;
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
@@ -184,21 +178,10 @@ export class TrainingElement extends HTMLElement {
         if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
     }
 
-    /** @returns {Promise<{run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}>} */
+    /** @returns {Promise<Saved>} */
     #saved() {
-        this.#ask({ kind: "save", ref: NAME, versions: this.#versions });
+        this.#ask({ kind: "save", ref: MODEL_NAME, versions: this.#versions });
         return new Promise((resolve) => (this.#onSaved = resolve));
-    }
-
-    /** The page with the model and its newest text inside. */
-    async #pageWithModel() {
-        const { model, trace } = await this.#saved();
-        const [page, packedModel, packedTrace] = await Promise.all([openText(this.#page), packRecord(model), packRecord(trace)]);
-        const filled = page
-            .replace('<html lang="en"', () => `<html lang="${pageLanguage()}"`)
-            .replace(NO_RECORD, () => `id="manako-trace" data-length="${trace.byteLength}">${packedTrace}`)
-            .replace(NO_MODEL, () => `id="manako-model" data-ref="${NAME}" data-length="${model.byteLength}" data-address="">${packedModel}`);
-        return new Blob([filled], { type: "text/html" });
     }
 
     // --- drawing
@@ -213,8 +196,13 @@ export class TrainingElement extends HTMLElement {
         const changed = [...this.#changed];
         this.#changed.clear();
         if (!this.#shown) return;
-        const fill = { status: this.#fillStatus, curve: this.#fillCurve, expects: this.#fillExpected, samples: this.#fillSamples };
-        for (const part of changed) fill[part].call(this, this.#shown);
+        const { progress, samples } = this.#shown;
+        for (const part of changed) {
+            if (part === "status") this.#fillStatus(this.#shown);
+            if (part === "curve") this.#fillCurve(this.#shown);
+            if (part === "expects" && progress?.next) this.#parts.expects.replaceChildren(expectedBars(progress.next));
+            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt));
+        }
     }
 
     #draw() {
@@ -275,7 +263,7 @@ export class TrainingElement extends HTMLElement {
 
     /** All below the text, which keeps its caret. */
     #fillBefore() {
-        this.#parts.below?.replaceChildren(...(this.#facts ? [this.#holds(this.#facts), this.#planCard()] : []));
+        this.#parts.below?.replaceChildren(...(this.#facts ? [factsCard(this.#facts), this.#planCard()] : []));
         this.#fillPlan();
     }
 
@@ -307,16 +295,8 @@ export class TrainingElement extends HTMLElement {
         this.#notes = this.#notes.filter(({ key }) => !key.startsWith("fault_"));
         this.#prompt = "";
         this.#fillNotes();
+        this.#parts.below.replaceChildren(make("p", {}, this.#say("training.reading")));
         this.#ask({ kind: "text", text });
-    }
-
-    /** @param {TextFacts} facts */
-    #holds({ start, characters, vocabulary, size, train, heldOut, guesses }) {
-        const holds = { characters: count(characters), vocabulary: count(vocabulary), train: count(train), held_out: count(heldOut) };
-        return make("section", { class: "card" },
-            make("p", {}, this.#say("training.holds", holds)), soft(this.#say("training.starts", { text: prose(start) })),
-            table([], GUESSES.map((key) => make("tr", {}, rowHead(null, this.#say(`training.${key}`, { size: count(size) })), number(fixed(guesses[key], 2)))), this.#say("training.lines")),
-            soft(this.#say("training.lines_is")));
     }
 
     #planCard() {
@@ -381,22 +361,21 @@ export class TrainingElement extends HTMLElement {
         } });
         prompt.value = this.#prompt;
         const parts = this.#parts;
-        for (const part of ["now", "value", "warning", "curve", "expects", "samples", "saved"]) parts[part] = make("div", { class: "pane" });
+        for (const part of ["now", "value", "warning", "curve", "expects", "samples"]) parts[part] = make("div", { class: "pane" });
         parts.value.setAttribute("aria-live", "polite");
         parts.bar = make("progress", { max: shown.settings.steps, value: 0, "aria-label": this.#say("training.plan") });
         parts.hold = button(() => this.#ask({ kind: shown.progress?.isRunning ? "pause" : "go" }), this.#say("training.pause"), { class: "primary training-hold", disabled: true });
         parts.step = button(() => this.#ask({ kind: "step" }), this.#say("training.one_step"), { disabled: true });
-        parts.saved.setAttribute("role", "status");
         const key = make("ul", { class: "learning-key" }, ...Object.entries(STROKES).map(([name, stroke]) => make("li", { "--stroke": `var(${stroke})`, class: name in shown.facts.guesses ? "dashed" : null }, this.#lineName(name))));
         return [
-            make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"), { title: this.#say("training.new_means") })), parts.bar, parts.now, parts.value, parts.warning),
+            make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"))), parts.bar, parts.now, parts.value, parts.warning),
             make("div", { class: "learning-columns" },
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.curve"), scroller(this.#say("training.curve"), parts.curve), key, soft(this.#say("training.curve_is")), this.#table()),
                     this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
-                    this.#after())),
+                    keepCard(() => this.#saved(), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
         ];
     }
 
@@ -416,27 +395,8 @@ export class TrainingElement extends HTMLElement {
         return make("details", { toggle: fill }, make("summary", {}, this.#say("learning.as_table")), place);
     }
 
-    #after() {
-        const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
-            download(name, blob);
-            this.#parts.saved.textContent = this.#say("page.saved", { name, size: fixed(blob.size / 1e6, 1) });
-        };
-        const open = async () => {
-            const tab = window.open(URL.createObjectURL(await this.#pageWithModel()));
-            if (!tab) this.#parts.saved.textContent = this.#say("training.blocked");
-        };
-        const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act, /** @type {string | null} */ kind = null) =>
-            button(() => act().catch((error) => this.#fault({ key: "unexpected", values: { error: String(error) } })), this.#say(key), { class: kind });
-        const saved = (/** @type {"run" | "trace"} */ part, /** @type {string} */ name) => async () => keep(name, new Blob([(await this.#saved())[part]]));
-        const commands = [`manako import ${NAME}.manako-run -o runs/mine`, "manako resume runs/mine", "manako watch -m runs/mine"];
-        return this.#card(this.#say("training.after"),
-            inRow(acting("training.open", open, "primary"), acting("training.save_page", async () => keep(`${NAME}.html`, await this.#pageWithModel()))),
-            soft(this.#say("training.open_is")),
-            inRow(acting("training.save_run", saved("run", `${NAME}.manako-run`)), acting("training.save_trace", saved("trace", `${NAME}.manako`))),
-            this.#parts.saved, soft(this.#say("training.python")), make("pre", { class: "training-commands", tabindex: 0 }, commands.join("\n")));
-    }
-
     async #new() {
+        if (!confirm(this.#say("training.new_means"))) return;
         this.#ask({ kind: "end" });
         this.#shown = null;
         this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
@@ -474,30 +434,6 @@ export class TrainingElement extends HTMLElement {
         this.#parts.curve.replaceChildren(make("div", { class: "learning-plot training-plot" }, svgElement(drawing)));
     }
 
-    /** @param {Shown} shown */
-    #fillExpected({ progress }) {
-        if (!progress?.next) return;
-        const { listed, other } = progress.next;
-        const rows = [...listed.map(({ id, bytes, p }) => ({ name: this.#name(id, bytes), p, isRest: false })), { name: this.#say("training.others", { count: count(other.count) }), p: other.p, isRest: true }];
-        this.#parts.expects.replaceChildren(make("ol", { class: "learning-bars" }, ...rows.map(({ name, p, isRest }) =>
-            make("li", { "--p": p, class: isRest ? "soft" : null }, make("span", {}, name), make("span", { class: "learning-bar" }), make("span", { class: "number" }, percent(p))))));
-    }
-
-    /** @param {Shown} shown */
-    #fillSamples({ samples }) {
-        const steps = [...samples.keys()].sort((a, b) => a - b);
-        const each = (/** @type {number} */ step) => make("div", {},
-            make("h3", {}, step === 0 ? this.#say("training.first_sample") : this.#say("training.sample_at", { step: count(step) })),
-            make("p", { class: "learning-written" }, prose(this.#prompt), make("mark", {}, prose(recordText(/** @type {Uint8Array} */ (samples.get(step)))))));
-        this.#parts.samples.replaceChildren(...[...new Set([steps[steps.length - 1], steps[0]])].filter((step) => step !== undefined).map(each));
-    }
-
-    /** @param {number} id @param {Uint8Array} bytes */
-    #name(id, bytes) {
-        const { kind, text, key } = label(bytes, id === START);
-        if (kind === "named" && key !== null) return `${text} ${this.#say(key)}`;
-        return kind === "special" || kind === "empty" ? this.#say(/** @type {string} */ (key), { text }) : text;
-    }
 }
 
 /** All that this page says, in its language: a text that everybody has. */
