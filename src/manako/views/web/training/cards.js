@@ -1,12 +1,11 @@
 /** What is shown of a text and of a training, each part out of what is known of it alone; and what a reader keeps. */
 
 /** @import {Progress, TextFacts} from "./worker.js" */
-import { button, inRow, make, number, rowHead, soft, table } from "../elements/dom.js";
-import { download } from "../elements/download.js";
+import { button, download, inRow, make, number, rowHead, soft, table } from "../elements/dom.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { label, prose, recordText } from "../text/tokens.js";
-import { openText, packRecord } from "../trace/packed.js";
+import { packRecord } from "../trace/packed.js";
 import { START } from "./corpus.js";
 
 /** @typedef {{run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}} Saved the files of a training at one moment */
@@ -79,12 +78,18 @@ export function keepCard(save, page, fail) {
 
 /** The page with a model and its newest text inside. @param {Saved} saved @param {string} page */
 async function pageWith({ model, trace }, page) {
-    const [empty, packedModel, packedTrace] = await Promise.all([openText(page), packRecord(model), packRecord(trace)]);
+    const [empty, packedModel, packedTrace] = await Promise.all([inflated(page), packRecord(model), packRecord(trace)]);
     const filled = empty
         .replace('<html lang="en"', () => `<html lang="${pageLanguage()}"`)
         .replace(NO_RECORD, () => `id="manako-trace" data-length="${trace.byteLength}">${packedTrace}`)
         .replace(NO_MODEL, () => `id="manako-model" data-ref="${MODEL_NAME}" data-length="${model.byteLength}" data-address="">${packedModel}`);
     return new Blob([filled], { type: "text/html" });
+}
+
+/** A text that was deflated as it is; the bytes of a record are sorted first. @param {string} text in base64 */
+function inflated(text) {
+    const small = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Response(new Blob([small]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
 }
 
 /** @param {number} id @param {Uint8Array} bytes */
