@@ -60,6 +60,7 @@ export class TrainingElement extends HTMLElement {
     #notes = [];
     #file = "";
     #keptAt = 0;
+    #isNew = false;
     /** @type {((files: Saved) => void) | null} */
     #onSaved = null;
     /** @type {Record<string, HTMLElement>} */
@@ -120,6 +121,8 @@ export class TrainingElement extends HTMLElement {
         if (told.kind === "begun") {
             this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
             this.#keptAt = performance.now();
+            this.#isNew = true;
+            scrollTo(0, 0);
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
         }
@@ -416,6 +419,8 @@ export class TrainingElement extends HTMLElement {
         now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
         hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
         for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
+        if (this.#isNew && document.activeElement === document.body) hold.focus({ preventScroll: true }); // what began it is gone
+        this.#isNew = false;
         const last = evaluations[evaluations.length - 1];
         const best = evaluations.reduce((a, b) => (b.bits < a.bits ? b : a), last);
         const isOverfit = last && last.bits > best.bits + WORSE && mean(losses.slice(-RECENT)) < best.bits;
