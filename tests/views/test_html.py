@@ -237,7 +237,7 @@ def test_the_page_that_trains_is_one_file_of_at_most_700_kb_whose_policy_lets_bo
         assert f"{kind}-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}'" in policy
     model = 'id="manako-model" data-ref="" data-length="0" data-address="">'
     for place in ('id="manako-trace" data-length="0">', model):
-        assert place in source("training/view.js") and empty.count(place) == 1  # where a model goes
+        assert place in source("training/cards.js") and empty.count(place) == 1  # where a model goes
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(range(256)) * 5, b"\0" * 7])
