@@ -118,6 +118,12 @@ def learning_page(found: Dynamics, lang: str) -> str:
     )
 
 
+def still_file(lang: str, policy: str, inside: str) -> str:
+    """A file that needs no script: what is inside, with its style. policy: with {style} for the hash of that."""
+    style = f"\n{_read('style.css')}\n{_read('still.css')}"
+    return _whole(lang, policy.format(style=_hash(style)), style, inside)
+
+
 def _words() -> str:
     return f'<script type="application/json" id="manako-words">{json_for_html(words())}</script>'
 
