@@ -31,6 +31,7 @@ from manako.corpus.packed import header_digest, open_whole
 from manako.errors import ManakoError
 from manako.formats.gguf import read_gguf
 from manako.formats.pt_file import read_pt
+from manako.formats.vocabulary_files import read_vocabulary
 from manako.tokenizer import Tokenizer
 from manako.trace.tree import open_tree, tree_bytes
 
@@ -173,6 +174,19 @@ def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path, capfd: pyte
     assert "panicked" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["unigram", "bpe"])
+def test_a_file_of_sentencepiece(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "tokenizer.model"
+    shutil.copy(Path(__file__).parent / "fixtures" / "sentencepiece" / f"{name}.model", path)
+    data = path.read_bytes()
+
+    def use() -> None:
+        tokenizer = read_vocabulary(tmp_path, {"tokenizer_class": "LlamaTokenizer"})
+        tokenizer.aligned("私は ｶﾞ a<mask>\n")
+
+    attack(request, 40, path, lambda rng: changed_bytes(data, rng), use)
+
+
 def test_a_gguf(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(data := toy_file()[2])
@@ -293,10 +307,9 @@ def run_of_four_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_a_run_folder(request: pytest.FixtureRequest, tmp_path: Path, run_of_four_steps: Path, name: str) -> None:
     """`resume`, which may write, and a look at the model; afterwards nothing outside has changed."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from manako.training.run import resume
 
-    torch.set_num_threads(1)
     data = (run_of_four_steps / name).read_bytes()
     run, other = tmp_path / "m", tmp_path / "other"
     other.write_text("mine")

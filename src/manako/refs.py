@@ -49,6 +49,13 @@ def for_text(text: str) -> str:
     return ENGLISH if foreign and ENGLISH in installed() else DEFAULT
 
 
+def reads(name: str) -> str:
+    """The texts that `for_text` gives an embedded model, as a pattern of JavaScript: what it is for a page."""
+    ranges = "".join(f"\\u{{{low:x}}}-\\u{{{high:x}}}" for low, high in _JAPANESE)
+    foreign = rf"(?=[^{ranges}]*$)\P{{L}}*\p{{L}}"  # none of those, and some letter
+    return f"^{foreign}" if name == ENGLISH else f"^(?!{foreign})"
+
+
 def for_language(lang: str) -> str:
     """The embedded model for a reader of a language, where there is no text yet."""
     return ENGLISH if lang != "ja" and ENGLISH in installed() else DEFAULT

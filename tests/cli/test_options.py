@@ -16,6 +16,7 @@ compare           x     x     .     .      x     .     x      x      x
 view              x     x     .     .      .     .     x      x      x
 export html       .     .     .     .      x     .     .      .      .
 export site       .     .     .     .      x     .     .      .      .
+export trainer   .     .     .     .      .     .     .      .      .
 export model      .     .     .     .      .     .     .      .      .
 attention         x     x     x     x      x     .     x      x      x
 lens              x     x     x     .      x     .     x      x      x
@@ -59,7 +60,7 @@ def options() -> dict[str, dict[str, click.Option]]:
 def test_the_table_holds() -> None:
     head, *rows = (line for line in TABLE.splitlines() if line.strip())
     assert tuple(f"--{name}" for name in head.split()) == NAMES
-    said = {line[:13].strip(): line[13:].split() for line in rows}
+    said = {" ".join(words[: -len(NAMES)]): words[-len(NAMES) :] for words in map(str.split, rows)}
     has = {name: ["x" if flag in mine else "." for flag in NAMES] for name, mine in options().items()}
     assert said == has
 

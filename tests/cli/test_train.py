@@ -327,7 +327,7 @@ def test_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name in ("two", "again"):
         command = [*torchrun, "-m", "manako", *words, "--lang", "en", "--out", str(tmp_path / name)]
-        env = dict(environment()) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        env = environment(PYTHONPATH=os.pathsep.join(sys.path))
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0 and done.stderr.count("step 50/50") == 1, done.stderr
     lines = {n: (tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("one", "two", "again")}
