@@ -123,6 +123,12 @@ def learning_page(found: Dynamics, lang: str) -> str:
     )
 
 
+def still_file(lang: str, policy: str, inside: str) -> str:
+    """A file that needs no script: what is inside, with its style. policy: with {style} for the hash of that."""
+    style = f"\n{_read('style.css')}\n{_read('still.css')}"
+    return _whole(lang, policy.format(style=_hash(style)), style, inside)
+
+
 def trainer_page(lang: str) -> str:
     """The page that trains on its reader's text, with the page that writes in it, for the model that comes out.
 
