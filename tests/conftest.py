@@ -1,5 +1,6 @@
 """Shared fixtures: the golden record, its hostile tokens, and how Hypothesis runs."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A user's Python compiles each module once; with this set, every process that a test starts would compile the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # So that every test can say: from golden import golden_trace.
 sys.path.insert(0, str(Path(__file__).parent / "support"))

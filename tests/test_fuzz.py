@@ -31,6 +31,7 @@ from manako.corpus.packed import header_digest, open_whole
 from manako.errors import ManakoError
 from manako.formats.gguf import read_gguf
 from manako.formats.pt_file import read_pt
+from manako.formats.vocabulary_files import read_vocabulary
 from manako.tokenizer import Tokenizer
 from manako.trace.tree import open_tree, tree_bytes
 
@@ -171,6 +172,19 @@ def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path, capfd: pyte
     data = json.dumps(spec).encode()
     attack(request, 100, path, either(data), lambda: Tokenizer.from_file(path).encode("猫 abc"))
     assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["unigram", "bpe"])
+def test_a_file_of_sentencepiece(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "tokenizer.model"
+    shutil.copy(Path(__file__).parent / "fixtures" / "sentencepiece" / f"{name}.model", path)
+    data = path.read_bytes()
+
+    def use() -> None:
+        tokenizer = read_vocabulary(tmp_path, {"tokenizer_class": "LlamaTokenizer"})
+        tokenizer.aligned("私は ｶﾞ a<mask>\n")
+
+    attack(request, 40, path, lambda rng: changed_bytes(data, rng), use)
 
 
 def test_a_gguf(request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -4,21 +4,26 @@ Special here: a tokenizer.json is a stranger's, and its regular expressions may 
 text, and its normaliser may make a text longer and longer. Those in KNOWN_PATTERNS are known to be linear, those in
 BOUNDED not to grow, and run here. With any other one the library runs in a second process, with a limit of time for
 each text and one of memory: whatever the file says, the answer comes or is given up. Nothing is proved about an
-expression, so none has to be refused.
+expression, so none has to be refused. A vocabulary of SentencePiece needs no library: see sentencepiece/.
 """
 
+import base64
 import contextlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 import tokenizers
+
+from manako.sentencepiece.cutting import Cutter
+from manako.sentencepiece.model_file import read_piece_model
 
 MOST_FRONT = 16  # tokens that a tokenizer may put in front of every text; published ones put one or two
 WORDS = (  # GPT-2's pattern, with its letters divided by Japanese script: what manako's own vocabularies have
@@ -43,6 +48,7 @@ SECONDS_TO_OPEN = 60.0  # a vocabulary of 260,000 tokens takes about two
 SECONDS_A_TEXT = 5.0
 CHARACTERS_A_SECOND = 20_000  # beyond that; the published expressions take about a million
 MEMORY = 4 << 30  # bytes of address space for the second process
+PIECES = "sentencepiece"  # the key under which a normaliser, whose readers skip it, carries the model file
 Spans = list[tuple[int, int]]
 
 
@@ -80,6 +86,8 @@ class Encoder(Protocol):
 
 def encoder(spec: dict[str, Any], source: str) -> Encoder:
     """spec: the parsed `source`. Raises Failed where the library cannot read it."""
+    if pieces := (spec.get("normalizer") or {}).get(PIECES):
+        return Pieces(spec, pieces)
     parts = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
     bounded = set(_patterns(parts)) <= set(KNOWN_PATTERNS) and _growth(parts[:2]) <= MOST_GROWTH
     return Inside(source) if bounded else Beside(source)
@@ -252,6 +260,76 @@ class Beside:
 
     def __del__(self) -> None:
         self.close()
+
+
+class Pieces:
+    """A vocabulary of SentencePiece, cut as its own library does; what a `tokenizer.json` says besides is for others.
+
+    The names of added tokens are looked for first, the longest one that stands at a place.
+    """
+
+    def __init__(self, spec: dict[str, Any], pieces: dict[str, Any]) -> None:
+        """pieces: `model`, the file in base64; `legacy`, whether each part of a text between added tokens has the space
+        in front, or the first one alone; `lower`, whether a text is read in lower case.
+        """
+        try:
+            model = read_piece_model(base64.b64decode(pieces["model"], validate=True))
+            self._cutter = Cutter(model)
+            self._legacy, self._lower = pieces["legacy"] is True, pieces["lower"] is True
+            self.ids = {piece.text: i for i, piece in enumerate(model.pieces)}
+            added: list[dict[str, Any]] = spec["added_tokens"]
+            size = len(model.pieces)
+            if wrong := [t for t in added if t["id"] >= size and (t["single_word"] or t["lstrip"] or t["rstrip"])]:
+                raise ValueError(f"{wrong[0]['content']!r} takes the spaces beside it")
+            self.ids |= {token["content"]: token["id"] for token in added}
+            self._added = _any_of(t["content"] for t in added if t["id"] >= size and not t["special"])
+            self._special = _any_of(t["content"] for t in added if t["id"] >= size or t["special"])
+            self.front = tuple(_front(spec["post_processor"]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise Failed(str(error)) from None
+
+    def encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
+        """See Encoder."""
+        names = self._special if special else self._added
+        ids: list[int] = []
+        spans: Spans = []
+        at = 0
+        for found in names.finditer(text) if names else ():
+            self._cut(text, at, found.start(), ids, spans)
+            ids.append(self.ids[found.group()])
+            spans.append(found.span())
+            at = found.end()
+        self._cut(text, at, len(text), ids, spans)
+        return ids, spans
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """See Encoder."""
+        return [self.encode(text)[0] for text in texts]
+
+    def _cut(self, text: str, start: int, end: int, ids: list[int], spans: Spans) -> None:
+        part = text[start:end].lower() if self._lower else text[start:end]
+        if len(part) != end - start:
+            raise Failed("in lower case its characters are more than it has")
+        try:
+            made, places = self._cutter.cut(part, self._legacy or not start)
+        except ValueError as error:
+            raise Failed(str(error)) from None
+        ids += made
+        spans += [(start + a, start + b) for a, b in places]
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(filter(None, names), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+def _front(template: dict[str, Any] | None) -> Iterator[int]:
+    """What a template puts before a text."""
+    if template:
+        for part in template["single"][:MOST_FRONT]:
+            if "Sequence" in part:
+                return
+            yield from template["special_tokens"][part["SpecialToken"]["id"]]["ids"]
 
 
 def limit_memory() -> None:

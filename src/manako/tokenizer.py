@@ -201,8 +201,9 @@ class Tokenizer:
             return True
         if self.unknown_id in ids:
             return self.unknown_id not in self.special_ids
-        if not ids:
-            return not (self._drops_spaces and ch.isspace())  # it comes back as the space between two words
+        if not ids:  # a space that comes back between two words, or what a normaliser takes away and `rewritten` shows
+            space = ch.isspace() and (self._drops_spaces or self._normalises)
+            return not space and not (self._normalises and self.unknown_id is not None)
         # A normaliser (NFC, lower case) changes the bytes and loses no character.
         return not self._normalises and ch.encode("utf-8") not in self.decode(ids)
 

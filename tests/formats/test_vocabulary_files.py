@@ -1,6 +1,7 @@
-"""Folders without tokenizer.json: the ids are those of `AutoTokenizer`, or the way to it is named."""
+"""Folders without tokenizer.json: the ids are those of `AutoTokenizer` or of SentencePiece, or the way is named."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
-from manako.errors import LoadError
+from manako.errors import LoadError, UsageError
 from manako.formats.vocabulary_files import read_vocabulary
 from manako.refs import Ref
+from manako.tokenizer import Tokenizer
 
 TEXT = "it's  the cat, isn't it? 1234 tables\n\n  don't  stop naïve 私は猫 " * 9
 SAMPLES = ["", " ", "  two  spaces ", "it's 12345 TABLES\r\n\n x", "naïve e\u0301 猫であるABC", "<|endoftext|> a"]
@@ -68,7 +70,7 @@ def test_another_class_is_for_transformers(wrapper: dict[str, Any], folder: Path
         read_vocabulary(folder, wrapper)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.txt"])
+@pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "vocab.txt", "tiktoken.model"])
 def test_other_files_are_for_transformers(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(LoadError, match="hf:./FOLDER"):
@@ -90,3 +92,78 @@ def test_files_that_lie_are_refused(file: str, content: bytes, folder: Path) -> 
     with pytest.raises(LoadError) as caught:
         read_vocabulary(folder, {})
     assert str(caught.value).isprintable()
+
+
+PIECES = Path(__file__).parents[1] / "fixtures" / "sentencepiece"
+IDS = json.loads((PIECES / "ids.json").read_text(encoding="utf-8"))
+
+
+def pieces(place: Path, name: str, wrapper: dict[str, Any], model_type: str | None = None) -> Tokenizer:
+    """A folder with nothing but the file of SentencePiece."""
+    shutil.copy(PIECES / f"{name}.model", place / ("spiece.model" if name == "unigram" else "tokenizer.model"))
+    return read_vocabulary(place, wrapper, model_type)
+
+
+@pytest.mark.parametrize("name, kind", [("unigram", "T5Tokenizer"), ("bpe", "LlamaTokenizer")])
+def test_a_file_of_sentencepiece_gives_its_ids(name: str, kind: str, tmp_path: Path) -> None:
+    read = pieces(tmp_path, name, {"tokenizer_class": kind})
+    again = Tokenizer(read.source)  # as it lies in a run or an export
+    for tokenizer in (read, again):
+        assert [tokenizer._encode(text)[0] for text, _ in IDS[name]] == [ids for _, ids in IDS[name]]
+        assert tokenizer.encode_documents([text for text, _ in IDS[name]]) == [ids for _, ids in IDS[name]]
+    rust = tokenizers.Tokenizer.from_str(read.source)  # as other programs read what is exported
+    assert rust.encode("the model", add_special_tokens=False).ids == read.encode("the model")
+    assert read.front_ids == ((1,) if name == "bpe" else ())
+    assert read.decode(read.encode("the model")) == b" the model"
+
+
+def test_start_token_and_spaces_are_as_the_class_has_them(tmp_path: Path) -> None:
+    later = {"500": {"content": "<|im_end|>", "special": True}, "501": {"content": "<tool>"}}
+    llama = {"tokenizer_class": "LlamaTokenizerFast", "added_tokens_decoder": later}
+    read = pieces(tmp_path, "bpe", llama)
+    assert read.vocab_size == 502 and read.front_ids == (1,)
+    a = read.encode("a")  # with the space in front
+    assert read.encode("a<tool>a") == [*a, 501, *a]  # each part has one
+    assert read.encode("a<|im_end|>a", special=True) == [*a, 500, *a]
+    assert 500 not in read.encode("a<|im_end|>a") and 1 not in read.encode("<s>")
+    assert read.encode("<s>a", special=True) == [1, *a]
+    first_alone = pieces(tmp_path, "bpe", llama | {"legacy": False})
+    assert first_alone.encode("a<tool>a") == [*a, 501, *[i for i in a if read.token_bytes[i] != b" "]] or len(a) == 1
+    assert not pieces(tmp_path, "bpe", llama | {"add_bos_token": False}).front_ids
+    assert pieces(tmp_path, "bpe", {}, "mistral").front_ids == (1,)
+    lower = pieces(tmp_path, "unigram", {"tokenizer_class": "T5Tokenizer", "do_lower_case": True})
+    assert lower.encode("MODEL") == lower.encode("model")
+    with pytest.raises(UsageError, match="İ"):  # two characters in lower case
+        lower.encode("İ")
+
+
+@pytest.mark.parametrize("wrapper", [{"tokenizer_class": "XLMRobertaTokenizer"}, {"add_prefix_space": False}])
+def test_other_classes_with_such_a_file_are_for_transformers(wrapper: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="hf:./FOLDER"):
+        pieces(tmp_path, "bpe", wrapper)
+    with pytest.raises(LoadError, match="hf:./FOLDER"):
+        pieces(tmp_path, "bpe", {}, "gpt2")  # and no class: nobody knows what stands in front
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda spec: spec["normalizer"]["sentencepiece"].update(model="!"),
+    lambda spec: spec["normalizer"]["sentencepiece"].update(model="aaaa"),
+    lambda spec: spec["normalizer"]["sentencepiece"].pop("legacy"),
+    lambda spec: spec["normalizer"].update(sentencepiece=[1]),
+    lambda spec: spec["model"]["vocab"].update({"new": 500}),
+    lambda spec: spec["added_tokens"].append(spec["added_tokens"][0] | {"id": 500, "content": "<x>", "lstrip": True}),
+    lambda spec: spec.update(added_tokens=None),
+    lambda spec: spec["post_processor"].update(single=[{"SpecialToken": {"id": "nobody"}}]),
+])  # fmt: skip
+def test_a_carried_file_that_does_not_fit_is_refused(spoil: Any, tmp_path: Path) -> None:
+    spec = json.loads(pieces(tmp_path, "bpe", {"tokenizer_class": "LlamaTokenizer"}).source)
+    spoil(spec)
+    with pytest.raises(LoadError):
+        Tokenizer(json.dumps(spec))
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    for content in (b"x", b"IQ== 0\nIg== 1\n", b""):
+        (tmp_path / "tokenizer.model").write_bytes(content)
+        with pytest.raises(LoadError, match="tokenizer.model is not a tokenizer"):
+            read_vocabulary(tmp_path, {})

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_state_goes_out_and_in_without_a_bit_changed(name: str) -> None:
     go(model, made, 3)
     again, second = optimizers(name)
     again.load_state_dict(model.state_dict())
-    second.restore({n: v.clone() for n, v in made.state().items()})
+    second.restore({n: v.clone() for n, v in made.state().items()}, Path("state"))
     go(model, made, 3)
     go(again, second, 3)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

@@ -89,16 +89,14 @@ def tokenizer_json(file: Path, metadata: Metadata) -> str:
         if kind in (UNKNOWN, CONTROL, USER_DEFINED)
     ]
     fixed = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added}
-    fixed |= {"post_processor": _template(tokens, start_token(file, metadata))}
+    start = start_token(file, metadata)
+    fixed |= {"post_processor": None if start is None else template(start, tokens[start])}
     return json.dumps(fixed | parts, ensure_ascii=False)
 
 
-def _template(tokens: Sequence[str], start: int | None) -> dict[str, Any] | None:
-    """What puts the start token in front of a text."""
-    if start is None:
-        return None
-    name, text = tokens[start], {"Sequence": {"id": "A", "type_id": 0}}
-    single = [{"SpecialToken": {"id": name, "type_id": 0}}, text]
+def template(start: int, name: str) -> dict[str, Any]:
+    """What puts the start token in front of a text, as a part of a `tokenizer.json`."""
+    single = [{"SpecialToken": {"id": name, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     special = {name: {"id": name, "ids": [start], "tokens": [name]}}
     return {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
 
@@ -219,14 +217,18 @@ def _sentence_piece(file: Path, metadata: Metadata, tokens: Sequence[str], kinds
 
 
 def _merges(file: Path, tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to put a piece together from two others, the best score first; equals in the order of transformers."""
-    ids = {t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind in (NORMAL, USER_DEFINED)}
-    if sum(map(len, ids)) > MAX_PIECE_CHARACTERS or max(map(len, ids), default=0) > MAX_PIECE:
+    pieces = {t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind in (NORMAL, USER_DEFINED)}
+    if sum(map(len, pieces)) > MAX_PIECE_CHARACTERS or max(map(len, pieces), default=0) > MAX_PIECE:
         raise _refusal(file, "tokens", "longer than any vocabulary of pieces")
+    return merges_of(pieces, scores)
+
+
+def merges_of(pieces: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
+    """Every way to put a piece together from two others, the best score first; equals in the order of transformers."""
     found: list[tuple[float, int, int, str, str]] = []
-    for piece, i in ids.items():
+    for piece, i in pieces.items():
         halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
-        pairs = sorted((ids[a], ids[b], a, b) for a, b in halves if a in ids and b in ids)
+        pairs = sorted((pieces[a], pieces[b], a, b) for a, b in halves if a in pieces and b in pieces)
         found += [(scores[i], len(a), len(b), a, b) for _, _, a, b in pairs]
     found.sort(key=lambda merge: merge[:3], reverse=True)  # stable, also in reverse
     return [(a, b) for _, _, _, a, b in found]

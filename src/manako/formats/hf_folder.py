@@ -35,13 +35,14 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
+from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files
 from manako.tokenizer import Tokenizer
 
 FILES = (
     "model*.safetensors",
     "*.json",
     "*.jinja",
-    "tokenizer.model",
+    *PIECE_MODELS,
     "merges.txt",
     "vocab.txt",
 )  # no Python, no pickle
@@ -53,7 +54,7 @@ _PARTS = re.compile(r"num_\w+|n_(layers?|heads?)")
 _STEERING = ("auto_map", "trust_remote_code", "attn_implementation", "experts_implementation")
 _CALL = ("dtype", "torch_dtype", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
-_VOCABULARIES = ("tokenizer.model", "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
+_VOCABULARIES = (*PIECE_MODELS, "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
 _BUFFERS = tuple(name for family in FAMILIES for name in family.buffers)
 
 
@@ -131,7 +132,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
-    tokenizer, template = _tokenizer(path, wrapper), read_chat_template(path, wrapper)
+    tokenizer, template = _tokenizer(path, wrapper, config["model_type"]), read_chat_template(path, wrapper)
     starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
     special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
     notices += special.notices
@@ -255,11 +256,14 @@ def _layers(config: Mapping[str, Any]) -> Iterator[int]:
             yield value
 
 
-def _tokenizer(folder: Path, wrapper: Mapping[str, Any]) -> Tokenizer:
-    """The folder's tokenizer.json, or what `transformers` converts an older vocabulary to. Raises LoadError."""
+def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer:
+    """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if path.exists() or not any((folder / name).exists() for name in _VOCABULARIES):
         return Tokenizer.from_file(path)
+    older = vocabulary_files(folder)[0]
+    if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
+        return pieces
     if "auto_map" in wrapper:
         raise LoadError("hf_tokenizer", folder=folder, reason="it wants to run code of its own (auto_map)")
     import transformers

@@ -1,33 +1,47 @@
-"""The vocabulary of a model folder: its tokenizer.json, or the older vocab.json and merges.txt made into one.
+"""The vocabulary of a model folder: its tokenizer.json, or files of older kinds made into one.
 
-Special here: the two older files do not say how a text is cut into words; the class that the folder names, or else its
-kind of model, does. Two such classes are known, GPT-2's and Qwen 2's; what names another one, or has the file of
-SentencePiece, is for `transformers` to convert. Source: `tokenization_gpt2.py` and `tokenization_qwen2.py` there.
+Special here: the older files do not say everything. How vocab.json with merges.txt cuts a text into words, and what
+stands before a text in the vocabulary of a SentencePiece file, is known from the class that the folder names, or else
+from its kind of model. Classes that are not known here are for `transformers` to convert, with their rules of their
+own. Source: `tokenization_gpt2.py`, `_qwen2.py`, `_llama.py`, `_gemma.py` and `_t5.py` there.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from manako.encoder import PIECES
 from manako.errors import LoadError
 from manako.files import read_regular, strict_json
-from manako.formats.gguf_tokenizer import byte_level
+from manako.formats.gguf_tokenizer import byte_level, merges_of, template
+from manako.sentencepiece import model_file
+from manako.sentencepiece.model_file import SPACE, PieceModel, read_piece_model
 from manako.tokenizer import MAX_FILE_BYTES, Tokenizer
 
 TOKENIZER, VOCAB, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
-_OTHERS = ("tokenizer.model", "spiece.model", "vocab.txt", "tiktoken.model")
+PIECE_MODELS = ("tokenizer.model", "spiece.model")
+_OTHERS = ("vocab.txt", "tiktoken.model", "sentencepiece.bpe.model")
+_PIECE_CLASSES = {  # class -> whether it puts the start token before a text where nobody says so
+    "LlamaTokenizer": True,
+    "CodeLlamaTokenizer": True,
+    "GemmaTokenizer": True,
+    "T5Tokenizer": False,
+}
 _CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # class -> tokenizer.ggml.pre of the same way
 _OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
+_PIECES_OF_MODEL = {"llama": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma": "GemmaTokenizer"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _END = "<|endoftext|>"  # the one special token of both where no file says more
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
-    """The files of a folder that make its vocabulary; tokenizer.json where it has neither kind."""
-    older = [folder / VOCAB, folder / MERGES]
-    return older if not (folder / TOKENIZER).exists() and all(path.exists() for path in older) else [folder / TOKENIZER]
+    """The files of a folder that make its vocabulary; tokenizer.json where it has none of the kinds that open."""
+    kinds = [[TOKENIZER], [VOCAB, MERGES], *([name] for name in PIECE_MODELS)]
+    found = [[folder / name for name in kind] for kind in kinds]
+    return next((files for files in found if all(path.exists() for path in files)), found[0])
 
 
 def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], model_type: object = None) -> Tokenizer:
@@ -36,6 +50,10 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], model_type: object
     Raises LoadError naming the file that is missing or wrong.
     """
     files = vocabulary_files(folder)
+    if files[0].name in PIECE_MODELS:
+        if (pieces := read_pieces(files[0], wrapper, model_type)) is None:
+            raise LoadError("tokenizer_older", folder=folder)
+        return pieces
     if len(files) == 1:
         if not files[0].exists() and any((folder / name).exists() for name in _OTHERS):
             raise LoadError("tokenizer_older", folder=folder)
@@ -52,6 +70,76 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], model_type: object
     added = _added(folder, wrapper, vocab)
     fixed = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
     return Tokenizer(json.dumps(fixed | parts, ensure_ascii=False), str(files[0]))
+
+
+def read_pieces(file: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer | None:
+    """The vocabulary of a SentencePiece file, None where a class that is not known here has rules of its own.
+
+    The result carries the file, since no other form of it gives the same ids. Raises LoadError.
+    """
+    named = wrapper.get("tokenizer_class") or _PIECES_OF_MODEL.get(str(model_type))
+    starts = _PIECE_CLASSES.get(str(named).removesuffix("Fast"), None if named or model_type else False)
+    if starts is None or wrapper.get("add_prefix_space") is False:
+        return None
+    data = read_regular(file, model_file.MAX_BYTES)
+    try:
+        model = read_piece_model(data)
+        text = json.dumps(_pieces_json(file.parent, wrapper, model, data, starts), ensure_ascii=False)
+    except ValueError as error:
+        raise LoadError("tokenizer_unreadable", file=file, reason=error) from None
+    return Tokenizer(text, str(file))
+
+
+def _pieces_json(
+    folder: Path, wrapper: Mapping[str, Any], model: PieceModel, data: bytes, starts: bool
+) -> dict[str, Any]:
+    """A `tokenizer.json` that carries the file, and beside it as much as other programs can follow."""
+    texts = {piece.text: i for i, piece in enumerate(model.pieces)}
+    scores = [piece.score for piece in model.pieces]
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = {token["id"]: token for token in _added(folder, wrapper, texts)}
+    for i, piece in enumerate(model.pieces):
+        if piece.kind in (model_file.UNKNOWN, model_file.CONTROL, model_file.USER_DEFINED):
+            special = piece.kind != model_file.USER_DEFINED or added.get(i, {}).get("special", False)
+            added[i] = {"id": i, "content": piece.text, **plain, "special": special}
+    front = None
+    if starts if wrapper.get("add_bos_token") is None else wrapper["add_bos_token"]:
+        bos = wrapper.get("bos_token") or "<s>"
+        name = str(bos.get("content") if isinstance(bos, dict) else bos)
+        if name not in texts:
+            raise ValueError(f"the start token {name!r} is none of its pieces")
+        front = template(texts[name], name)
+    fixed = {"version": "1.0", "truncation": None, "padding": None}
+    fixed |= {"added_tokens": [added[i] for i in sorted(added)], "post_processor": front}
+    carried: dict[str, Any] = {"model": base64.b64encode(data).decode(), "legacy": wrapper.get("legacy") is not False}
+    carried["lower"] = wrapper.get("do_lower_case") is True
+    rules: list[dict[str, Any]] = [{"type": "Lowercase"}] if carried["lower"] else []
+    if model.charsmap:
+        chars = base64.b64encode(model.charsmap.data).decode()
+        rules.append({"type": "Precompiled", "precompiled_charsmap": chars})
+    if model.remove_extra_whitespaces:
+        rules.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        rules.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    before = model.add_dummy_prefix and not model.space_is_suffix
+    rules += [{"type": "Prepend", "prepend": SPACE}] if before else []
+    rules.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if before else []
+    spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    decoders = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
+    kind: dict[str, Any] = {"type": "Unigram", "unk_id": model.unknown_id}
+    if model.kind == model_file.UNIGRAM:
+        kind["vocab"] = [[piece.text, piece.score] for piece in model.pieces]
+    else:
+        merged = (model_file.NORMAL, model_file.USER_DEFINED)
+        pieces = {piece.text: i for i, piece in enumerate(model.pieces) if piece.kind in merged}
+        kind = {"type": "BPE", "unk_token": model.pieces[model.unknown_id].text, "fuse_unk": True, "vocab": texts}
+        kind["merges"] = merges_of(pieces, scores)
+    return fixed | {
+        "normalizer": {"type": "Sequence", "normalizers": rules, PIECES: carried},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": kind | {"byte_fallback": model.byte_fallback},
+    }
 
 
 def _merges(file: Path) -> list[list[str]]:

@@ -8,10 +8,13 @@ compiler before it is of any use: a second or two of every start.
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+
+from manako.errors import LoadError
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # tuned for speed, not for convergence to exactly 1 (Jordan 2024)
 
@@ -136,12 +139,14 @@ class Optimizers:
             for key, value in values.items()
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+    def restore(self, state: Mapping[str, Tensor], file: Path) -> None:
+        """The inverse of `state`. Raises LoadError naming the file where it is not that of this model."""
         kept = {p: values for part in self.parts for p, values in part.state.items()}
         for name, value in state.items():
             key, _, weight = name.partition("/")
-            p = self.named[weight]
+            p = self.named.get(weight)
+            if p is None or value.shape not in (p.shape, ()):
+                raise LoadError("training_state_other", file=file, name=name)
             kept[p][key] = value.to(p.device)
 
 
