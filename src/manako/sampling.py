@@ -358,11 +358,6 @@ class Sampling:
         """The stages that run, in order."""
         return tuple(name for name in self.order if getattr(self, name) is not None)
 
-    @property
-    def greedy(self) -> bool:
-        """Whether the likeliest token is taken, so that `u` decides nothing."""
-        return self.temperature == 0
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"order": list(self.order)}

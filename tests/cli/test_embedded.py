@@ -87,6 +87,7 @@ def test_the_server_writes_with_the_model_that_reads_the_prompt(english: Path) -
             assert kept.keep == 1 and trace_of(read_parts(kept.data, ""), "").header.model.ref == ref
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "prompt"), [("demo", "私は"), ("demo-en", "The old man")])
 def test_cached_and_uncached_logits_agree_in_every_text(name: str, prompt: str) -> None:
     model = manako.load(name)

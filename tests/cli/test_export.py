@@ -93,6 +93,7 @@ def test_a_record_shows_itself_as_the_page(saved: Path) -> None:
     assert set(shown) == {"text/plain", "text/html"} and shown["text/html"].startswith("<iframe sandbox=")
 
 
+@pytest.mark.slow
 def test_a_page_carries_the_model_that_its_trace_names(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "run.html"
     assert run("export", "html", example(), "--with-model", "-o", out).code == 0

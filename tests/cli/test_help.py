@@ -18,7 +18,7 @@ def test_every_help_fits(lang: str, columns: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LC_ALL", lang)
     found = helps()
-    assert len(found) == len(COMMANDS) + 6  # the group; corpus build and show; export html, model and site
+    assert len(found) == len(COMMANDS) + 7  # the group; corpus build and show; export html, model, site and trainer
     for page in found:
         usage = page.partition("\n\n")[2]  # names may be wider than a narrow window
         terms = [line for line in usage.splitlines() if not line.startswith("  -")]

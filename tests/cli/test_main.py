@@ -236,7 +236,7 @@ def test_ctrl_c_before_the_first_step(run: Run, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_every_command_is_listed_with_its_summary(run: Run) -> None:
-    listed = re.findall(r"^  (\w+)  +\w", run("--help").out.split("Commands:")[1], re.M)
+    listed = re.findall(r"^  ([\w-]+)  +\w", run("--help").out.split("Commands:")[1], re.M)
     assert listed == list(cli.COMMANDS)
     for name in cli.COMMANDS:
         command = cli.group.get_command(click.Context(cli.group), name)

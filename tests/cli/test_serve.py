@@ -378,6 +378,7 @@ def test_serving_loads_no_torch() -> None:
 # --- a training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_still_goes_is_followed(tmp_path: Path) -> None:
     """Each new snapshot is there soon after it was left; without news there is nothing to send."""
     run = tmp_path / "mine"

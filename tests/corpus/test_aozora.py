@@ -4,12 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manako.corpus.aozora import GETA, Work, is_aozora, kana_of, plain_text, work, works
+from manako.corpus.aozora import GETA, Work, is_aozora, kana_of, work, works
 
 RULE = "-" * 55
 MARKS = "【テキスト中に現れる記号について】\n\n《》：ルビ\n（例）吾輩《わがはい》"
 HEADER = f"吾輩は猫である\n夏目漱石\n\n{RULE}\n{MARKS}\n{RULE}\n\n"
 TRAILER = "\n\n\n底本：「夏目漱石全集1」ちくま文庫\n入力：柴田卓治\n"
+
+
+def plain_text(source: str) -> str:
+    return work(source).text
 
 
 def body(text: str) -> str:

@@ -77,8 +77,3 @@ def brief(trace: Trace, index: int, known: Distribution | None = None) -> Brief:
         rank=int(columns.rank[index]),
         entropy=float(part["entropy"][index]) if part is not None else (known or derive(trace, index)).entropy,
     )
-
-
-def overview(trace: Trace) -> list[Brief]:
-    """Every step at a glance."""
-    return [brief(trace, index) for index in range(len(trace))]

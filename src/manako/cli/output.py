@@ -73,13 +73,13 @@ class _Console(Console):
 _RISKY = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # DEL, C1, line ends, direction
 
 
-def print_json(value: Any, indent: int | None = None) -> None:
+def print_json(value: Any) -> None:
     """One JSON document on stdout, in ASCII where its encoding is not UTF-8.
 
     Characters that a terminal could trip over are escaped; they can only stand in strings.
     """
     utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(value, ensure_ascii=not utf8, indent=indent, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=not utf8, allow_nan=False)
     print(_RISKY.sub(lambda found: f"\\u{ord(found[0]):04x}", text), flush=True)  # noqa: T201
 
 

@@ -80,21 +80,15 @@ def works(text: str) -> list[str]:
     return joined
 
 
-def plain_text(source: str) -> str:
-    """The running text of a work. See `work`.
-
-    >>> body = "｜胴着《チョッキ》の※［＃「てへん＋蚤」、第3水準1-84-86］［＃「の」に傍点］。"
-    >>> plain_text(f"題\\n著者\\n\\n{body}\\n底本：全集")
-    '胴着の搔。\\n'
-    """
-    return work(source).text
-
-
 def work(source: str) -> Work:
     """A work in Aozora notation, read.
 
     The head ends with the block that explains the marks, or else at the first empty line; the text ends at the first
     line that begins with 底本：. A line that holds nothing but annotations goes as a whole.
+
+    >>> body = "｜胴着《チョッキ》の※［＃「てへん＋蚤」、第3水準1-84-86］［＃「の」に傍点］。"
+    >>> work(f"題\\n著者\\n\\n{body}\\n底本：全集")
+    Work(title='題', author='著者', text='胴着の搔。\\n')
     """
     head, text = _head_and_text(source.replace("\r\n", "\n").replace("\r", "\n"))
     if trailer := _TRAILER.search(text):

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from manako.checks import Rule
 from manako.errors import LoadError
 from manako.families.activations import Activations
 from manako.families.attention import Cache, attend
@@ -27,19 +28,29 @@ from manako.families.family import Family, GGUFLayout, GGUFSettings, StoredTenso
 from manako.families.nonlinear import ACTIVATION
 from manako.families.numpy_model import NumpyModel
 from manako.families.readout import Readout, layer_norm
-from manako.families.shape import Notices, Shape, check_number
+from manako.families.shape import FLAG, Notices, Shape, check_ids, check_value, whole
 from manako.families.weights import Weights, held
 
 Array = npt.NDArray[Any]
 ABLATED_MODEL_TYPE = "manako_gpt2_ablated"
 _FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-_KINDS = {"tie_word_embeddings": bool, "residual": bool, "attention": bool, "layer_norm_epsilon": float}
-_BOUNDS = {  # inclusive; a config from elsewhere is hostile data until it lies in here
-    "n_layer": (1, 1_000),
-    "n_head": (1, 1_000),
-    "n_embd": (1, 65_536),
-    "block_size": (1, 10_000_000),
-    "vocab_size": (1, 5_000_000),
+_RULES: Mapping[str, Rule] = {
+    "n_layer": whole(1, 1_000),
+    "n_head": whole(1, 1_000),
+    "n_embd": whole(1, 65_536),
+    "block_size": whole(1, 10_000_000),
+    "vocab_size": whole(1, 5_000_000),
+    "activation_function": {"type": "string", "enum": list(ACTIVATION)},
+    "layer_norm_epsilon": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "tie_word_embeddings": FLAG,
+    "n_inner": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
+    "residual": FLAG,
+    "norm": {"type": "string", "enum": ["pre", "post"]},
+    "attention": FLAG,
+    "trained_on": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "string", "pattern": "(?s).{0,200}"},
+    },
 }
 
 
@@ -74,27 +85,11 @@ class ModelConfig:
     """What text it was trained on, in words: language -> such as "English fiction 1813–1925"."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise LoadError("config_range", name=name, value=value, low=low, high=high)
+        for name, rule in _RULES.items():
+            check_value(name, getattr(self, name), rule)
         if self.n_embd % self.n_head:
             raise LoadError("config_heads", n_embd=self.n_embd, n_head=self.n_head)
-        if self.activation_function not in list(ACTIVATION):  # a list: what a file says may have no hash
-            raise LoadError("config_unsupported", name="activation_function", value=self.activation_function)
-        if not 0 < self.layer_norm_epsilon < 1:
-            raise LoadError("config_range", name="layer_norm_epsilon", value=self.layer_norm_epsilon, low=0, high=1)
-        if self.norm not in ("pre", "post"):
-            raise LoadError("config_unsupported", name="norm", value=self.norm)
-        if self.n_inner is not None and not 1 <= self.n_inner <= 1_000_000:
-            raise LoadError("config_range", name="n_inner", value=self.n_inner, low=1, high=1_000_000)
-        for name, ids in (("bos_token_id", (self.start_id,)), ("eos_token_id", self.end_ids)):
-            for i in ids:
-                if i is not None:
-                    check_number(name, i, 0, self.vocab_size - 1, whole=True)
-        said: Any = self.trained_on or {}
-        if not isinstance(said, Mapping) or any(type(text) is not str or len(text) > 200 for text in said.values()):
-            raise LoadError("config_unsupported", name="trained_on", value=said)
+        check_ids(self)
 
     @property
     def n_mlp(self) -> int:
@@ -147,11 +142,9 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[ModelConfig, Notices]:
     for name in ("n_layer", "n_head", "n_embd", "vocab_size", "block_size"):
         if name not in values:
             raise LoadError("config_missing", name="n_positions" if name == "block_size" else name)
-    for name, kind in _KINDS.items():
-        if name in values and type(values[name]) is not kind:
+    for name, kinds in {"layer_norm_epsilon": (float,), "n_inner": (int, type(None))}.items():
+        if name in values and type(values[name]) not in kinds:  # not one out of its range: no such number at all
             raise LoadError("config_unsupported", name=name, value=values[name])
-    if type(values.get("n_inner")) not in (int, type(None)):
-        raise LoadError("config_unsupported", name="n_inner", value=values["n_inner"])
     return ModelConfig(**values), []
 
 

@@ -28,7 +28,7 @@ from manako.families.family import Family, GGUFLayout, GGUFSettings, StoredTenso
 from manako.families.numpy_model import NumpyModel
 from manako.families.readout import Readout, rms_norm
 from manako.families.rope import Rope, rope_from_gguf, rope_from_json, turned_by
-from manako.families.shape import Notices, check_number
+from manako.families.shape import FLAG, Notices, between, check_ids, check_value, whole
 from manako.families.weights import Weights, held
 
 Array = npt.NDArray[Any]
@@ -37,15 +37,15 @@ _FUSED = {  # one product, whose result is cut into these: the same numbers in f
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
 }
-_BOUNDS = {  # field: (name in config.json, least, most); a config from elsewhere is hostile until it lies in here
-    "n_layer": ("num_hidden_layers", 1, 1_000),
-    "n_head": ("num_attention_heads", 1, 1_000),
-    "n_kv_head": ("num_key_value_heads", 1, 1_000),
-    "n_embd": ("hidden_size", 1, 65_536),
-    "head_size": ("head_dim", 2, 4_096),
-    "n_mlp": ("intermediate_size", 1, 1_000_000),
-    "block_size": ("max_position_embeddings", 1, 10_000_000),
-    "vocab_size": ("vocab_size", 1, 5_000_000),
+_COUNTS = {  # field: (its name in config.json, what it may be)
+    "n_layer": ("num_hidden_layers", whole(1, 1_000)),
+    "n_head": ("num_attention_heads", whole(1, 1_000)),
+    "n_kv_head": ("num_key_value_heads", whole(1, 1_000)),
+    "n_embd": ("hidden_size", whole(1, 65_536)),
+    "head_size": ("head_dim", whole(2, 4_096)),
+    "n_mlp": ("intermediate_size", whole(1, 1_000_000)),
+    "block_size": ("max_position_embeddings", whole(1, 10_000_000)),
+    "vocab_size": ("vocab_size", whole(1, 5_000_000)),
 }
 
 
@@ -82,20 +82,16 @@ class LlamaConfig:
     """llama, qwen2 or mistral."""
 
     def __post_init__(self) -> None:
-        for name, (on_disk, low, high) in _BOUNDS.items():
-            check_number(on_disk, getattr(self, name), low, high, whole=True)
+        for name, (on_disk, rule) in _COUNTS.items():
+            check_value(on_disk, getattr(self, name), rule)
         if self.n_head % self.n_kv_head:
             raise LoadError("config_kv_heads", n_head=self.n_head, n_kv_head=self.n_kv_head)
         if self.head_size % 2:
             raise LoadError("config_unsupported", name="head_dim", value=self.head_size)
-        check_number("rms_norm_eps", self.rms_norm_epsilon, 1e-15, 1)
+        check_value("rms_norm_eps", self.rms_norm_epsilon, between(1e-15, 1))
         for name in ("attention_bias", "output_bias", "mlp_bias", "tie_word_embeddings"):
-            if type(getattr(self, name)) is not bool:
-                raise LoadError("config_unsupported", name=name, value=getattr(self, name))
-        if self.start_id is not None:
-            check_number("bos_token_id", self.start_id, 0, self.vocab_size - 1, whole=True)
-        for end_id in self.end_ids:
-            check_number("eos_token_id", end_id, 0, self.vocab_size - 1, whole=True)
+            check_value(name, getattr(self, name), FLAG)
+        check_ids(self)
         if self.model_type not in MODEL_TYPES:
             raise LoadError("model_type_unknown", value=self.model_type, known=", ".join(MODEL_TYPES))
 
@@ -141,14 +137,14 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
     if raw.get("partial_rotary_factor") not in (None, 1.0):
         raise LoadError("config_elsewhere", name="partial_rotary_factor", value=raw["partial_rotary_factor"])
     values: dict[str, Any] = {}
-    for name, (on_disk, _, _) in _BOUNDS.items():
+    for name, (on_disk, _) in _COUNTS.items():
         values[name] = raw.get(on_disk)
         # transformers fills a gap with a value of its own for each family; a whole file has none
         if values[name] is None and not (name == "head_size" or name == "n_kv_head" and _may_miss_kv_heads(raw)):
             raise LoadError("config_missing", name=on_disk)
     for name in ("n_embd", "n_head", "block_size", "vocab_size"):  # what other values are made from
-        on_disk, low, high = _BOUNDS[name]
-        check_number(on_disk, values[name], low, high, whole=True)
+        on_disk, rule = _COUNTS[name]
+        check_value(on_disk, values[name], rule)
     if values["head_size"] is None:
         if values["n_embd"] % values["n_head"]:
             raise LoadError("config_heads", n_embd=values["n_embd"], n_head=values["n_head"])
@@ -156,8 +152,7 @@ def config_from_json(raw: Mapping[str, Any]) -> tuple[LlamaConfig, Notices]:
     values["n_kv_head"] = values["n_head"] if values["n_kv_head"] is None else values["n_kv_head"]
     flags = {name: raw.get(name, False) for name in ("attention_bias", "mlp_bias", "tie_word_embeddings")}
     for name, flag in flags.items():
-        if type(flag) is not bool:
-            raise LoadError("config_unsupported", name=name, value=flag)
+        check_value(name, flag, FLAG)
     llama, notices = model_type == "llama", Notices()
     window = _window(raw)
     if window is not None and window < values["block_size"]:
@@ -183,12 +178,11 @@ def _may_miss_kv_heads(raw: Mapping[str, Any]) -> bool:
 def _window(raw: Mapping[str, Any]) -> int | None:
     """How many tokens the narrowest layer sees, None where every layer sees all."""
     used = {"mistral": True, "qwen2": raw.get("use_sliding_window", False)}.get(raw["model_type"], False)
-    if type(used) is not bool:
-        raise LoadError("config_unsupported", name="use_sliding_window", value=used)
+    check_value("use_sliding_window", used, FLAG)
     # transformers writes null for "none"; a file without the key means its default
     window = raw.get("sliding_window", 4096) if used else None
     if window is not None:
-        check_number("sliding_window", window, 1, 10_000_000, whole=True)
+        check_value("sliding_window", window, whole(1, 10_000_000))
     layer_types = raw.get("layer_types") or ()
     known = ("full_attention",) if window is None else ("full_attention", "sliding_attention")
     if not isinstance(layer_types, list | tuple) or any(kind not in known for kind in layer_types):
@@ -208,7 +202,7 @@ def config_to_json(config: LlamaConfig, dtype: str) -> dict[str, Any]:
     return {
         "model_type": c.model_type,
         "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "mistral": "Mistral"}[c.model_type] + "ForCausalLM"],
-        **{on_disk: getattr(c, name) for name, (on_disk, _, _) in _BOUNDS.items()},
+        **{on_disk: getattr(c, name) for name, (on_disk, _) in _COUNTS.items()},
         "hidden_act": "silu",
         "rms_norm_eps": c.rms_norm_epsilon,
         "rope_theta": c.rope.theta,

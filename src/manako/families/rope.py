@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from manako.errors import LoadError
 from manako.families.family import GGUFSettings
-from manako.families.shape import check_number
+from manako.families.shape import FLAG, between, check_value, whole
 
 Array = npt.NDArray[Any]
 _DIVISORS = "rope_freqs.weight"  # of a GGUF file: divisors of the frequencies
@@ -67,15 +67,14 @@ class Rope:
     def __post_init__(self) -> None:
         if self.kind not in ROPE_KINDS:
             raise LoadError("config_elsewhere", name="rope_type", value=self.kind)
-        check_number("rope_theta", self.theta, 1.001, 1e15)
-        check_number("factor", self.factor, 1, 1e6)
-        check_number("attention_factor", self.attention_factor, 1e-3, 1e3)
+        check_value("rope_theta", self.theta, between(1.001, 1e15))
+        check_value("factor", self.factor, between(1, 1e6))
+        check_value("attention_factor", self.attention_factor, between(1e-3, 1e3))
         if self.kind in ("llama3", "yarn"):
-            check_number("original_max_position_embeddings", self.original_context, 1, 10_000_000, whole=True)
+            check_value("original_max_position_embeddings", self.original_context, whole(1, 10_000_000))
         for name in ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"):
-            check_number(name, getattr(self, name), 1e-6, 1e6)
-        if type(self.truncate) is not bool:
-            raise LoadError("config_unsupported", name="truncate", value=self.truncate)
+            check_value(name, getattr(self, name), between(1e-6, 1e6))
+        check_value("truncate", self.truncate, FLAG)
         for low, high in (("low_freq_factor", "high_freq_factor"), ("beta_slow", "beta_fast")):
             if not getattr(self, low) < getattr(self, high):
                 raise LoadError("config_range", name=low, value=getattr(self, low), low=0, high=getattr(self, high))
@@ -165,16 +164,16 @@ def rope_from_json(raw: Mapping[str, Any]) -> Rope:
     if kind in ("llama3", "yarn"):
         original = settings.pop("original_max_position_embeddings", raw["max_position_embeddings"])
         values["original_context"] = raw.get("original_max_position_embeddings") or original
-        check_number("original_max_position_embeddings", values["original_context"], 1, 10_000_000, whole=True)
+        check_value("original_max_position_embeddings", values["original_context"], whole(1, 10_000_000))
     if kind == "yarn":
         strengths = [settings.pop(name, None) for name in ("mscale", "mscale_all_dim")]
         factor = settings.setdefault("factor", raw["max_position_embeddings"] / values["original_context"])
         if "attention_factor" not in settings:
-            check_number("factor", factor, 1, 1e6)
+            check_value("factor", factor, between(1, 1e6))
             settings["attention_factor"] = yarn_attention(factor)
             if all(strengths):
                 for name, strength in zip(("mscale", "mscale_all_dim"), strengths, strict=True):
-                    check_number(name, strength, 1e-3, 1e3)
+                    check_value(name, strength, between(1e-3, 1e3))
                 above, below = (yarn_attention(factor, strength) for strength in strengths)
                 settings["attention_factor"] = above / below
     elif kind != "default":

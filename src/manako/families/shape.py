@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Protocol
 
+from manako.checks import Rule, fits
 from manako.errors import LoadError
 
 Notices = list[tuple[str, dict[str, object]]]
@@ -43,7 +44,30 @@ class FileShape(Shape, Protocol):
         ...
 
 
-def check_number(name: str, value: object, low: float, high: float, whole: bool = False) -> None:
-    """Raise LoadError unless a value of config.json is a number in these bounds, both included."""
-    if type(value) is not int and (whole or type(value) is not float) or not low <= value <= high:  # pyright: ignore[reportOperatorIssue]
-        raise LoadError("config_range", name=name, value=value, low=low, high=high)
+FLAG: Rule = {"type": "boolean"}
+
+
+def whole(least: int, most: int) -> Rule:
+    return {"type": "integer", "minimum": least, "maximum": most}
+
+
+def between(least: float, most: float) -> Rule:
+    return {"type": "number", "minimum": least, "maximum": most}
+
+
+def check_value(name: str, value: object, rule: Rule) -> None:
+    """Raise LoadError unless a value of config.json, by its name there, fits; a config from elsewhere is hostile."""
+    if fits(value, rule):
+        return
+    low, high = (rule.get(word, rule.get(f"exclusive{word.capitalize()}")) for word in ("minimum", "maximum"))
+    key = "config_unsupported" if low is None else "config_range"
+    raise LoadError(key, name=name, value=value, low=low, high=high)
+
+
+def check_ids(config: Shape) -> None:
+    """Raise LoadError for a start or end token that is not in the vocabulary."""
+    known = whole(0, config.vocab_size - 1)
+    if config.start_id is not None:
+        check_value("bos_token_id", config.start_id, known)
+    for end_id in config.end_ids:
+        check_value("eos_token_id", end_id, known)

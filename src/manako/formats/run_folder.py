@@ -112,9 +112,9 @@ def save_snapshot(
     write_checkpoint(step_folder(run, step), config, tensors, tokenizer)
 
 
-def thin(run: Path, keep: int | None, spared: Collection[int] = (), resumable: int = 2) -> None:
+def thin(run: Path, keep: int | None, spared: Collection[int] = ()) -> None:
     """Remove what no longer serves: all checkpoints but the `keep` newest, the best one and the `spared` steps (None
-    keeps all), and the training state of all but the `resumable` newest that have one, which stay model folders."""
+    keeps all), and the training state of all but the two newest that have one, which stay model folders."""
     there = steps(run)
     best = pointed(run, BEST) if (run / BEST).is_file() else None
     for step in [step for step in there if step not in spared][: -keep if keep else 0]:
@@ -122,7 +122,7 @@ def thin(run: Path, keep: int | None, spared: Collection[int] = (), resumable: i
         if folder != best:
             discard(folder)
     stateful = [step for step in there if (step_folder(run, step) / STATE).is_file()]
-    for step in stateful[:-resumable]:
+    for step in stateful[:-2]:
         for name in (STATE_ARRAYS, STATE):  # by STATE a killed thinning is gone on with
             (step_folder(run, step) / name).unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from golden import golden_score, golden_trace, large_generation
 from rich.cells import cell_len
 from rich.text import Text
 
-from manako.analysis.overview import Brief, Summary, overview
+from manako.analysis.overview import Brief, Summary, brief
 from manako.trace.record import Trace
 from manako.views.terminal.again import again
 from manako.views.terminal.overview import TINTS, row_lines, summary_lines, text_lines, title_line
@@ -23,8 +23,12 @@ def plain(lines: Iterable[Text]) -> str:
     return "".join(f"{line.plain}\n" for line in lines)
 
 
+def briefs(trace: Trace) -> list[Brief]:
+    return [brief(trace, index) for index in range(len(trace))]
+
+
 def lines_of(trace: Trace, look: Look) -> str:
-    steps = overview(trace)
+    steps = briefs(trace)
     shown = [*title_line(trace, look), *row_lines(trace, steps, look), *text_lines(trace, steps, look, "p")]
     return plain([*shown, *summary_lines(Summary.of(steps), look)])
 
@@ -50,7 +54,7 @@ def test_golden(name: str, look: Look, request: pytest.FixtureRequest) -> None:
 @pytest.mark.parametrize("made", [golden_trace, golden_score, lambda: large_generation(4).trace()])
 def test_a_brief_has_the_numbers_of_its_step(made) -> None:  # noqa: ANN001
     trace = made()
-    for each, step in zip(overview(trace), trace.steps, strict=True):
+    for each, step in zip(briefs(trace), trace.steps, strict=True):
         assert (each.id, each.bytes, each.rank) == (step.chosen.id, step.chosen.bytes, step.chosen.rank)
         assert each.p == pytest.approx(step.chosen.p) and each.p_model == pytest.approx(step.chosen.p_model)
         assert each.entropy == step.entropy and each.surprisal == pytest.approx(step.surprisal)
@@ -84,7 +88,7 @@ def test_a_tint_has_four_strengths(tint: str, cases: list[tuple[float, int]]) ->
 
 def test_lines_that_come_one_by_one_are_the_same_table() -> None:
     trace = golden_trace()
-    steps = overview(trace)
+    steps = briefs(trace)
     for columns in (40, 60, 80, 120):
         look = replace(JA, columns=columns)
         together = plain(row_lines(trace, steps, look))
@@ -94,7 +98,7 @@ def test_lines_that_come_one_by_one_are_the_same_table() -> None:
 
 def test_without_colours_a_shade_stands_under_each_unlikely_token() -> None:
     trace = golden_score()
-    steps = overview(trace)
+    steps = briefs(trace)
     dull, bright = (plain(text_lines(trace, steps, replace(EN, color=color), "rank")) for color in (False, True))
     assert len(dull.split("\n")) > len(bright.split("\n")) and any(shade in dull for shade in "\u2592\u2593\u2588")
 
