@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import struct
 import sys
 import tarfile
 import zipfile
@@ -280,6 +281,25 @@ def test_archives_that_would_fill_a_disk_are_refused_before_they_are_read(tmp_pa
             for _ in range(300):
                 member.write(b"a" * 2**20)
     assert key_of(tmp_path / "bomb.zip")[0] == "corpus_archive_bomb"
+
+
+def test_a_zip_in_the_form_above_4_gb_is_read(tmp_path: Path) -> None:
+    """As programs write it that do not know how much will come: sizes of 64 bits, also in the directory."""
+    path = tmp_path / "works.zip"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.txt", "w", force_zip64=True) as stream:
+        stream.write("猫である。\n".encode())
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    head = list(struct.unpack_from("<4s6H3L5H2L", data, at))
+    extra = struct.pack("<2H3Q", 1, 24, head[9], head[8], head[16])
+    head[8] = head[9] = head[16] = 0xFFFFFFFF
+    head[11] = len(extra)
+    entry = struct.pack("<4s6H3L5H2L", *head) + b"a.txt" + extra
+    end = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(entry), at)
+    end += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + len(entry), 1)
+    end += struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path.write_bytes(data[:at] + entry + end)
+    assert [document.text for document in documents(path)] == ["猫である。\n"]
 
 
 def test_an_encrypted_or_empty_zip(tmp_path: Path) -> None:
