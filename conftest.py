@@ -3,9 +3,15 @@
 Special here: such files are not even imported, since importing torch alone takes seconds; `-m ""` runs everything.
 """
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+
+# Products are small, here and in all that tests start: more threads would only wait for one another, and spin.
+assert "numpy" not in sys.modules  # which reads it when it is imported
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 FAST = "not slow"  # as in pyproject.toml
 NEEDS_MORE = {  # what the fast lane does not import: why

@@ -51,7 +51,7 @@ for line in sys.stdin.read().splitlines():
 
 def page() -> str:
     """The whole page."""
-    inside = {"corpus": ("corpus build", "corpus show"), "export": ("export html", "export site")}
+    inside = {"corpus": ("corpus build", "corpus show"), "export": ("export html", "export site", "export trainer")}
     commands = [words for name in ("", *COMMANDS) for words in (name, *inside.get(name, ()))]
     plain = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
     python = [sys.executable, "-c", PRINT, "--lang", "en"]

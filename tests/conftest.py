@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Two workers on two cores: threads that spin while they wait would take the core from those they wait for.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A user's Python compiles each module once; with this set, every process that a test starts would compile the package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # So that every test can say: from golden import golden_trace.
 sys.path.insert(0, str(Path(__file__).parent / "support"))

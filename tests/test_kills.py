@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import torch  # noqa: TID253
 
 import manako
 from manako.cli import main
@@ -88,7 +87,6 @@ def finished(words: Sequence[str], said: Path) -> int:
 @pytest.fixture(scope="module")
 def things(small_probe: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text, a trace, and a run that was stopped in the middle."""
-    torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("things")
     (place / "a.txt").write_text(TEXT, encoding="utf-8")
     manako.load("demo").trace("私", max_new_tokens=3, seed=0).save(place / "a.manako")

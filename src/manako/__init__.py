@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from manako.analysis.verification import verify
     from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError, UsageError
     from manako.experiments.dynamics import dynamics
+    from manako.experiments.training_step import training_step
     from manako.model import Model, load
     from manako.sampling import Sampling
     from manako.settings import RunSettings
@@ -48,6 +49,7 @@ _HOMES = {
     "open": "manako.trace.file",
     "tokens": "manako.analysis.tokens",
     "train": "manako.training.run",
+    "training_step": "manako.experiments.training_step",
     "verify": "manako.analysis.verification",
 }
 __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
@@ -71,6 +73,7 @@ __all__ = [  # noqa: PLE0604  the same names, spelled for tools that read source
     "open",
     "tokens",
     "train",
+    "training_step",
     "verify",
 ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from manako.formats import lora
 from manako.formats.chat_template import filled
 from manako.formats.checkpoint import Checkpoint, Source, Tensors
 from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_checkpoint
-from manako.formats.page_model import lacks, page_model
+from manako.formats.page_model import lacks, page_model, page_weights
 from manako.refs import Ref
 from manako.sampling import Sampling
 from manako.settings import Ablation, RunSettings, is_whole
@@ -101,13 +102,18 @@ def for_page(ref: str | Path) -> bytes:
     CapabilityError for a model that the page cannot run.
     """
     found = Ref.parse(ref)
-    found.check_supported()
-    if found.kind in ("gguf", "hf"):
-        raise lacks("weights")
-    folder = found.checkpoint()
+    folder = _page_folder(found)
     source = read_checkpoint(folder)
     name = Path(found.name).absolute().name if found.kind == "folder" else found.text
     return page_model(folder, source, Model(name, source).info)
+
+
+def _page_folder(ref: Ref) -> Path:
+    """Where a model lies that the page may be able to run. Raises as `for_page` does."""
+    ref.check_supported()
+    if ref.kind in ("gguf", "hf"):
+        raise lacks("weights")
+    return ref.checkpoint()
 
 
 class Model:
@@ -138,6 +144,15 @@ class Model:
     def captures(self) -> tuple[str, ...]:
         """What this model can record of its inside, names for `capture`."""
         return tuple(name for name in CAPTURES if name not in lacking(self.engine))
+
+    @cached_property
+    def in_page(self) -> bool:
+        """Whether the page can run this model by itself, from the file that `for_page` makes."""
+        try:
+            page_weights(_page_folder(Ref.parse(self.ref)), self.engine.config, self.tokenizer, self.info)
+        except (CapabilityError, LoadError):  # LoadError: an adapter, or a folder that went away
+            return False
+        return True
 
     def trace(self, prompt: str, settings: RunSettings | None = None, **changes: Any) -> Trace:
         """Generate, and return the whole record. Settings as for `generate`."""

@@ -49,6 +49,13 @@ def for_text(text: str) -> str:
     return ENGLISH if foreign and ENGLISH in installed() else DEFAULT
 
 
+def reads(name: str) -> str:
+    """The texts that `for_text` gives an embedded model, as a pattern of JavaScript: what it is for a page."""
+    ranges = "".join(f"\\u{{{low:x}}}-\\u{{{high:x}}}" for low, high in _JAPANESE)
+    foreign = rf"(?=[^{ranges}]*$)\P{{L}}*\p{{L}}"  # none of those, and some letter
+    return f"^{foreign}" if name == ENGLISH else f"^(?!{foreign})"
+
+
 def for_language(lang: str) -> str:
     """The embedded model for a reader of a language, where there is no text yet."""
     return ENGLISH if lang != "ja" and ENGLISH in installed() else DEFAULT
@@ -189,6 +196,17 @@ def run_named(run: str | Path) -> Path:
     if not run_folder.is_run(folder):
         raise LoadError("run_none", folder=run)
     return folder
+
+
+def run_and_checkpoint(run: str | Path) -> tuple[Path, Path]:
+    """(the folder of a run, one of its checkpoints): of run:NAME@STEP that step's, else the last.
+
+    Raises LoadError where there is no run, or no such step.
+    """
+    ref = Ref.parse(run)
+    found = ref if ref.kind == "run" else Ref(ref.text, "run", ref.text)
+    folder = found._run_folder()
+    return folder, run_folder.checkpoint(folder, found.step or run_folder.LAST)
 
 
 def at_step(run: Path, step: int) -> str:

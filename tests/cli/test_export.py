@@ -15,7 +15,7 @@ from manako.files import megabytes
 from manako.model import for_page
 from manako.refs import example
 from manako.trace.tree import Branch, Tree, tree_bytes
-from manako.views.html import Carried, page
+from manako.views.html import Carried, page, trainer_page
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
@@ -25,6 +25,15 @@ def test_the_page_is_written_and_its_size_told(run: Run, saved: Path, tmp_path: 
     assert (found.code, found.out) == (0, "")
     assert str(out) in found.err and megabytes(out.stat().st_size) in found.err
     assert out.read_text(encoding="utf-8") == page(manako.open(saved), lang)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_the_page_that_trains_is_written(run: Run, tmp_path: Path, lang: str) -> None:
+    out = tmp_path / "train.html"
+    found = run("export", "trainer", "-o", out, "--lang", lang)
+    assert (found.code, found.out) == (0, "") and megabytes(out.stat().st_size) in found.err
+    assert out.read_text(encoding="utf-8") == trainer_page(lang)
+    assert run("export", "trainer", "-o", out).code == 2 and out.read_text(encoding="utf-8") == trainer_page(lang)
 
 
 def test_a_tree_becomes_one_page_with_all_its_branches(run: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ compare           x     x     .     .      x     .     x      x      x
 view              x     x     .     .      .     .     x      x      x
 export html       .     .     .     .      x     .     .      .      .
 export site       .     .     .     .      x     .     .      .      .
+export trainer   .     .     .     .      .     .     .      .      .
 export model      .     .     .     .      .     .     .      .      .
 attention         x     x     x     x      x     .     x      x      x
 lens              x     x     x     .      x     .     x      x      x
@@ -25,6 +26,7 @@ verify            .     .     .     .      x     .     x      x      x
 train             .     .     .     .      .     x     .      x      x
 resume            .     .     .     .      .     x     .      x      x
 dynamics          x     .     .     .      .     x     x      x      x
+training-step     .     .     .     .      .     x     x      x      x
 sweep             .     .     .     .      .     x     x      x      x
 scaling           .     .     .     .      .     .     x      x      x
 corpus build      .     .     .     .      .     .     .      .      .
@@ -37,8 +39,8 @@ evidence          x     x     .     .      x     x     x      x      x
 import            .     .     .     .      .     .     .      .      .
 """
 """What has none, and why: a layer has no lens of one head; `view` and `scaling` read a file; `export model`, `info`,
-`dynamics` and `import` are about what their argument names; where no figures are shown (export, serve, import, corpus
-build) nothing can be plain or coloured."""
+`dynamics`, `training-step` and `import` are about what their argument names; where no figures are shown (export, serve,
+import, corpus build) nothing can be plain or coloured."""
 OWN = {  # options that differ on purpose -> the commands where they do
     "--data": {"train", "sweep"},  # texts, as many as one likes, where others take one packed corpus
 }
@@ -58,7 +60,7 @@ def options() -> dict[str, dict[str, click.Option]]:
 def test_the_table_holds() -> None:
     head, *rows = (line for line in TABLE.splitlines() if line.strip())
     assert tuple(f"--{name}" for name in head.split()) == NAMES
-    said = {line[:13].strip(): line[13:].split() for line in rows}
+    said = {" ".join(words[: -len(NAMES)]): words[-len(NAMES) :] for words in map(str.split, rows)}
     has = {name: ["x" if flag in mine else "." for flag in NAMES] for name, mine in options().items()}
     assert said == has
 

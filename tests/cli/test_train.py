@@ -40,6 +40,14 @@ def test_own_text_to_a_model_that_can_be_watched(run: Run, text: Path, tmp_path:
     watched = run("watch", "私は", "-m", f"run:{tmp_path / 'm'}@4", "-n", "2", "--seed", "0", "--json")
     assert watched.code == 0 and len(json.loads(watched.out)["steps"]) == 2
     assert manako.verify(manako.open(tmp_path / "m" / "traces" / "step-000008.manako")).failure is None
+    learned = json.loads(run("training-step", tmp_path / "m", "--read", "私は猫", "--json").out)
+    assert learned["schema"] == "manako.training_step/1" and learned["run"] == "m" and learned["change"] < 0
+    assert [token["text"] for token in learned["tokens"]] == list("私は猫") and "schedule" not in learned["rate_from"]
+    for lang in ("en", "ja"):
+        shown = run("training-step", f"run:{tmp_path / 'm'}@4", "猫", "--learning-rate", "1e-4", "--lang", lang)
+        assert shown.code == 0 and "1e-4" in shown.out and shown.err == ""
+    failed = run("training-step", f"run:{tmp_path / 'm'}@0", "猫")
+    assert failed.code == 4 and "4, 8" in failed.err and failed.err.count("\n") == 1
     settings = tomllib.loads((tmp_path / "m" / "config.toml").read_text(encoding="utf-8"))
     assert settings["steps"] == 8 and settings["n_embd"] == 16 and settings["data"] == [str(text)]
 
@@ -70,6 +78,9 @@ def test_each_ablation_can_be_watched_and_is_named(run: Run, text: Path, tmp_pat
     assert run("train", "--data", text, "--out", tmp_path / "m", *SHORT, *flags).code == 0
     watched = run("watch", "私は", "-m", tmp_path / "m", "-n", "1", "--lang", "en")
     assert watched.code == 0 and "model trained with ablations" in watched.out
+    step = run("training-step", tmp_path / "m", "--read", "私は", "--learning-rate", "1e-5", "--json")
+    kinds = [part["kind"] for part in json.loads(step.out)["parts"]]
+    assert ("attn" in kinds) == ("--no-attention" not in flags) and kinds[-1] == "final_norm"
 
 
 def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_path: Path) -> None:
@@ -316,7 +327,7 @@ def test_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name in ("two", "again"):
         command = [*torchrun, "-m", "manako", *words, "--lang", "en", "--out", str(tmp_path / name)]
-        env = dict(environment()) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        env = environment(PYTHONPATH=os.pathsep.join(sys.path))
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0 and done.stderr.count("step 50/50") == 1, done.stderr
     lines = {n: (tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("one", "two", "again")}

@@ -25,7 +25,6 @@ from manako.families.activations import Activations
 from manako.formats import hf_folder
 from manako.formats.hf_folder import read_hf_folder
 
-torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 IDS = np.random.default_rng(7).integers(0, V, 12).tolist()

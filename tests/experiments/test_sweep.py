@@ -152,7 +152,7 @@ def test_text_that_is_not_enough(
 def test_killed_at_any_moment_it_goes_on_and_ends_the_same(text: Path, tmp_path: Path) -> None:
     steps = [word for word in WORDS if "steps" not in word]
     words = ["sweep", "--data", str(text), *steps, "--steps", "40", "--vary", "seed=0,1,2", "--lang", "en"]
-    env = environment(OMP_NUM_THREADS="1")
+    env = environment()
     whole = subprocess.run([*MANAKO, *words, "--out", str(tmp_path / "whole")], env=env, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     out = tmp_path / "s"

@@ -187,7 +187,7 @@ def saved(run: Path, *inject: str) -> tuple[subprocess.CompletedProcess[str], li
     log, path = run.parent / "strace.log", ":".join(p for p in sys.path if p)
     tool = ["strace", "-f", "-o", str(log), "-e", f"trace={CALLS}", *inject]
     program = "import sys; sys.path[:0] = sys.argv.pop().split(':')\n" + SAVER
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     command = [*tool, sys.executable, "-S", "-c", program, str(run), path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     return done, log.read_text(errors="replace").splitlines()

@@ -126,6 +126,8 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
         };
     })"""
     shown.evaluate(f"({store})((texts) => texts.add({row}))")  # of another time, as large as all may be together
+    shown.reload()
+    shown.wait_for_selector(READY)
     write(shown, "猫は", 5, 5)
     shown.locator("manako-candidates tbody button.force >> nth=3").click()
     shown.wait_for_selector(IDLE)

@@ -12,6 +12,7 @@ from toy import write_toy
 
 from manako.experiments.dynamics import dynamics
 from manako.formats import run_folder
+from manako.messages.numbers import percent
 from manako.trace.dynamics import Dynamics
 from manako.views.html import learning_page
 
@@ -66,6 +67,23 @@ def test_the_slider_changes_all_that_hangs_on_time(opened: Callable[..., Page], 
         assert best.startswith(f"{100 * found.top(z, s, 1)[0][2]:.1f}"[:3])
         seen.add((page.locator(".learning-written mark").inner_text(), page.locator(".learning-looks").inner_html()))
     assert len(seen) == 3
+
+
+def test_any_head_at_any_snapshot(opened: Callable[..., Page], found: Dynamics) -> None:
+    page, weights = opened("ja"), found.columns["attention"]
+    layers, heads = weights.shape[1:3]
+    select = page.locator("main select")
+    assert select.locator("option").count() == 1 + layers * heads
+    for z, layer, head in ((0, 0, 1), (4, 1, 0)):
+        slide(page, z)
+        select.select_option(label=f"{layer}.{head}")
+        given = weights[z, layer, head].tolist()
+        chips = page.locator(".learning-looks li")
+        assert [chip.get_attribute("title") for chip in chips.all()] == [percent(p) for p in given]
+    page.locator("[data-choice=en]").click()
+    assert select.locator("option:checked").inner_text() == "1.0"
+    select.select_option(label="mean of all")
+    assert percent(float(weights[4].mean(axis=(0, 1))[0])) == chips.first.get_attribute("title")
 
 
 def test_a_cell_is_chosen_by_pointer_and_by_keyboard(opened: Callable[..., Page], found: Dynamics) -> None:

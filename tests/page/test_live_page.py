@@ -1,4 +1,7 @@
-"""Writing in the browser: a real model behind a real server, from the first token to a saved file."""
+"""Writing in the browser: a real model behind a real server, from the first token to a saved file.
+
+Special here: one list of texts for all, so that the server generates; the page does for itself in test_served.py.
+"""
 
 import csv
 import random
@@ -34,7 +37,7 @@ def model() -> Model:
 @pytest.fixture
 def site(model: Model) -> Iterator[Serving]:
     """A server with the embedded model and its example."""
-    with serving(model) as found:
+    with serving(model, shared=True) as found:
         found.runs.add("example", to_bytes(manako.open(example())))
         yield found
 
@@ -221,7 +224,7 @@ def test_step_play_and_other_luck(open_live: Callable[..., Page], model: Model) 
 def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Browser, model: Model) -> None:
     from golden import golden_trace
 
-    with serving(model) as site:
+    with serving(model, shared=True) as site:
         site.runs.add("golden", to_bytes(golden_trace()))
         page = browser.new_page(locale="ja")
         page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
@@ -281,7 +284,7 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
     assert text_of(offline) == manako.open(example()).text
     assert offline.is_hidden("[data-act=go]")
     close([context], complaints)
-    with serving(model) as again:
+    with serving(model, shared=True) as again:
         from manako.cli.serve import _add
 
         _add(again.runs, "tree.manako", tree)
@@ -423,7 +426,7 @@ def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(br
 
 
 def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: Browser, model: Model) -> None:
-    with serving() as site:
+    with serving(shared=True) as site:
         site.runs.add("example", to_bytes(manako.open(example())))
         page = browser.new_page(locale="en")
         page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")

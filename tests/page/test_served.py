@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 from golden import golden_trace
-from playwright.sync_api import Browser
-from serving import TOKEN, Serving, free, serving
+from pages import open_sheet, watch, wish
+from playwright.sync_api import Browser, Route, expect
+from serving import TOKEN, Serving, free, serving, until
+from toy import write_toy
 
 from manako import messages
+from manako.analysis.verification import verify
+from manako.model import load
 from manako.trace.file import to_bytes
+from manako.trace.tree import open_tree
 
 
 @pytest.fixture
@@ -91,6 +96,58 @@ def test_a_rebound_name_gets_403(browser: Browser, site: Serving) -> None:
     answer = page.goto(f"http://evil.example:{site.port}/")
     assert answer and answer.status == 403 and "E-SERVE-HOST" in page.content()
     rebound.close()
+
+
+def test_what_the_page_can_run_runs_in_it_and_needs_the_server_only_to_start(browser: Browser, tmp_path: Path) -> None:
+    models = [write_toy(tmp_path / str(n), seed=n) and load(tmp_path / str(n)) for n in range(2)]
+    complaints, asked, written = list[str](), list[str](), list[list[int]]()
+    context = browser.new_context(locale="en")
+    page = context.new_page()
+    watch(page, complaints)
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    ready, tokens = "[data-act=go]:not([disabled])", page.locator("manako-ribbon [role=option]")
+
+    def write(prompt: str, count: int) -> None:
+        wish(page, count, 5)
+        page.fill("[data-edit=prompt][contenteditable]", prompt)
+        page.press("[data-edit=prompt]", "Enter")
+        page.wait_for_function("prompt => document.title.endsWith(prompt)", arg=prompt)
+
+    with serving(models[0]) as site:
+        site.runs.beside = (models[1],)
+        site.runs.add("given", to_bytes(models[0].trace("私は", seed=0, max_new_tokens=3)))
+        page.goto(f"http://{site.host}/#token={TOKEN}")
+        page.wait_for_selector(ready)
+        until(lambda: page.locator(ready).count() == 1 and len(page.workers) == 2, 60)
+        for prompt, model in (("ab", models[0]), ("猫は", models[1])):  # as what stands beside it reads Japanese
+            write(prompt, 5)
+            written.append(model.trace(prompt, seed=5, max_new_tokens=5).all_ids.tolist())
+        open_sheet(page, "share")
+        page.check("[value=all]")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Trace (.manako)").click()
+        page.keyboard.press("Escape")
+        download.value.save_as(tmp_path / "saved.manako")
+        saved = [branch.trace for branch in open_tree(tmp_path / "saved.manako").branches][1:]
+        assert [trace.all_ids.tolist() for trace in saved] == written
+        assert all(trace.header.model.engine == "page-wasm" and verify(trace).ok for trace in saved)
+        state = page.locator("[data-place=state]")
+        answers = {"lost": Route.abort, "again": lambda route: route.fulfill(status=403, json={"message": "no"})}
+        now = ["lost"]
+        page.route("**/api/model", lambda route: answers[now[0]](route))
+        expect(state).to_contain_text("continues without it", timeout=15_000)
+        page.locator("manako-ribbon [role=listbox]").press("End")
+        page.click("[data-act=step]")
+        expect(tokens).to_have_count(6)
+        now[0] = "again"  # as another server answers, whose token is another
+        expect(state).to_contain_text("was started again")
+        page.unroute("**/api/model")
+        expect(state).to_have_text("")
+        page.reload()
+        expect(tokens).to_have_count(6)
+        assert asked == [] and len(site.runs.traces) == 1 and page.evaluate("breaches") == []
+        context.close()
+    assert [said for said in complaints if "Failed to load resource" not in said] == []  # which was made to happen
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -27,7 +27,6 @@ from manako.families.rope import Rope
 from manako.formats.gguf import read_gguf
 from manako.tokenizer import Tokenizer
 
-torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 QUANTISED = gguf.GGMLQuantizationType.Q8_0

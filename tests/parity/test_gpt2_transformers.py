@@ -22,7 +22,6 @@ from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import load
 from manako.tokenizer import from_characters
 
-torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 SHAPES = [  # n_layer, n_head, n_embd, n_inner, context, vocabulary: one head, one layer, odd widths, sizes of one

@@ -20,7 +20,6 @@ from manako.families.gpt2 import NumpyGPT2
 from manako.families.llama import NumpyLlama
 from manako.formats.model_folder import read_checkpoint
 
-torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 IDS = np.random.default_rng(5).integers(0, V, 14).tolist()

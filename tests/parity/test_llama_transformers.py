@@ -23,7 +23,6 @@ from manako.families.rope import Rope
 from manako.formats.model_folder import read_checkpoint
 from manako.model import export, load
 
-torch.set_num_threads(1)  # the tests share the machine
 transformers.logging.set_verbosity_error()
 
 CLASSES = {

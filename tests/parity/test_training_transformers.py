@@ -15,7 +15,6 @@ STEPS = 100
 
 def test_the_first_100_losses_are_those_of_transformers(tmp_path: Path) -> None:
     """Within 1e-4: a step multiplies differences of rounding; dropout off, as ours has none."""
-    torch.set_num_threads(1)
     config = toy_config()
     made = write_toy(tmp_path / "m")
     ours = GPT(made.config)

@@ -15,12 +15,12 @@ from golden import golden_trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import TOKEN, Gated, Serving, asgi, close, events, free, raw, runs_with, serving, until
-from toy import toy_model
+from toy import toy_model, write_toy
 from toy_llama import write_toy_llama
 
 import manako
 from manako import messages
-from manako.model import load
+from manako.model import for_page, load
 from manako.sampling import DEFAULT_ORDER
 from manako.server import http as server_module
 from manako.server.generations import TOP
@@ -190,9 +190,9 @@ def test_every_answer_forbids_what_the_page_does_not_need(site: Serving) -> None
         close(response)
         policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
         assert policy == {
-            "default-src": "'none'", "script-src": "'self'", "style-src": "'self'", "connect-src": "'self'",
-            "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'",
-            "require-trusted-types-for": "'script'", "trusted-types": "'none'",
+            "default-src": "'none'", "script-src": "'self' 'wasm-unsafe-eval'", "worker-src": "'self'",
+            "style-src": "'self'", "connect-src": "'self'", "base-uri": "'none'", "form-action": "'none'",
+            "frame-ancestors": "'none'", "require-trusted-types-for": "'script'", "trusted-types": "manako",
         }  # fmt: skip
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-store"
@@ -207,13 +207,30 @@ def test_traces_come_as_their_files(site: Serving, tmp_path: Path) -> None:
     assert site.ask("GET", "/api/traces/no")[0] == 404
 
 
-@pytest.mark.parametrize("lang", messages.LANGUAGES)
-def test_the_page_without_a_record_is_there_as_text(site: Serving, lang: str) -> None:
-    response = site.open("GET", f"/assets/offline-{lang}.txt", X_Manako_Token="")
+def test_the_page_without_a_record_is_there_as_text(site: Serving) -> None:
+    response = site.open("GET", "/assets/offline.txt", X_Manako_Token="")
     body = response.read().decode()
     close(response)
-    assert response.headers["content-type"] == "text/plain; charset=utf-8" and body == offline_page(lang)
-    assert f'<html lang="{lang}"' in body and "golden" not in body
+    assert response.headers["content-type"] == "text/plain; charset=utf-8" and body == offline_page("en")
+    assert "golden" not in body
+
+
+def test_a_model_that_the_page_can_run_comes_as_its_file_behind_the_token(tmp_path: Path) -> None:
+    write_toy(tmp_path / "toy")
+    model = load(tmp_path / "toy")
+    path = f"/api/models/{model.info.weights_sha256}"
+    with serving(model) as site:
+        assert json.loads(site.ask("GET", "/api/model")[1])["in_page"]
+        assert site.ask("GET", path) == (200, for_page(tmp_path / "toy"))
+        assert site.ask("GET", path, X_Manako_Token="")[0] == 403
+        assert site.ask("GET", "/api/models/no")[0] == 404
+    with serving(model, shared=True) as site:  # where the list of texts is
+        assert not json.loads(site.ask("GET", "/api/model")[1])["in_page"]
+    write_toy_llama(tmp_path / "llama")
+    llama = load(tmp_path / "llama")
+    with serving(llama) as site:
+        assert not json.loads(site.ask("GET", "/api/model")[1])["in_page"]
+        assert site.ask("GET", f"/api/models/{llama.info.weights_sha256}")[0] == 404
 
 
 def test_the_model_says_what_it_is(site: Serving) -> None:
@@ -226,6 +243,7 @@ def test_the_model_says_what_it_is(site: Serving) -> None:
         "captures": ["attention", "lens", "contributions", "residual"],
         "weights_sha256": info.weights_sha256,
         "tokenizer_sha256": info.tokenizer_sha256,
+        "in_page": False,  # it lies in no folder
         "beside": [],
     }
 

@@ -29,7 +29,7 @@ def environment(**changes: str) -> Mapping[str, str]:
     hidden = ("LC_", "LANG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM", "MANAKO_", "TTY_")
     hidden += ("PYTHONIO", "PYTHONU")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    return kept | {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"} | changes
+    return kept | {"LANG": "C.UTF-8"} | changes
 
 
 def every_command() -> Iterator[tuple[click.Command, click.Context]]:

@@ -98,7 +98,9 @@ def runs_with(model: Any) -> Runs:
     """No runs yet, of a model as for `serving`."""
     runs = Runs("golden" if callable(model) else getattr(model, "ref", "slow"))
     if callable(model):
-        model = SimpleNamespace(generate=model, info=MODEL, config=SimpleNamespace(vocab_size=12), captures=())
+        model = SimpleNamespace(
+            generate=model, info=MODEL, config=SimpleNamespace(vocab_size=12), captures=(), in_page=False
+        )
     if model is not None:
         runs.model.set_result(model)
     return runs

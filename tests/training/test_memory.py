@@ -87,7 +87,6 @@ def under_limit(extra: int, action: Callable[[], object], said: Path) -> int:
 
 def at_every_limit(tmp_path: Path, name: str) -> None:
     """A command with an allocation limit at each of many points, as SQLite tests its own."""
-    torch.set_num_threads(1)  # a fork has no other threads
     machine.PROBE = 64
     (tmp_path / "a.txt").write_text(TEXT, encoding="utf-8")
     begun = manako.train(tmp_path / "a.txt", tmp_path / "run", **SHAPE | {"max_minutes": 1e-5, "device": "cpu"})

@@ -11,8 +11,6 @@ from toy import toy_config, toy_weights, worst, worst_of_row
 from manako.families.gpt2 import ModelConfig, NumpyGPT2
 from manako.training.model import GPT
 
-torch.set_num_threads(1)
-
 SWITCHES = [
     {"residual": residual, "norm": norm, "attention": attention}
     for residual, norm, attention in itertools.product([True, False], ["pre", "post"], [True, False])

@@ -1,12 +1,16 @@
 """Muon against its definition and PyTorch's own, the groups of both optimizers, their state, the schedules."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from toy import toy_config
 
 from manako.training.model import GPT
-from manako.training.optim import Muon, Optimizers, orthogonalize, schedule
+from manako.training.optim import AdamW, Muon, Optimizers, orthogonalize, schedule
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)], ids=str)
@@ -39,6 +43,35 @@ def test_muon_moves_as_pytorchs_own() -> None:
     assert moved > 0.1 and (ours - theirs).norm() < 0.03 * moved
 
 
+def test_adamw_moves_as_pytorchs_own_to_the_bit() -> None:
+    start, rng = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0)), np.random.default_rng(1)
+    ours, theirs = ([torch.nn.Parameter(part.clone()) for part in start] for _ in range(2))
+    a = AdamW(ours, lr=0.02, weight_decay=0.1)
+    b = torch.optim.AdamW(theirs, lr=0.02, weight_decay=0.1, betas=(0.9, 0.95), fused=True)
+    for factor in (0.1, 1.0, 0.7, 0.3, 0.0):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.from_numpy(rng.normal(size=one.shape)).float()
+            other.grad = one.grad.clone()
+        b.param_groups[0]["lr"] = 0.02 * factor
+        a.step(factor)
+        b.step()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    assert not any(torch.equal(one, before) for one, before in zip(ours, start, strict=True))
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_a_step_imports_no_compiler(name: str) -> None:
+    """torch.optim.Optimizer imports torch._dynamo when it is made, for a second or two."""
+    code = (
+        "import sys, torch; from manako.training.optim import Optimizers\n"
+        "net = torch.nn.ModuleDict({'h': torch.nn.Linear(4, 4)}); net.h(torch.ones(2, 4)).sum().backward()\n"
+        f"Optimizers(net, {name!r}, 0.1, 0.1, 0.1, torch.float32).step(1.0)\n"
+        "torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_c_attn_is_three_matrices() -> None:
     whole = torch.nn.Parameter(torch.zeros(4, 12))
     whole.grad = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 12))).float()
@@ -58,21 +91,20 @@ def optimizers(name: str = "muon") -> tuple[GPT, Optimizers]:
 
 def test_muon_takes_the_matrices_of_the_blocks_and_only_matrices_decay() -> None:
     model, made = optimizers()
-    adamw, muon = made.parts
+    matrices, vectors, muon = made.parts
     names = {p: n for n, p in model.named_parameters()}
-    taken = {names[p] for p in muon.param_groups[0]["params"]}
+    taken = {names[p] for p in muon.state}
     assert taken == {n for n, p in model.named_parameters() if n.startswith("h.") and p.dim() == 2} and taken
-    matrices, vectors = adamw.param_groups
-    assert matrices["weight_decay"] == 0.1 and vectors["weight_decay"] == 0.0
-    assert {p.dim() for p in vectors["params"]} == {1}
-    everything = [p for part in made.parts for g in part.param_groups for p in g["params"]]
+    assert isinstance(matrices, AdamW) and matrices.weight_decay == 0.1
+    assert isinstance(vectors, AdamW) and vectors.weight_decay == 0.0
+    assert {p.dim() for p in vectors.state} == {1}
+    everything = [p for part in made.parts for p in part.state]
     assert len(everything) == len(set(everything)) == len(names)
-    assert len(optimizers("adamw")[1].parts) == 1
+    assert len(optimizers("adamw")[1].parts) == 2
 
 
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_state_goes_out_and_in_without_a_bit_changed(name: str) -> None:
-    torch.set_num_threads(1)
     ids = torch.arange(8)[None]
 
     def go(model: GPT, made: Optimizers, steps: int) -> None:
@@ -84,7 +116,7 @@ def test_state_goes_out_and_in_without_a_bit_changed(name: str) -> None:
     go(model, made, 3)
     again, second = optimizers(name)
     again.load_state_dict(model.state_dict())
-    second.restore({n: v.clone() for n, v in made.state().items()})
+    second.restore({n: v.clone() for n, v in made.state().items()}, Path("state"))
     go(model, made, 3)
     go(again, second, 3)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

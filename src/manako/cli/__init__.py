@@ -38,6 +38,7 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
     "train": "manako.cli.train",
     "resume": "manako.cli.resume",
     "dynamics": "manako.cli.dynamics",
+    "training-step": "manako.cli.training_step",
     "sweep": "manako.cli.sweep",
     "scaling": "manako.cli.scaling",
     "corpus": "manako.cli.corpus",

@@ -1,4 +1,4 @@
-"""`manako export`: a saved trace, or a tree of them, as one file that anyone can open; a model as a folder."""
+"""`manako export`: a saved trace, a tree of them, or the page that trains, as one file to open; a model as a folder."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from manako.trace.captures import CLASSES
 from manako.trace.dynamics import dynamics_of, is_dynamics
 from manako.trace.file import read_bytes, read_parts
 from manako.trace.tree import Branch, Tree, open_tree, tree_of
-from manako.views.html import Carried, learning_page, page
+from manako.views.html import Carried, learning_page, page, trainer_page
 
 FIRST_TOKENS = 40  # of the text that a site opens on where it is given none
 
@@ -88,6 +88,17 @@ def _carried(ref: str) -> Carried:
 
     data = for_page(ref)
     return Carried(Path(ref).name, len(data), data)
+
+
+@command.command("trainer", help=say("help.export_trainer"), short_help=say("cli.export_trainer"))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help=say("option.page"))
+@force_option
+@common_options
+def trainer_command(out: Path, force: bool) -> None:
+    writable_target(out, force)
+    data = trainer_page(chosen_language()).encode()
+    write_file(out, data, replace=force)
+    note("export.done", file=out, size=megabytes(len(data)))
 
 
 @command.command("model", help=say("help.export_model"), short_help=say("cli.export_model"))

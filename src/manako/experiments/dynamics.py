@@ -25,6 +25,7 @@ from manako.formats import run_folder
 from manako.model import Model, load
 from manako.refs import Ref, at_step, run_named
 from manako.settings import RunSettings
+from manako.tokenizer import Tokenizer
 from manako.trace.dynamics import Dynamics, DynamicsHeader
 from manako.trace.record import Trace, Vocabulary
 
@@ -171,7 +172,7 @@ class _Looked:
         """Settle what is the same for all snapshots: the text and its ids, the random tokens."""
         self._first = model
         if self._text is None:
-            self._text = _held_out_text(self._folder, model, self._data)
+            self._text = held_out_text(self._folder, model.tokenizer, model.config.block_size, self._data)
         trace = model.score(self._text)
         self._context = len(trace.columns.prompt_ids)
         self._ids = trace.all_ids.tolist()
@@ -250,12 +251,12 @@ def _ngrams(folder: Path, steps: list[int], report: Report, data: Path | None) -
         return None
 
 
-def _held_out_text(folder: Path, model: Model, data: Path | None) -> str:
+def held_out_text(folder: Path, tokenizer: Tokenizer, context: int, data: Path | None) -> str:
     """The beginning of the held-out text of a run. Raises as `Ref.corpus` does, UsageError where there is none."""
     corpus = Ref.parse(folder).corpus(data)
-    most = min(LONGEST, model.config.block_size)
+    most = min(LONGEST, context)
     for ids in corpus.validation.documents(corpus.start_id):
-        text = model.tokenizer.decode(ids[:most].tolist()).decode("utf-8", "ignore")
+        text = tokenizer.decode(ids[:most].tolist()).decode("utf-8", "ignore")
         if text.strip():
             return text
     raise UsageError("dynamics_no_text", run=folder)

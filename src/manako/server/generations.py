@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import re
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -163,6 +164,7 @@ class Runs:
         """The trace that is shown first."""
         self._made: dict[str, int] = {}  # traces made here, oldest first, with their sizes
         self._keys = map(str, itertools.count(1))
+        self._life = secrets.token_hex(4)  # a page may outlive a server, and then has texts of both
         self._threads = ThreadPoolExecutor(RUNNING, "manako-step")
         self._starting = ThreadPoolExecutor(1, "manako-start")  # of its own: a wrong setting is told without a wait
         self._slots = asyncio.Semaphore(RUNNING)
@@ -197,7 +199,7 @@ class Runs:
         kept = self.traces.get(after.id) if after else None
         if after and not kept:
             raise ManakoError("serve_forgotten", kept=megabytes(KEPT_BYTES))
-        run = Run(next(self._keys), lang, after, reader)
+        run = Run(f"{self._life}-{next(self._keys)}", lang, after, reader)
         self.live[run.key] = run
         begin = partial(self._generation, model, prompt, settings, after, kept)
         try:

@@ -13,7 +13,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 from types import FrameType
@@ -31,10 +31,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from manako import messages
 from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
+from manako.model import Model, for_page
+from manako.refs import reads
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
-from manako.views.html import WEB, offline_page, words
+from manako.views.html import WEB, bundle, offline_page, words
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -46,8 +48,9 @@ SHUTDOWN_SECONDS = 5
 TOKEN_HEADER = b"x-manako-token"
 READER_HEADER = "x-manako-reader"
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types manako"
 )
 HEADERS = [  # of every answer
     (b"content-security-policy", CSP.encode()),
@@ -75,6 +78,7 @@ STATUS = {  # of errors that are the server's own; any other one is about what w
     "serve_no_model": 503,
 }
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
+ENGINE = "/assets/engine.js"
 ANY_ADDRESS = ("0.0.0.0", "::")
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
 T = TypeVar("T")
@@ -107,6 +111,7 @@ class Site:
             Route("/trace/schema.json", self.page),
             Route("/api/openapi.json", self.openapi),
             Route("/api/model", self.model),
+            Route("/api/models/{id}", self.model_file),
             Route("/api/traces", self.traces),
             Route("/api/traces/{id}", self.trace),
             Route("/api/dynamics", self.dynamics),
@@ -136,15 +141,29 @@ class Site:
                 "ref": self._runs.ref,
                 "shape": {name: loaded.info.config[name] for name in SHAPE},
                 "vocab_size": loaded.config.vocab_size,
-                "captures": list(loaded.captures),
-                "weights_sha256": loaded.info.weights_sha256,
-                "tokenizer_sha256": loaded.info.tokenizer_sha256,
+                **self._told(loaded),
                 "beside": [
-                    {"weights_sha256": other.info.weights_sha256, "tokenizer_sha256": other.info.tokenizer_sha256}
-                    for other in self._runs.beside
+                    {"ref": other.ref, "reads": reads(other.ref), **self._told(other)} for other in self._runs.beside
                 ],
             }
         )
+
+    def _told(self, model: Model) -> dict[str, Any]:
+        """What a page must know of a model. Who shares a list has the server generate, where that list is."""
+        return {
+            "captures": list(model.captures),
+            "weights_sha256": model.info.weights_sha256,
+            "tokenizer_sha256": model.info.tokenizer_sha256,
+            "in_page": model.in_page and not self._shared,
+        }
+
+    async def model_file(self, request: Request) -> Response:
+        """A model for the page to run by itself."""
+        models = (await self._runs.loaded(), *self._runs.beside)
+        found = (m for m in models if m.info.weights_sha256 == request.path_params["id"] and m.in_page)
+        model = next(found, None) or _unknown(request)
+        data = await asyncio.to_thread(_page_file, model.ref)
+        return Response(data, media_type="application/octet-stream")
 
     async def traces(self, request: Request) -> Response:
         reader = self._reader(request)
@@ -212,15 +231,24 @@ def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
     found["/"] = WEB / "index.html"
     read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
     read["/assets/words.json"] = partial(bytes, json.dumps(words(), ensure_ascii=False).encode()), KINDS[".json"]
-    return read | {
-        f"/assets/offline-{lang}.txt": (partial(_offline, lang), "text/plain") for lang in messages.LANGUAGES
-    }
+    return read | {ENGINE: (_engine, KINDS[".js"]), "/assets/offline.txt": (_offline, "text/plain")}
 
 
 @cache
-def _offline(lang: str) -> bytes:
+def _engine() -> bytes:
+    """The script of the thread that runs a model in the page, joined as in a file."""
+    return bundle("engine/worker.js").encode()
+
+
+@cache
+def _offline() -> bytes:
     """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
-    return offline_page(lang).encode()
+    return offline_page("en").encode()
+
+
+@lru_cache(2)  # the embedded models; who serves a class reads them once
+def _page_file(ref: str) -> bytes:
+    return for_page(ref)
 
 
 class Guard:

@@ -51,8 +51,8 @@ def _paths() -> dict[str, Any]:
     text_kinds = ("text/plain", "text/javascript", "text/css")
     files = {kind: {"schema": TEXT} for kind in text_kinds} | {"application/json": {"schema": {"type": "object"}}}
     about_files = (
-        "A module, the style or the sentences of the page, out of a table made at the start; offline-en.txt and "
-        "offline-ja.txt are the whole page as one file without a record"
+        "A module, the style or the sentences of the page, out of a table made at the start; engine.js runs a model in "
+        "the page; offline.txt is the whole page as one file without a record"
     )
     about_generate = (
         "Waits for the model while it loads. The generation stops when nobody reads it any more. What was made until "
@@ -78,6 +78,13 @@ def _paths() -> dict[str, Any]:
         ),
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.2", {"type": "object"})),
         "/api/model": _get("The model; while it loads, only its reference", _answer(*_model())),
+        "/api/models/{id}": _get(
+            "A model for the page to run by itself, by its weights_sha256; only where in_page is true",
+            {"description": "manako.model/1", "content": {"application/octet-stream": {}}},
+            404,
+            503,
+            parameters=by_id,
+        ),
         "/api/traces": _get(about_traces, _answer("Oldest first", _traces()), parameters=[reader]),
         "/api/traces/{id}": _get(
             "One trace, as the bytes of its .manako file",
@@ -107,17 +114,22 @@ def _paths() -> dict[str, Any]:
 
 def _model() -> tuple[str, Rule]:
     shape = {"type": "object", "required": list(SHAPE), "additionalProperties": COUNT}
+    each: dict[str, Rule] = {
+        "captures": {"type": "array", "items": {"enum": list(CAPTURES)}},
+        "weights_sha256": TEXT,
+        "tokenizer_sha256": TEXT,
+        "in_page": {"type": "boolean", "description": "Whether the page can run it by itself"},
+    }
+    texts = TEXT | {"description": "Which prompts it is for: a pattern of JavaScript"}
     known: dict[str, Rule] = {
         "ready": {"type": "boolean"},
         "ref": TEXT,
         "shape": shape,
         "vocab_size": {"type": "integer", "minimum": 1},
-        "captures": {"type": "array", "items": {"enum": list(CAPTURES)}},
-        "weights_sha256": TEXT,
-        "tokenizer_sha256": TEXT,
+        **each,
         "beside": {
             "type": "array",
-            "items": _object({"weights_sha256": TEXT, "tokenizer_sha256": TEXT}),
+            "items": _object({"ref": TEXT, "reads": texts, **each}),
             "description": "Other embedded models, which write where a prompt is in their language",
         },
     }

@@ -40,12 +40,12 @@ PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags an
 }
 COUNT: Rule = {"type": ["integer", "null"], "minimum": 1}
 _FROM_ZERO: Rule = {"type": "integer", "minimum": 0}
-_POSITIVE: Rule = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e300}  # beyond it would be no float
+POSITIVE: Rule = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e300}  # beyond it would be no float
 _RANGES: dict[str, Rule] = {
     **dict.fromkeys(("steps", "batch_size", "micro_batch", "eval_interval", "keep"), COUNT),
     **dict.fromkeys(("warmup_steps", "seed"), _FROM_ZERO),
     "snapshots": _FROM_ZERO | {"maximum": 10_000},
-    **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), POSITIVE),
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
 }
 

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,28 @@ class SummedLoss(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         return self.model.loss(ids, targets, reduction="sum")
+
+
+def gradients(
+    net: nn.Module, windows: npt.NDArray[np.int64], rows: int, tokens: int, dtype: torch.dtype, here: Processes
+) -> float:
+    """Leave in the parameters the gradient of the mean loss over a batch of so many tokens; returns that loss in nats.
+
+    net: a SummedLoss, distributed where there are several processes. windows: the share of the batch that this process
+    has, of which `rows` go through at once, with products in `dtype`.
+    """
+    parts = list(pairs(windows, rows, here.device))
+    kind, low = torch.device(here.device).type, dtype == torch.bfloat16
+    total = 0.0
+    for n, (ids, targets) in enumerate(parts):
+        last = n == len(parts) - 1
+        with contextlib.nullcontext() if last or here.size == 1 else net.no_sync():  # type: ignore[operator]
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=low):
+                loss = net(ids, targets)
+            # DDP takes the mean over processes; the loss is a mean over the whole batch.
+            (loss * (here.size / tokens)).backward()
+        total += loss.item()
+    return here.total(total)[0] / tokens
 
 
 class Trainer:
@@ -138,17 +161,7 @@ class Trainer:
         t, here, p = self.training, self.here, self.progress
         windows = self.batches.windows(p.position, t.batch_size, here.rank, here.size)
         rows = t.micro_batch or memory.rows_at_once(self.config)
-        parts = list(pairs(windows, rows, here.device))
-        total = 0.0
-        for n, (ids, targets) in enumerate(parts):
-            last = n == len(parts) - 1
-            with contextlib.nullcontext() if last or here.size == 1 else self.net.no_sync():  # type: ignore[operator]
-                with self._autocast():
-                    loss = self.net(ids, targets)
-                # DDP takes the mean over processes; the loss is a mean over the whole batch.
-                (loss * (here.size / self.tokens_per_step)).backward()
-            total += loss.item()
-        total = here.total(total)[0] / self.tokens_per_step
+        total = gradients(self.net, windows, rows, self.tokens_per_step, self.dtype, here)
         rate = 0.0 if still else schedule(t.schedule, p.step + 1, p.done, t.warmup_steps)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.grad_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -340,7 +353,7 @@ class Trainer:
         arrays = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
         self.model.load_state_dict(arrays, strict=True)
         self._ready(self.training)
-        self.optimizers.restore(state)
+        self.optimizers.restore(state, folder / run_folder.STATE_ARRAYS)
         self.progress = Progress(**{name: made[name] for name in vars(Progress())})
         self.progress.done = done
 
@@ -398,10 +411,6 @@ class Trainer:
             self.report("train.step", **values, validation=fixed(evaluated["validation_loss"], 3), bits=bits)
         elif evaluated is not None:
             self.report("train.step_without_validation", **values)
-
-    def _autocast(self) -> Any:
-        kind = torch.device(self.here.device).type
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

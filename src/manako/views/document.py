@@ -13,6 +13,7 @@ from manako.analysis.evidence import Evidence, Occurrences, SearchedText
 from manako.analysis.lens import LensStep, LensToken
 from manako.analysis.merges import Replay
 from manako.analysis.tokens import Piece, Tokens
+from manako.analysis.training_step import TokenChange, TrainingStep
 from manako.trace.captures import LENS_TOP
 from manako.trace.dynamics import Dynamics
 from manako.trace.model_name import model_name
@@ -255,6 +256,21 @@ def dynamics_document(found: Dynamics) -> dict[str, Any]:
     } | {name: columns[name].tolist() for name in groups}
 
 
+def training_step_document(found: TrainingStep) -> dict[str, Any]:
+    """One step of training: all of its numbers in bits, but for `loss`, which is in nats as in the log of a run."""
+    return {
+        "schema": "manako.training_step/1",
+        **vars(found),
+        "run": model_name(found.run),
+        "tokens": [_token(t) | {"before": t.before, "after": t.after, "change": t.change} for t in found.tokens],
+        "parts": [asdict(part) | {"relative": part.relative} for part in found.parts],
+        "before": found.before,
+        "after": found.after,
+        "change": found.change,
+        "predicted": found.predicted,
+    }
+
+
 def why_document(trace: Trace, on_record: Contributed, found: Why) -> dict[str, Any]:
     """What every part added to one token, or to `token` rather than `rather_than`; they sum to `logit`."""
     return _inside(trace, on_record.step, "manako.why/1") | {
@@ -280,7 +296,7 @@ def _reading(reading: LensToken) -> dict[str, Any]:
     return _token(reading) | {"p": reading.p, "rank": reading.rank}
 
 
-def _token(token: LensToken | Candidate | TokenLife) -> dict[str, Any]:
+def _token(token: LensToken | Candidate | TokenLife | TokenChange) -> dict[str, Any]:
     return {"id": token.id, "text": token.text, "bytes": _base64(token.bytes)}
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from manako import messages
+from manako import __version__, messages
 from manako.files import megabytes
 from manako.sampling import Sampling
 from manako.trace.dynamics import Dynamics, dynamics_bytes
@@ -29,7 +29,8 @@ from manako.trace.tree import Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
-_START, _ENGINE, _LEARNING = "page/main.js", "engine/worker.js", "learning/main.js"
+_START, _ENGINE, _LEARNING = "page/file.js", "engine/worker.js", "learning/main.js"
+_TRAINING, _TRAINER = "training/main.js", "training/worker.js"
 _KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
@@ -48,6 +49,7 @@ _POLICY = (
     "default-src 'none'; script-src '{script}'{wasm}; style-src '{style}'; {more}base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'"
 )
+_WASM = " 'wasm-unsafe-eval'"
 _ALONE = "connect-src 'none'; "
 _WITH_ENGINE = "worker-src blob:; trusted-types manako; "
 _SITE = "connect-src 'self'; worker-src blob: 'self'; img-src 'self'; manifest-src 'self'; trusted-types manako; "
@@ -99,7 +101,7 @@ def offline_page(lang: str, model: Carried | None = None) -> str:
     script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
     wasm, more, engine, behind, links = "", _ALONE, "", "", _LINKS if model and model.address else ""
     if model:
-        wasm, behind = " 'wasm-unsafe-eval'", f"\n{model.block()}"
+        wasm, behind = _WASM, f"\n{model.block()}"
         more = _SITE if model.address else _ALONE + _WITH_ENGINE
         engine = f'<script type="text/plain" id="manako-engine">\n{bundle(_ENGINE)}</script>\n'
     policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm=wasm, more=more)
@@ -118,6 +120,28 @@ def learning_page(found: Dynamics, lang: str) -> str:
     )
 
 
+def trainer_page(lang: str) -> str:
+    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out.
+
+    As it opens that page under its own policy, which a browser hands on, the policy names scripts and styles of both.
+    """
+    empty = offline_page("en", Carried("", 0))
+    within = {kind: re.findall(rf"<{kind}>(.*?)</{kind}>", empty, re.DOTALL)[0] for kind in ("script", "style")}
+    script = f"\n{bundle(_TRAINING)}"
+    style = f"\n{_read('style.css')}\n{_read('learning/style.css')}\n{_read('training/style.css')}"
+    both = {
+        "script": f"{_hash(script)}' '{_hash(within['script'])}",
+        "style": f"{_hash(style)}' '{_hash(within['style'])}",
+    }
+    small = base64.b64encode(zlib.compress(empty.encode(), 9)).decode("ascii")
+    blocks = (
+        f'<script type="text/plain" id="manako-trainer">\n{bundle(_TRAINER)}</script>\n'
+        f'<script type="text/plain" id="manako-page" data-version="{__version__}">{small}</script>\n'
+    )
+    inside = f"<manako-training></manako-training>\n{_words()}\n{blocks}<script>{script}</script>"
+    return _whole(lang, _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside)
+
+
 def _words() -> str:
     return f'<script type="application/json" id="manako-words">{json_for_html(words())}</script>'
 
@@ -129,7 +153,7 @@ def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> 
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/page/main.js"></script>': "",
+        '<script type="module" src="/assets/page/live.js"></script>': "",
         "<manako-app></manako-app>": inside,
     }
     text = _read("index.html")

@@ -8,7 +8,7 @@ from manako.views import html
 from manako.views.html import bundle
 
 MODULES = {
-    "page/main.js": """import { TEN, double } from "../text/a.js";
+    "page/file.js": """import { TEN, double } from "../text/a.js";
 import table from "../../x/table.json" with { type: "json" };
 const LIMIT = 1;
 result(double(TEN) + LIMIT + table.kept);

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 import manako
+from manako.analysis.ngrams import ngrams
 from manako.cli.import_ import command
 from manako.corpus import build
 from manako.errors import ManakoError
@@ -51,12 +52,8 @@ KEPT = ("learning_rate", "warmup_steps", "weight_decay", "grad_clip")
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "PROBE", 64)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def ask(node: Node, what: str, **given: Any) -> Answer:
@@ -83,6 +80,10 @@ def test_a_text_is_taken_apart_as_python_packs_it(node: Node, tmp_path: Path, na
     assert ours["tokenizer"] == corpus.tokenizer_source and ours["size"] == corpus.vocab_size
     assert ours["train"] == corpus.train.windows([0], len(corpus.train))[0].tolist()
     assert ours["heldOut"] == corpus.validation.windows([0], len(corpus.validation))[0].tolist()
+    every = len(corpus.validation) - 2  # all but the document's end, which no evaluation scores
+    found = ngrams(corpus, every, every)
+    by = every / ours["held"]["characters"]
+    assert found and list(ours["guesses"].values()) == pytest.approx([by * b for b in found.guess_bits])
     assert ours["windows"] == [batches.windows(n, 1)[0].tolist() for n in windows]
     held_out = HeldOut(corpus.validation, block, Tokenizer(corpus.tokenizer_source), corpus.start_id)
     ids, targets = (np.frombuffer(base64.b64decode(ours["held"][each]), dtype=np.int32) for each in ("ids", "targets"))
@@ -187,6 +188,13 @@ def test_a_run_saved_in_the_page_goes_on_in_python_with_the_same_losses(saved: A
     assert trace.header.model.weights_sha256 == manako.load(run / "checkpoints/step-000010").info.weights_sha256
 
 
+def test_a_run_opened_in_the_page_goes_on_as_if_it_had_never_been_closed(node: Node, saved: Answer) -> None:
+    ours = ask(node, "resume", file=saved["saved"], steps=20)
+    assert ours["losses"] == [float(np.float32(loss)) for loss in saved["losses"][:10]] + saved["losses"][10:]
+    assert ours["seconds"] == 1.5 and ours["evaluations"] == []
+    assert ask(node, "resume", file=saved["saved"], steps=0)["again"] == saved["saved"]
+
+
 def test_a_model_of_the_page_is_the_model_that_python_reads(saved: Answer, tmp_path: Path) -> None:
     file, run = tmp_path / "mine.manako-run", tmp_path / "run"
     file.write_bytes(base64.b64decode(saved["saved"]))
@@ -224,6 +232,17 @@ CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "an unknown setting": lambda meta, arrays: meta["settings"].update(magic=1),
     "losses that are none": lambda meta, arrays: arrays.update(loss=np.full(10, np.nan, np.float32)),
 }
+
+
+def test_the_page_refuses_what_python_refuses(node: Node, saved: Answer) -> None:
+    whole = base64.b64decode(saved["saved"])
+    files = {name: rewritten(saved, change) for name, change in CHANGES.items()}
+    files |= {"cut short": whole[:-1], "another byte": whole[:-1] + bytes([whole[-1] ^ 1]), "a model": b"{}"}
+    packed_files = {name: base64.b64encode(data).decode() for name, data in files.items()}
+    told = ask(node, "refused", files=packed_files | {"": saved["saved"]})
+    assert told.pop("") is None
+    assert {name for name, fault in told.items() if fault is None} == set()
+    assert {fault["key"] for fault in told.values()} == {"trace_damaged"}
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -4,9 +4,10 @@
 import { buffer } from "node:stream/consumers";
 
 import { corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
+import { guessesOf } from "../../../src/manako/views/web/training/guesses.js";
 import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
 import { Batches } from "../../../src/manako/views/web/training/batches.js";
-import { modelFile, runFile } from "../../../src/manako/views/web/training/run-file.js";
+import { modelFile, readRun, runFile } from "../../../src/manako/views/web/training/run-file.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
 
@@ -34,7 +35,7 @@ const ASKED = {
             batches.fill(n, 1, some, next);
             return [...some, next[block - 1]];
         });
-        return { ...corpus, train: [...corpus.train], heldOut: [...corpus.heldOut], tokenizer: tokenizerJson(corpus.vocabulary), windows: read, held: { rows, characters, ids: packed(ids), targets: packed(targets) } };
+        return { ...corpus, guesses: guessesOf(corpus), train: [...corpus.train], heldOut: [...corpus.heldOut], tokenizer: tokenizerJson(corpus.vocabulary), windows: read, held: { rows, characters, ids: packed(ids), targets: packed(targets) } };
     },
     async train({ text, settings, weights, save, until = save ?? settings.steps, plain }) {
         const training = new Training(corpusOf(text), settings, plain);
@@ -44,6 +45,15 @@ const ASKED = {
         while (training.step < settings.steps && save !== undefined) training.advance();
         const bits = training.evaluate();
         return { ...files, losses: training.losses, bits, weights: Object.fromEntries([...training.trainer.tensors("weight")].map(([name, { data }]) => [name, packed(data)])) };
+    },
+    async resume({ file, steps }) {
+        const { training, seconds } = await readRun(unpacked(file, Uint8Array).buffer);
+        for (let n = 0; n < steps; n++) training.advance();
+        return { seconds, losses: training.losses, evaluations: training.evaluations, again: packed(new Uint8Array(await runFile(training, seconds, { manako: "1" }))) };
+    },
+    async refused({ files }) {
+        const told = async (file) => readRun(unpacked(file, Uint8Array).buffer).then(() => null, ({ key, values }) => ({ key, values }));
+        return Object.fromEntries(await Promise.all(Object.entries(files).map(async ([name, file]) => [name, await told(file)])));
     },
 };
 process.stdout.write(JSON.stringify(await ASKED[given.ask](given)));

@@ -57,6 +57,13 @@ class Look:
         halves = math.floor(share * cells * 2)
         return self.glyphs.full * (halves // 2) + self.glyphs.half * (halves % 2)
 
+    def sided(self, share: float, cells: int, left: str, right: str) -> Text:
+        """A bar from a middle axis, to the left below 0; a side is full at 1. left, right: styles."""
+        side = (cells - 1) // 2
+        full = self.glyphs.full * round(abs(share) * side)
+        line = Text(g.pad(full if share < 0 else "", side, right=True), left)
+        return line.append("|", "dim").append(g.pad(full if share > 0 else "", side), right)
+
 
 def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ()) -> Iterator[Text]:
     """Which model runs with which settings, in which order. temperatures: of all runs, where there are several."""

@@ -75,10 +75,7 @@ def _table(found: Why, look: Look, scope: Scope) -> Iterator[Text]:
     longest = max((abs(part.effect) for part in shown), default=0.0)
 
     def bar(value: float, cells: int) -> Text:
-        side = (cells - 1) // 2
-        full = look.glyphs.full * round(abs(value) / longest * side) if longest else ""
-        line = Text(g.pad(full if value < 0 else "", side, right=True), _LOWERED)
-        return line.append("|", "dim").append(g.pad(full if value > 0 else "", side), _RAISED)
+        return look.sided(value / longest if longest else 0.0, cells, _LOWERED, _RAISED)
 
     names = [
         *(g.visible(part.name, look.glyphs) for part in shown),

@@ -8,6 +8,7 @@
 
 /** @import {ModelFile} from "./model-file.js" */
 /** @import {Distribution, Sampling} from "../trace/sampling.js" */
+import { breath } from "./breath.js";
 import { Generation } from "./generation.js";
 import { capturesOf } from "./captures.js";
 import { GPT2 } from "./gpt2.js";
@@ -113,18 +114,6 @@ function told(index, found, tokenId, sampling, tokenizer) {
     const listed = Array.from(found.order(TOP), (id, place) => token(id, place + 1));
     const taken = token(tokenId, found.rank(tokenId));
     return { index, taken, text: recordText(taken.bytes), listed, other: found.other([...listed, taken].map(({ id }) => id)) };
-}
-
-/** Let what has come in be heard; a timer would wait 4 ms. */
-function breath() {
-    const { port1, port2 } = new MessageChannel();
-    return new Promise((resolve) => {
-        port1.onmessage = () => {
-            port1.close();
-            resolve(undefined);
-        };
-        port2.postMessage(0);
-    });
 }
 
 /** @param {() => Promise<void>} work */

@@ -5,7 +5,7 @@
 import { textShape } from "../elements/drawing.js";
 import { count } from "../text/numbers.js";
 
-/** @typedef {{name: string, values: readonly number[], stroke: string, width?: number, dashes?: string | null}} Line */
+/** @typedef {{name: string, values: readonly number[], stroke: string, width?: number, dashes?: string | null, at?: readonly number[]}} Line at: the place of each value, counted in snapshots, where it is not the snapshot's own */
 
 export const WIDTH = 620; // pixels
 const LEFT = 52; // for the numbers of the axis
@@ -46,8 +46,8 @@ export function linesDrawing(title, steps, lines, format) {
         shapes.push(textShape(x, HEIGHT - 8, count(step), { size: SIZE, soft: true }));
         last = x;
     });
-    for (const { values, stroke: colour, width = 2, dashes = null } of lines) {
-        shapes.push(stroke(values.map((value, z) => [placeOf(z, values.length), y(value)]), colour, width, dashes));
+    for (const { values, stroke: colour, width = 2, dashes = null, at } of lines) {
+        shapes.push(stroke(values.map((value, z) => [placeOf(at?.[z] ?? z, steps.length), y(value)]), colour, width, dashes));
     }
     return { width: WIDTH, height: HEIGHT, title, shapes };
 }

@@ -27,6 +27,8 @@ export class LearningElement extends HTMLElement {
     #found = null;
     #z = 0;
     #s = 0;
+    /** A head by its place among all, layer by layer; none for the mean of all. */
+    #head = "";
     /** @type {ReturnType<typeof setInterval> | undefined} */
     #playing;
     /** @type {HTMLElement[]} */
@@ -224,7 +226,20 @@ export class LearningElement extends HTMLElement {
             make("h3", {}, this.#say("learning.candidates")), this.#parts.candidates,
             make("h3", {}, this.#say("learning.lens")), this.#parts.lens,
             this.#record.has("attention") ? make("h3", {}, this.#say("learning.attention", { token: this.#name(this.#record.tokens[this.#record.attentionStep]) })) : null,
+            this.#record.has("attention") ? this.#headChoice() : null,
             this.#parts.attention);
+    }
+
+    #headChoice() {
+        const [, layers, heads] = this.#record.shape("attention");
+        const each = Array.from({ length: layers * heads }, (_, h) => make("option", { value: h }, placeName(h, heads)));
+        const change = () => {
+            this.#head = select.value;
+            this.#fill();
+        };
+        const select = make("select", { change }, make("option", { value: "" }, this.#say("page.all_heads")), ...each);
+        select.value = this.#head;
+        return make("label", {}, this.#say("page.head"), " ", select);
     }
 
     #fill() {
@@ -250,10 +265,11 @@ export class LearningElement extends HTMLElement {
         return make("ol", { class: "learning-bars" }, ...rows);
     }
 
-    /** The mean over all heads for each token before the one whose attention is on record. @param {number} z */
+    /** What the chosen head, or all on average, gives each token before the one whose attention is on record. @param {number} z */
     #looks(z) {
         const found = this.#record;
-        const heads = found.attention(z).flat();
+        const every = found.attention(z).flat();
+        const heads = this.#head === "" ? every : [every[Number(this.#head)]];
         const ids = [...found.prompt, ...found.tokens].slice(-heads[0].length - (found.tokens.length - found.attentionStep), -(found.tokens.length - found.attentionStep) || undefined);
         const means = ids.map((_, key) => heads.reduce((sum, head) => sum + head[key], 0) / heads.length);
         const largest = Math.max(...means);
@@ -315,13 +331,18 @@ export class LearningElement extends HTMLElement {
             const every = Array.from({ length: layers * heads }, (_, h) => h);
             const most = (/** @type {number} */ h) => Math.max(...found.steps.map((_, z) => at(z, h)));
             const best = every.reduce((a, b) => (most(b) > most(a) ? b : a));
-            const name = `${this.#say(`dynamics.${kind}`)} ${Math.floor(best / heads)}.${best % heads}`;
+            const name = `${this.#say(`dynamics.${kind}`)} ${placeName(best, heads)}`;
             return { name, values: found.steps.map((_, z) => at(z, best)), stroke: STROKES[k] };
         });
         const chance = KINDS.slice(0, 3).map((_, k) => found.data("head_chance")[k]);
         const even = { name: this.#say("learning.chance"), values: found.steps.map(() => Math.max(...chance)), stroke: "--ink-soft", width: 1, dashes: "6 4" };
         return this.#lines(this.#say("learning.heads"), this.#say("learning.heads_is"), [...lines, even], percent);
     }
+}
+
+/** A head as its layer and its place in it. @param {number} h @param {number} heads */
+function placeName(h, heads) {
+    return `${Math.floor(h / heads)}.${h % heads}`;
 }
 
 /** A running text: spaces as they are, all else that cannot be seen spelled out. @param {string} text */

@@ -6,8 +6,8 @@
 /** @import {RecordFile} from "../trace/tree-file.js" */
 /** @import {Act, Change, View} from "../elements/view.js" */
 /** @import {Branch} from "../trace/tree.js" */
-/** @import {Kept} from "./kept.js" */
-/** @import {KnownModel, Source, ToldStep} from "./source.js" */
+/** @import {Home} from "./share.js" */
+/** @import {KnownModel, ToldStep} from "./source.js" */
 import { make } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
@@ -46,8 +46,10 @@ export class AppElement extends HTMLElement {
     /** @type {Writer | null} */
     #writer = null;
     #verifier = new Verifier();
-    /** @type {Kept | null} */
-    #kept = null;
+    /** @type {Home | null} */
+    #home = null;
+    /** What is to be known of what writes, such as why there is nothing. */
+    #told = "";
     #isKept = true; // all that was written
     #timer = 0;
     /** What had the focus when the model was asked. @type {HTMLElement | null} */
@@ -73,16 +75,20 @@ export class AppElement extends HTMLElement {
     /**
      * Show a record.
      * @param {RecordFile} record
-     * @param {Source | null} [source] that can write more
-     * @param {Kept | null} [kept] where what it writes is kept
+     * @param {Home | null} [home] of a page that can write more
      */
-    async open({ branches, current }, source = null, kept = null) {
+    async open({ branches, current }, home = null) {
         const tree = new Tree(branches);
-        await kept?.restore(tree);
-        this.#writer = source && new Writer(source, tree);
-        this.#kept = kept;
+        const asked = location.hash.slice(1); // showing something writes it
+        const isKept = !tree.branches.has(new URLSearchParams(asked).get("branch") ?? current);
+        if (isKept) await home?.kept.restore(tree);
+        this.#writer = home && new Writer(tree);
+        this.#home = home;
         this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
+        if (isKept || !home) return;
+        await new Promise((shown) => requestAnimationFrame(() => setTimeout(shown))); // there may be much to read
+        if (await home.kept.restore(tree)) this.#redraw();
     }
 
     /** Say that there was no means to check the digests. */
@@ -107,14 +113,15 @@ export class AppElement extends HTMLElement {
     }
 
     /**
-     * What is now known of the model that can write.
-     * @param {KnownModel | null} model null where there is none any more
-     * @param {string} [fault] why
+     * What is now known of the models that can write.
+     * @param {readonly KnownModel[]} models the first choice first
+     * @param {string} [told] what else there is to know, such as why there is none
      */
-    setModel(model, fault = say(this.#view.lang, "page.lost_server")) {
+    setModels(models, told = "") {
         if (this.#writer === null) return;
-        this.#writer.model = model;
-        this.#writer.fault = model ? "" : fault;
+        this.#writer.models = models;
+        this.#writer.fault = "";
+        this.#told = told;
         this.#redraw();
     }
 
@@ -208,14 +215,14 @@ export class AppElement extends HTMLElement {
         const ref = this.#writer?.model?.ready ? this.#writer.model.ref : null;
         if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, ref };
         if (!this.#writer) return;
-        const { model, fault, steps, source } = this.#writer;
+        const { model, models, fault, steps } = this.#writer;
         const isMade = this.#writer.made(trace);
-        const other = trace.header.ablate.length && !source.ablates ? "page.ablated" : "page.other_model";
+        const other = trace.header.ablate.length && !models.some(({ source }) => source?.ablates) ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
-        const note = model && key ? say(lang, key, values) : this.#isKept ? "" : say(lang, "page.not_kept");
-        this.#put("state", fault || note, fault ? "warn" : "soft");
+        const note = model && key ? say(lang, key, values) : this.#told || (this.#isKept ? "" : say(lang, "page.not_kept"));
+        this.#put("state", fault || note, fault || !model ? "warn" : "soft");
         this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
         const bar = this.querySelector("progress");
         if (!bar) return;
@@ -290,7 +297,7 @@ export class AppElement extends HTMLElement {
             open: (tab) => this.#wish({ tab }),
             toggle: (name) => this.#toggle(name),
             look: () => this.#view,
-            share: () => shareSheet(() => this.#view, this.#shown.tree, this.#writer?.source ?? null, this.#kept),
+            share: () => shareSheet(() => this.#view, this.#shown.tree, this.#home),
         });
         const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
@@ -362,7 +369,7 @@ export class AppElement extends HTMLElement {
         const ribbon = this.#part(RibbonElement);
         ribbon?.startWriting(start, given);
         const id = await written;
-        if (id !== null && this.#kept) this.#isKept &&= await this.#kept.put(/** @type {Branch} */ (tree.branches.get(id)));
+        if (id !== null && this.#home) this.#isKept &&= await this.#home.kept.put(/** @type {Branch} */ (tree.branches.get(id)));
         if (id === null) ribbon?.stopWriting();
         if (writer.fault) this.#pause();
         const place = Math.max(0, start);

@@ -1,15 +1,15 @@
 /**
- * The engine in the page as a source of texts: a thread with the model in it, and what it has written, kept until the
+ * The engine in the page as a source of texts: a thread with a model in it, and what it has written, kept until the
  * writer has fetched it.
  *
- * Special here: one text at a time. The thread's script comes out of the page itself where that is one file, so it is
- * started from a blob: a file that lies on a disk has no address that a thread could come from.
+ * Special here: one text at a time.
  */
 
 /** @import {Answer, Job} from "../engine/worker.js" */
 /** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
 import { say } from "../text/messages.js";
 import { SourceError } from "./source.js";
+import { trusted } from "./thread.js";
 
 const RANDOM = 2 ** 53;
 
@@ -18,13 +18,11 @@ export class EngineSource {
     /** Parts of a model cannot be switched off here. */
     ablates = false;
 
-    /** @param {string} script of the thread */
-    constructor(script) {
-        const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-        this.#worker = new Worker(trusted(url));
+    /** @param {string} address of the thread's script */
+    constructor(address) {
+        this.#worker = new Worker(trusted(address));
         this.#worker.addEventListener("message", ({ data }) => this.#hear(data));
         this.#worker.addEventListener("error", ({ message }) => this.#hear({ kind: "fault", fault: { key: "", values: { error: message } } }));
-        URL.revokeObjectURL(url);
     }
 
     #worker;
@@ -45,7 +43,7 @@ export class EngineSource {
                 if (answer.kind === "fault") reject(new SourceError(inWords(answer.fault)));
                 if (answer.kind !== "ready") return;
                 const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
-                resolve({ ready: true, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
+                resolve({ ready: true, source: this, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
             };
         });
     }
@@ -97,16 +95,6 @@ export class EngineSource {
     async stop() {
         this.#worker.postMessage("stop");
     }
-
-    /** The page itself, without a record. @param {string} lang */
-    async offlinePage(lang) {
-        const page = /** @type {HTMLElement} */ (document.documentElement.cloneNode(true));
-        const record = /** @type {HTMLElement} */ (page.querySelector("#manako-trace"));
-        record.dataset.length = "0";
-        page.querySelector("link[rel=manifest]")?.remove(); // of a site, which a file has not beside it
-        for (const part of [record, page.querySelector("manako-app")]) part?.replaceChildren();
-        return `<!doctype html>\n<html lang="${lang}" data-mode="file">\n${page.getHTML()}\n</html>\n`;
-    }
 }
 
 /** @param {import("../engine/worker.js").Fault} fault */
@@ -127,18 +115,4 @@ const SENTENCES = {
 export function keepOffline() {
     const { serviceWorker } = navigator; // undefined where the site came over plain HTTP from another machine
     serviceWorker?.register(trusted("service-worker.js")).catch(() => {}); // it works as well without
-}
-
-/** @type {{createScriptURL: (url: string) => any} | null} */
-let policy = null;
-
-/**
- * An address as one that a thread may come from, where the browser asks for that.
- * @param {string} url
- * @returns {string}
- */
-function trusted(url) {
-    const { trustedTypes } = /** @type {any} */ (globalThis);
-    policy ??= trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ given) => given });
-    return policy ? policy.createScriptURL(url) : url;
 }

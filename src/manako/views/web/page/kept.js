@@ -14,18 +14,27 @@ const STORE = "texts";
 const MOST = 64e6; // bytes of one page
 
 export class Kept {
-    #home = location.pathname;
+    /** @param {string} [home] the name of this page, whose texts these are */
+    constructor(home = location.pathname) {
+        this.#home = home;
+    }
+
+    #home;
     /** @type {Promise<IDBDatabase> | null} */
     #opened = null;
+    /** What is there, the oldest first: the texts themselves would be slow to read at each step. @type {{n: number, size: number}[]} */
+    #sizes = [];
 
     /** Keep a text. @param {Branch} branch @returns {Promise<boolean>} whether it is kept */
     async put({ id, parent, keep, bytes }) {
         try {
             const store = await this.#store("readwrite");
-            store.add({ home: this.#home, id, parent, keep, bytes });
-            let size = 0;
-            for (const row of (await this.#rows(store)).reverse()) if ((size += row.bytes.byteLength) > MOST) store.delete(/** @type {number} */ (row.n));
+            const added = store.add({ home: this.#home, id, parent, keep, bytes });
+            let [size, kept] = [bytes.byteLength, this.#sizes.length];
+            while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
+            for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
             await new Promise((resolve, reject) => Object.assign(store.transaction, { oncomplete: resolve, onabort: reject }));
+            this.#sizes.push({ n: Number(added.result), size: bytes.byteLength });
             return true;
         } catch {
             return false;
@@ -35,9 +44,11 @@ export class Kept {
     /**
      * Bring back what was kept, into a tree. A text whose parent is gone, or another one now, stands by itself.
      * @param {Tree} tree
+     * @returns {Promise<boolean>} whether there was anything
      */
     async restore(tree) {
         const rows = await this.#store("readonly").then((store) => this.#rows(store)).catch(() => []);
+        this.#sizes = rows.map(({ n, bytes }) => ({ n: Number(n), size: bytes.byteLength }));
         /** @type {Map<string | null, string>} id that it had -> that it has */
         const named = new Map();
         for (const { id, bytes, ...row } of rows) {
@@ -51,12 +62,13 @@ export class Kept {
             if (!fitsParent(tree.branches.get(branch.parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];
             tree.branches.set(branch.id, branch);
         }
+        return rows.length > 0;
     }
 
     /** Forget all of this page. */
     async clear() {
         const store = await this.#store("readwrite");
-        for (const { n } of await this.#rows(store)) store.delete(/** @type {number} */ (n));
+        for (const { n } of this.#sizes.splice(0)) store.delete(n);
     }
 
     /** @param {IDBTransactionMode} mode */

@@ -10,6 +10,7 @@
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 /** @import {Drawing, Look} from "../elements/drawing.js" */
 import { button, make } from "../elements/dom.js";
+import { download } from "../elements/download.js";
 import { say } from "../text/messages.js";
 import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
@@ -24,7 +25,6 @@ const FORMULA = /^[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]/; // spreadsheets in Japan
 const STEPS_SCHEMA = "manako.steps/1";
 const CANDIDATES = 10; // of each step in JSON, as on the command line
 const FOOT = 32; // pixels below a drawing, for the line that says where it is from
-const KEPT_FOR = 60_000; // ms that a browser has to write a file
 
 /**
  * Two buttons that save a drawing.
@@ -70,17 +70,6 @@ export function saveMenu(lang, getRows) {
         csv: () => new Blob([stepsCsv(getRows())], { type: "text/csv" }),
         json: () => new Blob([stepsJson(getRows())], { type: "application/json" }),
     });
-}
-
-/**
- * Have the browser save a file.
- * @param {string} name
- * @param {Blob} blob
- */
-export function download(name, blob) {
-    const url = URL.createObjectURL(blob);
-    make("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
 }
 
 /**

@@ -4,10 +4,11 @@
  * Special here: one stream at a time. A stream that breaks off is taken up again behind the last event that came.
  */
 
-/** @import {KnownModel, Listener, Source, ToldStep, ToldToken, WriteRequest} from "./source.js" */
+/** @import {Listener, Source, ToldStep, ToldToken, WriteRequest} from "./source.js" */
 import { SourceError } from "./source.js";
 
 /** @typedef {{id: string, title: string, parent: string | null, keep: number}} ServedTrace */
+/** @typedef {{ref: string, reads?: string, captures: string[], weights_sha256: string, tokenizer_sha256: string, in_page: boolean}} ServedModel */
 
 const TRIES = 4;
 const WAIT = 500; // ms before the first of them, twice as long before each other one
@@ -25,10 +26,17 @@ export class Server {
 
     #token;
     #reader;
+    /** @type {Promise<string> | null} */
+    #page = null;
 
-    /** @returns {Promise<KnownModel>} */
+    /** The one that it runs, and others beside it. @returns {Promise<ServedModel & {ready: boolean, beside: ServedModel[]}>} */
     async model() {
         return answered((await this.#ask("/api/model")).json());
+    }
+
+    /** A model's file, for the page to run. @param {ServedModel} model */
+    async modelFile({ weights_sha256 }) {
+        return this.#ask(`/api/models/${weights_sha256}`);
     }
 
     /** @returns {Promise<{traces: ServedTrace[], current: string | null}>} */
@@ -41,9 +49,13 @@ export class Server {
         return answered((await this.#ask(`/api/traces/${encodeURIComponent(id)}`)).arrayBuffer());
     }
 
-    /** The exported page without a record. @param {string} lang */
-    async offlinePage(lang) {
-        return answered((await this.#ask(`/assets/offline-${lang}.txt`)).text());
+    /** The exported page without a record, fetched once, before it is needed: there may be no server any more then. */
+    async offlinePage() {
+        this.#page ??= this.#ask("/assets/offline.txt").then((answer) => answered(answer.text()));
+        return this.#page.catch((error) => {
+            this.#page = null;
+            throw error;
+        });
     }
 
     /** @param {string} id */

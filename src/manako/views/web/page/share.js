@@ -1,37 +1,42 @@
 /** What a reader takes along: a link to what is shown, the texts as they are on record, the page itself, the steps as a table. */
 
 /** @import {Kept} from "./kept.js" */
-/** @import {Source} from "./source.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
 import { button, inRow, make, soft } from "../elements/dom.js";
+import { download } from "../elements/download.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";
-import { download, saveMenu } from "./save.js";
+import { saveMenu } from "./save.js";
 import { writeTree } from "../trace/tree-file.js";
 
 const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none
 
 /**
+ * What a page has that can write.
+ * @typedef {object} Home
+ * @property {() => Promise<string>} page itself, as one file without a record
+ * @property {Kept} kept where what it writes is kept
+ */
+
+/**
  * @param {() => View} look at what is shown
  * @param {Tree} tree
- * @param {Source | null} source that can give the page without a record
- * @param {Kept | null} kept
+ * @param {Home | null} home
  * @returns {{element: HTMLElement, fill: () => void}} `fill` before it opens, since it tells sizes
  */
-export function shareSheet(look, tree, source, kept) {
+export function shareSheet(look, tree, home) {
     const element = make("div", { class: "pane" });
-    return { element, fill: () => element.replaceChildren(...rows(look(), tree, source, kept)) };
+    return { element, fill: () => element.replaceChildren(...rows(look(), tree, home)) };
 }
 
 /**
  * @param {View} view
  * @param {Tree} tree
- * @param {Source | null} source
- * @param {Kept | null} kept
+ * @param {Home | null} home
  */
-function rows({ lang, path, branch }, tree, source, kept) {
+function rows({ lang, path, branch }, tree, home) {
     const said = make("p", { role: "status", class: "soft" });
     const whole = make("input", { type: "radio", name: "texts", value: "all" });
     const chosen = () => (whole.checked ? [...tree.branches.values()] : path.chain);
@@ -48,9 +53,10 @@ function rows({ lang, path, branch }, tree, source, kept) {
     };
     const record = async () => keep("manako-texts.manako", new Blob([await bytes()]));
     const page = async () => {
-        const [text, data] = await Promise.all([/** @type {Source} */ (source).offlinePage(lang), bytes()]);
+        const [text, data] = await Promise.all([/** @type {Home} */ (home).page(), bytes()]);
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
-        keep("manako-texts.html", new Blob([text.replace(PLACE_OF_RECORD, () => packed)], { type: "text/html" }));
+        const whole = text.replace(/(?<=<html lang=")\w+/, lang).replace(PLACE_OF_RECORD, () => packed);
+        keep("manako-texts.html", new Blob([whole], { type: "text/html" }));
     };
     const link = async () => {
         const { href } = location;
@@ -58,7 +64,7 @@ function rows({ lang, path, branch }, tree, source, kept) {
         said.textContent = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
     };
     const forget = async () => {
-        await /** @type {Kept} */ (kept).clear();
+        await home?.kept.clear();
         said.textContent = say(lang, "page.forgotten");
     };
     const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
@@ -71,9 +77,9 @@ function rows({ lang, path, branch }, tree, source, kept) {
     return [
         inRow(location.protocol !== "about:" && acting("page.copy_link", link)), // a frame in a notebook has no address
         inRow(isChoice && option(one, "page.this_text", path.chain), isChoice && option(whole, "page.all_texts", tree.branches.values())),
-        inRow(acting("page.save_record", record), source && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
+        inRow(acting("page.save_record", record), home && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
-        soft(say(lang, source ? "page.save_means_live" : "page.save_means")),
-        ...(kept ? [soft(say(lang, "page.kept_means")), inRow(acting("page.forget", forget))] : []),
+        soft(say(lang, home ? "page.save_means_live" : "page.save_means")),
+        ...(home ? [soft(say(lang, "page.kept_means")), inRow(acting("page.forget", forget))] : []),
     ];
 }

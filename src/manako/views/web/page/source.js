@@ -1,5 +1,5 @@
 /**
- * What texts are written by: the server that sent the page, or the engine inside it. `Writer` knows no more of them.
+ * What texts are written by: the engine in the page, or the server that sent it. `Writer` knows no more of them.
  *
  * Special here: types alone. A source writes one text at a time, tells of every step while it is made, and gives the
  * whole as the file of a trace.
@@ -9,7 +9,7 @@
 /** @import {StageName} from "../trace/sampling.js" */
 
 /**
- * What is known of the model, ready or not.
+ * What is known of a model, ready or not.
  * @typedef {object} KnownModel
  * @property {boolean} ready
  * @property {number} [share] of it that is there already, 0 to 1, where that is known
@@ -17,7 +17,8 @@
  * @property {string[]} captures what it can record of its inside
  * @property {string} weights_sha256
  * @property {string} tokenizer_sha256
- * @property {{weights_sha256: string, tokenizer_sha256: string}[]} [beside] other models, for prompts in their language
+ * @property {Source | null} source what runs it; null while it loads
+ * @property {string} [reads] of one beside others: which prompts it is for, as a pattern
  */
 /**
  * What is to be written.
@@ -51,7 +52,6 @@
  *     text, or when it is aborted before it began; throws SourceError
  * @property {(id: string) => Promise<ArrayBuffer>} trace what was written, as a file
  * @property {(id: string) => Promise<void>} stop after the step in hand
- * @property {(lang: string) => Promise<string>} offlinePage the exported page without a record
  */
 
 /** Why nothing, or no more, came of it, for the reader; no message where the source did not answer at all. */

@@ -5,7 +5,7 @@
  */
 
 /** @import {Act, View} from "../elements/view.js" */
-/** @import {KnownModel, Source, ToldStep, ToldToken, WriteRequest} from "./source.js" */
+/** @import {KnownModel, ToldStep, ToldToken, WriteRequest} from "./source.js" */
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Tree} from "../trace/tree.js" */
 /** @import {Wishes} from "../elements/act.js" */
@@ -19,8 +19,8 @@ const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
 const RANDOM_SEEDS = 2 ** 32;
 
 export class Writer {
-    /** @type {KnownModel | null} null while it is not known */
-    model = null;
+    /** What can write, the first choice first; none while none is known. @type {readonly KnownModel[]} */
+    models = [];
     /** What went wrong, in the reader's language. */
     fault = "";
     /** Steps of the text that is being written; null while there is none. @type {number | null} */
@@ -28,24 +28,31 @@ export class Writer {
     /** How many steps stand in front of the first that it writes. */
     first = 0;
     #id = "";
+    /** @type {KnownModel["source"]} */
+    #source = null;
     #abort = new AbortController();
 
-    /** @param {Source} source @param {Tree} tree */
-    constructor(source, tree) {
-        this.source = source;
+    /** @param {Tree} tree */
+    constructor(tree) {
         this.#tree = tree;
     }
 
     #tree;
 
-    /** Whether the model that is here made a trace, so that it can go on. @param {Trace} trace */
-    made({ header }) {
-        const { ready = false, beside = [] } = this.model ?? {};
-        const { weights_sha256, tokenizer_sha256 } = header.model;
-        if (header.ablate.length > 0 && !this.source.ablates) return false;
-        const made = (/** @type {{weights_sha256: string, tokenizer_sha256: string} | null} */ by) =>
-            by?.weights_sha256 === weights_sha256 && by.tokenizer_sha256 === tokenizer_sha256;
-        return ready && [this.model, ...beside].some(made);
+    /** The model that is shown; null while none is known. */
+    get model() {
+        return this.models[0] ?? null;
+    }
+
+    /** The model that made a trace, where it is here and can go on with it. @param {Trace} trace */
+    made({ header: { model, ablate } }) {
+        const made = (/** @type {KnownModel} */ by) => by.weights_sha256 === model.weights_sha256 && by.tokenizer_sha256 === model.tokenizer_sha256;
+        return this.models.find((by) => made(by) && (by.source?.ablates || (by.source && ablate.length === 0)));
+    }
+
+    /** The model for a new text. @param {string} prompt */
+    #reading(prompt) {
+        return this.models.find(({ reads }) => reads && new RegExp(reads, "u").test(prompt)) ?? this.models[0];
     }
 
     /**
@@ -60,7 +67,10 @@ export class Writer {
         [this.#id, this.fault, this.steps, this.#abort] = ["", "", 0, new AbortController()];
         let text = "";
         try {
-            const request = this.#request(act, view, wishes);
+            const model = act.kind === "new" ? this.#reading(act.text ?? "") : this.made(view.trace);
+            if (!model?.source) return null;
+            const source = (this.#source = model.source);
+            const request = this.#request(act, view, wishes, model);
             const { prompt, after } = request;
             const listener = {
                 start: (/** @type {string} */ id, /** @type {number} */ first) => ([this.#id, this.first] = [id, first]),
@@ -71,9 +81,9 @@ export class Writer {
                     told(step);
                 },
             };
-            await this.source.write(request, listener, this.#abort.signal);
+            await source.write(request, listener, this.#abort.signal);
             if (this.#id === "") return null;
-            const bytes = await this.source.trace(this.#id).catch(() => this.source.trace(this.#id)); // once more, should it break
+            const bytes = await source.trace(this.#id).catch(() => source.trace(this.#id)); // once more, should it break
             const trace = readTrace(bytes);
             if (trace.steps === 0 && !prompt && after?.token === undefined) return null;
             this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes });
@@ -92,18 +102,18 @@ export class Writer {
     /** Let the text end after the step in hand; one that has not begun is not begun. */
     async stop() {
         if (this.#id === "") this.#abort.abort();
-        else await this.source.stop(this.#id).catch(() => {}); // it has ended by itself
+        else await this.#source?.stop(this.#id).catch(() => {}); // it has ended by itself
     }
 
-    /** @param {Act} act @param {View} view @param {Wishes} wishes @returns {WriteRequest} */
-    #request({ kind, text = "", token, where, sampling: asked }, view, { count, seed, inside }) {
+    /** @param {Act} act @param {View} view @param {Wishes} wishes @param {KnownModel} model @returns {WriteRequest} */
+    #request({ kind, text = "", token, where, sampling: asked }, view, { count, seed, inside }, { captures }) {
         const { path, place, sampling, trace } = view;
         const here = path.at(place);
         const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
         const settings = {
             ...(asked ?? sampling ?? (isHere ? trace : path.leaf.trace).header.sampling),
             max_new_tokens: kind === "step" ? 1 : count,
-            capture: inside ? INSIDE_CAPTURES.filter((name) => this.model?.captures.includes(name)) : [],
+            capture: inside ? INSIDE_CAPTURES.filter((name) => captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
         const id = this.#tree.freeId();

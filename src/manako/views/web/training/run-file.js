@@ -1,17 +1,24 @@
 /**
- * A training as one file, to go on with in Python: the text, the weights, what AdamW keeps of them, and how it came to
- * them; `manako import` makes a run folder of it. And its model alone, as the file that a page carries.
+ * A training as one file, to go on with here or in Python: the text, the weights, what AdamW keeps of them, and how it
+ * came to them; `manako import` makes a run folder of it. And its model alone, as the file that a page carries.
  */
 
-/** @import {Training} from "./training.js" */
+/** @import {TrainingSettings} from "./training.js" */
+/** @import {Format} from "../trace/schema.js" */
 /** @import {ColumnData} from "../trace/safetensors.js" */
+import { Training } from "./training.js";
 import { LAYER_NORM_EPSILON } from "./trainer.js";
-import { START, tokenizerJson } from "./corpus.js";
+import { START, corpusOf, tokenizerJson } from "./corpus.js";
 import { writeContainer } from "../trace/container.js";
-import { columnDigest, pythonJson, sha256Text } from "../trace/digests.js";
+import { columnDigest, pythonJson, sha256Text, verifyDigests } from "../trace/digests.js";
+import { readFileHeader } from "../trace/file-header.js";
+import { misfitIn } from "../trace/rules.js";
+import { damaged, readSafetensors } from "../trace/safetensors.js";
 import { MODEL } from "../trace/schema.js";
+import { plainJson } from "../trace/strict-json.js";
 import table from "../../../trace/schema.json" with { type: "json" };
 
+const RUN = /** @type {Format} */ (/** @type {unknown} */ (table.run));
 const MOMENTS = /** @type {const} */ (["exp_avg", "exp_avg_sq"]);
 const PREFIX = "transformer.";
 const NUMBERS = new Set(["seconds", "bits", "learning_rate", "weight_decay", "grad_clip", "layer_norm_epsilon"]); // never whole ones
@@ -34,7 +41,7 @@ export async function runFile(training, seconds, versions) {
     columns.set("text", { dtype: "uint8", shape: [text.length], data: text });
     const digests = await Promise.all([...columns].map(async ([name, column]) => /** @type {const} */ ([name, await columnDigest(name, column)])));
     const meta = {
-        schema: `${table.run.name}/${table.run.version}`,
+        schema: `${RUN.name}/${RUN.version}`,
         kernel: trainer.kernel.name,
         settings: training.settings,
         step: training.step,
@@ -44,7 +51,57 @@ export async function runFile(training, seconds, versions) {
         versions,
         columns_sha256: Object.fromEntries(digests),
     };
-    return writeContainer(/** @type {any} */ (table.run), pythonJson(exact(meta)), columns);
+    return writeContainer(RUN, pythonJson(exact(meta)), columns);
+}
+
+/**
+ * The training in such a file, which goes on as it would have where it was saved. Throws TraceError for what is damaged
+ * or does not fit together.
+ * @param {ArrayBuffer} bytes
+ * @returns {Promise<{training: Training, seconds: number}>}
+ */
+export async function readRun(bytes) {
+    const { columns, metadata } = readSafetensors(bytes);
+    const proof = readFileHeader(RUN, metadata);
+    const wrong = misfitIn(proof.meta, RUN.header, "header");
+    if (wrong !== null) throw damaged(wrong);
+    await verifyDigests({ proof, columns });
+    const { settings, step, seconds, evaluations, tokenizer_sha256 } = plainJson(proof.meta);
+    const taken = (/** @type {string} */ name, /** @type {string} */ dtype, /** @type {number[] | null} */ shape) => {
+        const column = columns.get(name);
+        if (column?.dtype !== dtype || (shape && column.shape.join() !== shape.join())) throw damaged(name);
+        return /** @type {any} */ (column.data);
+    };
+    const training = begun(taken("text", "uint8", null), settings);
+    if ((await sha256Text(tokenizerJson(training.corpus.vocabulary))) !== tokenizer_sha256) throw damaged("tokenizer_sha256");
+    if (step > settings.steps) throw damaged("step");
+    for (const kind of /** @type {const} */ (["weight", ...MOMENTS])) {
+        for (const [name, { shape, data }] of training.trainer.tensors(kind)) data.set(finite(`${kind}/${name}`, taken(`${kind}/${name}`, "float32", shape)));
+    }
+    training.losses = [...finite("loss", taken("loss", "float32", [step]))];
+    training.evaluations = evaluations;
+    training.trainer.steps = step;
+    return { training, seconds };
+}
+
+/**
+ * A training that has taken no step yet. Throws TraceError where text or settings are such that none can begin.
+ * @param {Uint8Array} text
+ * @param {TrainingSettings} settings
+ */
+function begun(text, settings) {
+    try {
+        return new Training(corpusOf(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text)), settings);
+    } catch (error) {
+        if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
+        throw damaged(error instanceof TypeError ? "text" : "settings");
+    }
+}
+
+/** @param {string} name @param {Float32Array} numbers */
+function finite(name, numbers) {
+    if (!numbers.every(Number.isFinite)) throw damaged(name);
+    return numbers;
 }
 
 /**

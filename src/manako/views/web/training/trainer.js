@@ -155,6 +155,13 @@ export class Trainer {
         return this.#forward(ids, targets);
     }
 
+    /** The probabilities of what comes after a place of the first window. @param {Int32Array} ids @param {number} place */
+    expect(ids, place) {
+        this.#forward(ids, new Int32Array(ids.length).fill(UNSCORED));
+        const at = this.#logits + place * this.#sizes.V;
+        return this.#numbers.slice(at, at + this.shape.vocab_size);
+    }
+
     gradientNorm() {
         let sum = 0;
         for (const { at, shape } of this.#places.values()) sum += this.kernel.squares(at + this.#toGradient, Math.ceil(shape.reduce((a, b) => a * b) / 4) * 4);

@@ -75,6 +75,18 @@ export class Training {
 
     /** Bits a character of the held-out text, and noted; null where there is none. */
     evaluate() {
+        const evaluation = this.evaluating();
+        for (;;) {
+            const { done, value } = evaluation.next();
+            if (done) return value;
+        }
+    }
+
+    /**
+     * The same in parts, for who has to do something else between them; no step may be taken until it is over.
+     * @returns {Generator<undefined, number | null, undefined>}
+     */
+    *evaluating() {
         const { rows, ids, targets, characters } = this.#heldOut;
         const { batch_size, block_size } = this.settings;
         if (characters === 0) return null;
@@ -86,10 +98,23 @@ export class Training {
             this.#ids.set(ids.subarray(row * block_size, row * block_size + size));
             this.#targets.set(targets.subarray(row * block_size, row * block_size + size));
             total += this.trainer.loss(this.#ids, this.#targets);
+            yield;
         }
         const bits = total / Math.LN2 / characters;
         this.evaluations.push({ step: this.step, bits });
         return bits;
+    }
+
+    /**
+     * The probability of each token after some others, the last of them as many as the model reads.
+     * @param {readonly number[]} before at least one id
+     */
+    expect(before) {
+        const { block_size } = this.settings;
+        const seen = before.slice(-block_size);
+        this.#ids.fill(0);
+        this.#ids.set(seen);
+        return this.trainer.expect(this.#ids, seen.length - 1);
     }
 }
 

@@ -1,0 +1,511 @@
+/**
+ * <manako-training>: a text of one's own, a training to watch, and a model to keep.
+ *
+ * Special here: the thread decides what is true and this only shows it: what comes in marks the parts that it changes, and
+ * those are drawn with the next picture of the browser, so that nothing is drawn that nobody sees. Two states: before a
+ * training, and in one, which is held, over or going on.
+ */
+
+/** @import {Fault} from "../engine/worker.js" */
+/** @import {TrainingSettings} from "./training.js" */
+/** @import {Asked, Progress, TextFacts, Told} from "./worker.js" */
+/** @import {Size} from "./proposal.js" */
+import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { download } from "../elements/download.js";
+import { svgElement } from "../elements/drawing.js";
+import { startThread } from "../page/thread.js";
+import { languages, pageLanguage, say } from "../text/messages.js";
+import { count, fixed, percent } from "../text/numbers.js";
+import { label, prose, recordText } from "../text/tokens.js";
+import { packRecord, openText } from "../trace/packed.js";
+import { START } from "./corpus.js";
+import { STROKES, curveDrawing } from "./curve.js";
+import { KeptRun } from "./kept-run.js";
+import { LEARNS_BY_HEART, MINUTES, SIZES, readings, settingsFor, sizeFor } from "./proposal.js";
+import { textOf } from "./text-file.js";
+
+const NAME = "my-model";
+const LARGEST_FILE = 40e6; // bytes
+const LONGEST_SHOWN = 20_000; // characters in the field; a browser takes seconds to lay out a longer one
+const TYPED = 400; // ms without a key before a text is read
+const KEEP_EVERY = 15_000; // ms
+const LARGEST_SEED = 2 ** 32 - 1;
+const WORSE = 0.03; // bits that held-out text loses before it is said
+const RECENT = 50; // steps whose mean loss is compared with that
+const GUESSES = /** @type {const} */ (["uniform", "unigram", "bigram"]);
+const NO_RECORD = 'id="manako-trace" data-length="0">'; // in the page that a model goes into
+const NO_MODEL = 'id="manako-model" data-ref="" data-length="0" data-address="">';
+
+/** @typedef {{facts: TextFacts, settings: TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
+/** @typedef {"status" | "curve" | "expects" | "samples"} Part */
+
+export class TrainingElement extends HTMLElement {
+    /** @type {Worker | null} */
+    #thread = null;
+    #page = "";
+    /** @type {Record<string, string>} */
+    #versions = {};
+    #kept = new KeptRun();
+    #isFirst = true;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    #typing;
+
+    /** @type {TextFacts | null} */
+    #facts = null;
+    /** @type {number[]} of each size */
+    #speeds = [];
+    #minutes = MINUTES[1];
+    /** @type {Size | null} where the reader chose one */
+    #size = null;
+    #seed = 0;
+    #prompt = "";
+    /** @type {Shown | null} */
+    #shown = null;
+    /** @type {{key: string, values: Record<string, string | number>}[]} what is to be said above all else */
+    #notes = [];
+    #file = "";
+    #keptAt = 0;
+    /** @type {((files: {run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}) => void) | null} */
+    #onSaved = null;
+    /** @type {Record<string, HTMLElement>} */
+    #parts = {};
+    /** @type {Set<Part>} */
+    #changed = new Set();
+
+    /**
+     * @param {string} script of the thread
+     * @param {string} page that a model goes into
+     * @param {Record<string, string>} versions
+     */
+    async start(script, page, versions) {
+        [this.#page, this.#versions] = [page, versions];
+        this.#thread = startThread(script);
+        this.#thread.addEventListener("message", ({ data }) => this.#hear(data));
+        this.#thread.addEventListener("error", ({ message }) => this.#fault({ key: "unexpected", values: { error: message } }));
+        document.addEventListener("visibilitychange", () => {
+            this.#ask({ kind: "hidden", isHidden: document.hidden });
+            if (document.hidden) this.#keep();
+        });
+        this.#draw();
+        this.#isFirst = await this.#kept.first();
+        if (!this.#isFirst) this.#note("other_tab");
+        const kept = this.#isFirst ? await this.#kept.get() : null;
+        if (kept && !this.#facts && !this.#shown) {
+            this.#prompt = kept.prompt;
+            this.#ask({ kind: "open", bytes: kept.bytes, prompt: kept.prompt });
+        }
+    }
+
+    /** @param {Asked} asked @param {Transferable[]} [handed] */
+    #ask(asked, handed = []) {
+        this.#thread?.postMessage(asked, handed);
+    }
+
+    /** @param {string} key @param {Record<string, string | number>} [values] */
+    #say(key, values = {}) {
+        return say(pageLanguage(), key, values);
+    }
+
+    // --- what the thread tells
+
+    /** @param {Told} told */
+    #hear(told) {
+        if (told.kind === "text") {
+            this.#facts = told.facts;
+            this.#prompt ||= firstWords(told.facts.start);
+            this.#speeds = [];
+            this.#ask({ kind: "measure", sizes: Object.values(SIZES).map((size) => ({ ...size, steps: 1000, warmup_steps: 0, seed: 0 })) });
+            this.#draw();
+        }
+        if (told.kind === "measured") {
+            this.#speeds = told.speeds;
+            this.#fillPlan();
+        }
+        if (told.kind === "begun") {
+            this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
+            this.#keptAt = performance.now();
+            if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
+            this.#draw();
+        }
+        if (told.kind === "kept") this.#put(told.run);
+        if (told.kind === "saved") this.#onSaved?.(told);
+        if (told.kind === "fault") this.#fault(told.fault);
+        if (told.kind === "sample" && this.#shown) {
+            if (told.step === 0) this.#shown.samples.clear(); // of another prompt
+            this.#shown.samples.set(told.step, told.text);
+            this.#change("samples");
+        }
+        if (told.kind === "progress" && this.#shown) this.#goOn(this.#shown, told.progress);
+    }
+
+    /** @param {Shown} shown @param {Progress} progress */
+    #goOn(shown, progress) {
+        const was = shown.progress;
+        for (const loss of progress.losses) shown.losses.push(loss);
+        shown.evaluations.push(...progress.evaluations);
+        shown.progress = { ...progress, next: progress.next ?? was?.next ?? null };
+        if (was === null && progress.step > 0 && !progress.isRunning) this.#note("kept", { step: count(progress.step) });
+        const isHeld = was?.isRunning && !progress.isRunning;
+        if (isHeld || performance.now() - this.#keptAt > KEEP_EVERY) this.#keep();
+        this.#change("status", "curve", "expects");
+    }
+
+    /** @param {Fault} fault */
+    #fault({ key, values }) {
+        const file = this.#file || this.#say("page.this_file");
+        const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_damaged", json_invalid: "run_damaged", trace_newer: "run_newer" });
+        const known = ["text_short", "text_long", "text_monotone", "text_surrogate", "prompt_surrogate", "loss_not_finite"];
+        const name = readable[key] ?? (known.includes(key) ? key : "unexpected");
+        const told = Object.fromEntries(Object.entries(values).map(([each, value]) => [each, typeof value === "number" ? count(value) : value]));
+        this.#notes = [{ key: `fault_${name}`, values: { file, part: key, error: key, ...told } }];
+        if (key.startsWith("text_")) this.#facts = null;
+        this.#draw();
+    }
+
+    /** @param {string} key @param {Record<string, string | number>} [values] */
+    #note(key, values = {}) {
+        if (this.#notes.some((note) => note.key === key)) return;
+        this.#notes = [...this.#notes, { key, values }];
+        this.#fillNotes();
+    }
+
+    // --- what is kept
+
+    #keep() {
+        this.#keptAt = performance.now();
+        if (this.#shown && this.#isFirst) this.#ask({ kind: "keep" });
+    }
+
+    /** @param {ArrayBuffer} run */
+    async #put(run) {
+        if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
+    }
+
+    /** @returns {Promise<{run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}>} */
+    #saved() {
+        this.#ask({ kind: "save", ref: NAME, versions: this.#versions });
+        return new Promise((resolve) => (this.#onSaved = resolve));
+    }
+
+    /** The page with the model and its newest text inside. */
+    async #pageWithModel() {
+        const { model, trace } = await this.#saved();
+        const [page, packedModel, packedTrace] = await Promise.all([openText(this.#page), packRecord(model), packRecord(trace)]);
+        const filled = page
+            .replace('<html lang="en"', () => `<html lang="${pageLanguage()}"`)
+            .replace(NO_RECORD, () => `id="manako-trace" data-length="${trace.byteLength}">${packedTrace}`)
+            .replace(NO_MODEL, () => `id="manako-model" data-ref="${NAME}" data-length="${model.byteLength}" data-address="">${packedModel}`);
+        return new Blob([filled], { type: "text/html" });
+    }
+
+    // --- drawing
+
+    /** @param {...Part} parts */
+    #change(...parts) {
+        if (this.#changed.size === 0) requestAnimationFrame(() => this.#fill());
+        for (const part of parts) this.#changed.add(part);
+    }
+
+    #fill() {
+        const changed = [...this.#changed];
+        this.#changed.clear();
+        if (!this.#shown) return;
+        const fill = { status: this.#fillStatus, curve: this.#fillCurve, expects: this.#fillExpected, samples: this.#fillSamples };
+        for (const part of changed) fill[part].call(this, this.#shown);
+    }
+
+    #draw() {
+        document.title = `${this.#say("training.title")} - manako`;
+        const languageNames = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
+        const choose = (/** @type {string} */ lang) => {
+            document.documentElement.lang = lang;
+            this.#draw();
+        };
+        const typed = /** @type {HTMLTextAreaElement | undefined} */ (this.#parts.text)?.value ?? "";
+        this.#parts = { notes: make("div", { class: "pane", role: "alert" }) };
+        this.replaceChildren(
+            make("header", { class: "top" },
+                make("div", { class: "facts" }, make("h1", {}, this.#say("training.title")), soft(this.#say("training.lead"))),
+                choices(this.#say("page.language"), languageNames, pageLanguage(), choose)),
+            make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before(typed))),
+        );
+        this.#fillNotes();
+        if (this.#shown) this.#change("status", "curve", "expects", "samples");
+        else this.#fillPlan();
+    }
+
+    /** @param {string} title @param {...(Node | string | null)} inside */
+    #card(title, ...inside) {
+        return make("section", { class: "card" }, make("h2", {}, title), ...inside);
+    }
+
+    #fillNotes() {
+        this.#parts.notes.replaceChildren(...this.#notes.map(({ key, values }) =>
+            make("p", { class: key === "kept" ? "note" : "warn" }, this.#say(`training.${key}`, values))));
+    }
+
+    // --- before
+
+    /** @param {string} typed */
+    #before(typed) {
+        const area = make("textarea", { rows: 8, "aria-label": this.#say("training.text_label"), placeholder: this.#say("training.text_hint"), spellcheck: "false", class: "training-text", input: () => {
+            clearTimeout(this.#typing);
+            this.#typing = setTimeout(() => this.#give(area.value), TYPED);
+        } });
+        area.addEventListener("paste", (event) => {
+            const pasted = event.clipboardData?.getData("text/plain") ?? "";
+            if (pasted.length <= LONGEST_SHOWN) return;
+            event.preventDefault();
+            this.#give(pasted);
+        });
+        area.value = typed;
+        this.#parts.text = area;
+        const file = make("input", { type: "file", class: "visually-hidden", tabindex: -1, "aria-hidden": true, change: () => file.files?.[0] && this.#read(file.files[0]) });
+        const own = () => this.#give(ownText());
+        return [
+            this.#card(this.#say("training.text"), area,
+                inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
+                soft(this.#say("training.file_is"))),
+            ...(this.#facts ? [this.#holds(this.#facts), this.#planCard()] : []),
+        ];
+    }
+
+    /** @param {File} file */
+    async #read(file) {
+        this.#file = file.name;
+        if (file.size > LARGEST_FILE) return this.#tell("fault_file_long", { file: file.name, size: fixed(file.size / 1e6, 0), most: LARGEST_FILE / 1e6 });
+        const bytes = await file.arrayBuffer();
+        if (file.name.endsWith(".manako-run")) {
+            this.#notes = [];
+            return this.#ask({ kind: "open", bytes, prompt: this.#prompt });
+        }
+        const text = textOf(bytes);
+        if (text === null) return this.#tell("fault_file_binary", { file: file.name });
+        this.#give(text);
+    }
+
+    /** @param {string} key @param {Record<string, string | number>} values */
+    #tell(key, values) {
+        this.#notes = [{ key, values }];
+        this.#fillNotes();
+    }
+
+    /** @param {string} text */
+    #give(text) {
+        const area = /** @type {HTMLTextAreaElement} */ (this.#parts.text);
+        if (area.value !== text) area.value = text.length > LONGEST_SHOWN ? "" : text;
+        if (text === "") return;
+        this.#notes = this.#notes.filter(({ key }) => !key.startsWith("fault_"));
+        this.#prompt = "";
+        this.#fillNotes();
+        this.#ask({ kind: "text", text });
+    }
+
+    /** @param {TextFacts} facts */
+    #holds({ start, characters, vocabulary, size, train, heldOut, guesses }) {
+        const holds = { characters: count(characters), vocabulary: count(vocabulary), train: count(train), held_out: count(heldOut) };
+        return make("section", { class: "card" },
+            make("p", {}, this.#say("training.holds", holds)), soft(this.#say("training.starts", { text: prose(start) })),
+            table([], GUESSES.map((key) => make("tr", {}, rowHead(null, this.#say(`training.${key}`, { size: count(size) })), number(fixed(guesses[key], 2)))), this.#say("training.lines")),
+            soft(this.#say("training.lines_is")));
+    }
+
+    #planCard() {
+        const prompt = make("input", { type: "text", name: "prompt", input: () => (this.#prompt = prompt.value) });
+        prompt.value = this.#prompt;
+        const seed = make("input", { type: "number", name: "seed", min: 0, max: LARGEST_SEED, step: 1, value: this.#seed, input: () => (this.#seed = Math.min(LARGEST_SEED, Math.max(0, Math.floor(Number(seed.value))))) });
+        this.#parts.plan = make("div", { class: "pane", "aria-live": "polite" });
+        this.#parts.begin = button(() => this.#begin(), this.#say("training.start"), { class: "primary", disabled: true });
+        return this.#card(this.#say("training.plan"), this.#parts.plan,
+            make("label", {}, this.#say("training.prompt"), prompt), soft(this.#say("training.prompt_is")),
+            make("label", { class: "training-seed" }, this.#say("training.seed"), seed), soft(this.#say("training.seed_is")),
+            inRow(this.#parts.begin));
+    }
+
+    /** @returns {TrainingSettings} */
+    get #plan() {
+        const size = this.#size ?? sizeFor(this.#minutes);
+        return settingsFor(size, this.#speeds[Object.keys(SIZES).indexOf(size)], this.#minutes, this.#seed);
+    }
+
+    #fillPlan() {
+        if (!this.#parts.plan || !this.#facts) return;
+        if (this.#speeds.length === 0) return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
+        const size = this.#size ?? sizeFor(this.#minutes);
+        const plan = this.#plan;
+        const sizes = /** @type {[Size, string][]} */ (Object.keys(SIZES).map((each) => [each, this.#say(`training.${each}`)]));
+        const times = readings(plan, this.#facts);
+        const told = { n_layer: plan.n_layer, n_head: plan.n_head, n_embd: plan.n_embd, block_size: plan.block_size, steps: count(plan.steps), tokens: count(plan.batch_size * plan.block_size), epochs: fixed(times, 1) };
+        const speed = count(Number(this.#speeds[Object.keys(SIZES).indexOf(size)].toPrecision(2)));
+        const chosen = (/** @type {() => void} */ change) => {
+            change();
+            this.#fillPlan();
+        };
+        this.#parts.plan.replaceChildren(
+            make("p", {}, this.#say("training.speed", { speed })),
+            inRow(make("span", {}, this.#say("training.minutes")), choices(this.#say("training.minutes"), MINUTES.map((each) => [`m${each}`, String(each)]), `m${this.#minutes}`, (each) => chosen(() => (this.#minutes = Number(each.slice(1)))))),
+            inRow(make("span", {}, this.#say("training.size")), choices(this.#say("training.size"), sizes, size, (each) => chosen(() => (this.#size = each)))),
+            make("p", {}, this.#say("training.plan_is", told)),
+            ...(times > LEARNS_BY_HEART ? [make("p", { class: "note" }, this.#say("training.by_heart"))] : []));
+        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = false;
+    }
+
+    #begin() {
+        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = true;
+        this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
+        this.#ask({ kind: "start", settings: this.#plan, prompt: this.#prompt });
+    }
+
+    // --- in a training
+
+    /** @param {Shown} shown */
+    #during(shown) {
+        const prompt = make("input", { type: "text", name: "prompt", "aria-label": this.#say("training.prompt"), change: () => {
+            this.#prompt = prompt.value;
+            this.#notes = this.#notes.filter(({ key }) => key !== "fault_prompt_surrogate");
+            this.#ask({ kind: "prompt", prompt: prompt.value });
+        } });
+        prompt.value = this.#prompt;
+        const parts = this.#parts;
+        for (const part of ["now", "value", "warning", "curve", "expects", "samples", "saved"]) parts[part] = make("div", { class: "pane" });
+        parts.value.setAttribute("aria-live", "polite");
+        parts.bar = make("progress", { max: shown.settings.steps, value: 0, "aria-label": this.#say("training.plan") });
+        parts.hold = button(() => this.#ask({ kind: shown.progress?.isRunning ? "pause" : "go" }), this.#say("training.pause"), { class: "primary training-hold", disabled: true });
+        parts.step = button(() => this.#ask({ kind: "step" }), this.#say("training.one_step"), { disabled: true });
+        parts.saved.setAttribute("role", "status");
+        const key = make("ul", { class: "learning-key" }, ...Object.entries(STROKES).map(([name, stroke]) => make("li", { "--stroke": `var(${stroke})`, class: name in shown.facts.guesses ? "dashed" : null }, this.#lineName(name))));
+        return [
+            make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"), { title: this.#say("training.new_means") })), parts.bar, parts.now, parts.value, parts.warning),
+            make("div", { class: "learning-columns" },
+                make("div", { class: "pane" },
+                    this.#card(this.#say("training.curve"), scroller(this.#say("training.curve"), parts.curve), key, soft(this.#say("training.curve_is")), this.#table()),
+                    this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
+                make("div", { class: "pane" },
+                    this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
+                    this.#after())),
+        ];
+    }
+
+    /** @param {string} line */
+    #lineName(line) {
+        if (line === "held_out" || line === "train") return this.#say(`training.on_${line}`);
+        return this.#say(`training.${line}`, { size: count(this.#shown?.facts.size ?? 0) });
+    }
+
+    /** The evaluations as a table, made when it is opened. */
+    #table() {
+        const place = make("div", {});
+        const fill = () => {
+            const rows = (this.#shown?.evaluations ?? []).map(({ step, bits }) => make("tr", {}, rowHead("number", count(step)), number(fixed(bits, 3))));
+            place.replaceChildren(table([columnHead(this.#say("learning.step")), columnHead(this.#say("training.on_held_out"))], rows));
+        };
+        return make("details", { toggle: fill }, make("summary", {}, this.#say("learning.as_table")), place);
+    }
+
+    #after() {
+        const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
+            download(name, blob);
+            this.#parts.saved.textContent = this.#say("page.saved", { name, size: fixed(blob.size / 1e6, 1) });
+        };
+        const open = async () => {
+            const tab = window.open(URL.createObjectURL(await this.#pageWithModel()));
+            if (!tab) this.#parts.saved.textContent = this.#say("training.blocked");
+        };
+        const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act, /** @type {string | null} */ kind = null) =>
+            button(() => act().catch((error) => this.#fault({ key: "unexpected", values: { error: String(error) } })), this.#say(key), { class: kind });
+        const saved = (/** @type {"run" | "trace"} */ part, /** @type {string} */ name) => async () => keep(name, new Blob([(await this.#saved())[part]]));
+        const commands = [`manako import ${NAME}.manako-run -o runs/mine`, "manako resume runs/mine", "manako watch -m runs/mine"];
+        return this.#card(this.#say("training.after"),
+            inRow(acting("training.open", open, "primary"), acting("training.save_page", async () => keep(`${NAME}.html`, await this.#pageWithModel()))),
+            soft(this.#say("training.open_is")),
+            inRow(acting("training.save_run", saved("run", `${NAME}.manako-run`)), acting("training.save_trace", saved("trace", `${NAME}.manako`))),
+            this.#parts.saved, soft(this.#say("training.python")), make("pre", { class: "training-commands", tabindex: 0 }, commands.join("\n")));
+    }
+
+    async #new() {
+        this.#ask({ kind: "end" });
+        this.#shown = null;
+        this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
+        if (this.#isFirst) await this.#kept.clear();
+        this.#draw();
+    }
+
+    /** @param {Shown} shown */
+    #fillStatus({ progress, settings, facts, evaluations, losses }) {
+        if (!progress) return;
+        const { bar, now, value, warning, hold, step } = this.#parts;
+        const isDone = progress.step >= settings.steps;
+        /** @type {HTMLProgressElement} */ (bar).value = progress.step;
+        const left = (progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step);
+        const told = { step: count(progress.step), steps: count(settings.steps), time: clock(progress.seconds), epochs: fixed(progress.epochs, 1) };
+        const after = isDone ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
+        now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
+        hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
+        for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
+        const last = evaluations[evaluations.length - 1];
+        if (last) {
+            const below = GUESSES.findLast((key) => last.bits < facts.guesses[key]) ?? "none";
+            const words = `${this.#say("training.value", { bits: fixed(last.bits, 2) })} ${this.#say(`training.under_${below}`)}`;
+            if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
+        }
+        const best = evaluations.reduce((a, b) => (b.bits < a.bits ? b : a), last);
+        const isOverfit = last && last.bits > best.bits + WORSE && mean(losses.slice(-RECENT)) < best.bits;
+        warning.replaceChildren(...(isOverfit ? [make("p", { class: "note" }, this.#say("training.overfit", { step: count(best.step) }))] : []));
+    }
+
+    /** @param {Shown} shown */
+    #fillCurve({ losses, evaluations, facts }) {
+        const drawing = curveDrawing(this.#say("training.curve"), losses, evaluations, facts.guesses, (line) => this.#lineName(line));
+        this.#parts.curve.replaceChildren(make("div", { class: "learning-plot training-plot" }, svgElement(drawing)));
+    }
+
+    /** @param {Shown} shown */
+    #fillExpected({ progress }) {
+        if (!progress?.next) return;
+        const { listed, other } = progress.next;
+        const rows = [...listed.map(({ id, bytes, p }) => ({ name: this.#name(id, bytes), p, isRest: false })), { name: this.#say("training.others", { count: count(other.count) }), p: other.p, isRest: true }];
+        this.#parts.expects.replaceChildren(make("ol", { class: "learning-bars" }, ...rows.map(({ name, p, isRest }) =>
+            make("li", { "--p": p, class: isRest ? "soft" : null }, make("span", {}, name), make("span", { class: "learning-bar" }), make("span", { class: "number" }, percent(p))))));
+    }
+
+    /** @param {Shown} shown */
+    #fillSamples({ samples }) {
+        const steps = [...samples.keys()].sort((a, b) => a - b);
+        const each = (/** @type {number} */ step) => make("div", {},
+            make("h3", {}, step === 0 ? this.#say("training.first_sample") : this.#say("training.sample_at", { step: count(step) })),
+            make("p", { class: "learning-written" }, prose(this.#prompt), make("mark", {}, prose(recordText(/** @type {Uint8Array} */ (samples.get(step)))))));
+        this.#parts.samples.replaceChildren(...[...new Set([steps[steps.length - 1], steps[0]])].filter((step) => step !== undefined).map(each));
+    }
+
+    /** @param {number} id @param {Uint8Array} bytes */
+    #name(id, bytes) {
+        const { kind, text, key } = label(bytes, id === START);
+        if (kind === "named" && key !== null) return `${text} ${this.#say(key)}`;
+        return kind === "special" || kind === "empty" ? this.#say(/** @type {string} */ (key), { text }) : text;
+    }
+}
+
+/** All that this page says, in its language: a text that everybody has. */
+function ownText() {
+    const said = JSON.parse(document.getElementById("manako-words")?.textContent ?? "{}")[pageLanguage()];
+    return Object.values(said).join("\n");
+}
+
+/** A prompt out of the beginning of a text: a word or two, on one line. @param {string} start */
+function firstWords(start) {
+    const [line] = start.trim().split("\n");
+    return line.includes(" ") ? line.slice(0, line.lastIndexOf(" ") + 1) : [...line].slice(0, 5).join("");
+}
+
+/** @param {number} seconds */
+function clock(seconds) {
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** @param {readonly number[]} values */
+function mean(values) {
+    return values.reduce((a, b) => a + b, 0) / values.length;
+}
+
+customElements.define("manako-training", TrainingElement);
