@@ -37,7 +37,7 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files
+from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files, with_class
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -135,7 +135,10 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
-    tokenizer, template = _tokenizer(path, wrapper, config["model_type"]), read_chat_template(path, wrapper)
+    tokenizer, template = (
+        _tokenizer(path, with_class(wrapper, config), config["model_type"]),
+        read_chat_template(path, wrapper),
+    )
     starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
     special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
     notices += special.notices
