@@ -408,15 +408,15 @@ def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "D.JSONL").write_bytes(lines({"text": "d"}))
     with zipfile.ZipFile(tmp_path / "E.ZIP", "w") as stream:
         stream.writestr("F.TXT", "f")
-        stream.writestr("g.html", "g")
+        stream.writestr("g.css", "g")
     found, said = told(tmp_path)
     assert sorted(d.text for d in found) == ["a", "b", "d", "f"]
-    assert said["corpus.not_read_suffixes"] == {"count": "1", "kinds": ".html 1"}
+    assert said["corpus.not_read_suffixes"] == {"count": "1", "kinds": ".css 1"}
 
 
 def test_what_systems_leave_beside_real_files_is_not_read_and_told(tmp_path: Path) -> None:
     names = ("story.txt", "._story.txt", "__MACOSX/x/._y.txt", ".git/x.txt", ".venv/lib/LICENSE.txt", "~$story.txt",
-             "page.html", "Makefile")  # fmt: skip
+             "page.css", "Makefile")  # fmt: skip
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07" if "._" in name else b"text")
@@ -543,8 +543,6 @@ def test_bad_files_and_records_are_passed_over_where_asked(tmp_path: Path) -> No
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "Office"),
     (b"\x1f\x8b\x08\x00" + bytes(99), "gzip"),
     (b"{\\rtf1\\ansi text}", "RTF"),
-    ("\ufeff<!DOCTYPE html>\n<html><p>猫</p>".encode(), "HTML"),
-    (b"\n<html>\n<p>text</p>", "HTML"),
 ], ids=str)  # fmt: skip
 def test_what_is_no_plain_text_is_named_for_what_it_is(tmp_path: Path, data: bytes, kind: str) -> None:
     path = tmp_path / "a.txt"
@@ -552,8 +550,14 @@ def test_what_is_no_plain_text_is_named_for_what_it_is(tmp_path: Path, data: byt
     with pytest.raises(LoadError) as refused:
         list(documents(path))
     assert refused.value.key == "corpus_document" and kind in refused.value.values["kind"]
-    if kind == "HTML":
-        assert "<html>" in next(documents(path, Reading(format="text"))).text
+
+
+@pytest.mark.parametrize("data", ["\ufeff<!DOCTYPE html>\n<html><p>猫</p>", "\n<html>\n<p>猫</p>"])
+def test_what_begins_as_a_page_is_read_as_one(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(data, encoding="utf-8")
+    assert next(documents(path)).text == "猫\n"
+    assert "<html>" in next(documents(path, Reading(format="text"))).text
 
 
 def test_text_about_markup_is_text(tmp_path: Path) -> None:
