@@ -113,8 +113,8 @@ def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOu
     """All documents of one source, unfiltered, in the order of their names: a file, a folder, an archive, or "-".
 
     In folders and archives .txt, .md, .html, .jsonl and .ndjson files count, compressed ones too, in folders also
-    archives, .epub and .parquet; a file that is named itself may have any name. left_out: counts what is not read. Raises LoadError for
-    what is missing, empty, binary or undecodable.
+    archives, .epub and .parquet; a file that is named itself may have any name. left_out: counts what is not read.
+    Raises LoadError for what is missing, empty, binary or undecodable.
     """
     left_out = left_out or LeftOut(reading.skip_bad)
     if source == "-":
