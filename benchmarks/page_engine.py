@@ -1,4 +1,4 @@
-"""The engine in the page: tokens a second in node and in Chromium, sizes of what carries a model, the first texts.
+"""The engine in the page: tokens a second in node, Chromium and Firefox, sizes of what carries a model, first texts.
 
 Best of twelve rounds, since the machine is seldom idle: CPU time in node, wall time in both. The model is 4 layers,
 4 heads, width 256, context 256, 3,864 tokens, random weights. Files carry the embedded model.
@@ -8,9 +8,12 @@ import functools
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,12 +24,20 @@ from playwright.sync_api import Browser, sync_playwright
 
 import manako
 from manako.model import for_page
-from manako.refs import EXAMPLE
+from manako.refs import example
 from manako.views.html import WEB, Carried, page
 from manako.views.site import site
 
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+import firefox  # noqa: E402  which drives it for the tests of the page
+
 ROOT, SCRIPT = WEB.parents[1], Path(__file__).with_name("page_engine.mjs")
 OPENINGS = 5
+BENCH = """(async () => {
+    const { bench } = await import("/page_engine.mjs");
+    const bytes = await (await fetch("/model.bin")).arrayBuffer();
+    return JSON.stringify(await bench(bytes, "/manako/views/web", () => performance.now()));
+})()"""
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -43,19 +54,30 @@ def in_node(model: Path, clock: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def in_chromium(browser: Browser, folder: Path) -> dict[str, Any]:
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of an empty page that may import what lies in a folder."""
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        tab = browser.new_page()
-        tab.goto(f"http://127.0.0.1:{server.server_port}/empty.html")
-        found = tab.evaluate("""async () => {
-            const { bench } = await import("/page_engine.mjs");
-            const bytes = await (await fetch("/model.bin")).arrayBuffer();
-            return bench(bytes, "/manako/views/web", () => performance.now());
-        }""")
-        tab.close()
+        yield f"http://127.0.0.1:{server.server_port}/empty.html"
         server.shutdown()
+
+
+def in_chromium(browser: Browser, folder: Path) -> dict[str, Any]:
+    with served(folder) as address:
+        tab = browser.new_page()
+        tab.goto(address)
+        found = json.loads(tab.evaluate(BENCH))
+        tab.close()
         return found
+
+
+def in_firefox(folder: Path) -> dict[str, Any] | str:
+    if firefox.program() is None:
+        return "not measured: Firefox is not installed"
+    with served(folder) as address, firefox.firefox(folder) as tab:
+        tab.open(address)
+        return json.loads(tab.evaluate(BENCH))
 
 
 def opening(browser: Browser, file: Path) -> dict[str, float]:
@@ -86,9 +108,9 @@ def main() -> None:
         (folder / "page_engine.mjs").write_bytes(SCRIPT.read_bytes())
         (folder / "manako").symlink_to(ROOT)
         demo = for_page("demo")
-        carrying = page(manako.open(EXAMPLE), "ja", Carried("demo", len(demo), demo))
+        carrying = page(manako.open(example()), "ja", Carried("demo", len(demo), demo))
         (folder / "demo.html").write_text(carrying, encoding="utf-8")
-        files = site(manako.open(EXAMPLE), "ja", "demo", demo)
+        files = site(manako.open(example()), "ja", "demo", demo)
         path = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         openings = [opening(browser, folder / "demo.html") for _ in range(OPENINGS)]
@@ -96,6 +118,7 @@ def main() -> None:
             "node_cpu": in_node(folder / "model.bin", "cpu"),
             "node_wall": in_node(folder / "model.bin", "wall"),
             "chromium_wall": in_chromium(browser, folder),
+            "firefox_wall": in_firefox(folder),
             "opening": {name: min(each[name] for each in openings) for name in openings[0]},
             "bytes": {"demo.html": len(carrying.encode()), "site": {name: len(data) for name, data in files.items()}},
         }

@@ -1,6 +1,8 @@
 """What a stranger's regular expression can do: nothing that takes longer, or more memory, than allowed (T10)."""
 
+import contextlib
 import json
+import random
 import time
 from typing import Any
 
@@ -131,3 +133,88 @@ def test_a_panic_of_the_library_is_one_line_of_ours(capfd: pytest.CaptureFixture
     with pytest.raises(ManakoError):
         Tokenizer(json.dumps(spec)).encode("猫abc")
     assert capfd.readouterr().err == ""
+
+
+NORMALISERS: tuple[dict[str, Any], ...] = (
+    *({"type": name} for name in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "ByteLevel")),
+    {"type": "Strip", "strip_left": True, "strip_right": True},
+    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": True,
+     "lowercase": True},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    {"type": "Replace", "pattern": {"String": "a"}, "content": ""},
+    {"type": "Replace", "pattern": {"String": ""}, "content": "x"},
+    {"type": "Prepend", "prepend": "▁"},
+    {"type": "Prepend", "prepend": ""},
+)  # fmt: skip
+CUTS: tuple[dict[str, Any] | None, ...] = (
+    None,
+    {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": True},
+    {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+    {"type": "BertPreTokenizer"},
+    {"type": "Digits", "individual_digits": True},
+    {"type": "Split", "pattern": {"String": ""}, "behavior": "MergedWithPrevious", "invert": False},
+)
+PARTS = [
+    *"a b é e\u0301 \u200c \u200b £ \u0301 \u327f 猫 \0 İ ﷺ ｶﾞ \U0001f468 \n Ⅳ \ufb01 \u1100\u1161 aaaa deb".split(" ")
+]
+
+
+def random_file(rng: random.Random) -> dict[str, Any]:
+    """Components and added tokens as the library's tracker has them in panics: tokenizers#736, #1349, #1452."""
+    vocab = {ch: i for i, ch in enumerate(["<unk>", *"abcdefg ▁#猫é"])}
+    model: dict[str, Any] = rng.choice((
+        {"type": "BPE", "vocab": vocab, "merges": [], "unk_token": "<unk>"},
+        {"type": "Unigram", "unk_id": 0, "vocab": [[text, -i] for text, i in vocab.items()], "byte_fallback": False},
+        {"type": "WordPiece", "vocab": vocab, "unk_token": "<unk>", "continuing_subword_prefix": "##",
+         "max_input_chars_per_word": 5},
+    ))  # fmt: skip
+    names = dict.fromkeys("".join(rng.choices(PARTS, k=rng.randrange(1, 3))) for _ in range(rng.randrange(6)))
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    added = [
+        {"id": len(vocab) + i, "content": name, **{flag: rng.random() < 0.4 for flag in flags}}
+        for i, name in enumerate(name for name in names if name not in vocab)
+    ]
+    chosen = {"type": "Sequence", "normalizers": rng.sample(NORMALISERS, rng.randrange(4))}
+    fixed = {"version": "1.0", "truncation": None, "padding": None, "post_processor": None, "decoder": None}
+    return fixed | {"added_tokens": added, "normalizer": chosen, "pre_tokenizer": rng.choice(CUTS), "model": model}
+
+
+def test_nothing_that_runs_in_this_process_panics(capfd: pytest.CaptureFixture[str]) -> None:
+    rng, here = random.Random(0), 0
+    for _ in range(1500):
+        spec = random_file(rng)
+        if not encoder.runs_here(spec):
+            continue
+        here += 1
+        opened = encoder.Inside(json.dumps(spec))
+        for _ in range(4):
+            with contextlib.suppress(encoder.Failed):
+                opened.encode("".join(rng.choices(PARTS, k=rng.randrange(1, 9))), special=bool(here % 2))
+        assert "panicked" not in capfd.readouterr().err, spec
+    assert here > 300
+
+
+ADDED = {"single_word": False, "lstrip": True, "rstrip": False, "normalized": True, "special": False}
+PANICS: dict[str, tuple[dict[str, Any], list[str], str]] = {  # normaliser, added tokens, text
+    "nothing is put in front": ({"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": ""}, {"type": "Lowercase"}]}, [], "ﷺ猫"),
+    "tokens of changed text": ({"type": "Sequence", "normalizers": [
+        {"type": "Replace", "pattern": {"String": "a"}, "content": ""}, {"type": "StripAccents"},
+        {"type": "Strip", "strip_left": True, "strip_right": True}]}, ["\u0301", "deb\u200c"], "  ́£ééeg\u200c"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PANICS)
+def test_a_panic_while_encoding_is_heard_by_nobody(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """tokenizers#736 and #1349, and their like."""
+    normaliser, names, text = PANICS[name]
+    spec = json.loads(toy_tokenizer().source)
+    size = 1 + max(spec["model"]["vocab"].values())
+    spec["added_tokens"] += [{"id": size + i, "content": content, **ADDED} for i, content in enumerate(names)]
+    source = json.dumps(spec | {"normalizer": normaliser})
+    with pytest.raises(encoder.Failed):
+        encoder.Inside(source).encode(text)
+    assert "panicked" in capfd.readouterr().err  # in this process it would be read
+    with pytest.raises(ManakoError) as caught:
+        Tokenizer(source).encode(text)
+    assert "\n" not in str(caught.value) and capfd.readouterr().err == ""

@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,6 +272,24 @@ def test_an_archive(request: pytest.FixtureRequest, tmp_path: Path, suffix: str)
         shutil.make_archive(str(tmp_path / "a"), kind, tmp_path / "in")
     data = path.read_bytes()
     attack(request, 40, path, lambda rng: changed_bytes(data, rng), lambda: list(documents(path)))
+
+
+@pytest.mark.parametrize("suffix", ["html", "epub"])
+def test_pages_and_books(request: pytest.FixtureRequest, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    page = (
+        "<html><title>題</title><p class='a'>猫<ruby>犬<rt>いぬ</rt></ruby>&amp;</p><!-- a --><img alt='喰'></html>" * 9
+    )
+    path.write_text(page, encoding="utf-8")
+    if suffix == "epub":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("META-INF/container.xml", '<rootfile full-path="b.opf"/>')
+            items = '<item id="a" href="a.xhtml" media-type="application/xhtml+xml"/><itemref idref="a"/>'
+            archive.writestr("b.opf", f"<package><dc:title>本</dc:title>{items}</package>")
+            archive.writestr("a.xhtml", page)
+    data = path.read_bytes()
+    found = attack(request, 40, path, lambda rng: changed_bytes(data, rng), lambda: list(documents(path)))
+    assert found["accepted"] > 0
 
 
 def test_aozora_notation(request: pytest.FixtureRequest) -> None:

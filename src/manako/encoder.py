@@ -1,8 +1,9 @@
 """The Rust library behind a vocabulary: in this process, or in one of its own that can be stopped.
 
 Special here: a tokenizer.json is a stranger's, and its regular expressions may take forever, or all memory, on some
-text, and its normaliser may make a text longer and longer. Those in KNOWN_PATTERNS are known to be linear, those in
-BOUNDED not to grow, and run here. With any other one the library runs in a second process, with a limit of time for
+text, and its normaliser may make a text longer and longer, or the library panic, which then writes to stderr for all to
+see. Those in KNOWN_PATTERNS are known to be linear, those in BOUNDED not to grow, and where nothing is known to panic
+it runs here. With any other one the library runs in a second process, with a limit of time for
 each text and one of memory: whatever the file says, the answer comes or is given up. Nothing is proved about an
 expression, so none has to be refused. A vocabulary of SentencePiece needs no library: see sentencepiece/.
 """
@@ -43,6 +44,7 @@ BOUNDED = (  # components that lengthen no text much, and never fail; a charsmap
     "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents", "BertNormalizer", "ByteLevel", "Metaspace",
     "Split", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Punctuation", "Digits",
 )  # fmt: skip
+WHOLE = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase")  # normalisers that leave no character of a text without its own
 MOST_GROWTH = 8  # times
 SECONDS_TO_OPEN = 60.0  # a vocabulary of 260,000 tokens takes about two
 SECONDS_A_TEXT = 5.0
@@ -88,9 +90,25 @@ def encoder(spec: dict[str, Any], source: str) -> Encoder:
     """spec: the parsed `source`. Raises Failed where the library cannot read it."""
     if pieces := (spec.get("normalizer") or {}).get(PIECES):
         return Pieces(spec, pieces)
+    return Inside(source) if runs_here(spec) else Beside(source)
+
+
+def runs_here(spec: dict[str, Any]) -> bool:
+    """Whether nothing in a file is known to take long, to take much memory or to panic."""
     parts = [spec.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    bounded = set(_patterns(parts)) <= set(KNOWN_PATTERNS) and _growth(parts[:2]) <= MOST_GROWTH
-    return Inside(source) if bounded else Beside(source)
+    if not set(_patterns(parts)) <= set(KNOWN_PATTERNS) or _growth(parts[:2]) > MOST_GROWTH:
+        return False
+    # The library looks for such tokens in the text as it was changed, and cuts where a changed character has no end.
+    changed = any(token.get("normalized") for token in spec.get("added_tokens") or [])
+    return not changed or _kinds(parts[0]) <= set(WHOLE)
+
+
+def _kinds(part: Any) -> set[Any]:
+    """The types of the components of a normaliser, at any depth."""
+    if not isinstance(part, dict):
+        return set()
+    inner = part.get("normalizers")
+    return set[Any]().union(*map(_kinds, inner)) if isinstance(inner, list) else {part.get("type")}
 
 
 def _growth(part: Any) -> float:
@@ -104,9 +122,10 @@ def _growth(part: Any) -> float:
         case "Sequence":
             return _growth(part.get("normalizers", part.get("pretokenizers")))
         case "Replace" if isinstance(content, str) and isinstance(part.get("pattern"), dict):
-            return max(1, len(content) / max(1, len(str(part["pattern"].get("String", "")))))
-        case "Prepend" if isinstance(content, str):
-            return max(1, len(content))
+            old = part["pattern"].get("String", part["pattern"].get("Regex"))
+            return max(1, len(content) / len(old)) if isinstance(old, str) and old else math.inf  # "" panics
+        case "Prepend" if isinstance(content, str) and content:  # so does this
+            return len(content)
         case known if known in BOUNDED:
             return 1
     return math.inf

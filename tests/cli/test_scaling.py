@@ -26,13 +26,13 @@ def test_laws_are_fitted_shown_and_drawn(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'manako[plot]'")
     pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'manako[plot]'")
     write(tmp_path, 3, 3)
-    done = run("scaling", tmp_path, "--plot", tmp_path / "a.svg", "--lang", "en")
+    done = run("scaling", tmp_path, "--plot", tmp_path / "a.html", "--lang", "en")
     assert done.code == 0 and "1 failed runs are left out" in done.err, done.err
     assert "Largest run left out (2-2): predicted" in done.out and "Not fitted: 3 different numbers" in done.out
-    assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
+    assert b"data:image/svg+xml" in (tmp_path / "a.html").read_bytes()
     [told] = json.loads(run("scaling", tmp_path, "--json").out)
     assert told["laws"][3]["left_out"]["measured"] == pytest.approx(1.5 + 4 / 2**0.6 + 3 / 2**0.8)
-    again = run("scaling", tmp_path, "--plot", tmp_path / "a.svg")
+    again = run("scaling", tmp_path, "--plot", tmp_path / "a.html")
     assert again.code == 2 and "E-TARGET-EXISTS" in again.err
 
 

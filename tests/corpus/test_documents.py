@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import struct
 import sys
 import tarfile
 import zipfile
@@ -282,6 +283,25 @@ def test_archives_that_would_fill_a_disk_are_refused_before_they_are_read(tmp_pa
     assert key_of(tmp_path / "bomb.zip")[0] == "corpus_archive_bomb"
 
 
+def test_a_zip_in_the_form_above_4_gb_is_read(tmp_path: Path) -> None:
+    """As programs write it that do not know how much will come: sizes of 64 bits, also in the directory."""
+    path = tmp_path / "works.zip"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("a.txt", "w", force_zip64=True) as stream:
+        stream.write("猫である。\n".encode())
+    data = path.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    head = list(struct.unpack_from("<4s6H3L5H2L", data, at))
+    extra = struct.pack("<2H3Q", 1, 24, head[9], head[8], head[16])
+    head[8] = head[9] = head[16] = 0xFFFFFFFF
+    head[11] = len(extra)
+    entry = struct.pack("<4s6H3L5H2L", *head) + b"a.txt" + extra
+    end = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(entry), at)
+    end += struct.pack("<4sLQL", b"PK\x06\x07", 0, at + len(entry), 1)
+    end += struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    path.write_bytes(data[:at] + entry + end)
+    assert [document.text for document in documents(path)] == ["猫である。\n"]
+
+
 def test_an_encrypted_or_empty_zip(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as stream:
         stream.writestr("x.txt", b"text")
@@ -388,15 +408,15 @@ def test_suffixes_count_in_any_case(tmp_path: Path) -> None:
     (tmp_path / "D.JSONL").write_bytes(lines({"text": "d"}))
     with zipfile.ZipFile(tmp_path / "E.ZIP", "w") as stream:
         stream.writestr("F.TXT", "f")
-        stream.writestr("g.html", "g")
+        stream.writestr("g.css", "g")
     found, said = told(tmp_path)
     assert sorted(d.text for d in found) == ["a", "b", "d", "f"]
-    assert said["corpus.not_read_suffixes"] == {"count": "1", "kinds": ".html 1"}
+    assert said["corpus.not_read_suffixes"] == {"count": "1", "kinds": ".css 1"}
 
 
 def test_what_systems_leave_beside_real_files_is_not_read_and_told(tmp_path: Path) -> None:
     names = ("story.txt", "._story.txt", "__MACOSX/x/._y.txt", ".git/x.txt", ".venv/lib/LICENSE.txt", "~$story.txt",
-             "page.html", "Makefile")  # fmt: skip
+             "page.css", "Makefile")  # fmt: skip
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"\x00\x05\x16\x07" if "._" in name else b"text")
@@ -523,8 +543,6 @@ def test_bad_files_and_records_are_passed_over_where_asked(tmp_path: Path) -> No
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "Office"),
     (b"\x1f\x8b\x08\x00" + bytes(99), "gzip"),
     (b"{\\rtf1\\ansi text}", "RTF"),
-    ("\ufeff<!DOCTYPE html>\n<html><p>猫</p>".encode(), "HTML"),
-    (b"\n<html>\n<p>text</p>", "HTML"),
 ], ids=str)  # fmt: skip
 def test_what_is_no_plain_text_is_named_for_what_it_is(tmp_path: Path, data: bytes, kind: str) -> None:
     path = tmp_path / "a.txt"
@@ -532,8 +550,14 @@ def test_what_is_no_plain_text_is_named_for_what_it_is(tmp_path: Path, data: byt
     with pytest.raises(LoadError) as refused:
         list(documents(path))
     assert refused.value.key == "corpus_document" and kind in refused.value.values["kind"]
-    if kind == "HTML":
-        assert "<html>" in next(documents(path, Reading(format="text"))).text
+
+
+@pytest.mark.parametrize("data", ["\ufeff<!DOCTYPE html>\n<html><p>猫</p>", "\n<html>\n<p>猫</p>"])
+def test_what_begins_as_a_page_is_read_as_one(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(data, encoding="utf-8")
+    assert next(documents(path)).text == "猫\n"
+    assert "<html>" in next(documents(path, Reading(format="text"))).text
 
 
 def test_text_about_markup_is_text(tmp_path: Path) -> None:

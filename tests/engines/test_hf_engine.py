@@ -165,7 +165,7 @@ def code_of_a_tokenizer(folder: Path) -> None:
 
 
 SPOILED: list[tuple[Callable[[Path], None], str, str]] = [
-    (only_pickles, "E-HF-PICKLES", "pytorch_model.bin"),
+    (only_pickles, "E-LEGACY-NOT-ZIP", "pytorch_model.bin"),
     (no_weights, "E-FILE-MISSING", "model.safetensors"),
     (remote_code, "E-HF-REMOTE-CODE", "auto_map"),
     (no_language_model, "E-HF-MODEL-TYPE", "vit"),
@@ -429,6 +429,38 @@ def test_a_snapshot_that_links_out_of_its_entry_is_refused(folder: Path, home: P
     assert caught.value.key == "link_outside"
 
 
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_pickled_weights_are_read_by_our_own_reader(
+    family: str, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder, and from a hub model that has no others, which are then asked for."""
+    import huggingface_hub
+
+    folder = write_lm(tmp_path / "m", family)
+    plain = load_hf(str(folder))
+    weights = weights_of(folder)
+    (folder / "model.safetensors").unlink()
+    if family == "gpt2":  # as older versions saved it
+        weights["transformer.h.0.attn.bias"] = torch.ones(1, 1, 64, 64, dtype=torch.uint8).tril()
+    asked: list[list[str]] = []
+
+    def download(name: str, **how: Any) -> str:
+        if how["local_files_only"]:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not there")
+        asked.append(how["allow_patterns"])
+        if any(pattern.endswith(".bin") for pattern in how["allow_patterns"]):
+            torch.save(weights, folder / "pytorch_model.bin")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(torch, "load", None)
+    for ref in ("hf:org/name", str(folder)):
+        opened = load_hf(ref)
+        np.testing.assert_array_equal(opened.forward(IDS, opened.new_cache()), plain.forward(IDS, plain.new_cache()))
+    assert len(asked) == 2 and not any(pattern.endswith(".bin") for pattern in asked[0])
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_the_cache_lacks_is_fetched_once(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
@@ -449,11 +481,11 @@ def test_what_the_cache_lacks_is_fetched_once(
     if whole:
         assert load_hf("hf:org/name").config.n_layer == 2
     else:
-        only_pickles(folder)
+        no_weights(folder)
         with pytest.raises(LoadError) as caught:
             load_hf("hf:org/name")
         assert caught.value.key == "hf_not_whole"
-    assert [how["local_files_only"] for how in asked] == [True, False]
+    assert [how["local_files_only"] for how in asked] == [True, False] + [False] * (not whole)
     assert not any(pattern.endswith((".py", ".bin", ".pt", "*")) for pattern in asked[1]["allow_patterns"])
 
 

@@ -892,6 +892,37 @@ def crowd(count: int) -> bytes:
     return start[:at] + directory + record + locator + end
 
 
+def wide(data: bytes) -> bytes:
+    """The same zip as one above 4 GB is written: each number of the directory and its end in zip64 form."""
+    *_, count, length, at, _ = struct.unpack("<4s4H2LH", data[-22:])
+    directory, out, place = data[at : at + length], b"", 0
+    for _ in range(count):
+        head = list(struct.unpack_from("<4s6H3L5H2L", directory, place))
+        packed, size, name, offset = head[8], head[9], head[10], head[16]
+        text = directory[place + 46 : place + 46 + name]
+        place += 46 + name + head[11] + head[12]
+        head[8] = head[9] = head[16] = 0xFFFFFFFF
+        extra = struct.pack("<2HQ", 0x5455, 8, 0) + struct.pack("<2H3Q", 1, 24, size, packed, offset)
+        head[11], head[12] = len(extra), 0
+        out += struct.pack("<4s6H3L5H2L", *head) + text + extra
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(out), at)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at + len(out), 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:at] + out + record + locator + end
+
+
+def test_a_zip_in_the_form_above_4_gb_is_the_same(tmp_path: Path) -> None:
+    good = zipped(good_pickle())
+    (tmp_path / "a.pt").write_bytes(good)
+    (tmp_path / "b.pt").write_bytes(wide(good))
+    assert content(read_pt(tmp_path / "a.pt")) == content(read_pt(tmp_path / "b.pt"))
+    data = wide(good)
+    for n, at in enumerate((len(data) - 22 - 20 - 24, len(data) - 22 - 20 - 8, data.rindex(b"\1\0\x18\0") + 12)):
+        lying = tmp_path / f"{n}.pt"  # entries in the wide end record, the place of the directory, a size
+        lying.write_bytes(patched(data, at, b"\7"))
+        assert refused(lying).key == "legacy_archive"
+
+
 def broken_zips() -> dict[str, bytes]:
     good = zipped(good_pickle())
     stored = [("m/data.pkl", good_pickle()), *((f"m/{k}", v) for k, v in good_parts()["members"].items())]

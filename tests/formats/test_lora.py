@@ -70,6 +70,23 @@ def test_the_change_is_the_scaled_product(
     assert (told["adapter"], told["count"]) == ("mine", 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_pickled_adapter_is_the_same(kind: str, tmp_path: Path) -> None:
+    torch: Any = pytest.importorskip("torch")
+    (write_toy if kind == "gpt2" else write_toy_llama)(tmp_path / "base")
+    write_adapter(tmp_path / "mine", tmp_path / "base", kind)
+    rows = manako.load(tmp_path / "mine").rows([3, 5, 9])
+    saved = tmp_path / "mine" / "adapter_model.safetensors"
+    numbers = {name: torch.from_numpy(t) for name, t in safetensors.numpy.load_file(saved).items()}
+    saved.unlink()
+    torch.save(numbers, saved.with_suffix(".bin"))
+    np.testing.assert_array_equal(manako.load(tmp_path / "mine").rows([3, 5, 9]), rows)
+    torch.save({"module": torch.nn.Linear(1, 1)}, saved.with_suffix(".bin"))
+    with pytest.raises(LoadError, match="adapter_model.bin"):
+        manako.load(tmp_path / "mine")
+
+
 def test_it_is_another_model_than_its_base_wherever_that_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +131,13 @@ def tensors(change: Callable[[Tensors], object]) -> Callable[[Path], None]:
 
 A = "base_model.model.transformer.h.0.attn.c_attn.lora_A.weight"
 B = A.replace("lora_A", "lora_B")
+
+
+def base_is_an_adapter(folder: Path) -> None:
+    write_adapter(other := folder.with_name("other"), folder.with_name("base"))
+    config(base_model_name_or_path=str(other))(folder)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "DoRA": (config(use_dora=True), "lora_unsupported", "use_dora"),
     "another kind": (config(peft_type="IA3"), "lora_unsupported", "IA3"),
@@ -126,6 +150,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "endless alpha": (config(lora_alpha=1e300), "lora_unsupported", "lora_alpha"),
     "no base": (config(base_model_name_or_path="org/none"), "lora_base", "org/none"),
     "a base outside": (config(base_model_name_or_path="../../none"), "lora_base", "none"),
+    "an adapter on an adapter": (base_is_an_adapter, "lora_on_adapter", "other is an adapter itself"),
     "no name of a base": (config(base_model_name_or_path=5), "lora_base", "5"),
     "other targets": (config(target_modules=["c_proj"]), "lora_tensor", "c_attn"),
     "half of a pair": (tensors(lambda t: t.pop(B)), "tensor_missing", "lora_B"),

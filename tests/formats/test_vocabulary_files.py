@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
+from toy_llama import write_toy_llama
 
+import manako
 from manako.errors import LoadError, UsageError
 from manako.formats.vocabulary_files import read_vocabulary
 from manako.refs import Ref
@@ -115,6 +117,19 @@ def test_a_file_of_sentencepiece_gives_its_ids(name: str, kind: str, tmp_path: P
     assert rust.encode("the model", add_special_tokens=False).ids == read.encode("the model")
     assert read.front_ids == ((1,) if name == "bpe" else ())
     assert read.decode(read.encode("the model")) == b" the model"
+
+
+def test_a_model_folder_opens_with_such_a_file(tmp_path: Path) -> None:
+    """The class may stand in config.json alone; what is exported opens again with the same ids."""
+    write_toy_llama(tmp_path / "m", vocab_size=500)
+    (tmp_path / "m" / "tokenizer.json").unlink()
+    (tmp_path / "m" / "tokenizer_config.json").unlink(missing_ok=True)
+    shutil.copy(PIECES / "unigram.model", tmp_path / "m" / "spiece.model")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "T5Tokenizer"}))
+    model = manako.load(tmp_path / "m")
+    trace = model.trace("the  model", max_new_tokens=2, seed=0)
+    assert manako.verify(trace).failure is None and trace.steps[0].text_before == " the model"
 
 
 def test_start_token_and_spaces_are_as_the_class_has_them(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_the_served_page_shows_the_trace_without_a_complaint(browser: Browser, s
     page.goto(f"http://{site.host}/#token={TOKEN}")
     for _ in range(2):  # again after a reload, with the token no longer in the address
         page.get_by_text("golden").first.wait_for()
-        page.wait_for_selector("[data-edit=prompt][contenteditable]")  # or the reload would break off a question
+        page.wait_for_selector("[data-edit=prompt][contenteditable]")
+        page.wait_for_load_state("networkidle")  # or the reload would break off a question
         assert page.locator("manako-app").inner_text().count("[bold]")
         assert TOKEN not in page.url
         page.reload()

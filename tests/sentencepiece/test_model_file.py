@@ -9,7 +9,7 @@ from fuzz import changed_bytes
 
 from manako.sentencepiece.charsmap import Charsmap
 from manako.sentencepiece.cutting import Cutter
-from manako.sentencepiece.model_file import BYTES, PieceModel, read_piece_model
+from manako.sentencepiece.model_file import PieceModel, read_piece_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "sentencepiece"
 
@@ -104,8 +104,21 @@ def test_changed_files_open_or_are_refused(name: str) -> None:
     assert 0 < opened < 60
 
 
-def test_nested_pieces_take_a_time_that_grows_with_the_text() -> None:
-    pieces = "".join(chr(0x100 + n) for n in range(2))
-    nested = b"".join(piece(pieces[0] * n, -1.0 / n) for n in range(1, 257))
-    ids, _ = Cutter(read_piece_model(UNK + nested)).cut(pieces[0] * 3000)
-    assert len(ids) < 3000 and len(BYTES) == 256
+def test_pieces_inside_each_other_are_bounded() -> None:
+    """Each place of a text is looked at once for each length that a piece there may have."""
+    nested = [piece("a" * n, -1.0 / n) for n in range(1, 66)]
+    with pytest.raises(ValueError, match="more than 64 lengths"):
+        Cutter(read_piece_model(UNK + b"".join(nested)))
+    assert len(Cutter(read_piece_model(UNK + b"".join(nested[:64]))).cut("a" * 640)[0]) < 640
+
+
+def test_a_key_that_never_ends_is_bounded() -> None:
+    """A table that goes round in a circle: each a leads back to where it was."""
+    ring = [0] * 512
+    ring[0] = 256 << 10
+    ring[256 ^ ord("a")] = (256 ^ ord("a") ^ 256) << 10 | ord("a")
+    units = struct.pack("<512I", *ring)
+    table = Charsmap(len(units).to_bytes(4, "little") + units + b"a\0")
+    with pytest.raises(ValueError, match="more than 64"):
+        table.longest("a" * 1000, 0)
+    assert table.longest("ab", 0) == ("a", 1)

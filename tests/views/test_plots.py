@@ -1,8 +1,10 @@
 """Pictures of sweeps: PNG and SVG, the same bytes each time, and names that are no formula."""
 
+import base64
 import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -32,6 +34,29 @@ def test_each_kind_is_made_and_made_again_the_same(lang: str) -> None:
             assert made.startswith(begin) and len(made) > 5_000
         assert plots.scaling_plot(FOUND, kind, lang) == plots.scaling_plot(FOUND, kind, lang)
     assert "matplotlib.pyplot" not in sys.modules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_page_has_the_picture_and_every_number(lang: str) -> None:
+    """Well-formed, without a script, and names are text in it, whatever they hold."""
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'manako[plot]'")
+    hostile = "</td><script>alert(1)</script>&\"'"
+    bpe = {"varied": {"x": hostile}, "steps": 200, "flops": 2e9, "bits_per_character": 3.25}
+    runs = [ONE, replace(ONE, run=hostile, **bpe)]
+    made = plots.sweep_plot(runs, ".html", lang)
+    assert made == plots.sweep_plot(runs, ".html", lang)
+    tree = ElementTree.fromstring(made.decode().split("<body>")[1].split("</body>")[0])
+    picture = next(tree.iter("img")).attrib["src"].partition("base64,")[2]
+    assert base64.b64decode(picture) == plots.sweep_plot(runs, ".svg", lang)
+    cells = ["".join(cell.itertext()) for cell in tree.iter("td")]
+    assert hostile in cells and {"4.000", "3.250^", "4.000*", "1,000", "200", "2e9"} <= set(cells)
+    assert b"<script>alert" not in made and b"default-src 'none'" in made
+    found = [replace(FOUND[0], group=(("tokenizer", hostile),), outcomes=runs)]
+    law = plots.scaling_plot(found, ".html", lang).decode()
+    text = "".join(ElementTree.fromstring(law.split("<body>")[1].split("</body>")[0]).itertext())
+    for shown in ("E = 1.000", "[0.250, 1.000]", "3.900", "-2.50%", "3.250^", hostile):
+        assert shown in text
 
 
 def test_names_and_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from manako.corpus import aozora, archives, rows
+from manako.corpus import aozora, archives, markup, rows
 from manako.corpus.encodings import Decoder, decode, document_kind, known_encoding
 from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
 from manako.errors import LoadError, UsageError
@@ -112,9 +112,9 @@ def read(
 def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOut | None = None) -> Iterator[Document]:
     """All documents of one source, unfiltered, in the order of their names: a file, a folder, an archive, or "-".
 
-    In folders and archives .txt, .md, .jsonl and .ndjson files count, compressed ones too, in folders also archives and
-    .parquet; a file that is named itself may have any name. left_out: counts what is not read. Raises LoadError for
-    what is missing, empty, binary or undecodable.
+    In folders and archives .txt, .md, .html, .jsonl and .ndjson files count, compressed ones too, in folders also
+    archives, .epub and .parquet; a file that is named itself may have any name. left_out: counts what is not read.
+    Raises LoadError for what is missing, empty, binary or undecodable.
     """
     left_out = left_out or LeftOut(reading.skip_bad)
     if source == "-":
@@ -157,6 +157,14 @@ def _from_file(path: Path, reading: Reading, left_out: LeftOut) -> Iterator[Docu
         for row in rows.parquet(path, reading.field, left_out.bad):
             yield _document(row.name, row.text, None, reading, row.title, row.author)
         return
+    if kind == "book":
+        try:
+            book = markup.read_book(path)
+        except archives.DAMAGE as error:
+            raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
+        left_out.parts(book.left_out)
+        yield _document(printable(path), book.text, None, reading, book.title, book.author)
+        return
     if kind is None and path.suffix == ".py" and reading.format == "auto":
         raise LoadError("corpus_loading_script", file=path)
     packed = kind == "archive" or path.name.lower() != uncompressed_name(path.name)
@@ -196,7 +204,10 @@ def _from_stream(name: str, stream: BinaryIO, reading: Reading, left_out: LeftOu
         return
     head = stream.read(LARGE + 1)
     kind = document_kind(head)
-    if kind and not (kind == "HTML" and reading.format == "text"):
+    if (kind == "HTML" or kind_of(name) == "page") and reading.format != "text":
+        yield _page(name, head, reading, left_out)
+        return
+    if kind and kind != "HTML":
         raise LoadError("corpus_document", file=name, kind=kind)
     decoder = Decoder(name, head, len(head) <= LARGE, reading.encoding)
     if len(head) > LARGE:
@@ -206,6 +217,23 @@ def _from_stream(name: str, stream: BinaryIO, reading: Reading, left_out: LeftOu
     works = aozora.works(text) if _in_notation(text, reading) else [text]
     for number, work in enumerate(works, 1):
         yield _document(name if len(works) == 1 else f"{name} [{number}]", work, decoder, reading)
+
+
+def _page(name: str, data: bytes, reading: Reading, left_out: LeftOut) -> Document:
+    if len(data) > markup.MOST_BYTES:
+        raise LoadError("file_too_large", file=name, size=f"> {LARGE}", limit=LARGE)
+    try:
+        decoder = Decoder(name, data, True, reading.encoding)
+        text = decoder.feed(data, True)
+    except LoadError:
+        declared = markup.declared_encoding(data)
+        if reading.encoding or declared is None:
+            raise
+        decoder = Decoder(name, data, True, known_encoding(declared))
+        text = decoder.feed(data, True)
+    page = markup.read_page(text)
+    left_out.parts(page.left_out)
+    return _document(name, page.text, decoder, reading, page.title)
 
 
 def _document(

@@ -16,18 +16,19 @@ TEXT_SUFFIXES = (".txt", ".md")
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".txz", ".tbz2")
 COMPRESSED_SUFFIXES = (".gz", ".xz", ".bz2", ".zst")  # one file, or a .tar
-KINDS = ("text", "json lines", "parquet", "archive")
-STREAMED = ("text", "json lines")  # kinds that can be read front to back, so inside an archive too
+PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+KINDS = ("text", "json lines", "parquet", "archive", "page", "book")
+STREAMED = ("text", "json lines", "page")  # kinds that can be read front to back, so inside an archive too
 PLACES_SHOWN = 10  # of bad records
 
 Report = Callable[..., None]  # (catalog key, **values)
 
 
 def kind_of(name: str) -> str | None:
-    """ "text", "json lines", "parquet" or "archive": what a file is by its name; None for what is not read.
+    """What a file is by its name, one of KINDS; None for what is not read.
 
-    >>> [kind_of(name) for name in ("A.TXT", "b.jsonl.gz", "c.tar.xz", "d.ZIP", "e.html")]
-    ['text', 'json lines', 'archive', 'archive', None]
+    >>> [kind_of(name) for name in ("A.TXT", "b.jsonl.gz", "c.tar.xz", "d.ZIP", "e.html", "f.epub", "g.pdf")]
+    ['text', 'json lines', 'archive', 'archive', 'page', 'book', None]
     """
     plain = uncompressed_name(name)
     if plain.endswith(ARCHIVE_SUFFIXES):
@@ -36,6 +37,10 @@ def kind_of(name: str) -> str | None:
         return "text"
     if plain.endswith(JSON_LINES_SUFFIXES):
         return "json lines"
+    if plain.endswith(PAGE_SUFFIXES):
+        return "page"
+    if name.lower().endswith(".epub"):
+        return "book"
     return "parquet" if name.lower().endswith(".parquet") else None
 
 
@@ -89,6 +94,10 @@ class LeftOut:
     def link(self) -> None:
         """Count a link that leads nowhere or out of the folder, or what is neither file nor folder."""
         self._kinds["link"] += 1
+
+    def parts(self, kinds: Counter[str]) -> None:
+        """Count what was left out of a page or book: "ruby", "picture"."""
+        self._kinds += kinds
 
     def bad(self, error: LoadError) -> None:
         """Count what cannot be read, or raise the error where that was not asked for."""

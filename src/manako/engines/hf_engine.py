@@ -41,6 +41,7 @@ from manako.families.activations import Activations
 from manako.families.readout import Readout
 from manako.formats.hf_folder import DTYPES, HfFolder
 from manako.formats.special_tokens import check_vocabulary
+from manako.formats.tensor_files import Stored
 
 Array = npt.NDArray[Any]
 PROBE = 6  # ids of the pass that shows what a model is made of: some before a cache is used, some after
@@ -287,16 +288,28 @@ def _built(folder: HfFolder, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any]
     """The model as `transformers` builds it, and what it says about the tensors."""
     with _quiet():
         kind = type(transformers.AutoConfig.for_model(folder.config["model_type"]))
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder.path,
+        made: Any = transformers.AutoModelForCausalLM
+        weights: dict[str, Any] = {"pretrained_model_name_or_path": folder.path, "use_safetensors": True}
+        if folder.pickled:  # read by our own reader, so that no library opens the pickle
+            made = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[kind]
+            weights = {"pretrained_model_name_or_path": None, "state_dict": dict(map(_tensor, _numbers(folder)))}
+        loaded: Any = made.from_pretrained(
+            **weights,
             config=kind.from_dict(dict(folder.config)),
             dtype=dtype,
             trust_remote_code=False,
-            use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
         )
         return loaded
+
+
+def _numbers(folder: HfFolder) -> Iterator[Stored]:
+    return (tensor for tensor in folder.tensors if tensor.dtype in DTYPES)  # masks of older files are truth values
+
+
+def _tensor(stored: Stored) -> tuple[str, Tensor]:
+    return stored.name, torch.from_numpy(stored.read()).view(getattr(torch, DTYPES[stored.dtype])).view(stored.shape)
 
 
 def _check_finite(model: nn.Module, folder: HfFolder) -> None:

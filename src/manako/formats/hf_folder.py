@@ -2,8 +2,9 @@
 
 Special here: configuration, shard index and links are read by our own strict readers before `transformers` sees the
 folder; keys that steer a loader are dropped and named; no Python of a folder ever runs, and weights come from
-safetensors alone. A chat template and the author's sampling settings are text to show: neither is applied. What the
-hub's cache holds whole is opened from it with no connection; the network is used only because a reference names it.
+safetensors, or where there are none from a pickle that our own reader takes as data (torch_zip.py). A chat template and
+the author's sampling settings are text to show: neither is applied. What the hub's cache holds whole is opened from it
+with no connection; the network is used only because a reference names it.
 
 torch and transformers (extra `hf`) are imported when a model is loaded, so that this module can say what is missing.
 """
@@ -25,6 +26,7 @@ from manako.formats import tensor_files
 from manako.formats.checkpoint import Source
 from manako.formats.model_folder import (
     DIGESTS,
+    PICKLED,
     QUANTIZED,
     companion_digests,
     compare_digests,
@@ -35,7 +37,7 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files
+from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files, with_class
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -46,6 +48,7 @@ FILES = (
     "merges.txt",
     "vocab.txt",
 )  # no Python, no pickle
+PICKLES = (f"{PICKLED}.index.json", "pytorch_model*.bin")  # the weights of older models, where there are no others
 MOST_PARTS = 10_000  # layers, heads or experts: as many modules are built before a weight is looked at
 MOST_BYTES = 1 << 50  # of weights; what fits is for the memory to say
 DTYPES = tensor_files.DTYPES | {"F64": "float64"}
@@ -66,6 +69,8 @@ class HfFolder:
     config: Mapping[str, Any]
     """config.json without what could steer a loader."""
     tensors: tuple[Stored, ...]
+    pickled: bool
+    """Whether they lie in a pickle, which `transformers` is never given."""
     digests: Mapping[str, str]
     """SHA-256 of each tensor, by name."""
     tokenizer: Tokenizer
@@ -115,8 +120,6 @@ def hf_folder(place: str, ref: str) -> HfFolder:
 def read_hf_folder(path: Path) -> HfFolder:
     """Check a folder and read all but its weights. Raises LoadError."""
     weights = weight_files(path)
-    if weights.pickled:
-        raise LoadError("hf_pickles", file=weights.paths[0], folder=path)
     files, whole = weights.paths, weights.index or weights.paths[0]
     try:
         for file in path.iterdir():
@@ -132,7 +135,10 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
-    tokenizer, template = _tokenizer(path, wrapper, config["model_type"]), read_chat_template(path, wrapper)
+    tokenizer, template = (
+        _tokenizer(path, with_class(wrapper, config), config["model_type"]),
+        read_chat_template(path, wrapper),
+    )
     starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
     special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
     notices += special.notices
@@ -150,6 +156,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         path=path,
         config=config,
         tensors=tuple(stored),
+        pickled=weights.pickled,
         digests=digests,
         tokenizer=tokenizer,
         start_id=special.start_id,
@@ -171,10 +178,10 @@ def _snapshot(name: str, ref: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def fetch(local: bool) -> Path:
+    def fetch(local: bool, files: tuple[str, ...] = FILES) -> Path:
         return Path(
             huggingface_hub.snapshot_download(
-                name, local_files_only=local, allow_patterns=list(FILES), ignore_patterns=["*/*"]
+                name, local_files_only=local, allow_patterns=list(files), ignore_patterns=["*/*"]
             )
         )
 
@@ -188,6 +195,8 @@ def _snapshot(name: str, ref: str) -> Path:
         raise LoadError("hf_not_cached", ref=ref)
     try:
         fetched = fetch(local=False)
+        if not any(fetched.glob("*.safetensors")):
+            fetched = fetch(local=False, files=PICKLES)
     except Exception as error:  # of the hub's client, its HTTP library or the disk
         raise LoadError("hf_download", ref=ref, reason=first_line(error)) from None
     if not _is_whole(fetched):
@@ -202,11 +211,7 @@ def _is_whole(folder: Path) -> bool:
         files = [folder / "config.json", *weights.paths]
     except LoadError:
         return False
-    return (
-        not weights.pickled
-        and all(f.is_file() for f in files)
-        and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
-    )
+    return all(f.is_file() for f in files) and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
 
 
 def _clean_config(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], Notices]:

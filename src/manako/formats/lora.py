@@ -48,16 +48,20 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> Path:
-    """The folder of the model that an adapter belongs to. Raises LoadError where it is not on this machine."""
+    """The folder of the model that an adapter belongs to. Raises LoadError where it is none, or not on this machine."""
     config = _config(folder)
     name, revision = config.get("base_model_name_or_path"), config.get("revision") or "main"
+    found = None
     if isinstance(name, str) and name and "\0" not in name:
         if Path(name).is_dir():
-            return Path(name)
-        if _HUB_NAME.fullmatch(name) and ".." not in name and isinstance(revision, str):
-            if found := _cached(name, revision):
-                return found
-    raise LoadError("lora_base", file=folder / CONFIG, base=name)
+            found = Path(name)
+        elif _HUB_NAME.fullmatch(name) and ".." not in name and isinstance(revision, str):
+            found = _cached(name, revision)
+    if found is None:
+        raise LoadError("lora_base", file=folder / CONFIG, base=name)
+    if is_adapter(found):
+        raise LoadError("lora_on_adapter", file=folder / CONFIG, base=name)
+    return found
 
 
 def merged(folder: Path, base: Checkpoint) -> Checkpoint:

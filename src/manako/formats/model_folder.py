@@ -46,7 +46,7 @@ from manako.formats.tensor_files import (
     check_placed,
     read_index,
 )
-from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
+from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files, with_class
 from manako.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -78,7 +78,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if raw.get(name) is not None:
             raise LoadError("config_quantized", name=name)
     config, told = family.config_from_json(raw)
-    tokenizer = read_vocabulary(folder, wrapper, raw.get("model_type"))
+    tokenizer = read_vocabulary(folder, with_class(wrapper, raw), raw.get("model_type"))
     notices += check_vocabulary(folder, tokenizer, config.vocab_size)
     special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
     config = replace(config, start_id=special.start_id, end_ids=special.end_ids)

@@ -28,11 +28,13 @@ MAX_MEMBERS = 20_000
 MAX_DIRECTORY = 4 << 20  # bytes
 _OLD_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # torch.save before 1.6
 
-# Source: APPNOTE.TXT 6.3.10 of PKWARE, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16.
+# Source: APPNOTE.TXT 6.3.10 of PKWARE, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16, 4.5.3.
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q4sLQL")  # with its locator, which torch always writes behind it
+
+_ALL_ONES, _ZIP64 = 0xFFFFFFFF, 1  # what stands for a number above 4 GB, and the extra field that has it
 
 _DTYPES = {  # a storage's numbers -> the name of safetensors, bytes each
     "float32": ("F32", 4),
@@ -53,6 +55,17 @@ class Member:
     start: int
     size: int
     crc: int
+
+
+def _wide_numbers(extra: bytes) -> Iterator[int]:
+    """The numbers of 64 bits that the extra fields of an entry hold."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<2H", extra, at)
+        if kind == _ZIP64 and at + 4 + size <= len(extra):
+            yield from (n for (n,) in struct.iter_unpack("<Q", extra[at + 4 : at + 4 + size // 8 * 8]))
+            return
+        at += 4 + size
 
 
 class Archive:
@@ -118,19 +131,31 @@ class Archive:
     def _find_directory(self) -> tuple[int, int, int]:
         """(entries, first byte, byte behind the last) of the directory; the end records must say the same thing."""
         end = self.size - _END.size
-        magic, disk, disk2, here, count, length, at, comment = _END.unpack(self._bytes(max(end, 0), _END.size))
+        magic, disk, disk2, *narrow, comment = _END.unpack(self._bytes(max(end, 0), _END.size))
+        here, count, length, at = narrow
         if magic != b"PK\x05\x06" or disk or disk2 or comment or here != count:
             self._refuse("end record", "missing or damaged; the file may be cut off")
-        if at + length == end - _END64.size:
-            record = _END64.unpack(self._bytes(end - _END64.size, _END64.size))
-            said = (record[0], *record[6:11], record[12])
-            if said != (b"PK\x06\x06", count, count, length, at, b"PK\x06\x07", at + length):
+        wide = self._wide_end(end - _END64.size)
+        if wide:
+            end -= _END64.size
+            # A number that does not fit is all ones in the older record.
+            told = zip(narrow, wide, (0xFFFF, 0xFFFF, _ALL_ONES, _ALL_ONES), strict=True)
+            if wide[0] != wide[1] or any(old not in (new, most) for old, new, most in told):
                 self._refuse("end record", "zip64 part differs")
-        elif at + length != end:
+            _, count, length, at = wide
+        if at + length != end:
             self._refuse("end record", "directory is not where it should be")
         if count > MAX_MEMBERS or length > MAX_DIRECTORY:
             self._refuse("end record", f"{count} members, {length} bytes")
         return count, at, at + length
+
+    def _wide_end(self, at: int) -> tuple[int, int, int, int] | None:
+        """What the end record of zip64 says at that place: entries, again, bytes and place of the directory."""
+        if at < 0:
+            return None
+        record = _END64.unpack(self._bytes(at, _END64.size))
+        there = (record[0], record[10], record[12]) == (b"PK\x06\x06", b"PK\x06\x07", at)
+        return record[6:10] if there else None
 
     def _read_directory(self, directory: bytes, count: int) -> dict[str, Member]:
         entries: dict[str, Member] = {}
@@ -142,8 +167,11 @@ class Archive:
             magic, _, _, flags, method, _, _, crc, packed, size, name_size, extra, comment, *_, offset = field
             at += _ENTRY.size
             raw = directory[at : at + name_size]
+            wide = _wide_numbers(directory[at + name_size : at + name_size + extra])
             at += name_size + extra + comment
             name = self._checked_name(raw)
+            # In this order, those alone that do not fit above.
+            size, packed, offset = (next(wide, n) if n == _ALL_ONES else n for n in (size, packed, offset))
             if magic != b"PK\x01\x02" or at > len(directory):
                 self._refuse(name, "directory entry")
             if name in entries:

@@ -44,6 +44,11 @@ def vocabulary_files(folder: Path) -> list[Path]:
     return next((files for files in found if all(path.exists() for path in files)), found[0])
 
 
+def with_class(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """tokenizer_config.json, with the class that config.json names where it names none, as `AutoTokenizer` has it."""
+    return {**wrapper, "tokenizer_class": wrapper.get("tokenizer_class") or config.get("tokenizer_class")}
+
+
 def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], model_type: object = None) -> Tokenizer:
     """wrapper: the folder's tokenizer_config.json. model_type: as config.json has it.
 

@@ -8,6 +8,7 @@ half-width ｶﾞ does not become ガ there. Source: `normalizer.cc` in google/s
 import struct
 
 MOST_KEYS = 32  # that begin at one place; the library looks at no more
+MAX_KEY = 64  # characters; published ones have up to four
 MAX_REPLACEMENT = 1024  # bytes; the longest published one has 33
 State = int | None
 
@@ -36,7 +37,10 @@ class Charsmap:
             first = self._first[ch] = self._walked(self._root(), ch, 0)
         node, found, keys = first
         end = at = at + 1
+        start = at
         while node is not None and at < len(text) and keys < MOST_KEYS:
+            if at - start > MAX_KEY:
+                raise ValueError(f"its table of characters has keys of more than {MAX_KEY}")
             node, longer, keys = self._walked(node, text[at], keys)
             at += 1
             if longer is not None:

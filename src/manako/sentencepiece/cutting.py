@@ -6,18 +6,28 @@ the same one is taken. Ids come with the characters that they stand for. Source:
 """
 
 import heapq
-import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from manako.sentencepiece.model_file import BPE, BYTES, NORMAL, SPACE, UNUSED, USER_DEFINED, PieceModel
 
 Spans = list[tuple[int, int]]
+MOST_LENGTHS = 64  # of pieces that begin with one character: each place of a text is looked at so often
 _UNKNOWN_PENALTY = 10.0
 
 
 def _float32(value: float) -> float:
     return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def _lengths(pieces: Iterable[str]) -> dict[str, list[int]]:
+    """How long the pieces are that begin with a character, the shortest first. Raises ValueError for too many."""
+    found: dict[str, set[int]] = {}
+    for text in pieces:
+        found.setdefault(text[0], set()).add(len(text))
+    if most := next((ch for ch, lengths in found.items() if len(lengths) > MOST_LENGTHS), None):
+        raise ValueError(f"pieces that begin with {most!r} have more than {MOST_LENGTHS} lengths")
+    return {ch: sorted(lengths) for ch, lengths in found.items()}
 
 
 class Cutter:
@@ -29,8 +39,8 @@ class Cutter:
         self._unused = {i for i, p in enumerate(model.pieces) if p.kind == UNUSED}
         self._unknown = model.unknown_id
         self._bytes = {p.text: i for i, p in enumerate(model.pieces)} if model.byte_fallback else {}
-        own = sorted((p.text for p in model.pieces if p.kind == USER_DEFINED), key=len, reverse=True)
-        self._own = re.compile("|".join(map(re.escape, own))) if own else None
+        self._own = {p.text for p in model.pieces if p.kind == USER_DEFINED}
+        self._own_lengths = _lengths(self._own)
         normal = [p.score for p in model.pieces if p.kind == NORMAL]
         # What a piece of the user's own counts has changed with the library's versions; this is the newest one's.
         self._scores = [
@@ -38,11 +48,7 @@ class Cutter:
             for p in model.pieces
         ]
         self._unknown_score = _float32(min(normal, default=0.0) - _UNKNOWN_PENALTY)
-        lengths: dict[str, set[int]] = {}
-        for text, i in self._ids.items():
-            if i not in self._unused:
-                lengths.setdefault(text[0], set()).add(len(text))
-        self._lengths = {ch: sorted(found) for ch, found in lengths.items()}  # of the pieces that begin with it
+        self._lengths = _lengths(text for text, i in self._ids.items() if i not in self._unused)
 
     def cut(self, text: str, prefix: bool = True) -> tuple[list[int], Spans]:
         """(ids, the characters of `text` that each stands for).
@@ -106,15 +112,19 @@ class Cutter:
         """The text as its table rewrites it: (characters, start, end of what they were)."""
         table, at = self._model.charsmap, 0
         while at < len(text):
-            own = self._own.match(text, at) if self._own else None
-            if own:
-                chunk, end = own.group(), own.end()
+            if own := self._own_at(text, at):
+                chunk, end = text[at : at + own], at + own
             elif table:
                 chunk, end = table.longest(text, at)
             else:
                 chunk, end = text[at], at + 1
             yield chunk, at, end
             at = end
+
+    def _own_at(self, text: str, at: int) -> int:
+        """How long the longest piece of the user's own is that stands at a place, 0 where none does."""
+        lengths = reversed(self._own_lengths.get(text[at], ()))
+        return next((length for length in lengths if text[at : at + length] in self._own), 0)
 
     def _likeliest(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Of all ways to cut the text the one with the greatest sum of scores: (start, end, id)."""
@@ -151,10 +161,9 @@ class Cutter:
         at = 0
         while at < len(text):
             starts.append(at)
-            own = self._own.match(text, at) if self._own else None
-            if own:
+            if own := self._own_at(text, at):
                 frozen.add(at)
-            at = own.end() if own else at + 1
+            at += own or 1
         end_of = dict(zip(starts, [*starts[1:], len(text)], strict=False))  # of the symbol that starts there
         start_before = dict(zip(starts[1:], starts, strict=False))
         agenda: list[tuple[float, int, int, int]] = []  # (-score, start, middle, end)

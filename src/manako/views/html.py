@@ -43,6 +43,9 @@ _INDENT = re.compile(
     r"^\s+", re.MULTILINE
 )  # and empty lines: an eighth of the whole; no string goes over the end of a line
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
+_DECLARED = re.compile(  # a constant of one line, a function
+    r"^(?:export )?(?:const (\w+) = [^\n]*;\n|(?:async )?function\*? (\w+)\b.*?^\}\n)", re.MULTILINE | re.DOTALL
+)
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
 _POLICY = (
@@ -118,6 +121,12 @@ def learning_page(found: Dynamics, lang: str) -> str:
     return _whole(
         lang, policy, style, f"<manako-learning></manako-learning>\n{_words()}\n{record}\n<script>{script}</script>"
     )
+
+
+def still_file(lang: str, policy: str, inside: str) -> str:
+    """A file that needs no script: what is inside, with its style. policy: with {style} for the hash of that."""
+    style = f"\n{_read('style.css')}\n{_read('still.css')}"
+    return _whole(lang, policy.format(style=_hash(style)), style, inside)
 
 
 def trainer_page(lang: str) -> str:
@@ -246,13 +255,20 @@ def _visit(name: str, order: list[str], above: tuple[str, ...]) -> None:
 
 
 def _inlined(name: str, wanted: Set[str]) -> str:
-    """wanted: what other modules import; what none does is given to none."""
-    text = _COMMENT.sub("", _read(name))
+    """wanted: what other modules import; what none does is given to none, and left out where nobody needs it."""
+    text, before = _COMMENT.sub("", _read(name)), ""
+
+    def used(found: re.Match[str]) -> str:
+        is_named = len(re.findall(rf"\b{found[1] or found[2]}\b", text)) > 1
+        return found[0] if is_named or (found[1] or found[2]) in wanted else ""
+
+    while text != before:  # what only something left out needed goes too
+        before, text = text, _DECLARED.sub(used, text)
 
     def table(found: re.Match[str]) -> str:
-        used = re.findall(rf"\b{found[1]}\.(\w+)", text)  # the rest is for other readers
+        read = re.findall(rf"\b{found[1]}\.(\w+)", text)  # the rest is for other readers
         data = json.loads(_read(_resolved(name, found[2])))
-        return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in used})};\n"
+        return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in read})};\n"
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())

@@ -1,4 +1,4 @@
-"""Pictures of sweeps and their power laws, as PNG or SVG, for a page or a paper.
+"""Pictures of sweeps and their power laws, as PNG or SVG for a paper, or as a page with the numbers behind them.
 
 Special here: Matplotlib without pyplot, so that nothing is kept between two pictures and no window is looked for. Where
 no Japanese font is installed, the words in a picture are English.
@@ -15,10 +15,14 @@ from manako import messages
 from manako.analysis.scaling import JOINT, Law, Scaling, curves
 from manako.analysis.sweep import Outcome
 from manako.errors import MissingExtraError, UsageError
-from manako.messages.numbers import small
-from manako.views.terminal.scaling import title
+from manako.messages.numbers import count, small
+from manako.views.still_page import Table, still_page
+from manako.views.terminal.scaling import scaling_lines, title
+from manako.views.terminal.steps import Look
+from manako.views.terminal.sweep import figures, marks, varied
 
-KINDS = (".png", ".svg")
+PAGE = ".html"
+KINDS = (".png", ".svg", PAGE)
 _JAPANESE = ("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Meiryo", "IPAexGothic", "IPAGothic", "TakaoGothic")
 
 
@@ -41,7 +45,12 @@ def sweep_plot(outcomes: Sequence[Outcome], kind: str, lang: str) -> bytes:
             axis.plot(xs, ys, marker="o", markersize=3, linewidth=1, label=_harmless(name))
         picture.label(axis, picture.say(key), picture.say("sweep.chart_y"))
     picture.axes[0].legend(fontsize=7)
-    return picture.bytes(kind)
+    if kind != PAGE:
+        return picture.bytes(kind)
+    look = Look(lang)
+    shown = figures(outcomes, look)
+    tables = {look.say("sweep.title"): varied(outcomes, look) | shown}
+    return still_page(lang, look.say("sweep.page"), picture.bytes(".svg"), marks(shown, look), tables)
 
 
 def scaling_plot(found: Sequence[Scaling], kind: str, lang: str) -> bytes:
@@ -59,7 +68,16 @@ def scaling_plot(found: Sequence[Scaling], kind: str, lang: str) -> bytes:
         axis.set_title(_harmless("\n".join(filter(None, [picture.say(title(law.variables)), group]))), fontsize=9)
         if law.variables == JOINT:
             axis.legend(fontsize=7)
-    return picture.bytes(kind)
+    if kind != PAGE:
+        return picture.bytes(kind)
+    look = Look(lang, plain=True)
+    tables = dict[str, Table]()
+    for scaling in found:
+        group = " ".join(f"{name}={value}" for name, value in scaling.group)
+        caption = look.say("scaling.group" if group else "scaling.all", group=group, runs=count(len(scaling.outcomes)))
+        tables[caption] = varied(scaling.outcomes, look) | figures(scaling.outcomes, look)
+    said = [line.plain for line in scaling_lines(found, look)]
+    return still_page(lang, look.say("scaling.page"), picture.bytes(".svg"), said, tables)
 
 
 class _Picture:

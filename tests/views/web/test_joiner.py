@@ -51,6 +51,12 @@ def test_of_a_table_only_what_the_module_reads_is_taken_along(joined: Callable[.
     assert 'const table = {"kept":100};' in joined() and "about" not in joined()
 
 
+def test_what_nobody_needs_is_left_out_with_what_only_that_needed(joined: Callable[..., str]) -> None:
+    more = "const ONLY = 5;\nexport const UNUSED = ONLY + 1;\nexport function idle() {\n    return helped();\n}\n"
+    more += "async function helped() {\n    return 1;\n}\n"
+    assert joined(text__b=MODULES["text/b.js"] + more) == joined()
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [

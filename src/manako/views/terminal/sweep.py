@@ -4,7 +4,7 @@ Special here: a figure that was read before the end of a run has a star, since i
 an arrow says that a run ended worse than its best.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -30,36 +30,47 @@ def sweep_lines(results: Sequence[Outcome | Failure], look: Look) -> Iterator[Te
             yield Text(look.say("sweep.failed", run=run, reason=reason))
 
 
-def _table(outcomes: Sequence[Outcome], look: Look) -> Iterator[Text]:
-    compared = compare_runs(outcomes)
-    letters = LETTERS if len(outcomes) <= len(LETTERS) else ""
+def varied(outcomes: Sequence[Outcome], look: Look) -> dict[str, list[str]]:
+    """Column -> cells: what tells the runs apart."""
     names = dict.fromkeys(name for o in outcomes for name in o.varied)
-    left = [Column([Text(letter, "bold") for letter in letters[: len(outcomes)]])] if letters else []
-    left += [Column([_value(o.varied.get(name), look) for o in outcomes], name, gap=2, most=20) for name in names]
-    figures: dict[str, list[str]] = {"sweep.bits": [_best(o) for o in outcomes]}
-    values: dict[str, str] = {}
+    return {name: [_value(o.varied.get(name), look) for o in outcomes] for name in names}
+
+
+def figures(outcomes: Sequence[Outcome], look: Look) -> dict[str, list[str]]:
+    """Column -> cells: what the runs came to, and took."""
+    compared = compare_runs(outcomes)
+    found = {look.say("sweep.bits"): [_best(o) for o in outcomes]}
     if len({o.steps for o in outcomes}) > 1:
-        figures["sweep.at_steps"] = [_reached(r) for r in compared.at_steps]
-        values["steps"] = count(compared.steps)
+        found[look.say("sweep.at_steps", steps=count(compared.steps))] = [_reached(r) for r in compared.at_steps]
     if any(r.early for r in compared.at_flops):
-        figures["sweep.at_flops"] = [_reached(r) for r in compared.at_flops]
-        values["flops"] = small(compared.flops)
-    figures |= {
-        "sweep.parameters": [count(o.parameters) for o in outcomes],
-        "sweep.steps": [count(o.steps) for o in outcomes],
-        "sweep.epochs": [fixed(o.epochs, 2) for o in outcomes],
-        "sweep.flops": [small(o.flops) for o in outcomes],
-        "sweep.per_token": [fixed(o.characters_per_token, 2) for o in outcomes],
-        "sweep.context": [count(round(o.context)) for o in outcomes],
-        "sweep.minutes": [fixed(o.seconds / 60, 1) for o in outcomes],
+        found[look.say("sweep.at_flops", flops=small(compared.flops))] = [_reached(r) for r in compared.at_flops]
+    return found | {
+        look.say("sweep.parameters"): [count(o.parameters) for o in outcomes],
+        look.say("sweep.steps"): [count(o.steps) for o in outcomes],
+        look.say("sweep.epochs"): [fixed(o.epochs, 2) for o in outcomes],
+        look.say("sweep.flops"): [small(o.flops) for o in outcomes],
+        look.say("sweep.per_token"): [fixed(o.characters_per_token, 2) for o in outcomes],
+        look.say("sweep.context"): [count(round(o.context)) for o in outcomes],
+        look.say("sweep.minutes"): [fixed(o.seconds / 60, 1) for o in outcomes],
     }
+
+
+def marks(shown: Mapping[str, list[str]], look: Look) -> list[str]:
+    """What the marks in these figures mean, as far as there are any."""
+    cells = [cell for column in shown.values() for cell in column]
+    keys = (("*", "sweep.early"), ("^", "sweep.worse"))
+    return [look.say(key) for mark, key in keys if any(cell.endswith(mark) for cell in cells)]
+
+
+def _table(outcomes: Sequence[Outcome], look: Look) -> Iterator[Text]:
+    letters = LETTERS if len(outcomes) <= len(LETTERS) else ""
+    left = [Column([Text(letter, "bold") for letter in letters[: len(outcomes)]])] if letters else []
+    left += [Column(cells, name, gap=2, most=20) for name, cells in varied(outcomes, look).items()]
+    shown = figures(outcomes, look)
     yield Text(look.say("sweep.title"), style="bold")
-    columns = [Column(cells, look.say(key, **values), right=True, gap=2) for key, cells in figures.items()]
-    yield from blocks(left, columns, look.columns)
-    marked = [cell for cells in figures.values() for cell in cells]
-    for mark, key in (("*", "sweep.early"), ("^", "sweep.worse")):
-        if any(cell.endswith(mark) for cell in marked):
-            yield Text(look.say(key), style="dim")
+    yield from blocks(left, [Column(cells, name, right=True, gap=2) for name, cells in shown.items()], look.columns)
+    for meaning in marks(shown, look):
+        yield Text(meaning, style="dim")
     if letters:
         series = [
             Series(letter, [(o.flops * step / o.steps, bits) for step, bits in o.curve])

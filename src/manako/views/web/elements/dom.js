@@ -100,3 +100,14 @@ export function table(heads, rows, caption = null, kind = null) {
     const titled = typeof caption === "string" ? make("caption", {}, caption) : caption;
     return make("table", { class: kind }, titled, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows));
 }
+
+/**
+ * Have the browser save a file.
+ * @param {string} name
+ * @param {Blob} blob
+ */
+export function download(name, blob) {
+    const url = URL.createObjectURL(blob);
+    make("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000); // time for the browser to write it
+}

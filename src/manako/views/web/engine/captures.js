@@ -119,12 +119,7 @@ function contributionRecorder(model) {
     const shown = 1 + Math.min(CONTRIBUTION_TOP, vocab_size);
     /** @type {{ids: Int32Array[], values: Float32Array[], means: Float32Array[]}} */
     const found = { ids: [], values: [], means: [] };
-    const mean = { direction: new Float64Array(model.config.n_embd), constant: 0 }; // of all tokens of the vocabulary
-    for (let id = 0; id < vocab_size; id++) {
-        const { direction, constant } = model.readout(id);
-        for (let i = 0; i < direction.length; i++) mean.direction[i] += direction[i] / vocab_size;
-        mean.constant += constant / vocab_size;
-    }
+    const mean = model.meanReadout;
     const check = { name: "contributions_sum_to_logit", error: 0 };
     return {
         check,

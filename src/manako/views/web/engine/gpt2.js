@@ -127,6 +127,8 @@ export class GPT2 {
     #numbers;
     /** @type {number[]} the tokens whose keys and values are cached */
     #cached = [];
+    /** @type {{direction: Float64Array, constant: number} | null} */
+    #meanReadout = null;
     /** @type {Block[]} */
     #blocks;
     #width;
@@ -222,6 +224,19 @@ export class GPT2 {
         let constant = 0;
         for (let i = 0; i < C; i++) constant += numbers[row + i] * numbers[this.#final.bias + i];
         return { direction: direction.map((each) => each - mean), constant };
+    }
+
+    /** The mean of that over all tokens of the vocabulary, which takes as long as many passes: worked out once. */
+    get meanReadout() {
+        if (this.#meanReadout) return this.#meanReadout;
+        const { n_embd, vocab_size } = this.config;
+        const mean = { direction: new Float64Array(n_embd), constant: 0 };
+        for (let id = 0; id < vocab_size; id++) {
+            const { direction, constant } = this.readout(id);
+            for (let i = 0; i < n_embd; i++) mean.direction[i] += direction[i] / vocab_size;
+            mean.constant += constant / vocab_size;
+        }
+        return (this.#meanReadout = mean);
     }
 
     /**

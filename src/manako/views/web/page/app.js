@@ -35,6 +35,7 @@ import { Verifier } from "./verifier.js";
 import { Writer, liveNumbers } from "./writer.js";
 
 const REMEMBER_AFTER = 300; // ms without a change; browsers stop a page that rewrites its address at every pixel
+const STEP_TIME = 100; // ms within which a single step is there, as a rule: nothing is drawn in between
 const LONGEST_TITLE = 40;
 const WITHOUT_STEPS = [ActElement, ChecksElement, LessonElement, RibbonElement, TintsElement, TransportElement, TreeElement]; // what such a text has
 const DURING_WRITING = /** @type {const} */ (["branch", "place", "lang", "guess", "tint", "tab", "lesson"]); // may not be chosen then
@@ -365,10 +366,14 @@ export class AppElement extends HTMLElement {
         const put = act.token === undefined ? null : shown.candidate(act.token);
         const given = put ? tokenText(view, put, shown.pending) : (act.text ?? "");
         const written = writer.write(act, view, { ...form.wishes, ...act.ask }, (told) => this.#show(told, view));
-        this.#redraw();
         const ribbon = this.#part(RibbonElement);
-        ribbon?.startWriting(start, given);
+        const begin = () => {
+            this.#redraw();
+            ribbon?.startWriting(start, given);
+        };
+        const begins = this.#isStep ? setTimeout(begin, STEP_TIME) : void begin();
         const id = await written;
+        clearTimeout(begins);
         if (id !== null && this.#home) this.#isKept &&= await this.#home.kept.put(/** @type {Branch} */ (tree.branches.get(id)));
         if (id === null) ribbon?.stopWriting();
         if (writer.fault) this.#pause();
@@ -384,6 +389,7 @@ export class AppElement extends HTMLElement {
      * @param {View} view
      */
     #show(told, view) {
+        if (this.#isStep) return; // it is shown whole
         const numbers = liveNumbers(told, view.canAct ? view.trace.specialIds : []); // another model's have other ids
         const { taken } = numbers;
         this.#part(RibbonElement)?.write(taken, taken.pModel, taken.rank);

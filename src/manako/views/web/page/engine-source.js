@@ -7,11 +7,12 @@
 
 /** @import {Answer, Job} from "../engine/worker.js" */
 /** @import {KnownModel, Listener, Source, WriteRequest} from "./source.js" */
-import { say } from "../text/messages.js";
+import { pageLanguage, say } from "../text/messages.js";
 import { SourceError } from "./source.js";
 import { trusted } from "./thread.js";
 
 const RANDOM = 2 ** 53;
+const FAULTS = ["error.prompt_empty", "error.prompt_surrogate", "error.prompt_unknown_characters", "error.logits_not_finite"];
 
 /** @implements {Source} */
 export class EngineSource {
@@ -99,17 +100,9 @@ export class EngineSource {
 
 /** @param {import("../engine/worker.js").Fault} fault */
 function inWords({ key, values }) {
-    const lang = document.documentElement.lang === "ja" ? "ja" : "en";
-    return key in SENTENCES ? say(lang, SENTENCES[key], values) : say(lang, "page.engine_failed", { error: Object.values(values).join(" ") });
+    const known = FAULTS.find((each) => each === `error.${key}`);
+    return known ? say(pageLanguage(), known, values) : say(pageLanguage(), "page.engine_failed", { error: Object.values(values).join(" ") });
 }
-
-/** @type {Record<string, string>} */
-const SENTENCES = {
-    prompt_empty: "error.prompt_empty",
-    prompt_surrogate: "error.prompt_surrogate",
-    prompt_unknown_characters: "error.prompt_unknown_characters",
-    logits_not_finite: "error.logits_not_finite",
-};
 
 /** Keep a site for the time without a network, where the browser can. */
 export function keepOffline() {

@@ -70,25 +70,24 @@ async function startFromServer(app) {
  * @param {Server} server
  */
 async function follow(app, server) {
-    const lang = pageLanguage;
     /** @type {KnownModel[] | null} */
     let here = null;
-    for (let known = ""; ; ) {
+    for (let known = "", now = ""; ; known = now) {
         const found = await server.model().catch((/** @type {SourceError} */ error) => error);
-        const isThere = !(found instanceof SourceError);
-        const now = !isThere ? `lost ${found.message}` : found.ready ? "ready" : "loading";
-        if (now !== known && isThere && found.ready) {
+        now = found instanceof SourceError ? `lost ${found.message}` : String(found.ready);
+        if (now === known) {
+            // nothing to tell
+        } else if (found instanceof SourceError) {
+            const key = found.message ? "page.other_server" : here?.length ? "page.without_server" : "page.lost_server";
+            app.setModels(here ?? [], say(pageLanguage(), key));
+        } else if (!found.ready) app.setModels([loading(found.ref)]);
+        else {
             const served = [found, ...found.beside].map((each) => ({ ...each, ready: true, source: server }));
             here ??= await engines(app, server, served);
             app.setModels([...here, ...served]);
             server.offlinePage().catch(() => {}); // asked for again when it is wanted
-        } else if (now !== known && isThere) app.setModels([loading(found.ref)]);
-        else if (now !== known) {
-            const key = here?.length ? "page.without_server" : "page.lost_server";
-            app.setModels(here ?? [], !isThere && found.message ? say(lang(), "page.other_server") : say(lang(), key));
         }
-        known = now;
-        await new Promise((resolve) => setTimeout(resolve, now === "ready" ? WATCH : LOOK_AGAIN));
+        await new Promise((resolve) => setTimeout(resolve, now === "true" ? WATCH : LOOK_AGAIN));
     }
 }
 

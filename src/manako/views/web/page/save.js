@@ -9,8 +9,7 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 /** @import {Drawing, Look} from "../elements/drawing.js" */
-import { button, make } from "../elements/dom.js";
-import { download } from "../elements/download.js";
+import { button, download, make } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { boxShape, currentLook, textShape, toPng, toSvg } from "../elements/drawing.js";
 import { StepNumbers } from "../analysis/step-numbers.js";

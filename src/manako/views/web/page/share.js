@@ -3,8 +3,7 @@
 /** @import {Kept} from "./kept.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
-import { button, inRow, make, soft } from "../elements/dom.js";
-import { download } from "../elements/download.js";
+import { button, download, inRow, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
 import { packRecord } from "../trace/packed.js";

@@ -5,10 +5,7 @@
 
 /** @param {string} script */
 export function startThread(script) {
-    const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    const thread = new Worker(trusted(url));
-    URL.revokeObjectURL(url);
-    return thread;
+    return new Worker(trusted(URL.createObjectURL(new Blob([script], { type: "text/javascript" }))));
 }
 
 /** @type {{createScriptURL: (url: string) => any} | null} */
@@ -20,7 +17,6 @@ let policy = null;
  * @returns {string}
  */
 export function trusted(url) {
-    const { trustedTypes } = /** @type {any} */ (globalThis);
-    policy ??= trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ given) => given });
-    return policy ? policy.createScriptURL(url) : url;
+    policy ??= /** @type {any} */ (globalThis).trustedTypes?.createPolicy("manako", { createScriptURL: (/** @type {string} */ own) => own });
+    return policy?.createScriptURL(url) ?? url;
 }

@@ -33,11 +33,6 @@ export async function packRecord(bytes) {
     return btoa(letters.join(""));
 }
 
-/** A text that was deflated as it is. @param {string} text in base64 */
-export async function openText(text) {
-    return new TextDecoder().decode(await through(fromBase64(text), new DecompressionStream("deflate")));
-}
-
 /** @param {string} text */
 function fromBase64(text) {
     const letters = atob(text);

@@ -62,6 +62,11 @@ export class Training {
         return (this.step * this.settings.batch_size) / this.#batches.blocks;
     }
 
+    /** How many forward passes an evaluation is. */
+    get evaluationPasses() {
+        return Math.ceil(this.#heldOut.rows / this.settings.batch_size);
+    }
+
     /** Take one step. Throws RangeError "loss_not_finite". */
     advance() {
         const { batch_size, learning_rate, weight_decay, grad_clip } = this.settings;

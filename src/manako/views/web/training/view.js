@@ -7,24 +7,20 @@
  */
 
 /** @import {Fault} from "../engine/worker.js" */
-/** @import {TrainingSettings} from "./training.js" */
 /** @import {Asked, Progress, TextFacts, Told} from "./worker.js" */
+/** @import {Saved} from "./cards.js" */
 /** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
-import { download } from "../elements/download.js";
 import { svgElement } from "../elements/drawing.js";
 import { startThread } from "../page/thread.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
-import { count, fixed, percent } from "../text/numbers.js";
-import { label, prose, recordText } from "../text/tokens.js";
-import { packRecord, openText } from "../trace/packed.js";
-import { START } from "./corpus.js";
+import { count, fixed } from "../text/numbers.js";
+import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { KeptRun } from "./kept-run.js";
-import { LEARNS_BY_HEART, MINUTES, SIZES, readings, settingsFor, sizeFor } from "./proposal.js";
+import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
 import { textOf } from "./text-file.js";
 
-const NAME = "my-model";
 const LARGEST_FILE = 40e6; // bytes
 const LONGEST_SHOWN = 20_000; // characters in the field; a browser takes seconds to lay out a longer one
 const TYPED = 400; // ms without a key before a text is read
@@ -32,11 +28,8 @@ const KEEP_EVERY = 15_000; // ms
 const LARGEST_SEED = 2 ** 32 - 1;
 const WORSE = 0.03; // bits that held-out text loses before it is said
 const RECENT = 50; // steps whose mean loss is compared with that
-const GUESSES = /** @type {const} */ (["uniform", "unigram", "bigram"]);
-const NO_RECORD = 'id="manako-trace" data-length="0">'; // in the page that a model goes into
-const NO_MODEL = 'id="manako-model" data-ref="" data-length="0" data-address="">';
 
-/** @typedef {{facts: TextFacts, settings: TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
+/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
 /** @typedef {"status" | "curve" | "expects" | "samples"} Part */
 
 export class TrainingElement extends HTMLElement {
@@ -52,8 +45,10 @@ export class TrainingElement extends HTMLElement {
 
     /** @type {TextFacts | null} */
     #facts = null;
-    /** @type {number[]} of each size */
-    #speeds = [];
+    /** @type {Map<Size, number>} of those that were measured on this text, tokens a second */
+    #speeds = new Map();
+    /** @type {Size | null} that is being measured */
+    #measured = null;
     #minutes = MINUTES[1];
     /** @type {Size | null} where the reader chose one */
     #size = null;
@@ -65,7 +60,8 @@ export class TrainingElement extends HTMLElement {
     #notes = [];
     #file = "";
     #keptAt = 0;
-    /** @type {((files: {run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}) => void) | null} */
+    #isNew = false;
+    /** @type {((files: Saved) => void) | null} */
     #onSaved = null;
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
@@ -113,17 +109,20 @@ export class TrainingElement extends HTMLElement {
         if (told.kind === "text") {
             this.#facts = told.facts;
             this.#prompt ||= firstWords(told.facts.start);
-            this.#speeds = [];
-            this.#ask({ kind: "measure", sizes: Object.values(SIZES).map((size) => ({ ...size, steps: 1000, warmup_steps: 0, seed: 0 })) });
-            this.#draw();
+            this.#speeds.clear();
+            this.#measured = null;
+            this.#fillBefore();
         }
-        if (told.kind === "measured") {
-            this.#speeds = told.speeds;
+        if (told.kind === "measured" && this.#measured) {
+            this.#speeds.set(this.#measured, told.speed);
+            this.#measured = null;
             this.#fillPlan();
         }
         if (told.kind === "begun") {
             this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
             this.#keptAt = performance.now();
+            this.#isNew = true;
+            scrollTo(0, 0);
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
         }
@@ -145,7 +144,7 @@ export class TrainingElement extends HTMLElement {
         shown.evaluations.push(...progress.evaluations);
         shown.progress = { ...progress, next: progress.next ?? was?.next ?? null };
         if (was === null && progress.step > 0 && !progress.isRunning) this.#note("kept", { step: count(progress.step) });
-        const isHeld = was?.isRunning && !progress.isRunning;
+        const isHeld = was !== null && !progress.isRunning && (was.isRunning || was.step !== progress.step);
         if (isHeld || performance.now() - this.#keptAt > KEEP_EVERY) this.#keep();
         this.#change("status", "curve", "expects");
     }
@@ -159,7 +158,8 @@ export class TrainingElement extends HTMLElement {
         const told = Object.fromEntries(Object.entries(values).map(([each, value]) => [each, typeof value === "number" ? count(value) : value]));
         this.#notes = [{ key: `fault_${name}`, values: { file, part: key, error: key, ...told } }];
         if (key.startsWith("text_")) this.#facts = null;
-        this.#draw();
+        this.#fillNotes();
+        if (!this.#shown) this.#fillBefore();
     }
 
     /** @param {string} key @param {Record<string, string | number>} [values] */
@@ -181,21 +181,10 @@ export class TrainingElement extends HTMLElement {
         if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
     }
 
-    /** @returns {Promise<{run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}>} */
+    /** @returns {Promise<Saved>} */
     #saved() {
-        this.#ask({ kind: "save", ref: NAME, versions: this.#versions });
+        this.#ask({ kind: "save", ref: MODEL_NAME, versions: this.#versions });
         return new Promise((resolve) => (this.#onSaved = resolve));
-    }
-
-    /** The page with the model and its newest text inside. */
-    async #pageWithModel() {
-        const { model, trace } = await this.#saved();
-        const [page, packedModel, packedTrace] = await Promise.all([openText(this.#page), packRecord(model), packRecord(trace)]);
-        const filled = page
-            .replace('<html lang="en"', () => `<html lang="${pageLanguage()}"`)
-            .replace(NO_RECORD, () => `id="manako-trace" data-length="${trace.byteLength}">${packedTrace}`)
-            .replace(NO_MODEL, () => `id="manako-model" data-ref="${NAME}" data-length="${model.byteLength}" data-address="">${packedModel}`);
-        return new Blob([filled], { type: "text/html" });
     }
 
     // --- drawing
@@ -210,8 +199,13 @@ export class TrainingElement extends HTMLElement {
         const changed = [...this.#changed];
         this.#changed.clear();
         if (!this.#shown) return;
-        const fill = { status: this.#fillStatus, curve: this.#fillCurve, expects: this.#fillExpected, samples: this.#fillSamples };
-        for (const part of changed) fill[part].call(this, this.#shown);
+        const { progress, samples } = this.#shown;
+        for (const part of changed) {
+            if (part === "status") this.#fillStatus(this.#shown);
+            if (part === "curve") this.#fillCurve(this.#shown);
+            if (part === "expects" && progress?.next) this.#parts.expects.replaceChildren(expectedBars(progress.next));
+            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt));
+        }
     }
 
     #draw() {
@@ -231,7 +225,7 @@ export class TrainingElement extends HTMLElement {
         );
         this.#fillNotes();
         if (this.#shown) this.#change("status", "curve", "expects", "samples");
-        else this.#fillPlan();
+        else this.#fillBefore();
     }
 
     /** @param {string} title @param {...(Node | string | null)} inside */
@@ -260,14 +254,20 @@ export class TrainingElement extends HTMLElement {
         });
         area.value = typed;
         this.#parts.text = area;
-        const file = make("input", { type: "file", class: "visually-hidden", tabindex: -1, "aria-hidden": true, change: () => file.files?.[0] && this.#read(file.files[0]) });
+        const file = make("input", { type: "file", hidden: true, change: () => file.files?.[0] && this.#read(file.files[0]) });
         const own = () => this.#give(ownText());
         return [
             this.#card(this.#say("training.text"), area,
                 inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
                 soft(this.#say("training.file_is"))),
-            ...(this.#facts ? [this.#holds(this.#facts), this.#planCard()] : []),
+            (this.#parts.below = make("div", { class: "learning-main training-below" })),
         ];
+    }
+
+    /** All below the text, which keeps its caret. */
+    #fillBefore() {
+        this.#parts.below?.replaceChildren(...(this.#facts ? [factsCard(this.#facts), this.#planCard()] : []));
+        this.#fillPlan();
     }
 
     /** @param {File} file */
@@ -298,16 +298,8 @@ export class TrainingElement extends HTMLElement {
         this.#notes = this.#notes.filter(({ key }) => !key.startsWith("fault_"));
         this.#prompt = "";
         this.#fillNotes();
+        this.#parts.below.replaceChildren(make("p", {}, this.#say("training.reading")));
         this.#ask({ kind: "text", text });
-    }
-
-    /** @param {TextFacts} facts */
-    #holds({ start, characters, vocabulary, size, train, heldOut, guesses }) {
-        const holds = { characters: count(characters), vocabulary: count(vocabulary), train: count(train), held_out: count(heldOut) };
-        return make("section", { class: "card" },
-            make("p", {}, this.#say("training.holds", holds)), soft(this.#say("training.starts", { text: prose(start) })),
-            table([], GUESSES.map((key) => make("tr", {}, rowHead(null, this.#say(`training.${key}`, { size: count(size) })), number(fixed(guesses[key], 2)))), this.#say("training.lines")),
-            soft(this.#say("training.lines_is")));
     }
 
     #planCard() {
@@ -322,38 +314,43 @@ export class TrainingElement extends HTMLElement {
             inRow(this.#parts.begin));
     }
 
-    /** @returns {TrainingSettings} */
-    get #plan() {
-        const size = this.#size ?? sizeFor(this.#minutes);
-        return settingsFor(size, this.#speeds[Object.keys(SIZES).indexOf(size)], this.#minutes, this.#seed);
+    get #sizeNow() {
+        return this.#size ?? sizeFor(this.#minutes);
     }
 
     #fillPlan() {
         if (!this.#parts.plan || !this.#facts) return;
-        if (this.#speeds.length === 0) return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
-        const size = this.#size ?? sizeFor(this.#minutes);
-        const plan = this.#plan;
+        const size = this.#sizeNow;
+        const speed = this.#speeds.get(size);
+        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = speed === undefined;
+        if (speed === undefined) {
+            if (!this.#measured) this.#ask({ kind: "measure", settings: settingsFor(size, 0, 0, 0) });
+            this.#measured ??= size;
+            return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
+        }
+        const plan = settingsFor(size, speed, this.#minutes, this.#seed);
         const sizes = /** @type {[Size, string][]} */ (Object.keys(SIZES).map((each) => [each, this.#say(`training.${each}`)]));
         const times = readings(plan, this.#facts);
         const told = { n_layer: plan.n_layer, n_head: plan.n_head, n_embd: plan.n_embd, block_size: plan.block_size, steps: count(plan.steps), tokens: count(plan.batch_size * plan.block_size), epochs: fixed(times, 1) };
-        const speed = count(Number(this.#speeds[Object.keys(SIZES).indexOf(size)].toPrecision(2)));
         const chosen = (/** @type {() => void} */ change) => {
             change();
             this.#fillPlan();
         };
         this.#parts.plan.replaceChildren(
-            make("p", {}, this.#say("training.speed", { speed })),
+            make("p", {}, this.#say("training.speed", { speed: count(Number(speed.toPrecision(2))) })),
             inRow(make("span", {}, this.#say("training.minutes")), choices(this.#say("training.minutes"), MINUTES.map((each) => [`m${each}`, String(each)]), `m${this.#minutes}`, (each) => chosen(() => (this.#minutes = Number(each.slice(1)))))),
             inRow(make("span", {}, this.#say("training.size")), choices(this.#say("training.size"), sizes, size, (each) => chosen(() => (this.#size = each)))),
             make("p", {}, this.#say("training.plan_is", told)),
             ...(times > LEARNS_BY_HEART ? [make("p", { class: "note" }, this.#say("training.by_heart"))] : []));
-        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = false;
     }
 
     #begin() {
+        const size = this.#sizeNow;
+        const speed = this.#speeds.get(size);
+        if (speed === undefined) return;
         /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = true;
         this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
-        this.#ask({ kind: "start", settings: this.#plan, prompt: this.#prompt });
+        this.#ask({ kind: "start", settings: settingsFor(size, speed, this.#minutes, this.#seed), prompt: this.#prompt });
     }
 
     // --- in a training
@@ -367,22 +364,21 @@ export class TrainingElement extends HTMLElement {
         } });
         prompt.value = this.#prompt;
         const parts = this.#parts;
-        for (const part of ["now", "value", "warning", "curve", "expects", "samples", "saved"]) parts[part] = make("div", { class: "pane" });
+        for (const part of ["now", "value", "warning", "curve", "expects", "samples"]) parts[part] = make("div", { class: "pane" });
         parts.value.setAttribute("aria-live", "polite");
         parts.bar = make("progress", { max: shown.settings.steps, value: 0, "aria-label": this.#say("training.plan") });
         parts.hold = button(() => this.#ask({ kind: shown.progress?.isRunning ? "pause" : "go" }), this.#say("training.pause"), { class: "primary training-hold", disabled: true });
         parts.step = button(() => this.#ask({ kind: "step" }), this.#say("training.one_step"), { disabled: true });
-        parts.saved.setAttribute("role", "status");
         const key = make("ul", { class: "learning-key" }, ...Object.entries(STROKES).map(([name, stroke]) => make("li", { "--stroke": `var(${stroke})`, class: name in shown.facts.guesses ? "dashed" : null }, this.#lineName(name))));
         return [
-            make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"), { title: this.#say("training.new_means") })), parts.bar, parts.now, parts.value, parts.warning),
+            make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"))), parts.bar, parts.now, parts.value, parts.warning),
             make("div", { class: "learning-columns" },
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.curve"), scroller(this.#say("training.curve"), parts.curve), key, soft(this.#say("training.curve_is")), this.#table()),
                     this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
-                    this.#after())),
+                    keepCard(() => this.#saved(), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
         ];
     }
 
@@ -402,27 +398,8 @@ export class TrainingElement extends HTMLElement {
         return make("details", { toggle: fill }, make("summary", {}, this.#say("learning.as_table")), place);
     }
 
-    #after() {
-        const keep = (/** @type {string} */ name, /** @type {Blob} */ blob) => {
-            download(name, blob);
-            this.#parts.saved.textContent = this.#say("page.saved", { name, size: fixed(blob.size / 1e6, 1) });
-        };
-        const open = async () => {
-            const tab = window.open(URL.createObjectURL(await this.#pageWithModel()));
-            if (!tab) this.#parts.saved.textContent = this.#say("training.blocked");
-        };
-        const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act, /** @type {string | null} */ kind = null) =>
-            button(() => act().catch((error) => this.#fault({ key: "unexpected", values: { error: String(error) } })), this.#say(key), { class: kind });
-        const saved = (/** @type {"run" | "trace"} */ part, /** @type {string} */ name) => async () => keep(name, new Blob([(await this.#saved())[part]]));
-        const commands = [`manako import ${NAME}.manako-run -o runs/mine`, "manako resume runs/mine", "manako watch -m runs/mine"];
-        return this.#card(this.#say("training.after"),
-            inRow(acting("training.open", open, "primary"), acting("training.save_page", async () => keep(`${NAME}.html`, await this.#pageWithModel()))),
-            soft(this.#say("training.open_is")),
-            inRow(acting("training.save_run", saved("run", `${NAME}.manako-run`)), acting("training.save_trace", saved("trace", `${NAME}.manako`))),
-            this.#parts.saved, soft(this.#say("training.python")), make("pre", { class: "training-commands", tabindex: 0 }, commands.join("\n")));
-    }
-
     async #new() {
+        if (!confirm(this.#say("training.new_means"))) return;
         this.#ask({ kind: "end" });
         this.#shown = null;
         this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
@@ -436,20 +413,23 @@ export class TrainingElement extends HTMLElement {
         const { bar, now, value, warning, hold, step } = this.#parts;
         const isDone = progress.step >= settings.steps;
         /** @type {HTMLProgressElement} */ (bar).value = progress.step;
-        const left = (progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step);
+        const left = ((progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step)) / TRAINED;
         const told = { step: count(progress.step), steps: count(settings.steps), time: clock(progress.seconds), epochs: fixed(progress.epochs, 1) };
-        const after = isDone ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
+        const after = isDone && !progress.isRunning ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
         now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
         hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
         for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
+        if (this.#isNew && document.activeElement === document.body) hold.focus({ preventScroll: true }); // what began it is gone
+        this.#isNew = false;
         const last = evaluations[evaluations.length - 1];
-        if (last) {
-            const below = GUESSES.findLast((key) => last.bits < facts.guesses[key]) ?? "none";
-            const words = `${this.#say("training.value", { bits: fixed(last.bits, 2) })} ${this.#say(`training.under_${below}`)}`;
-            if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
-        }
         const best = evaluations.reduce((a, b) => (b.bits < a.bits ? b : a), last);
         const isOverfit = last && last.bits > best.bits + WORSE && mean(losses.slice(-RECENT)) < best.bits;
+        if (last) {
+            const below = GUESSES.findLast((key) => last.bits < facts.guesses[key]) ?? "none";
+            const bits = this.#say("training.value", { bits: fixed(last.bits, 2) });
+            const words = isOverfit ? bits : `${bits} ${this.#say(`training.under_${below}`)}`;
+            if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
+        }
         warning.replaceChildren(...(isOverfit ? [make("p", { class: "note" }, this.#say("training.overfit", { step: count(best.step) }))] : []));
     }
 
@@ -459,30 +439,6 @@ export class TrainingElement extends HTMLElement {
         this.#parts.curve.replaceChildren(make("div", { class: "learning-plot training-plot" }, svgElement(drawing)));
     }
 
-    /** @param {Shown} shown */
-    #fillExpected({ progress }) {
-        if (!progress?.next) return;
-        const { listed, other } = progress.next;
-        const rows = [...listed.map(({ id, bytes, p }) => ({ name: this.#name(id, bytes), p, isRest: false })), { name: this.#say("training.others", { count: count(other.count) }), p: other.p, isRest: true }];
-        this.#parts.expects.replaceChildren(make("ol", { class: "learning-bars" }, ...rows.map(({ name, p, isRest }) =>
-            make("li", { "--p": p, class: isRest ? "soft" : null }, make("span", {}, name), make("span", { class: "learning-bar" }), make("span", { class: "number" }, percent(p))))));
-    }
-
-    /** @param {Shown} shown */
-    #fillSamples({ samples }) {
-        const steps = [...samples.keys()].sort((a, b) => a - b);
-        const each = (/** @type {number} */ step) => make("div", {},
-            make("h3", {}, step === 0 ? this.#say("training.first_sample") : this.#say("training.sample_at", { step: count(step) })),
-            make("p", { class: "learning-written" }, prose(this.#prompt), make("mark", {}, prose(recordText(/** @type {Uint8Array} */ (samples.get(step)))))));
-        this.#parts.samples.replaceChildren(...[...new Set([steps[steps.length - 1], steps[0]])].filter((step) => step !== undefined).map(each));
-    }
-
-    /** @param {number} id @param {Uint8Array} bytes */
-    #name(id, bytes) {
-        const { kind, text, key } = label(bytes, id === START);
-        if (kind === "named" && key !== null) return `${text} ${this.#say(key)}`;
-        return kind === "special" || kind === "empty" ? this.#say(/** @type {string} */ (key), { text }) : text;
-    }
 }
 
 /** All that this page says, in its language: a text that everybody has. */

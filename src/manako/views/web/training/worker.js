@@ -49,12 +49,12 @@ import { Training } from "./training.js";
  * @property {boolean} isRunning
  */
 /**
- * @typedef {{kind: "text", text: string} | {kind: "measure", sizes: TrainingSettings[]} | {kind: "start", settings: TrainingSettings, prompt: string}
+ * @typedef {{kind: "text", text: string} | {kind: "measure", settings: TrainingSettings} | {kind: "start", settings: TrainingSettings, prompt: string}
  *     | {kind: "open", bytes: ArrayBuffer, prompt: string} | {kind: "prompt", prompt: string} | {kind: "save", ref: string, versions: Record<string, string>}
  *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
  */
 /**
- * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speeds: number[]}
+ * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
  *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", step: number, text: Uint8Array} | {kind: "progress", progress: Progress}
  *     | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
@@ -64,15 +64,16 @@ import { Training } from "./training.js";
 const SLICE = 40; // ms of work between two looks at what has come in
 const GAP = 200; // ms between two reports
 const HIDDEN_GAP = 2000;
-const MEASURED = 400; // ms for each size
-const EVALUATED = 10; // times as long as the last evaluation took are trained before the next
+const MEASURED = 500; // ms
+const EVALUATED = 6; // times as long as an evaluation takes are trained before the next
 const LEAST_BETWEEN = 1500; // ms
+const FORWARD = 1 / 3; // of a step, the part that an evaluation makes too
 const TOP = 10;
-const SAMPLE = 160; // tokens
+const SAMPLE = 120; // tokens
 const SEED = 0n; // of every sample: what changes is the model alone
 const TEMPERATURE = 0.8;
-export const LEAST_CHARACTERS = 1000;
-export const MOST_CHARACTERS = 5_000_000;
+const LEAST_CHARACTERS = 1000;
+const MOST_CHARACTERS = 5_000_000;
 
 /** @type {{corpus: Corpus, facts: TextFacts} | null} */
 let given = null;
@@ -115,7 +116,7 @@ async function answer(asked) {
         given = taken(asked.text);
         return tell({ kind: "text", facts: given.facts });
     }
-    if (asked.kind === "measure" && given) return tell({ kind: "measured", speeds: asked.sizes.map(speedOf) });
+    if (asked.kind === "measure" && given) return tell({ kind: "measured", speed: speedOf(asked.settings) });
     if (asked.kind === "start" && given) return begin(new Training(given.corpus, asked.settings), given.facts, 0, asked.prompt, true);
     if (asked.kind === "open") {
         const { training, seconds } = await readRun(asked.bytes);
@@ -127,6 +128,7 @@ async function answer(asked) {
         [run, isRunning, evaluation, wantsSample] = [null, false, null, false];
         return;
     }
+    if (asked.kind === "hidden") wantsSample ||= !isHidden; // the newest, if it was left out
     if (asked.kind === "pause") isRunning = false;
     if (asked.kind === "go") isRunning = !run.training.isDone;
     if (asked.kind === "prompt") await usePrompt(asked.prompt);
@@ -145,7 +147,7 @@ async function work() {
     const { training } = run;
     for (const until = performance.now() + SLICE; performance.now() < until && (isRunning || evaluation) && !wantsSample; ) {
         if (evaluation) goOnEvaluating();
-        else if (trained >= Math.max(LEAST_BETWEEN, EVALUATED * evaluationTook) || training.isDone) [evaluation, evaluationTook] = [training.evaluating(), 0];
+        else if (trained >= Math.max(LEAST_BETWEEN, EVALUATED * evaluationCost(run)) || training.isDone) [evaluation, evaluationTook] = [training.evaluating(), 0];
         else advance();
     }
     if (wantsSample && !evaluation) {
@@ -153,6 +155,11 @@ async function work() {
         if (!isHidden) await sample(training);
     }
     if (performance.now() - toldAt >= (isHidden ? HIDDEN_GAP : GAP) || !isRunning) report();
+}
+
+/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {NonNullable<typeof run>} run */
+function evaluationCost({ training, seconds }) {
+    return evaluationTook || (1000 * seconds * FORWARD * training.evaluationPasses) / Math.max(1, training.step);
 }
 
 function advance() {
@@ -184,9 +191,9 @@ function taken(text) {
         const index = /\p{Surrogate}/u.exec(text)?.index ?? 0;
         throw new PromptError("text_surrogate", { index: [...text.slice(0, index)].length + 1 });
     }
-    if (text.length > 2 * MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
+    const pairs = text.length > MOST_CHARACTERS ? (text.match(/[\ud800-\udbff]/g)?.length ?? 0) : 0;
+    if (text.length - pairs > MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
     const corpus = corpusOf(text);
-    if (corpus.characters > MOST_CHARACTERS) throw new PromptError("text_long", { most: MOST_CHARACTERS });
     if (corpus.characters < LEAST_CHARACTERS || !text.trim()) throw new PromptError("text_short", { least: LEAST_CHARACTERS, found: corpus.characters });
     if (corpus.vocabulary.length < 2) throw new PromptError("text_monotone");
     return { corpus, facts: factsOf(corpus) };

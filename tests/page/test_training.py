@@ -1,0 +1,132 @@
+"""The page that trains: from a pasted text to a model that writes, in one process, offline, narrow and wide."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+from pages import violations
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+import manako
+from manako.cli.import_ import command
+from manako.views.html import trainer_page
+
+TEXT = "It is a truth universally acknowledged, that a single man in possession of a good fortune.\n" * 40
+WAIT = 60_000  # ms, where a machine trains while others work
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_text(text).first.wait_for()
+
+
+def steps_taken(page: Page) -> int:
+    return int(page.locator("progress").evaluate("bar => bar.value"))
+
+
+def saved(page: Page, button: str, folder: Path) -> Path:
+    with page.expect_download() as found:
+        page.get_by_role("button", name=button).click()
+    file = folder / found.value.suggested_filename
+    found.value.save_as(file)
+    return file
+
+
+def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    file = tmp_path / "train.html"
+    file.write_text(trainer_page("en"), encoding="utf-8")
+    with contextlib.closing(browser.new_context(offline=True, viewport={"width": 360, "height": 740})) as context:
+        context.set_default_timeout(WAIT)
+
+        def watch(page: Page) -> None:
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+
+        context.on("page", watch)
+        page = context.new_page()
+        page.goto(file.as_uri())
+        refusals(page, tmp_path)
+        page.locator("textarea").fill(TEXT)
+        say(page, f"3,640 characters; {len(set(TEXT))} different ones have a token of their own")
+        expect(page.get_by_role("button", name="Train")).to_be_enabled(timeout=WAIT)
+        page.get_by_label("your prompt").fill("It is a ")
+        assert violations(page) == []
+        training(page)
+        pictures(page)
+        run, trace, whole = (
+            saved(page, f"Save {what}", tmp_path) for what in ("the training", "the newest", "as a page")
+        )
+        in_python(run, trace, tmp_path / "runs", steps_taken(page))
+        with context.expect_page() as opened:
+            page.get_by_role("button", name="Write with it").click()
+        for tab in (opened.value, context.new_page()):
+            if tab is not opened.value:
+                tab.goto(whole.as_uri())
+            tab.get_by_text("re-derived on this page").first.wait_for()
+            expect(tab.get_by_role("button", name="Continue")).to_be_enabled(timeout=WAIT)
+        kept(page, context, file, steps_taken(page))
+    assert complaints == []
+
+
+def refusals(page: Page, folder: Path) -> None:
+    page.locator("textarea").fill("a" * 50)
+    say(page, "The text has 50 characters; training needs at least 1,000.")
+    assert page.locator("textarea:focus").input_value() == "a" * 50  # who types goes on typing
+    (folder / "photo.png").write_bytes(bytes(range(256)) * 9)
+    page.locator("input[type=file]").set_input_files(folder / "photo.png")
+    say(page, "photo.png is not text in UTF-8")
+    (folder / "mine.manako-run").write_bytes(b"{}")
+    page.locator("input[type=file]").set_input_files(folder / "mine.manako-run")
+    say(page, "mine.manako-run is damaged or was changed")
+
+
+def training(page: Page) -> None:
+    page.get_by_role("button", name="Train").click()
+    expect(page.locator(".learning-now")).to_contain_text(re.compile(r"Step ([5-9]|\d\d+) of"), timeout=WAIT)
+    assert page.evaluate("[scrollY, document.activeElement.textContent]") == [0, "Pause"]
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="One step")).to_be_enabled(timeout=WAIT)
+    before = steps_taken(page)
+    page.get_by_role("button", name="One step").press("Enter")
+    expect(page.locator("progress")).to_have_js_property("value", before + 1, timeout=WAIT)
+    page.get_by_label("your prompt").fill("good ")
+    page.get_by_label("your prompt").press("Enter")
+    expect(page.locator(".learning-written")).to_have_count(2, timeout=WAIT)
+    expect(page.locator(".learning-written").first).to_contain_text("good ", timeout=WAIT)
+    shown = [float(p.strip("<%")) for p in page.locator(".learning-bars .number").all_inner_texts()]
+    assert len(shown) == 11 and 99 < sum(shown) < 101
+
+
+def pictures(page: Page) -> None:
+    for scheme, lang, width in (("dark", "ja", 360), ("light", "en", 1280)):
+        page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+        page.set_viewport_size({"width": width, "height": 800})
+        page.locator(f"[data-choice={lang}]").click()
+        expect(page.locator("svg[role=img] polyline")).not_to_have_count(0, timeout=WAIT)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def in_python(run: Path, trace: Path, out: Path, step: int) -> None:
+    found = CliRunner().invoke(command, [str(run), "-o", str(out), "--lang", "en"])
+    assert found.exit_code == 0 and f" {step} of " in found.output, found.output
+    model, text = manako.load(out), manako.open(trace)
+    assert manako.verify(text).ok and text.header.prompt == "good "
+    assert model.trace("It is", max_new_tokens=2, seed=0).text and text.header.model.ref == "my-model"
+    assert text.header.model.weights_sha256 == model.info.weights_sha256
+
+
+def kept(page: Page, context: BrowserContext, file: Path, step: int) -> None:
+    page.reload()
+    say(page, f"This browser kept this training: it continues from step {step}.")
+    other = context.new_page()
+    other.goto(file.as_uri())
+    say(other, "This page is open in another tab")
+    page.get_by_role("button", name="New training").click()  # and not confirmed
+    assert steps_taken(page) == step
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="New training").click()
+    expect(page.locator("textarea")).to_be_visible(timeout=WAIT)
+    page.reload()
+    expect(page.locator("textarea")).to_be_visible(timeout=WAIT)

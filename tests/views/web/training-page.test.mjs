@@ -1,0 +1,72 @@
+// What the page that trains does around its thread: files of foreign encodings, a plan for so many minutes, a full browser.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
+import { curveDrawing } from "../../../src/manako/views/web/training/curve.js";
+import { KeptRun } from "../../../src/manako/views/web/training/kept-run.js";
+import { MINUTES, SIZES, readings, settingsFor, sizeFor } from "../../../src/manako/views/web/training/proposal.js";
+import { textOf } from "../../../src/manako/views/web/training/text-file.js";
+
+test("a file is text in an encoding that is certain, or refused", () => {
+    const [cat, bytes] = ["吾輩は猫である。\n", (...each) => Uint8Array.from(each.flat()).buffer];
+    const utf16 = (isLittle) => [...cat].flatMap((ch) => [ch.charCodeAt(0) & 255, ch.charCodeAt(0) >> 8]).map((_, i, all) => (isLittle ? all[i] : all[i ^ 1]));
+    const shiftJis = [0x8c, 0xe1, 0x94, 0x79, 0x82, 0xcd, 0x94, 0x4c, 0x82, 0xc5, 0x82, 0xa0, 0x82, 0xe9, 0x81, 0x42, 10];
+    const eucJp = [0xb8, 0xe3, 0xc7, 0xda, 0xa4, 0xcf, 0xc7, 0xad, 0xa4, 0xc7, 0xa4, 0xa2, 0xa4, 0xeb, 0xa1, 0xa3, 10];
+    const utf8 = [...new TextEncoder().encode(cat)];
+    for (const each of [utf8, [0xef, 0xbb, 0xbf, ...utf8], [0xff, 0xfe, ...utf16(true)], [0xfe, 0xff, ...utf16(false)], shiftJis, eucJp]) assert.equal(textOf(bytes(each)), cat);
+    const png = [0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0];
+    for (const each of [png, [0, 1, 2], [0xff, 0xff, 0xff], [0x1b, 0x24, 0x42, 0x38, 0x63]]) assert.equal(textOf(bytes(each)), null); // the last is ISO-2022-JP
+    assert.equal(textOf(bytes([])), "");
+});
+
+test("a plan fills its minutes, and every size is one that the kernel takes", () => {
+    for (const [size, { batch_size, block_size }] of Object.entries(SIZES)) {
+        const plan = settingsFor(size, 20_000, 3, 5);
+        const seconds = (plan.steps * batch_size * block_size) / 20_000;
+        assert.ok(seconds < 180 && seconds > 0.75 * 180 && plan.seed === 5 && plan.warmup_steps < plan.steps);
+        assert.ok(settingsFor(size, 1, 1, 0).steps >= 50 && settingsFor(size, 1, 1, 0).warmup_steps <= 10);
+        const { n_layer, n_head, n_embd } = plan;
+        assert.ok(new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: 300 }, 1, 0).parameters > 0);
+    }
+    assert.ok(MINUTES.every((minutes) => SIZES[sizeFor(minutes)]));
+    assert.equal(readings({ steps: 10, batch_size: 2, block_size: 5 }, { trainTokens: 50 }), 2);
+});
+
+test("a curve has each loss and each evaluation where its step is, and every line from edge to edge", () => {
+    const guesses = { uniform: 8, unigram: 4, bigram: 2 };
+    const lines = (losses, evaluations) => {
+        const { shapes } = curveDrawing("title", losses, evaluations, guesses, (line) => line);
+        return shapes.filter(({ tag }) => tag === "polyline").slice(-5).map(({ put }) => String(put.points).split(" ").filter(Boolean).map((point) => point.split(",").map(Number)));
+    };
+    const losses = Array.from({ length: 1000 }, (_, i) => 8 - i / 200);
+    const [uniform, , , train, heldOut] = lines(losses, [{ step: 500, bits: 5 }, { step: 1000, bits: 3 }]);
+    const [left, right] = [uniform[0][0], uniform[1][0]];
+    assert.ok(Math.abs(heldOut[0][0] - (left + right) / 2) < 1e-9 && heldOut[1][0] === right);
+    assert.ok(train.length <= 80 && train[0][0] > left && train.at(-1)[0] < right && train[0][1] < train.at(-1)[1]);
+    assert.ok(lines([], []).flat(2).every(Number.isFinite));
+});
+
+test("a browser that refuses or is full keeps nothing, and says so", async () => {
+    globalThis.location = { pathname: "/train.html" };
+    globalThis.indexedDB = {
+        open() {
+            throw new Error("SecurityError");
+        },
+    };
+    assert.equal(await new KeptRun().put("", new ArrayBuffer(8)), false);
+    assert.equal(await new KeptRun().get(), null);
+    await new KeptRun().clear();
+    const transaction = { objectStore: () => ({ put: () => ({}) }) };
+    globalThis.indexedDB = {
+        open() {
+            const opening = { result: { transaction: () => transaction } };
+            setTimeout(() => opening.onsuccess());
+            return opening;
+        },
+    };
+    const putting = new KeptRun().put("", new ArrayBuffer(8));
+    setTimeout(() => transaction.onabort(new Error("QuotaExceededError")), 20);
+    assert.equal(await putting, false);
+});
