@@ -379,6 +379,7 @@ def test_clicks_on_tabs() -> None:
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hostile_tokens_stay_text_in_every_tab() -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         for _ in range(12):
