@@ -11,11 +11,9 @@ import ipaddress
 import json
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
-from importlib import resources
-from importlib.resources.abc import Traversable
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -31,12 +29,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from manako import messages
 from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
-from manako.model import Model, for_page
+from manako.model import Model
 from manako.refs import reads
+from manako.server.assets import KINDS, model_file, page_files
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
-from manako.views.html import WEB, bundle, offline_page, words
+from manako.views.html import WEB
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -78,9 +77,7 @@ STATUS = {  # of errors that are the server's own; any other one is about what w
     "serve_no_model": 503,
 }
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-ENGINE = "/assets/engine.js"
 ANY_ADDRESS = ("0.0.0.0", "::")
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
 T = TypeVar("T")
 
 
@@ -162,7 +159,7 @@ class Site:
         models = (await self._runs.loaded(), *self._runs.beside)
         found = (m for m in models if m.info.weights_sha256 == request.path_params["id"] and m.in_page)
         model = next(found, None) or _unknown(request)
-        data = await asyncio.to_thread(_page_file, model.ref)
+        data = await asyncio.to_thread(model_file, model.ref)
         return Response(data, media_type="application/octet-stream")
 
     async def traces(self, request: Request) -> Response:
@@ -220,35 +217,6 @@ class Site:
         """An error in the client's language; its connection closes, so that no unread body is waited for."""
         said = {"code": error.code, "message": error.text(asked_language(scope, self._lang))}
         return _json(said, STATUS.get(error.key, 422), {"Connection": "close", **(headers or {})})
-
-
-def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
-    """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
-    files = *WEB.rglob("*.js"), *WEB.glob("*.css"), *WEB.glob("*/*.json")  # what JSON lies above is for other programs
-    found: dict[str, Traversable] = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in files}
-    # There leads the path by which the page's trace/schema.js imports it.
-    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
-    found["/"] = WEB / "index.html"
-    read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
-    read["/assets/words.json"] = partial(bytes, json.dumps(words(), ensure_ascii=False).encode()), KINDS[".json"]
-    return read | {ENGINE: (_engine, KINDS[".js"]), "/assets/offline.txt": (_offline, "text/plain")}
-
-
-@cache
-def _engine() -> bytes:
-    """The script of the thread that runs a model in the page, joined as in a file."""
-    return bundle("engine/worker.js").encode()
-
-
-@cache
-def _offline() -> bytes:
-    """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
-    return offline_page("en").encode()
-
-
-@lru_cache(2)  # the embedded models; who serves a class reads them once
-def _page_file(ref: str) -> bytes:
-    return for_page(ref)
 
 
 class Guard:

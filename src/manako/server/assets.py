@@ -1,0 +1,43 @@
+"""What the page consists of, as the server sends it: its files, the engine's thread, the model that a page runs."""
+
+import json
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from manako.model import for_page
+from manako.views.html import WEB, bundle, offline_page, words
+
+ENGINE = "/assets/engine.js"
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+
+
+def page_files() -> dict[str, tuple[Callable[[], bytes], str]]:
+    """Path -> (content, media type) of everything that the page consists of; none of it is secret."""
+    files = *WEB.rglob("*.js"), *WEB.glob("*.css"), *WEB.glob("*/*.json")  # what JSON lies above is for other programs
+    found: dict[str, Traversable] = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in files}
+    # There leads the path by which the page's trace/schema.js imports it.
+    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
+    found["/"] = WEB / "index.html"
+    read = {path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()}
+    read["/assets/words.json"] = partial(bytes, json.dumps(words(), ensure_ascii=False).encode()), KINDS[".json"]
+    return read | {ENGINE: (_engine, KINDS[".js"]), "/assets/offline.txt": (_offline, "text/plain")}
+
+
+@cache
+def _engine() -> bytes:
+    """The script of the thread that runs a model in the page, joined as in a file."""
+    return bundle("engine/worker.js").encode()
+
+
+@cache
+def _offline() -> bytes:
+    """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
+    return offline_page("en").encode()
+
+
+@lru_cache(2)  # the embedded models; who serves a class reads them once
+def model_file(ref: str) -> bytes:
+    """A model as the page's engine reads it."""
+    return for_page(ref)
