@@ -28,6 +28,7 @@ NEEDS_MORE = {  # what the fast lane does not import: why
     "tests/experiments/test_dynamics.py": "torch: it trains what it looks at",
     "tests/experiments/test_ray.py": "torch, Ray",
     "tests/experiments/test_sweep.py": "torch",
+    "tests/experiments/test_training_step.py": "torch",
     "tests/engines/test_hf_engine.py": "torch, transformers",
     "tests/formats/test_legacy_pt.py": "torch, which writes the files",
     "tests/formats/test_nanogpt.py": "torch, which writes the files",

@@ -11,7 +11,7 @@ import manako
 from manako.refs import EMBEDDED, installed
 
 TEMPERATURE = 0.8
-WRITTEN = {"demo": ("私は", 27, 15), "demo-en": ("The old man", 5, 24)}  # prompt, seed, tokens
+WRITTEN = {"demo": ("私は", 27, 15), "demo-en": ("The old man", 19, 15)}  # prompt, seed, tokens
 CAPTURE = ("attention", "lens", "contributions")
 
 
