@@ -2,6 +2,9 @@
 
 Special here: nothing is remembered between two batches, so a run goes on from one whole number. Each epoch cuts the
 text into blocks at another phase and goes through them in another order, every block once. Rank r of w takes each w-th.
+
+Every other window has the document start in place of its first token, as a prompt has it in front. A text of few
+documents has it in few places, and a model that has hardly met it predicts worse behind it (0.1 bits a character).
 """
 
 from collections.abc import Iterator
@@ -17,18 +20,21 @@ from manako.errors import UsageError
 class Batches:
     """The order of all windows of a corpus, for ever."""
 
-    def __init__(self, tokens: Shards, block_size: int, seed: int) -> None:
+    def __init__(self, tokens: Shards, block_size: int, seed: int, start_id: int) -> None:
         if len(tokens) < block_size + 1:
             raise UsageError("text_too_short", need=block_size + 1, got=len(tokens), block_size=block_size)
-        self.tokens, self.block_size, self.seed = tokens, block_size, seed
+        self.tokens, self.block_size, self.seed, self.start_id = tokens, block_size, seed, start_id
         self.blocks = max(1, (len(tokens) - 1) // block_size - 1)
         """Windows an epoch: one less than fit, so that the phase can vary."""
         self._epoch = -1
 
     def windows(self, first: int, count: int, rank: int = 0, size: int = 1) -> npt.NDArray[np.int64]:
         """Windows `first` to `first + count` of the run, those of one rank: [about count / size, block_size + 1]."""
-        starts = [self._start(i) for i in range(first + rank, first + count, size)]
-        return self.tokens.windows(np.array(starts, dtype=np.int64), self.block_size + 1)
+        positions = np.arange(first + rank, first + count, size)
+        starts = [self._start(position) for position in positions.tolist()]
+        found = self.tokens.windows(np.array(starts, dtype=np.int64), self.block_size + 1)
+        found[positions % 2 == 0, 0] = self.start_id
+        return found
 
     def _start(self, position: int) -> int:
         epoch, place = divmod(position, self.blocks)

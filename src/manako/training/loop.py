@@ -117,7 +117,7 @@ class Trainer:
         self.run, self.config, self.corpus, self.here, self.watch = run, config, corpus, here, watch
         self.report = report if here.first else lambda key, **values: None
         self.tokenizer = Tokenizer(corpus.tokenizer_source)
-        self.batches = Batches(corpus.train, config.block_size, training.seed)
+        self.batches = Batches(corpus.train, config.block_size, training.seed, corpus.start_id)
         memory.refuse_too_large(config, training, here.device, here.size)
         self.held_out = HeldOut(corpus.validation, config.block_size, self.tokenizer, corpus.start_id)
         self.dtype, why = machine.choose_dtype(training.dtype, here.device)

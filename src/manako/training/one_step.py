@@ -105,7 +105,7 @@ def one_step(
         optimizers.restore(state, folder / run_folder.STATE_ARRAYS)
         rate, rate_from = _rate(training, made["step"], done, learning_rate)
         if isinstance(batch, PackedCorpus):
-            ordered = Batches(batch.train, config.block_size, training.seed)
+            ordered = Batches(batch.train, config.block_size, training.seed, batch.start_id)
             windows = ordered.windows(made["position"], training.batch_size)
         else:
             windows = np.array([batch])

@@ -74,7 +74,7 @@ def test_a_text_is_taken_apart_as_python_packs_it(node: Node, tmp_path: Path, na
     (tmp_path / "text.txt").write_bytes(TEXTS[name].encode())
     corpus = build(tmp_path / "text.txt", tmp_path / "corpus", format="text")
     block = 16
-    batches = Batches(corpus.train, block, seed=7)
+    batches = Batches(corpus.train, block, 7, corpus.start_id)
     windows = [0, 1, batches.blocks - 1, batches.blocks, 5 * batches.blocks + 1]
     ours = ask(node, "corpus", text=TEXTS[name], block=block, seed=7, windows=windows)
     assert ours["tokenizer"] == corpus.tokenizer_source and ours["size"] == corpus.vocab_size

@@ -3,6 +3,7 @@
  * takes. tests/views/web/test_training.py compares the two.
  */
 
+import { START } from "./corpus.js";
 import { Philox } from "./random.js";
 
 export class Batches {
@@ -34,6 +35,7 @@ export class Batches {
         for (let row = 0; row < count; row++) {
             const start = this.#start(first + row);
             ids.set(this.#tokens.subarray(start, start + size), row * size);
+            if ((first + row) % 2 === 0) ids[row * size] = START;
             targets.set(this.#tokens.subarray(start + 1, start + size + 1), row * size);
         }
     }
