@@ -77,7 +77,9 @@ export class RibbonElement extends ViewElement {
         const [top, bottom] = [token.offsetTop, token.offsetTop + token.offsetHeight];
         if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
         else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
-        this.parentElement?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`); // what hangs there
+        // Told to what hangs there alone: of their parent it would be every token's, and a long text would be styled anew.
+        const hanging = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang"));
+        hanging?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`);
     }
 
     /** @param {"prompt" | "tail"} name */
