@@ -112,11 +112,15 @@ def one_step(
         rows, read = training.micro_batch or memory.rows_at_once(config), windows[:, 1:].size
         loss = gradients(SummedLoss(model), windows, rows, read, dtype, here)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip).item()
-        before, slopes = _text(GPT(config).to(here.device).double(), weights, ids, here.device)
+        wide = GPT(config).to(here.device).double()  # the text is read in float64, whatever the training computes in
+        before = _losses(wide, weights, ids, here.device)
+        before.sum().backward()
+        slopes = {n: w.grad.cpu() for n, w in wide.named_parameters() if w.grad is not None}
         optimizers.step(rate)
         weights_after = {n: w.detach().cpu() for n, w in model.named_parameters()}
-        after, _ = _text(GPT(config).to(here.device).double(), weights_after, ids, here.device)
-    if not all(math.isfinite(x) for x in (loss, norm, before.sum(), after.sum())):
+        with torch.no_grad():
+            after = _losses(wide, weights_after, ids, here.device)
+    if not all(math.isfinite(x) for x in (loss, norm, before.sum().item(), after.sum().item())):
         raise ManakoError("training_step_not_finite", step=made["step"] + 1, rate=rate * training.learning_rate)
     return OneStep(
         step=made["step"],
@@ -126,8 +130,8 @@ def one_step(
         learning_rate=rate * training.learning_rate,
         muon_rate=rate * training.muon_rate if training.optimizer == "muon" else None,
         rate_from=rate_from,
-        before=before,
-        after=after,
+        before=before.detach().cpu().numpy(),
+        after=after.cpu().numpy(),
         moved={n: _moved(weights[n].double(), weights_after[n].double(), slopes[n]) for n in slopes},
     )
 
@@ -143,16 +147,11 @@ def _rate(training: TrainingConfig, step: int, done: float, asked: float | None)
     return (own, "schedule") if own else (1.0, "peak")
 
 
-def _text(
-    model: GPT, weights: Mapping[str, Tensor], ids: Sequence[int], device: str
-) -> tuple[npt.NDArray[np.float64], dict[str, Tensor]]:
-    """([S] the loss of each token after ids[0], the gradient of their sum by each weight), in float64."""
+def _losses(model: GPT, weights: Mapping[str, Tensor], ids: Sequence[int], device: str) -> Tensor:
+    """[S] the loss of each token after ids[0], of a model with these weights."""
     model.load_state_dict(weights)
     text = torch.tensor([ids], device=device)
-    losses = model.loss(text[:, :-1], text[:, 1:], reduction="none")
-    losses.sum().backward()
-    slopes = {n: w.grad.cpu() for n, w in model.named_parameters() if w.grad is not None}
-    return losses.detach().cpu().numpy(), slopes
+    return model.loss(text[:, :-1], text[:, 1:], reduction="none")
 
 
 def _moved(before: Tensor, after: Tensor, slope: Tensor) -> Moved:
