@@ -53,6 +53,7 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
         page.get_by_label("your prompt").fill("It is a ")
         assert violations(page) == []
         training(page)
+        one_step(page)
         pictures(page)
         run, trace, whole = (
             saved(page, f"Save {what}", tmp_path) for what in ("the training", "the newest", "as a page")
@@ -96,6 +97,18 @@ def training(page: Page) -> None:
     expect(page.locator(".learning-written").first).to_contain_text("good ", timeout=WAIT)
     shown = [float(p.strip("<%")) for p in page.locator(".learning-bars .number").all_inner_texts()]
     assert len(shown) == 11 and 99 < sum(shown) < 101
+
+
+def one_step(page: Page) -> None:
+    """One sentence is read once, seen, and taken back; then read again, and kept."""
+    card, now = page.locator(".glass"), page.locator(".learning-time")
+    card.get_by_label("the sentence", exact=True).fill("a good")
+    for answer, said in (("Take it back", "the model is what it was"), ("Keep this step", "Kept.")):
+        card.get_by_role("button", name="Read it once").click()
+        expect(card.locator(".glass-tokens li")).to_have_count(6, timeout=WAIT)
+        card.get_by_role("button", name=answer).click()
+        expect(card.get_by_role("status")).to_contain_text(said, timeout=WAIT)
+    expect(now).to_contain_text("Read once besides the text: a good", timeout=WAIT)
 
 
 def pictures(page: Page) -> None:

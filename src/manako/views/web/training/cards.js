@@ -93,7 +93,7 @@ function inflated(text) {
 }
 
 /** @param {number} id @param {Uint8Array} bytes */
-function nameOf(id, bytes) {
+export function nameOf(id, bytes) {
     const { kind, text, key } = label(bytes, id === START);
     if (kind === "named" && key !== null) return `${text} ${words(key)}`;
     return kind === "special" || kind === "empty" ? words(/** @type {string} */ (key), { text }) : text;

@@ -15,8 +15,10 @@ import { svgElement } from "../elements/drawing.js";
 import { startThread } from "../page/thread.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
 import { count, fixed } from "../text/numbers.js";
+import { prose } from "../text/tokens.js";
 import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
 import { STROKES, curveDrawing } from "./curve.js";
+import { Glass } from "./glass.js";
 import { KeptRun } from "./kept-run.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
 import { textOf } from "./text-file.js";
@@ -54,6 +56,7 @@ export class TrainingElement extends HTMLElement {
     #size = null;
     #seed = 0;
     #prompt = "";
+    #glass = new Glass((asked) => this.#ask(asked));
     /** @type {Shown | null} */
     #shown = null;
     /** @type {{key: string, values: Record<string, string | number>}[]} what is to be said above all else */
@@ -120,11 +123,17 @@ export class TrainingElement extends HTMLElement {
         }
         if (told.kind === "begun") {
             this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
+            this.#glass.begin(firstWords(told.facts.start));
             this.#keptAt = performance.now();
             this.#isNew = true;
             scrollTo(0, 0);
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
+        }
+        if (told.kind === "tried") this.#glass.show(told.tried);
+        if (told.kind === "taken") {
+            this.#glass.taken();
+            this.#keep();
         }
         if (told.kind === "kept") this.#put(told.run);
         if (told.kind === "saved") this.#onSaved?.(told);
@@ -151,6 +160,7 @@ export class TrainingElement extends HTMLElement {
 
     /** @param {Fault} fault */
     #fault({ key, values }) {
+        if (this.#glass.fails(key, values)) return;
         const file = this.#file || this.#say("page.this_file");
         const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_damaged", json_invalid: "run_damaged", trace_newer: "run_newer" });
         const known = ["text_short", "text_long", "text_monotone", "text_surrogate", "prompt_surrogate", "loss_not_finite"];
@@ -378,6 +388,7 @@ export class TrainingElement extends HTMLElement {
                     this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
+                    this.#glass.card(),
                     keepCard(() => this.#saved(), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
         ];
     }
@@ -416,7 +427,9 @@ export class TrainingElement extends HTMLElement {
         const left = ((progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step)) / TRAINED;
         const told = { step: count(progress.step), steps: count(settings.steps), time: clock(progress.seconds), epochs: fixed(progress.epochs, 1) };
         const after = isDone && !progress.isRunning ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
-        now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
+        const besides = progress.sentences.map(({ text }) => prose(text)).join(" / ");
+        now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`), ...(besides ? [soft(this.#say("training.besides", { texts: besides }))] : []));
+        this.#glass.follow(progress);
         hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
         for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
         if (this.#isNew && document.activeElement === document.body) hold.focus({ preventScroll: true }); // what began it is gone

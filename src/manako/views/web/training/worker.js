@@ -10,7 +10,8 @@
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Guesses} from "./guesses.js" */
 /** @import {Corpus} from "./corpus.js" */
-/** @import {TrainingSettings} from "./training.js" */
+/** @import {OneStep, TokenChange} from "./one-step.js" */
+/** @import {Sentence, TrainingSettings} from "./training.js" */
 import { breath } from "../engine/breath.js";
 import { capturesOf } from "../engine/captures.js";
 import { Generation } from "../engine/generation.js";
@@ -21,6 +22,7 @@ import { STAGES } from "../trace/sampling.js";
 import { TraceError } from "../trace/safetensors.js";
 import { START, charactersOf, corpusOf, tokenizerJson } from "./corpus.js";
 import { guessesOf } from "./guesses.js";
+import { oneStep, ownRate } from "./one-step.js";
 import { modelFile, readRun, runFile } from "./run-file.js";
 import { Training } from "./training.js";
 
@@ -46,18 +48,23 @@ import { Training } from "./training.js";
  * @property {number[]} losses of the steps since the last time, in bits a character of the training text
  * @property {{step: number, bits: number}[]} evaluations since the last time
  * @property {{listed: Expected[], other: {count: number, p: number}} | null} next what comes after the prompt
+ * @property {Sentence[]} sentences that it read besides its text
  * @property {boolean} isRunning
+ */
+/**
+ * What a step would do, and of what it is: a sentence, or null for the next batch.
+ * @typedef {Omit<OneStep, "tokens"> & {tokens: (TokenChange & {bytes: Uint8Array})[], read: string | null, rateFrom: "schedule" | "peak" | "given"}} Tried
  */
 /**
  * @typedef {{kind: "text", text: string} | {kind: "measure", settings: TrainingSettings} | {kind: "start", settings: TrainingSettings, prompt: string}
  *     | {kind: "open", bytes: ArrayBuffer, prompt: string} | {kind: "prompt", prompt: string} | {kind: "save", ref: string, versions: Record<string, string>}
- *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
+ *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "try", read: string | null, text: string, share: number} | {kind: "take"} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
  */
 /**
  * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
  *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", step: number, text: Uint8Array} | {kind: "progress", progress: Progress}
- *     | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
+ *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
  *     | {kind: "fault", fault: Fault}} Told
  */
 
@@ -78,9 +85,10 @@ const MOST_CHARACTERS = 5_000_000;
 /** @type {{corpus: Corpus, facts: TextFacts} | null} */
 let given = null;
 /**
- * @type {{training: Training, facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
- *     toldSteps: number, toldEvaluations: number} | null}
+ * @typedef {{training: Training, facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
+ *     toldSteps: number, toldEvaluations: number, tried: {read: number[] | null, sentence: Sentence} | null}} Run
  */
+/** @type {Run | null} */
 let run = null;
 let isRunning = false;
 let isHidden = false;
@@ -136,6 +144,8 @@ async function answer(asked) {
         finishEvaluation();
         if (!run.training.isDone) advance();
     }
+    if (asked.kind === "try") tryStep(run, asked);
+    if (asked.kind === "take") take(run);
     if (asked.kind === "keep") return keep();
     if (asked.kind === "save") return save(asked.ref, asked.versions);
     report();
@@ -157,7 +167,7 @@ async function work() {
     if (performance.now() - toldAt >= (isHidden ? HIDDEN_GAP : GAP) || !isRunning) report();
 }
 
-/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {NonNullable<typeof run>} run */
+/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {Run} run */
 function evaluationCost({ training, seconds }) {
     return evaluationTook || (1000 * seconds * FORWARD * training.evaluationPasses) / Math.max(1, training.step);
 }
@@ -178,6 +188,45 @@ function goOnEvaluating() {
     if (!isDone) return;
     [evaluation, trained, wantsSample] = [null, 0, true];
     if (run?.training.isDone) isRunning = false;
+}
+
+/**
+ * See what one step does, and leave the model as it is.
+ * @param {Run} run
+ * @param {{read: string | null, text: string, share: number}} asked the text that is looked at, by default what is read; of the rate
+ */
+function tryStep(run, { read, text, share }) {
+    const { training, tokenizer } = run;
+    isRunning = false;
+    if (read === null && training.isDone) throw new PromptError("step_over");
+    const most = training.settings.block_size;
+    const spelled = (/** @type {string} */ given) => {
+        const ids = [START, ...tokenizer.encode(given)];
+        if (ids.length < 2) throw new PromptError("step_short");
+        if (ids.length - 1 > most) throw new PromptError("step_long", { tokens: ids.length - 1, most });
+        return ids;
+    };
+    const readIds = read === null ? null : spelled(read);
+    const ids = text ? spelled(text) : (readIds ?? [START, ...training.corpus.heldOut.subarray(1, 1 + most)]);
+    const rate = ownRate(training) * share;
+    const found = oneStep(training, readIds, ids, rate);
+    run.tried = { read: readIds, sentence: { step: training.step, text: read ?? "", learning_rate: rate } };
+    const tokens = found.tokens.map((token) => ({ ...token, bytes: tokenizer.bytes[token.id] }));
+    tell({ kind: "tried", tried: { ...found, tokens, read, rateFrom: share !== 1 ? "given" : training.isDone ? "peak" : "schedule" } });
+}
+
+/** Take the step that was tried, unless the training has moved on. @param {Run} run */
+function take(run) {
+    const { tried, training } = run;
+    run.tried = null;
+    if (tried?.sentence.step !== training.step || isRunning) return;
+    finishEvaluation();
+    if (tried.read) {
+        training.readSentence(tried.read, tried.sentence.learning_rate);
+        training.sentences.push(tried.sentence);
+    } else advance();
+    wantsSample = true;
+    tell({ kind: "taken" });
 }
 
 /** A step may change the model only once what it is compared with has been read whole. */
@@ -226,7 +275,7 @@ function speedOf(settings) {
  */
 async function begin(training, facts, seconds, prompt, isGoing) {
     const tokenizer = new Tokenizer(tokenizerJson(training.corpus.vocabulary));
-    run = { training, facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0 };
+    run = { training, facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0, tried: null };
     [isRunning, evaluation, trained, evaluationTook, wantsSample] = [isGoing, null, 0, 0, false];
     tell({ kind: "begun", facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
     await usePrompt(prompt);
@@ -257,7 +306,7 @@ async function sample(training) {
  * @param {readonly string[]} wanted captures, of those that it can have
  */
 async function written(training, ref, versions, wanted) {
-    const { tokenizer, prompt, ids } = /** @type {NonNullable<typeof run>} */ (run);
+    const { tokenizer, prompt, ids } = /** @type {Run} */ (run);
     const model = await modelFile(training, ref, versions);
     const file = readModel(model);
     const capture = capturesOf(file.info.config).filter((name) => wanted.includes(name));
@@ -293,10 +342,10 @@ function report() {
     const evaluations = training.evaluations.slice(toldEvaluations);
     [run.toldSteps, run.toldEvaluations, toldAt] = [training.losses.length, training.evaluations.length, performance.now()];
     const next = isHidden || evaluation ? null : expected(run);
-    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, next, isRunning } });
+    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, next, sentences: training.sentences, isRunning } });
 }
 
-/** The likeliest tokens after the prompt, and all others together. @param {NonNullable<typeof run>} run */
+/** The likeliest tokens after the prompt, and all others together. @param {Run} run */
 function expected({ training, tokenizer, ids }) {
     const p = training.expect(ids);
     const order = Array.from(p, (_, id) => id).sort((a, b) => p[b] - p[a] || a - b);
