@@ -54,6 +54,7 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
         assert violations(page) == []
         training(page)
         one_step(page)
+        looking_back(page)
         pictures(page)
         run, trace, whole = (
             saved(page, f"Save {what}", tmp_path) for what in ("the training", "the newest", "as a page")
@@ -109,6 +110,17 @@ def one_step(page: Page) -> None:
         card.get_by_role("button", name=answer).click()
         expect(card.get_by_role("status")).to_contain_text(said, timeout=WAIT)
     expect(now).to_contain_text("Read once besides the text: a good", timeout=WAIT)
+
+
+def looking_back(page: Page) -> None:
+    """By the keyboard: what was written before the first step, and the newest again."""
+    slider, written = page.get_by_label("time: snapshots of the training"), page.locator(".learning-written")
+    slider.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "at step 0")
+    expect(written).to_have_count(1)
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", "now")
+    expect(written).to_have_count(2)
 
 
 def pictures(page: Page) -> None:

@@ -83,8 +83,16 @@ test("a training is held, goes on step by step, and ends as one that nobody look
     hear({ kind: "keep" });
     const { run } = await kind("kept");
     hear({ kind: "go" });
+    const newest = await until(({ kind: each, step }) => each === "sample" && step === 120);
     const { progress: last } = await until(({ progress }) => progress?.step === 120 && !progress.isRunning && progress.evaluations.length);
     assert.equal(last.evaluations.at(-1).step, 120);
+    assert.deepEqual([last.snapshots.steps[0], last.snapshots.steps.at(-1)], [0, 120]);
+    for (const step of [0, 120]) {
+        hear({ kind: "look", step });
+        const { kind: _, at, ...seen } = await kind("sample");
+        assert.ok(seen.step === step && seen.prompt === "good" && seen.next.listed.length === 10);
+        if (step === 120) assert.deepEqual({ ...newest, at }, { kind: "sample", at, ...seen });
+    }
 
     hear({ kind: "save", ref: "mine", versions: { manako: "1" } });
     const saved = await kind("saved");
@@ -99,6 +107,7 @@ test("a training is held, goes on step by step, and ends as one that nobody look
 
     hear({ kind: "open", bytes: run, prompt: "It is" });
     assert.equal((await kind("begun")).settings.seed, 7);
+    assert.equal((await kind("sample")).step, 0); // which follows from the seed
     assert.equal((await until(({ kind: each, step }) => each === "sample" && step > 0)).step, progress.step);
     assert.equal((await faultOf({ kind: "open", bytes: run.slice(0, -4), prompt: "" })).key, "trace_damaged");
 });

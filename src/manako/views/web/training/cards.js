@@ -1,6 +1,6 @@
 /** What is shown of a text and of a training, each part out of what is known of it alone; and what a reader keeps. */
 
-/** @import {Progress, TextFacts} from "./worker.js" */
+/** @import {Expected, TextFacts} from "./worker.js" */
 import { button, download, inRow, make, number, rowHead, soft, table } from "../elements/dom.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
@@ -29,7 +29,7 @@ export function factsCard({ start, characters, vocabulary, size, train, heldOut,
         table([], rows, words("training.lines")), soft(words("training.lines_is")));
 }
 
-/** @param {NonNullable<Progress["next"]>} next */
+/** @param {Expected} next */
 export function expectedBars({ listed, other }) {
     const others = words("training.others", { count: count(other.count) });
     const rows = [...listed.map(({ id, bytes, p }) => ({ name: nameOf(id, bytes), p, kind: null })), { name: others, p: other.p, kind: "soft" }];
@@ -37,13 +37,17 @@ export function expectedBars({ listed, other }) {
         make("li", { "--p": p, class: kind }, make("span", {}, name), make("span", { class: "learning-bar" }), make("span", { class: "number" }, percent(p)))));
 }
 
-/** The newest sample, and the one of the untrained model. @param {Map<number, Uint8Array>} samples by step @param {string} prompt */
-export function sampleTexts(samples, prompt) {
-    const steps = [...samples.keys()].sort((a, b) => a - b);
-    const ends = [...new Set([steps[steps.length - 1], steps[0]])].filter((step) => step !== undefined);
-    return ends.map((step) => make("div", {},
+/**
+ * The sample of a step, by default the newest, and the one of the untrained model.
+ * @param {Map<number, {text: Uint8Array}>} samples by step
+ * @param {string} prompt
+ * @param {number | null} step
+ */
+export function sampleTexts(samples, prompt, step) {
+    const shown = new Set([step ?? Math.max(...samples.keys()), 0]);
+    return [...shown].filter((each) => samples.has(each)).map((step) => make("div", {},
         make("h3", {}, step === 0 ? words("training.first_sample") : words("training.sample_at", { step: count(step) })),
-        make("p", { class: "learning-written" }, prose(prompt), make("mark", {}, prose(recordText(/** @type {Uint8Array} */ (samples.get(step))))))));
+        make("p", { class: "learning-written" }, prose(prompt), make("mark", {}, prose(recordText(/** @type {{text: Uint8Array}} */ (samples.get(step)).text))))));
 }
 
 /**
