@@ -7,6 +7,7 @@ import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { curveDrawing } from "../../../src/manako/views/web/training/curve.js";
 import { KeptRun } from "../../../src/manako/views/web/training/kept-run.js";
 import { MINUTES, SIZES, readings, settingsFor, sizeFor } from "../../../src/manako/views/web/training/proposal.js";
+import { readResult, resultFile } from "../../../src/manako/views/web/training/result.js";
 import { Snapshots } from "../../../src/manako/views/web/training/snapshots.js";
 import { textOf } from "../../../src/manako/views/web/training/text-file.js";
 
@@ -47,6 +48,23 @@ test("a curve has each loss and each evaluation where its step is, and every lin
     assert.ok(Math.abs(heldOut[0][0] - (left + right) / 2) < 1e-9 && heldOut[1][0] === right);
     assert.ok(train.length <= 80 && train[0][0] > left && train.at(-1)[0] < right && train[0][1] < train.at(-1)[1]);
     assert.ok(lines([], []).flat(2).every(Number.isFinite));
+});
+
+test("a result is read as it was written, or refused with what does not fit", () => {
+    const settings = settingsFor("small", 20_000, 1, 0);
+    const guesses = { uniform: 8, unigram: 4.5, bigram: 3 };
+    const result = { name: "眼", text: { start: "It is", characters: 9, sha256: "0" }, settings, parameters: 9, step: 1, seconds: 2, evaluation: null, guesses, prompt: "", sample: "a" };
+    assert.deepEqual(readResult(resultFile(result)), { schema: "manako.result/1", ...result });
+    const keyOf = (file) => {
+        try {
+            readResult(file);
+        } catch ({ key, values }) {
+            return values.part ?? key;
+        }
+    };
+    const changed = (change) => keyOf(resultFile({ ...result, ...change }));
+    assert.deepEqual([{ name: 5 }, { step: -1 }, { evaluation: { step: 1 } }, { guesses: null }, { settings: { ...settings, seed: 0.5 } }, { more: 1 }, { schema: "manako.result/2" }, { schema: "a" }, { sample: "a".repeat(100_000) }].map(changed), ["name", "step", "evaluation", "guesses", "seed", "header", "trace_newer", "schema", "size"]);
+    assert.deepEqual(["", "[]", "{", "\0PNG"].map(keyOf), Array(4).fill("json_invalid"));
 });
 
 test("snapshots stay spread over the training, in a fixed memory, and looking back changes no bit", async () => {

@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { recordText } from "../../../src/manako/views/web/text/tokens.js";
 import { readModel } from "../../../src/manako/views/web/engine/model-file.js";
 import { readTrace } from "../../../src/manako/views/web/trace/trace-file.js";
 import { corpusOf } from "../../../src/manako/views/web/training/corpus.js";
+import { readResult } from "../../../src/manako/views/web/training/result.js";
 import { readRun } from "../../../src/manako/views/web/training/run-file.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
 
@@ -93,6 +95,12 @@ test("a training is held, goes on step by step, and ends as one that nobody look
         assert.ok(seen.step === step && seen.prompt === "good" && seen.next.listed.length === 10);
         if (step === 120) assert.deepEqual({ ...newest, at }, { kind: "sample", at, ...seen });
     }
+
+    hear({ kind: "result", name: "眼 </script>" });
+    const result = readResult((await kind("result")).result);
+    assert.deepEqual([result.name, result.settings, result.step, result.prompt], ["眼 </script>", SETTINGS, 120, "good"]);
+    assert.deepEqual([result.evaluation, result.guesses], [last.evaluations.at(-1), begun.facts.guesses]);
+    assert.equal(result.sample, recordText(newest.text));
 
     hear({ kind: "save", ref: "mine", versions: { manako: "1" } });
     const saved = await kind("saved");

@@ -52,15 +52,16 @@ export function sampleTexts(samples, prompt, step) {
 
 /**
  * @param {() => Promise<Saved>} save
+ * @param {(name: string) => Promise<string>} result
  * @param {string} page that a model goes into, deflated
  * @param {(error: unknown) => void} fail
  */
-export function keepCard(save, page, fail) {
+export function keepCard(save, result, page, fail) {
     const said = make("p", { role: "status" });
-    const keep = (/** @type {string} */ ending, /** @type {Blob} */ blob) => {
-        const name = `${MODEL_NAME}.${ending}`;
+    const keep = (/** @type {string} */ ending, /** @type {Blob} */ blob, stem = MODEL_NAME) => {
+        const name = `${stem}.${ending}`;
         download(name, blob);
-        said.textContent = words("page.saved", { name, size: fixed(blob.size / 1e6, 1) });
+        said.textContent = words("page.saved", { name, size: fixed(blob.size / 1e6, blob.size < 1e5 ? 3 : 1) });
     };
     const open = async () => {
         const tab = window.open(URL.createObjectURL(await pageWith(await save(), page)));
@@ -68,6 +69,11 @@ export function keepCard(save, page, fail) {
     };
     const acting = (/** @type {string} */ text, /** @type {() => Promise<void>} */ act, /** @type {string | null} */ kind = null) =>
         button(() => act().catch(fail), text, { class: kind });
+    const owner = make("input", { type: "text", name: "owner", maxlength: 60 });
+    const keepResult = async () => {
+        const name = owner.value.trim() || MODEL_NAME;
+        keep("manako-result", new Blob([await result(name)]), name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "") || MODEL_NAME);
+    };
     const commands = [`manako import ${MODEL_NAME}.manako-run -o runs/mine`, "manako resume runs/mine", "manako watch -m runs/mine"];
     return make("section", { class: "card" },
         make("h2", {}, words("training.after")),
@@ -77,6 +83,7 @@ export function keepCard(save, page, fail) {
             acting(words("training.save_run"), async () => keep("manako-run", new Blob([(await save()).run]))),
             acting(words("training.save_trace"), async () => keep("manako", new Blob([(await save()).trace]))),
         ),
+        make("label", {}, words("results.owner"), owner), inRow(acting(words("results.save"), keepResult)),
         said, soft(words("training.python")), make("pre", { class: "training-commands", tabindex: 0 }, commands.join("\n")));
 }
 

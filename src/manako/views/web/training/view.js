@@ -17,10 +17,12 @@ import { languages, pageLanguage, say } from "../text/messages.js";
 import { count, fixed } from "../text/numbers.js";
 import { prose } from "../text/tokens.js";
 import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
+import { clock } from "./clock.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { Glass } from "./glass.js";
 import { KeptRun } from "./kept-run.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
+import { Results } from "./results.js";
 import { textOf } from "./text-file.js";
 
 const LARGEST_FILE = 40e6; // bytes
@@ -67,8 +69,9 @@ export class TrainingElement extends HTMLElement {
     #file = "";
     #keptAt = 0;
     #isNew = false;
-    /** @type {((files: Saved) => void) | null} */
-    #onSaved = null;
+    /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
+    #waiting = new Map();
+    #results = new Results();
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
     /** @type {Set<Part>} */
@@ -140,7 +143,7 @@ export class TrainingElement extends HTMLElement {
             this.#keep();
         }
         if (told.kind === "kept") this.#put(told.run);
-        if (told.kind === "saved") this.#onSaved?.(told);
+        this.#waiting.get(told.kind)?.(told);
         if (told.kind === "fault") this.#fault(told.fault);
         if (told.kind === "sample" && this.#shown) {
             if (told.prompt !== this.#sampledPrompt) {
@@ -199,10 +202,21 @@ export class TrainingElement extends HTMLElement {
         if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
     }
 
+    /** What the thread tells when it is asked. @template T @param {string} kind @param {Asked} asked @returns {Promise<T>} */
+    #told(kind, asked) {
+        this.#ask(asked);
+        return new Promise((resolve) => this.#waiting.set(kind, resolve));
+    }
+
     /** @returns {Promise<Saved>} */
     #saved() {
-        this.#ask({ kind: "save", ref: MODEL_NAME, versions: this.#versions });
-        return new Promise((resolve) => (this.#onSaved = resolve));
+        return this.#told("saved", { kind: "save", ref: MODEL_NAME, versions: this.#versions });
+    }
+
+    /** @param {string} name */
+    async #result(name) {
+        const { result } = /** @type {{result: string}} */ (await this.#told("result", { kind: "result", name }));
+        return result;
     }
 
     // --- drawing
@@ -283,6 +297,7 @@ export class TrainingElement extends HTMLElement {
                 inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
                 soft(this.#say("training.file_is"))),
             (this.#parts.below = make("div", { class: "learning-main training-below" })),
+            this.#results.card(),
         ];
     }
 
@@ -405,7 +420,8 @@ export class TrainingElement extends HTMLElement {
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
                     this.#glass.card(),
-                    keepCard(() => this.#saved(), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
+                    keepCard(() => this.#saved(), (name) => this.#result(name), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
+            this.#results.card(),
         ];
     }
 
@@ -502,12 +518,6 @@ function ownText() {
 function firstWords(start) {
     const [line] = start.trim().split("\n");
     return line.includes(" ") ? line.slice(0, line.lastIndexOf(" ") + 1) : [...line].slice(0, 5).join("");
-}
-
-/** @param {number} seconds */
-function clock(seconds) {
-    const whole = Math.round(seconds);
-    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
 /** @param {readonly number[]} values */

@@ -18,11 +18,14 @@ import { Generation } from "../engine/generation.js";
 import { GPT2 } from "../engine/gpt2.js";
 import { readModel } from "../engine/model-file.js";
 import { PromptError, Tokenizer } from "../engine/tokenizer.js";
+import { recordText } from "../text/tokens.js";
+import { sha256Text } from "../trace/digests.js";
 import { STAGES } from "../trace/sampling.js";
 import { TraceError } from "../trace/safetensors.js";
 import { START, charactersOf, corpusOf, tokenizerJson } from "./corpus.js";
 import { guessesOf } from "./guesses.js";
 import { oneStep, ownRate } from "./one-step.js";
+import { resultFile } from "./result.js";
 import { modelFile, readRun, runFile } from "./run-file.js";
 import { Snapshots } from "./snapshots.js";
 import { Training } from "./training.js";
@@ -60,13 +63,13 @@ import { Training } from "./training.js";
 /**
  * @typedef {{kind: "text", text: string} | {kind: "measure", settings: TrainingSettings} | {kind: "start", settings: TrainingSettings, prompt: string}
  *     | {kind: "open", bytes: ArrayBuffer, prompt: string} | {kind: "prompt", prompt: string} | {kind: "save", ref: string, versions: Record<string, string>}
- *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "try", read: string | null, text: string, share: number} | {kind: "take"} | {kind: "look", step: number} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
+ *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "try", read: string | null, text: string, share: number} | {kind: "take"} | {kind: "look", step: number} | {kind: "result", name: string} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
  */
 /**
  * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
  *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", prompt: string, step: number, text: Uint8Array, next: Expected} | {kind: "progress", progress: Progress}
- *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
+ *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "result", result: string} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
  *     | {kind: "fault", fault: Fault}} Told
  */
 
@@ -149,6 +152,7 @@ async function answer(asked) {
     if (asked.kind === "try") tryStep(run, asked);
     if (asked.kind === "take") take(run);
     if (asked.kind === "look") return run.snapshots.under(run.training.trainer, asked.step, sample);
+    if (asked.kind === "result") return tellResult(run, asked.name);
     if (asked.kind === "keep") return keep();
     if (asked.kind === "save") return save(asked.ref, asked.versions);
     report();
@@ -338,6 +342,15 @@ async function save(ref, versions) {
     const { model, generation } = await written(run.training, ref, versions, ["attention", "lens", "contributions"]);
     const trace = await generation.trace();
     tell({ kind: "saved", run: file, model, trace }, [file, model, trace]);
+}
+
+/** @param {Run} run @param {string} name */
+async function tellResult({ training, facts, prompt, seconds }, name) {
+    const { settings, step, corpus, evaluations, trainer } = training;
+    const { text: sample } = await written(training, "", {}, []);
+    const text = { start: facts.start, characters: facts.characters, sha256: await sha256Text(corpus.text) };
+    const told = { name, text, settings, parameters: trainer.parameters, step, seconds, evaluation: evaluations.at(-1) ?? null };
+    tell({ kind: "result", result: resultFile({ ...told, guesses: facts.guesses, prompt, sample: recordText(sample) }) });
 }
 
 /** Say how it stands. */
