@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { recordText } from "../../../src/manako/views/web/text/tokens.js";
 import { readModel } from "../../../src/manako/views/web/engine/model-file.js";
 import { readTrace } from "../../../src/manako/views/web/trace/trace-file.js";
 import { corpusOf } from "../../../src/manako/views/web/training/corpus.js";
+import { readResult } from "../../../src/manako/views/web/training/result.js";
 import { readRun } from "../../../src/manako/views/web/training/run-file.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
 
@@ -83,8 +85,22 @@ test("a training is held, goes on step by step, and ends as one that nobody look
     hear({ kind: "keep" });
     const { run } = await kind("kept");
     hear({ kind: "go" });
+    const newest = await until(({ kind: each, step }) => each === "sample" && step === 120);
     const { progress: last } = await until(({ progress }) => progress?.step === 120 && !progress.isRunning && progress.evaluations.length);
     assert.equal(last.evaluations.at(-1).step, 120);
+    assert.deepEqual([last.snapshots.steps[0], last.snapshots.steps.at(-1)], [0, 120]);
+    for (const step of [0, 120]) {
+        hear({ kind: "look", step });
+        const { kind: _, at, ...seen } = await kind("sample");
+        assert.ok(seen.step === step && seen.prompt === "good" && seen.next.listed.length === 10);
+        if (step === 120) assert.deepEqual({ ...newest, at }, { kind: "sample", at, ...seen });
+    }
+
+    hear({ kind: "result", name: "眼 </script>" });
+    const result = readResult((await kind("result")).result);
+    assert.deepEqual([result.name, result.settings, result.step, result.prompt], ["眼 </script>", SETTINGS, 120, "good"]);
+    assert.deepEqual([result.evaluation, result.guesses], [last.evaluations.at(-1), begun.facts.guesses]);
+    assert.equal(result.sample, recordText(newest.text));
 
     hear({ kind: "save", ref: "mine", versions: { manako: "1" } });
     const saved = await kind("saved");
@@ -99,6 +115,7 @@ test("a training is held, goes on step by step, and ends as one that nobody look
 
     hear({ kind: "open", bytes: run, prompt: "It is" });
     assert.equal((await kind("begun")).settings.seed, 7);
+    assert.equal((await kind("sample")).step, 0); // which follows from the seed
     assert.equal((await until(({ kind: each, step }) => each === "sample" && step > 0)).step, progress.step);
     assert.equal((await faultOf({ kind: "open", bytes: run.slice(0, -4), prompt: "" })).key, "trace_damaged");
 });

@@ -15,6 +15,7 @@ import { UNSCORED } from "./held-out.js";
 import { normals } from "./random.js";
 
 /** @typedef {{n_layer: number, n_head: number, n_embd: number, n_positions: number, vocab_size: number}} Shape in the names of config.json */
+/** @typedef {{steps: number, numbers: Float32Array | Float64Array}} Snapshot */
 /** @typedef {{at: number, shape: number[]}} Place of a tensor, in the shape that a file has it in */
 /**
  * What the forward pass leaves of a layer.
@@ -170,12 +171,17 @@ export class Trainer {
         return this.#numbers.slice(at, at + this.shape.vocab_size);
     }
 
-    /** Weights, gradients and moments as they are now. */
+    /** The weights as they are now. @returns {Snapshot} */
+    snapshot() {
+        return { steps: this.steps, numbers: this.#numbers.slice(this.#first, this.#first + this.#count) };
+    }
+
+    /** The same with gradients and moments. @returns {Snapshot} */
     state() {
         return { steps: this.steps, numbers: this.#numbers.slice(this.#first, this.#first + LEARNED * this.#count) };
     }
 
-    /** Have them again, bit for bit. @param {ReturnType<Trainer["state"]>} state */
+    /** Have either again, bit for bit. @param {Snapshot} kept */
     restore({ steps, numbers }) {
         this.steps = steps;
         this.#numbers.set(numbers, this.#first);
