@@ -65,7 +65,7 @@ def test_a_model_that_is_the_bigram_model_is_no_distance_from_bigrams(counted: t
     for order in range(3):
         shares = found.shares[order]
         rows = np.full((places, size), -40.0, dtype=np.float32)
-        rows[shares.row, shares.id] = np.log(shares.share)
+        rows[slice(None) if shares.row is None else shares.row, shares.id] = np.log(shares.share)
         sums = np.log(np.exp(rows.astype(np.float64)).sum(axis=1))
         distances = found.distances(rows, sums)
         assert distances[order] == pytest.approx(0, abs=1e-6)
@@ -82,5 +82,19 @@ def test_guesses_get_better_with_more_before_them(counted: tuple[NGrams, int]) -
 
 def test_shares_of_each_place_sum_to_one(counted: tuple[NGrams, int]) -> None:
     for order in counted[0].shares:
-        sums = np.bincount(order.row, order.share, minlength=len(order.seen))
+        known = len(order.seen)
+        sums = order.share.sum() if order.row is None else np.bincount(order.row, order.share, minlength=known)
         assert np.allclose(sums, order.seen) and order.seen.mean() > 0.8
+
+
+def test_what_is_the_same_at_every_place_gives_the_distance_of_each_place_by_itself(
+    counted: tuple[NGrams, int],
+) -> None:
+    found, size = counted
+    shares = found.shares[0]
+    assert shares.row is None
+    rows = np.random.default_rng(0).normal(0, 3, (found.windows[:, 1:].size, size)).astype(np.float32)
+    sums = np.log(np.exp(rows.astype(np.float64)).sum(axis=1))
+    logp = rows[:, shares.id].astype(np.float64) - sums[:, None]
+    each = (shares.share * (np.log(shares.share) - logp)).sum(axis=1) / np.log(2)
+    assert found.distances(rows, sums)[0] == pytest.approx(each.mean(), rel=1e-12)

@@ -30,8 +30,8 @@ Floats = npt.NDArray[np.float64]
 class Shares:
     """The shares of one order at some places of a text, as the numbers that are not 0."""
 
-    row: Array
-    """[M] place."""
+    row: Array | None
+    """[M] place; None where every place has the same shares: those without a context."""
     id: Array
     """[M] token."""
     share: Floats
@@ -42,7 +42,12 @@ class Shares:
     @cached_property
     def certainty(self) -> float:
         """The sum of share * log(share), in nats: the part of the distances that is the same for all models."""
-        return float(self.share @ np.log(self.share))
+        return float(self.share @ np.log(self.share)) * (len(self.seen) if self.row is None else 1)
+
+    def expected(self, rows: npt.NDArray[np.float32]) -> float:
+        """The sum of share * logit over all places. rows: [R, V]; what is the same everywhere needs their sum alone."""
+        logits = rows.sum(axis=0, dtype=np.float64)[self.id] if self.row is None else rows[self.row, self.id]
+        return float(self.share @ logits)
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class NGrams:
         """
         found = list[float]()
         for order in self.shares:
-            nats = order.certainty - order.share @ rows[order.row, order.id] + order.seen @ logsumexp
+            nats = order.certainty - order.expected(rows) + order.seen @ logsumexp
             found.append(float(nats) / math.log(2) / max(1.0, order.seen.sum()))
         return np.array(found)
 
@@ -95,7 +100,11 @@ def ngrams(corpus: PackedCorpus, length: int, tokens: int) -> NGrams | None:
             distinct, which = contexts[:1], np.zeros(len(contexts), dtype=np.int64)
         found = followers(corpus.train, distinct, corpus.vocab_size)
         totals: Floats = np.bincount(found.row, found.count, minlength=len(distinct)).astype(np.float64)
-        shares.append(_spread(found.row, found.id, found.count / totals[found.row], which.ravel(), place, len(targets)))
+        share = found.count / totals[found.row]
+        if n:
+            shares.append(_spread(found.row, found.id, share, which.ravel(), place, len(targets)))
+        else:
+            shares.append(Shares(None, found.id, share, np.full(len(targets), float(len(share) > 0))))
         if n < 2:
             behind = _smoothed(found.row, found.id, found.count, totals, which.ravel(), place, targets, behind)
             guesses.append(float(-np.log2(behind).mean()))
