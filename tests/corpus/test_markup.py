@@ -38,7 +38,9 @@ from manako.errors import LoadError
     ("a<rt>b</rt><noscript><ruby>c<rt>d</ruby>e</noscript>", "ab\n"),  # rt outside ruby; ruby in what is not shown
     ("<ruby>漢<rt>かん<p>字</p>だ", "漢\n\n字\n\nだ\n"),
     ("<ruby><ruby>漢<rt>a</rt></ruby><rtc><rt>b</rt>c</rtc></ruby>だ", "漢だ\n"),
-    ("a\r\nb\rc", "a b c\n"),
+    ("a\r\nb\rc\f<p>\f</p>", "a b c\n"),
+    ("<td><p>a</p><p>b</p></td><td>c</td>", "a\n\nb\n\nc\n"),
+    ("<link rel='stylesheet'/><body style='a'>&#147;First&nbsp;&mdash;&#148;</body>", "“First\xa0—”\n"),
     ("<title>T</title>", ""),
     ("", ""),
 ])  # fmt: skip
@@ -76,6 +78,9 @@ def test_the_time_grows_with_the_size_alone(part: str) -> None:
     ("\ufeff<meta charset=shift_jis>猫".encode(), "猫\n"),
     ("<?xml version='1.0' encoding='EUC-JP'?>猫、犬".encode("euc_jp"), "猫、犬\n"),
     ("<script charset=euc-jp src=a></script><meta charset=gb2312>猫和狗".encode("gb18030"), "猫和狗\n"),
+    ("\ufeff<meta charset=x-sjis>猫".encode("utf-16-le"), "猫\n"),
+    ("<meta charset=windows-874>แมว".encode("cp874"), "แมว\n"),
+    (b"<meta charset=windows-UTF-8>\xff", None),
     (b"<meta charset=punycode>\xff", None),
     (b"<meta charset=klingon>\xff", None),
 ], ids=str)  # fmt: skip
@@ -130,12 +135,20 @@ def test_a_book_is_one_document_in_its_own_order(tmp_path: Path) -> None:
     assert ("corpus.not_read_ruby", "2") in told and ("corpus.not_read_picture", "1") in told
 
 
-def test_names_in_utf_8_that_do_not_say_so_and_the_first_of_several_titles(tmp_path: Path) -> None:
-    package = PACKAGE.replace("b%20c.xhtml", "章.xhtml").replace(
+@pytest.mark.parametrize("written, address, stored", [
+    ("OPS/kkk.xhtml", "章.xhtml", "OPS/章.xhtml"),  # in UTF-8, without the flag that says so
+    ("OPS/がaxhtml", "か\u3099axhtml#p2", None),  # another form of the same name; a place in the page
+    ("OPS\\b.xhtml", "/OPS/b.xhtml", None),
+    ("OPS/b#c.xhtml", "b%23c.xhtml", None),
+], ids=str)  # fmt: skip
+def test_pages_are_found_however_their_names_are_written(
+    written: str, address: str, stored: str | None, tmp_path: Path
+) -> None:
+    package = PACKAGE.replace("b%20c.xhtml", address).replace(
         "</metadata>", "<dc:title>副題</dc:title><dc:creator>訳者</dc:creator></metadata>"
     )
-    path = write_book(tmp_path / "a.epub", **{"OPS/book.opf": package, "OPS/kkk.xhtml": BOOK["OPS/b c.xhtml"]})
-    path.write_bytes(path.read_bytes().replace(b"OPS/kkk.xhtml", "OPS/章.xhtml".encode()))  # three bytes
+    path = write_book(tmp_path / "a.epub", **{"OPS/book.opf": package, written: BOOK["OPS/b c.xhtml"]})
+    path.write_bytes(path.read_bytes().replace(written.encode(), (stored or written).encode()))
     (book,) = documents(path)
     assert (book.text, book.title, book.author) == ("一章\n\n二章\n", "本", "猫")
 

@@ -10,6 +10,7 @@ import codecs
 import html
 import posixpath
 import re
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -100,7 +101,7 @@ def read_page(markup: str) -> Page:
             out.append("\0\0" if name not in ("li", "tr", "dt", "dd") else "\0")
         if name == "pre":
             kept = 0 if closing else 1
-    joined = re.sub(r"[ \t\n]+", " ", "".join(out))
+    joined = re.sub(r"[ \t\n\f]+", " ", "".join(out))
     lines = [line.strip(" ") for line in joined.split("\0")]
     found = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
     named = " ".join("".join(title).split())
@@ -138,7 +139,7 @@ def declared_encoding(head: bytes) -> str | None:
         return None
     label = found.group(1).decode("ascii").lower().removeprefix("x-")
     try:
-        name = codecs.lookup(label).name
+        name = codecs.lookup(re.sub(r"^windows-(?=\d+$)", "cp", label)).name
         possible = _ASCII.decode(name) == _ASCII.decode()  # the declaration itself was read as ASCII
     except (LookupError, ValueError):
         return None
@@ -216,7 +217,7 @@ class Book:
 def read_book(path: Path) -> Book:
     """The text of an EPUB, in the order of its pages. Raises LoadError, and what `zipfile` raises for a damaged one."""
     with zipfile.ZipFile(path) as archive:
-        there = {_utf_8_name(info): info for info in archive.infolist()}
+        there = {_place(_utf_8_name(info)): info for info in archive.infolist()}
         left = MOST_BYTES
 
         def read(name: str) -> str:
@@ -229,11 +230,8 @@ def read_book(path: Path) -> Book:
                 raise LoadError("file_too_large", file=path, size=f"> {MOST_BYTES}", limit=MOST_BYTES)
             return page_text(f"{path}:{name}", archive.read(info))[0]
 
-        def place_of(address: str, folder: str) -> str:
-            return posixpath.normpath(posixpath.join(folder, unquote(html.unescape(address))))
-
         roots = (a["full-path"] for tag, _, a, _ in _marks(read("META-INF/container.xml")) if "full-path" in a)
-        place = next(roots, "")
+        place = _place(html.unescape(next(roots, "")))
         package = list(_marks(read(place)))
         files = {a["id"]: a for tag, _, a, _ in package if tag == "item" and "id" in a and "href" in a}
         order = [
@@ -241,9 +239,7 @@ def read_book(path: Path) -> Book:
         ]
         locked = "META-INF/encryption.xml"
         sealed = (
-            {place_of(a["uri"], "") for _, _, a, _ in _marks(read(locked)) if "uri" in a}
-            if locked in there
-            else set[str]()
+            {_target(a["uri"]) for _, _, a, _ in _marks(read(locked)) if "uri" in a} if locked in there else set[str]()
         )
         pages: list[str] = []
         left_out: Counter[str] = Counter()
@@ -251,7 +247,7 @@ def read_book(path: Path) -> Book:
             item = files.get(key, {})
             if "html" not in item.get("media-type", "") or "nav" in item.get("properties", "").split():
                 continue  # a picture, or a table of contents
-            name = place_of(item["href"], posixpath.dirname(place))
+            name = _target(item["href"], posixpath.dirname(place))
             if name in sealed:
                 raise LoadError("file_unreadable", file=path, reason="its pages are encrypted (DRM)")
             page = read_page(read(name))
@@ -259,6 +255,17 @@ def read_book(path: Path) -> Book:
             pages += [page.text] if page.text else []
         first = {tag: " ".join(text.split()) for tag, closing, _, text in reversed(package) if closing}
         return Book("\n".join(pages), first.get("title") or None, first.get("creator") or None, left_out)
+
+
+def _place(name: str, folder: str = "") -> str:
+    """A name in an archive, written in one way: programs differ in slashes and in the form of accents."""
+    path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
+    return unicodedata.normalize("NFC", path).lstrip("/")
+
+
+def _target(address: str, folder: str = "") -> str:
+    """The name that an address in a package stands for."""
+    return _place(unquote(html.unescape(address).partition("#")[0]), folder)
 
 
 def _utf_8_name(member: zipfile.ZipInfo) -> str:
