@@ -31,6 +31,7 @@ WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
 _START, _ENGINE, _LEARNING = "page/file.js", "engine/worker.js", "learning/main.js"
 _TRAINING, _TRAINER = "training/main.js", "training/worker.js"
+_MERGES = "merges/player.js"
 _KEY = re.compile(r'"([a-z_]+\.\w+)"|`([a-z_]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
@@ -71,6 +72,8 @@ class Carried:
     """That file, where the page holds it."""
     address: str = ""
     """Where it is fetched from otherwise, beside the page."""
+    merges: bytes = b""
+    """What the merge player reads (`analysis.merges.merge_table`); empty for a vocabulary without merges."""
 
     def block(self) -> str:
         """The part of the page that has it; behind all else, so that a text is shown before it has been read."""
@@ -101,14 +104,19 @@ def _named(trace: Trace) -> Trace:
 
 def offline_page(lang: str, model: Carried | None = None) -> str:
     """The page with NO_RECORD where the record goes: a live page puts its own in, to save itself."""
-    script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
+    style, scripts = f"\n{_read('style.css')}", [f"\n{bundle()}"]
     wasm, more, engine, behind, links = "", _ALONE, "", "", _LINKS if model and model.address else ""
     if model:
         wasm, behind = _WASM, f"\n{model.block()}"
         more = _SITE if model.address else _ALONE + _WITH_ENGINE
         engine = f'<script type="text/plain" id="manako-engine">\n{bundle(_ENGINE)}</script>\n'
-    policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm=wasm, more=more)
-    inside = f"<manako-app></manako-app>\n{_words()}\n{NO_RECORD}\n{engine}<script>{script}</script>{behind}"
+    if model and model.merges:
+        scripts.insert(0, f"\n{bundle(_MERGES)}")  # before the page draws what it defines
+        engine += f'<script type="text/plain" id="manako-merges" data-length="{len(model.merges)}">'
+        engine += f"{packed(model.merges)}</script>\n"
+    policy = _POLICY.format(script="' '".join(map(_hash, scripts)), style=_hash(style), wasm=wasm, more=more)
+    run = "".join(f"<script>{script}</script>" for script in scripts)
+    inside = f"<manako-app></manako-app>\n{_words()}\n{NO_RECORD}\n{engine}{run}{behind}"
     return _whole(lang, policy, style, inside, links)
 
 
@@ -162,7 +170,8 @@ def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> 
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/page/live.js"></script>': "",
+        '<script type="module" src="/assets/page/live.js"></script>\n': "",
+        '<script type="module" src="/assets/merges/player.js"></script>\n': "",
         "<manako-app></manako-app>": inside,
     }
     text = _read("index.html")
