@@ -38,12 +38,13 @@ _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampl
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
-    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
+    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>[=]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
 _INDENT = re.compile(
     r"^\s+", re.MULTILINE
 )  # and empty lines: an eighth of the whole; no string goes over the end of a line
+_BREAK = re.compile(r"(?<=[{(\[,;])\n|\n(?=[})\]])")  # no statement ends there, so no line needs to
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _DECLARED = re.compile(  # a constant of one line, a function
     r"^(?:export )?(?:const (\w+) = [^\n]*;\n|(?:async )?function\*? (\w+)\b.*?^\}\n)", re.MULTILINE | re.DOTALL
@@ -292,8 +293,11 @@ def _inlined(name: str, wanted: Set[str]) -> str:
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
-    odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
-    assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
+    odd = re.search(r"^(?:import|export)\b.*|.* // .*", text, re.MULTILINE)
+    assert odd is None, (
+        f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
+    )
+    text = _BREAK.sub("", text)
     if not given:
         return f"(() => {{\n{text}\n}})();\n"
     return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
