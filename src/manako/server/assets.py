@@ -6,7 +6,9 @@ from functools import cache, lru_cache, partial
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from manako.model import for_page
+from manako.analysis.merges import merge_table
+from manako.model import Model, for_page
+from manako.refs import Ref
 from manako.views.html import WEB, bundle, offline_page, words
 
 ENGINE = "/assets/engine.js"
@@ -41,3 +43,9 @@ def _offline() -> bytes:
 def model_file(ref: str) -> bytes:
     """A model as the page's engine reads it."""
     return for_page(ref)
+
+
+@lru_cache(2)
+def merges_file(model: Model) -> bytes:
+    """The merges of a model's vocabulary, with their counts where its corpus is there; empty where there are none."""
+    return merge_table(model.tokenizer, Ref.parse(model.ref).counted(model.tokenizer))

@@ -31,7 +31,7 @@ from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
 from manako.model import Model
 from manako.refs import reads
-from manako.server.assets import KINDS, model_file, page_files
+from manako.server.assets import KINDS, merges_file, model_file, page_files
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
@@ -109,6 +109,7 @@ class Site:
             Route("/api/openapi.json", self.openapi),
             Route("/api/model", self.model),
             Route("/api/models/{id}", self.model_file),
+            Route("/api/merges/{id}", self.merges),
             Route("/api/traces", self.traces),
             Route("/api/traces/{id}", self.trace),
             Route("/api/dynamics", self.dynamics),
@@ -161,6 +162,13 @@ class Site:
         model = next(found, None) or _unknown(request)
         data = await asyncio.to_thread(model_file, model.ref)
         return Response(data, media_type="application/octet-stream")
+
+    async def merges(self, request: Request) -> Response:
+        """What the merge player of the page reads of a vocabulary; null where no model here has it, or it has none."""
+        models = (await self._runs.loaded(), *self._runs.beside)
+        model = next((m for m in models if m.info.tokenizer_sha256 == request.path_params["id"]), None)
+        table = b"" if model is None else await asyncio.to_thread(merges_file, model)
+        return Response(table or b"null", media_type="application/json")
 
     async def traces(self, request: Request) -> Response:
         reader = self._reader(request)

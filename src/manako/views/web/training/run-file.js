@@ -14,7 +14,7 @@ import { columnDigest, pythonJson, sha256Text, verifyDigests } from "../trace/di
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
 import { damaged, readSafetensors } from "../trace/safetensors.js";
-import { MODEL } from "../trace/schema.js";
+import { MODEL, rulesOf } from "../trace/schema.js";
 import { plainJson } from "../trace/strict-json.js";
 import table from "../../../trace/schema.json" with { type: "json" };
 
@@ -47,6 +47,7 @@ export async function runFile(training, seconds, versions) {
         step: training.step,
         seconds,
         evaluations: training.evaluations,
+        sentences: training.sentences,
         tokenizer_sha256: await sha256Text(tokenizerJson(corpus.vocabulary)),
         versions,
         columns_sha256: Object.fromEntries(digests),
@@ -63,10 +64,10 @@ export async function runFile(training, seconds, versions) {
 export async function readRun(bytes) {
     const { columns, metadata } = readSafetensors(bytes);
     const proof = readFileHeader(RUN, metadata);
-    const wrong = misfitIn(proof.meta, RUN.header, "header");
+    const wrong = misfitIn(proof.meta, rulesOf(RUN, proof.version), "header");
     if (wrong !== null) throw damaged(wrong);
     await verifyDigests({ proof, columns });
-    const { settings, step, seconds, evaluations, tokenizer_sha256 } = plainJson(proof.meta);
+    const { settings, step, seconds, evaluations, sentences = [], tokenizer_sha256 } = plainJson(proof.meta);
     const taken = (/** @type {string} */ name, /** @type {string} */ dtype, /** @type {number[] | null} */ shape) => {
         const column = columns.get(name);
         if (column?.dtype !== dtype || (shape && column.shape.join() !== shape.join())) throw damaged(name);
@@ -80,6 +81,7 @@ export async function readRun(bytes) {
     }
     training.losses = [...finite("loss", taken("loss", "float32", [step]))];
     training.evaluations = evaluations;
+    training.sentences = sentences;
     training.trainer.steps = step;
     return { training, seconds };
 }
