@@ -70,9 +70,9 @@ def aligned(given: str, one: Trace, other: Trace) -> Aligned:
         if trace.vocabulary.join(trace.all_ids) != text:
             raise UsageError("aligned_other_text", ref=trace.header.model.ref)
     sides = [scored_tokens(trace) for trace in (one, other)]
-    begin = max(token.start for tokens in sides for token in [next(t for t in tokens if t.bits is not None)])
-    shared = set.intersection(*({0, *(token.end for token in tokens)} for tokens in sides))
-    borders = sorted(at for at in shared if at >= begin and (at == len(text) or not 0x80 <= text[at] < 0xC0))
+    begin = max(next(token.start for token in tokens if token.bits is not None) for tokens in sides)
+    first, second = ({0, *(token.end for token in tokens)} for tokens in sides)
+    borders = sorted(at for at in first & second if at >= begin and (at == len(text) or not 0x80 <= text[at] < 0xC0))
     if len(borders) < 2:
         raise UsageError("score_too_short")
     found = list[Stretch]()

@@ -150,10 +150,19 @@ def still_file(lang: str, policy: str, inside: str) -> str:
 
 
 def trainer_page(lang: str) -> str:
-    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out.
+    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out."""
+    return _whole(lang, *_trainer())
 
-    As it opens that page under its own policy, which a browser hands on, the policy names scripts and styles of both.
-    """
+
+def trainer_policy() -> str:
+    """What that page may do: for who sends it with a policy beside it, where both must allow a thing."""
+    return _trainer()[0]
+
+
+@cache
+def _trainer() -> tuple[str, str, str]:
+    """(policy, style, what is inside). As it opens the page that writes under its own policy, which a browser hands on,
+    the policy names scripts and styles of both."""
     empty = offline_page("en", Carried("", 0))
     within = {kind: re.findall(rf"<{kind}>(.*?)</{kind}>", empty, re.DOTALL)[0] for kind in ("script", "style")}
     script = f"\n{bundle(_TRAINING)}"
@@ -168,7 +177,7 @@ def trainer_page(lang: str) -> str:
         f'<script type="text/plain" id="manako-page" data-version="{__version__}">{small}</script>\n'
     )
     inside = f"<manako-training></manako-training>\n{_words()}\n{blocks}<script>{script}</script>"
-    return _whole(lang, _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside)
+    return _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside
 
 
 def _words() -> str:

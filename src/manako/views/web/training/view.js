@@ -19,6 +19,7 @@ import { languages, pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { prose } from "../text/tokens.js";
 import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, linesCard, sampleTexts } from "./cards.js";
+import { LowBattery } from "./battery.js";
 import { clock } from "./clock.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { Glass } from "./glass.js";
@@ -74,6 +75,12 @@ export class TrainingElement extends HTMLElement {
     /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
     #waiting = new Map();
     #results = new Results();
+    #battery = new LowBattery((level) => {
+        if (!this.#shown) return false;
+        this.#ask({ kind: "pause" });
+        this.#note("battery", { level: percent(level) });
+        return true;
+    });
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
     /** @type {Set<Part>} */
@@ -93,6 +100,7 @@ export class TrainingElement extends HTMLElement {
             this.#ask({ kind: "hidden", isHidden: document.hidden });
             if (document.hidden) this.#keep();
         });
+        this.#battery.watch(/** @type {any} */ (navigator));
         this.#draw();
         this.#isFirst = await this.#kept.first();
         if (!this.#isFirst) this.#note("other_tab");
@@ -136,6 +144,7 @@ export class TrainingElement extends HTMLElement {
             this.#keptAt = performance.now();
             this.#isNew = true;
             scrollTo(0, 0);
+            this.#battery.look();
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
         }
