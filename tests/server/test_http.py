@@ -4,6 +4,7 @@ import http.client
 import importlib.resources
 import itertools
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ from manako.tokenizer import Tokenizer
 from manako.trace.file import to_bytes
 from manako.training.run import keep_settings
 from manako.views.document import step_record
-from manako.views.html import offline_page
+from manako.views.html import offline_page, trainer_page
 
 PORT = 8765
 OWN = f"127.0.0.1:{PORT}"
@@ -186,6 +187,21 @@ def test_the_shell_holds_no_data_and_needs_no_token(site: Serving) -> None:
     assert site.ask("GET", "/assets/package.json")[0] == 404
     served = json.loads(site.ask("GET", "/assets/words.json")[1])
     assert served.keys() == set(messages.LANGUAGES) and served["ja"].items() <= messages.catalog("ja").items()
+
+
+def test_the_page_that_trains_is_a_link_away_and_has_a_policy_of_its_own(site: Serving) -> None:
+    front = site.ask("GET", "/")[1].decode()
+    for lang in messages.LANGUAGES:
+        assert f'<a href="/train.html" lang="{lang}">{messages.text("training.title", lang)}</a>' in front
+    response = site.open("GET", "/train.html")
+    body = response.read().decode()
+    close(response)
+    (inside,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', body)
+    policy = response.headers["content-security-policy"]
+    assert policy == f"{inside}; frame-ancestors 'none'" and response.headers["x-content-type-options"] == "nosniff"
+    assert body == trainer_page("en") and TOKEN not in body
+    scripts = next(part.split()[1:] for part in policy.split("; ") if part.startswith("script-src"))
+    assert {each for each in scripts if not each.startswith("'sha256-")} == {"'wasm-unsafe-eval'"}
 
 
 def test_every_answer_forbids_what_the_page_does_not_need(site: Serving) -> None:

@@ -38,12 +38,13 @@ _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampl
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
-    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
+    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>[=]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
 _INDENT = re.compile(
     r"^\s+", re.MULTILINE
 )  # and empty lines: an eighth of the whole; no string goes over the end of a line
+_BREAK = re.compile(r"(?<=[{(\[,;])\n|\n(?=[})\]])")  # no statement ends there, so no line needs to
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _DECLARED = re.compile(  # a constant of one line, a function
     r"^(?:export )?(?:const (\w+) = [^\n]*;\n|(?:async )?function\*? (\w+)\b.*?^\}\n)", re.MULTILINE | re.DOTALL
@@ -149,10 +150,19 @@ def still_file(lang: str, policy: str, inside: str) -> str:
 
 
 def trainer_page(lang: str) -> str:
-    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out.
+    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out."""
+    return _whole(lang, *_trainer())
 
-    As it opens that page under its own policy, which a browser hands on, the policy names scripts and styles of both.
-    """
+
+def trainer_policy() -> str:
+    """What that page may do: for who sends it with a policy beside it, where both must allow a thing."""
+    return _trainer()[0]
+
+
+@cache
+def _trainer() -> tuple[str, str, str]:
+    """(policy, style, what is inside). As it opens the page that writes under its own policy, which a browser hands on,
+    the policy names scripts and styles of both."""
     empty = offline_page("en", Carried("", 0))
     within = {kind: re.findall(rf"<{kind}>(.*?)</{kind}>", empty, re.DOTALL)[0] for kind in ("script", "style")}
     script = f"\n{bundle(_TRAINING)}"
@@ -167,7 +177,7 @@ def trainer_page(lang: str) -> str:
         f'<script type="text/plain" id="manako-page" data-version="{__version__}">{small}</script>\n'
     )
     inside = f"<manako-training></manako-training>\n{_words()}\n{blocks}<script>{script}</script>"
-    return _whole(lang, _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside)
+    return _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside
 
 
 def _words() -> str:
@@ -292,8 +302,11 @@ def _inlined(name: str, wanted: Set[str]) -> str:
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
-    odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
-    assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
+    odd = re.search(r"^(?:import|export)\b.*|.* // .*", text, re.MULTILINE)
+    assert odd is None, (
+        f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
+    )
+    text = _BREAK.sub("", text)
     if not given:
         return f"(() => {{\n{text}\n}})();\n"
     return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"

@@ -14,11 +14,16 @@ import torch
 from click.testing import CliRunner
 
 import manako
+from manako.analysis.heads import chance, head_scores
 from manako.analysis.ngrams import ngrams
 from manako.cli.import_ import command
 from manako.corpus import build
+from manako.corpus.packed import open_packed
+from manako.engines.captures import logsumexps
+from manako.engines.session import Session
 from manako.errors import ManakoError
 from manako.experiments.training_step import training_step
+from manako.families.activations import Activations
 from manako.families.gpt2 import ModelConfig
 from manako.formats.model_folder import read_checkpoint
 from manako.formats.run_folder import checkpoint
@@ -240,6 +245,25 @@ def test_one_step_beside_a_training_is_that_of_python(node: Node, saved: Answer,
     predicted = sum(p["predicted"] for p in small["parts"])
     change = sum(t["after"] - t["before"] for t in small["tokens"])
     assert predicted == pytest.approx(change, rel=0.05)
+
+
+def test_likenesses_are_those_that_python_finds_at_the_same_weights(node: Node, saved: Answer, tmp_path: Path) -> None:
+    file, run = tmp_path / "mine.manako-run", tmp_path / "run"
+    file.write_bytes(base64.b64decode(saved["saved"]))
+    import_run(file, run)
+    ours = ask(node, "likeness", file=saved["saved"])
+    assert ours["again"] == saved["saved"] and ours["step"] == 10
+    session, length = Session(manako.load(run).engine), SETTINGS["block_size"]
+    counted = ngrams(open_packed(run / "corpus"), length, 1024)
+    assert counted and len(counted.windows) > 2
+    rows = np.concatenate([session.rows(window) for window in counted.windows[:, :-1].tolist()])
+    assert ours["ngrams"] == pytest.approx(counted.distances(rows, logsumexps(rows, rows.max(axis=1))), rel=1e-5)
+    asked = Activations(attention=True)
+    session.rows(ours["random"], asked)
+    n = (length - 1) // 2
+    assert ours["random"][1 : n + 1] == ours["random"][n + 1 :] and len(set(ours["random"])) == n + 1
+    assert ours["heads"] == pytest.approx(head_scores(np.stack(asked.pattern), n).ravel(), abs=1e-5)
+    assert ours["chance"] == pytest.approx(chance(2 * n + 1, n))
 
 
 def header_of(data: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { LowBattery } from "../../../src/manako/views/web/training/battery.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { curveDrawing } from "../../../src/manako/views/web/training/curve.js";
 import { KeptRun } from "../../../src/manako/views/web/training/kept-run.js";
@@ -65,6 +66,33 @@ test("a result is read as it was written, or refused with what does not fit", ()
     const changed = (change) => keyOf(resultFile({ ...result, ...change }));
     assert.deepEqual([{ name: 5 }, { step: -1 }, { evaluation: { step: 1 } }, { guesses: null }, { settings: { ...settings, seed: 0.5 } }, { more: 1 }, { schema: "manako.result/2" }, { schema: "a" }, { sample: "a".repeat(100_000) }].map(changed), ["name", "step", "evaluation", "guesses", "seed", "header", "trace_newer", "schema", "size"]);
     assert.deepEqual(["", "[]", "{", "\0PNG"].map(keyOf), Array(4).fill("json_invalid"));
+});
+
+test("a low battery pauses a training once, until it was charged", async () => {
+    const battery = Object.assign(new EventTarget(), { charging: false, level: 0.5 });
+    const levels = [];
+    let isTraining = false;
+    const low = new LowBattery((level) => isTraining && levels.push(level) > 0);
+    low.look(); // nothing is known yet
+    await low.watch({ getBattery: async () => battery });
+    const change = (values) => {
+        Object.assign(battery, values);
+        battery.dispatchEvent(new Event("levelchange"));
+    };
+    change({ level: 0.2 });
+    isTraining = true;
+    low.look(); // as a training begins
+    change({ level: 0.19 });
+    assert.deepEqual(levels, [0.2]);
+    change({ charging: true });
+    assert.deepEqual(levels, [0.2]);
+    change({ charging: false, level: 0.1 });
+    assert.deepEqual(levels, [0.2, 0.1]);
+    for (const browser of [{}, { getBattery: async () => Promise.reject(new Error("refused")) }]) {
+        const none = new LowBattery(() => assert.fail("there is none"));
+        await none.watch(browser);
+        none.look();
+    }
 });
 
 test("snapshots stay spread over the training, in a fixed memory, and looking back changes no bit", async () => {

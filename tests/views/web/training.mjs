@@ -7,6 +7,7 @@ import { Tokenizer } from "../../../src/manako/views/web/engine/tokenizer.js";
 import { START, corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
 import { guessesOf } from "../../../src/manako/views/web/training/guesses.js";
 import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
+import { Likenesses } from "../../../src/manako/views/web/training/likeness.js";
 import { Batches } from "../../../src/manako/views/web/training/batches.js";
 import { modelFile, readRun, runFile } from "../../../src/manako/views/web/training/run-file.js";
 import { oneStep, ownRate } from "../../../src/manako/views/web/training/one-step.js";
@@ -59,6 +60,12 @@ const ASKED = {
         const ids = (text) => (text === null ? null : [START, ...tokenizer.encode(text)]);
         const found = asked.map(({ read, text, rate }) => oneStep(training, ids(read), ids(text), rate ?? ownRate(training)));
         return { found, again: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))) };
+    },
+    async likeness({ file }) {
+        const { training } = await readRun(unpacked(file, Uint8Array).buffer);
+        const likenesses = new Likenesses(training.corpus, training.settings.block_size);
+        const [found, { random, chance }] = [likenesses.of(training.trainer), likenesses];
+        return { ...found, random, chance, again: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))) };
     },
     async refused({ files }) {
         const told = async (file) => readRun(unpacked(file, Uint8Array).buffer).then(() => null, ({ key, values }) => ({ key, values }));

@@ -55,6 +55,13 @@ export class Dynamics {
         return found.data;
     }
 
+    /** The numbers of a column, those of each snapshot together. @param {string} name */
+    each(name) {
+        const numbers = /** @type {Float64Array} */ (this.data(name));
+        const size = numbers.length / this.steps.length;
+        return this.steps.map((_, z) => numbers.subarray(z * size, (z + 1) * size));
+    }
+
     /** @param {string} name */
     shape(name) {
         return this.columns.get(name)?.shape ?? [];

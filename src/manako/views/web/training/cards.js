@@ -1,7 +1,10 @@
 /** What is shown of a text and of a training, each part out of what is known of it alone; and what a reader keeps. */
 
+/** @import {Line} from "../learning/lines.js" */
 /** @import {Expected, TextFacts} from "./worker.js" */
-import { button, download, inRow, make, number, rowHead, soft, table } from "../elements/dom.js";
+import { button, columnHead, download, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { svgElement } from "../elements/drawing.js";
+import { linesDrawing } from "../learning/lines.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { label, prose, recordText } from "../text/tokens.js";
@@ -48,6 +51,23 @@ export function sampleTexts(samples, prompt, step) {
     return [...shown].filter((each) => samples.has(each)).map((step) => make("div", {},
         make("h3", {}, step === 0 ? words("training.first_sample") : words("training.sample_at", { step: count(step) })),
         make("p", { class: "learning-written" }, prose(prompt), make("mark", {}, prose(recordText(/** @type {{text: Uint8Array}} */ (samples.get(step)).text))))));
+}
+
+/**
+ * Lines over some steps, with their key and table.
+ * @param {"learning.ngrams" | "learning.heads"} title
+ * @param {readonly number[]} steps
+ * @param {readonly Line[]} lines
+ * @param {(value: number) => string} format
+ */
+export function linesCard(title, steps, lines, format) {
+    const plot = make("div", { class: "learning-plot training-plot" }, svgElement(linesDrawing(words(title), steps, lines, format)));
+    const key = make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke, dashes }) => make("li", { "--stroke": `var(${stroke})`, class: dashes ? "dashed" : null }, name)));
+    const rows = () => steps.map((step, z) => make("tr", {}, rowHead("number", count(step)), ...lines.map(({ values }) => number(format(values[z])))));
+    const heads = () => [columnHead(words("learning.step"), "number"), ...lines.map(({ name }) => columnHead(name, "number"))];
+    const place = make("div");
+    const inTable = make("details", { toggle: () => place.replaceChildren(scroller(words(title), table(heads(), rows()))) }, make("summary", {}, words("learning.as_table")), place);
+    return make("section", { class: "card" }, make("h2", {}, words(title)), scroller(words(title), plot), key, soft(words(title === "learning.heads" ? "learning.heads_is" : "learning.ngrams_is")), inTable);
 }
 
 /**

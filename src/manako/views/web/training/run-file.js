@@ -10,7 +10,7 @@ import { Training } from "./training.js";
 import { LAYER_NORM_EPSILON } from "./trainer.js";
 import { START, corpusOf, tokenizerJson } from "./corpus.js";
 import { writeContainer } from "../trace/container.js";
-import { columnDigest, pythonJson, sha256Text, verifyDigests } from "../trace/digests.js";
+import { columnDigest, pythonJson, sha256, sha256Text, verifyDigests } from "../trace/digests.js";
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
 import { damaged, readSafetensors } from "../trace/safetensors.js";
@@ -122,7 +122,7 @@ export async function modelFile({ trainer, corpus }, ref, versions) {
     for (const [name, { shape, data }] of trainer.tensors("weight")) {
         weights.set(PREFIX + name, { dtype: "float32", shape, data });
         const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-        listed.push(`${name} ${await sha256Bytes(bytes)}\n`);
+        listed.push(`${name} ${await sha256(bytes)}\n`);
     }
     const source = tokenizerJson(corpus.vocabulary);
     const config = {
@@ -139,12 +139,6 @@ export async function modelFile({ trainer, corpus }, ref, versions) {
     const columns = new Map(Object.entries(parts).map(([name, data]) => [name, { dtype: "uint8", shape: [data.length], data }]));
     const meta = { schema: `${MODEL.name}/${MODEL.version}`, model, end_ids: [START], start_id: START };
     return writeContainer(MODEL, pythonJson(exact(meta)), columns);
-}
-
-/** @param {Uint8Array<ArrayBuffer>} bytes */
-async function sha256Bytes(bytes) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

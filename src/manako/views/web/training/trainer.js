@@ -166,9 +166,20 @@ export class Trainer {
 
     /** The probabilities of what comes after a place of the first window. @param {Int32Array} ids @param {number} place */
     expect(ids, place) {
+        return this.look(ids).expected(place).slice();
+    }
+
+    /** What the model makes of windows: views into the memory, good until it is used again. @param {Int32Array} ids */
+    look(ids) {
+        const { T, V } = this.#sizes;
         this.#forward(ids, new Int32Array(ids.length).fill(UNSCORED));
-        const at = this.#logits + place * this.#sizes.V;
-        return this.#numbers.slice(at, at + this.shape.vocab_size);
+        const view = (/** @type {number} */ at, /** @type {number} */ count) => this.#numbers.subarray(at, at + count);
+        return {
+            /** The probabilities of what comes after a place. @param {number} place */
+            expected: (place) => view(this.#logits + place * V, this.shape.vocab_size),
+            /** [T, T] where a head looks in the first window. @param {number} layer @param {number} head */
+            pattern: (layer, head) => view(this.#layers[layer].pattern + head * T * T, T * T),
+        };
     }
 
     /** The weights as they are now. @returns {Snapshot} */

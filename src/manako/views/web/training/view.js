@@ -9,14 +9,17 @@
 /** @import {Fault} from "../engine/worker.js" */
 /** @import {Asked, Expected, Progress, TextFacts, Told} from "./worker.js" */
 /** @import {Saved} from "./cards.js" */
+/** @import {Likeness} from "./likeness.js" */
 /** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
+import { headLines, ngramLines } from "../learning/kinds.js";
 import { startThread } from "../page/thread.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
-import { count, fixed } from "../text/numbers.js";
+import { count, fixed, percent } from "../text/numbers.js";
 import { prose } from "../text/tokens.js";
-import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
+import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, linesCard, sampleTexts } from "./cards.js";
+import { LowBattery } from "./battery.js";
 import { clock } from "./clock.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { Glass } from "./glass.js";
@@ -33,8 +36,8 @@ const LARGEST_SEED = 2 ** 32 - 1;
 const WORSE = 0.03; // bits that held-out text loses before it is said
 const RECENT = 50; // steps whose mean loss is compared with that
 
-/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, {text: Uint8Array, next: Expected}>, progress: Progress | null}} Shown a training */
-/** @typedef {"status" | "curve" | "expects" | "samples"} Part */
+/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], likenesses: Likeness[], chance: number[], samples: Map<number, {text: Uint8Array, next: Expected}>, progress: Progress | null}} Shown a training */
+/** @typedef {"status" | "curve" | "expects" | "samples" | "likenesses"} Part */
 
 export class TrainingElement extends HTMLElement {
     /** @type {Worker | null} */
@@ -72,6 +75,12 @@ export class TrainingElement extends HTMLElement {
     /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
     #waiting = new Map();
     #results = new Results();
+    #battery = new LowBattery((level) => {
+        if (!this.#shown) return false;
+        this.#ask({ kind: "pause" });
+        this.#note("battery", { level: percent(level) });
+        return true;
+    });
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
     /** @type {Set<Part>} */
@@ -91,6 +100,7 @@ export class TrainingElement extends HTMLElement {
             this.#ask({ kind: "hidden", isHidden: document.hidden });
             if (document.hidden) this.#keep();
         });
+        this.#battery.watch(/** @type {any} */ (navigator));
         this.#draw();
         this.#isFirst = await this.#kept.first();
         if (!this.#isFirst) this.#note("other_tab");
@@ -128,12 +138,13 @@ export class TrainingElement extends HTMLElement {
             this.#fillPlan();
         }
         if (told.kind === "begun") {
-            this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
+            this.#shown = { ...told, losses: [], evaluations: [], likenesses: [], samples: new Map(), progress: null };
             this.#back = null;
             this.#glass.begin(firstWords(told.facts.start));
             this.#keptAt = performance.now();
             this.#isNew = true;
             scrollTo(0, 0);
+            this.#battery.look();
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
         }
@@ -162,6 +173,8 @@ export class TrainingElement extends HTMLElement {
         const was = shown.progress;
         for (const loss of progress.losses) shown.losses.push(loss);
         shown.evaluations.push(...progress.evaluations);
+        shown.likenesses.push(...progress.likenesses);
+        if (progress.likenesses.length) this.#change("likenesses");
         shown.progress = { ...progress, next: progress.next ?? was?.next ?? null };
         if (was === null && progress.step > 0 && !progress.isRunning) this.#note("kept", { step: count(progress.step) });
         const isHeld = was !== null && !progress.isRunning && (was.isRunning || was.step !== progress.step);
@@ -239,6 +252,7 @@ export class TrainingElement extends HTMLElement {
                 this.#fillTime(this.#shown);
             }
             if (part === "curve") this.#fillCurve(this.#shown);
+            if (part === "likenesses") this.#fillLikenesses(this.#shown);
             if (part === "expects" && next) this.#parts.expects.replaceChildren(expectedBars(next));
             if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt, this.#back));
         }
@@ -260,7 +274,7 @@ export class TrainingElement extends HTMLElement {
             make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before(typed))),
         );
         this.#fillNotes();
-        if (this.#shown) this.#change("status", "curve", "expects", "samples");
+        if (this.#shown) this.#change("status", "curve", "expects", "samples", "likenesses");
         else this.#fillBefore();
     }
 
@@ -401,7 +415,7 @@ export class TrainingElement extends HTMLElement {
         } });
         prompt.value = this.#prompt;
         const parts = this.#parts;
-        for (const part of ["now", "value", "warning", "curve", "expects", "samples"]) parts[part] = make("div", { class: "pane" });
+        for (const part of ["now", "value", "warning", "curve", "expects", "samples", "likenesses"]) parts[part] = make("div", { class: "pane" });
         parts.value.setAttribute("aria-live", "polite");
         parts.bar = make("progress", { max: shown.settings.steps, value: 0, "aria-label": this.#say("training.plan") });
         parts.hold = button(() => this.#ask({ kind: shown.progress?.isRunning ? "pause" : "go" }), this.#say("training.pause"), { class: "primary training-hold", disabled: true });
@@ -416,7 +430,8 @@ export class TrainingElement extends HTMLElement {
             make("div", { class: "learning-columns" },
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.curve"), scroller(this.#say("training.curve"), parts.curve), key, soft(this.#say("training.curve_is")), this.#table()),
-                    this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
+                    this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers"))),
+                    parts.likenesses),
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
                     this.#glass.card(),
@@ -498,6 +513,17 @@ export class TrainingElement extends HTMLElement {
             if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
         }
         warning.replaceChildren(...(isOverfit ? [make("p", { class: "note" }, this.#say("training.overfit", { step: count(best.step) }))] : []));
+    }
+
+    /** @param {Shown} shown */
+    #fillLikenesses({ likenesses, settings, chance }) {
+        if (likenesses.length < 2) return; // no line yet
+        const steps = likenesses.map(({ step }) => step);
+        const distances = likenesses.flatMap(({ ngrams }) => (ngrams ? [ngrams] : []));
+        const kinds = { heads: headLines(likenesses.map(({ heads }) => heads), settings.n_head, chance), ...(distances.length && { ngrams: ngramLines(distances) }) };
+        this.#parts.likenesses.replaceChildren(
+            ...(kinds.ngrams ? [linesCard("learning.ngrams", steps, kinds.ngrams, (value) => fixed(value, 1))] : []),
+            linesCard("learning.heads", steps, kinds.heads, percent));
     }
 
     /** @param {Shown} shown */

@@ -10,6 +10,7 @@
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Guesses} from "./guesses.js" */
 /** @import {Corpus} from "./corpus.js" */
+/** @import {Likeness} from "./likeness.js" */
 /** @import {OneStep, TokenChange} from "./one-step.js" */
 /** @import {Sentence, TrainingSettings} from "./training.js" */
 import { breath } from "../engine/breath.js";
@@ -24,6 +25,7 @@ import { STAGES } from "../trace/sampling.js";
 import { TraceError } from "../trace/safetensors.js";
 import { START, charactersOf, corpusOf, tokenizerJson } from "./corpus.js";
 import { guessesOf } from "./guesses.js";
+import { Likenesses } from "./likeness.js";
 import { oneStep, ownRate } from "./one-step.js";
 import { resultFile } from "./result.js";
 import { modelFile, readRun, runFile } from "./run-file.js";
@@ -51,6 +53,7 @@ import { Training } from "./training.js";
  * @property {number} epochs how many times the text was read
  * @property {number[]} losses of the steps since the last time, in bits a character of the training text
  * @property {{step: number, bits: number}[]} evaluations since the last time
+ * @property {Likeness[]} likenesses since the last time
  * @property {Expected | null} next what comes after the prompt
  * @property {Sentence[]} sentences that it read besides its text
  * @property {{steps: number[], bytes: number}} snapshots that can be looked back at
@@ -67,7 +70,7 @@ import { Training } from "./training.js";
  */
 /**
  * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
- *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
+ *     | {kind: "begun", chance: number[], facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", prompt: string, step: number, text: Uint8Array, next: Expected} | {kind: "progress", progress: Progress}
  *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "result", result: string} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
  *     | {kind: "fault", fault: Fault}} Told
@@ -79,6 +82,7 @@ const HIDDEN_GAP = 2000;
 const MEASURED = 500; // ms
 const EVALUATED = 6; // times as long as an evaluation takes are trained before the next
 const LEAST_BETWEEN = 1500; // ms
+const LIKENED = 40; // times as long as a look at likenesses takes are trained before the next
 const FORWARD = 1 / 3; // of a step, the part that an evaluation makes too
 const TOP = 10;
 const SAMPLE = 120; // tokens
@@ -90,7 +94,7 @@ const MOST_CHARACTERS = 5_000_000;
 /** @type {{corpus: Corpus, facts: TextFacts} | null} */
 let given = null;
 /**
- * @typedef {{training: Training, snapshots: Snapshots, facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
+ * @typedef {{training: Training, snapshots: Snapshots, likenesses: Likenesses, newLikenesses: Likeness[], facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
  *     toldSteps: number, toldEvaluations: number, tried: {read: number[] | null, sentence: Sentence} | null}} Run
  */
 /** @type {Run | null} */
@@ -101,6 +105,7 @@ let wantsSample = false;
 /** @type {Generator<undefined, number | null, undefined> | null} that has begun */
 let evaluation = null;
 let [evaluationTook, trained] = [0, 0]; // ms: the last evaluation, and the training since
+let [likenessTook, trainedUnlike] = [0, 0]; // the same of likenesses
 let toldAt = -Infinity;
 /** @type {Asked[]} */
 const inbox = [];
@@ -186,6 +191,7 @@ function advance() {
     const took = performance.now() - before;
     run.seconds += took / 1000;
     trained += took;
+    trainedUnlike += took;
 }
 
 function goOnEvaluating() {
@@ -196,6 +202,7 @@ function goOnEvaluating() {
     [evaluation, trained, wantsSample] = [null, 0, true];
     if (!run) return;
     run.snapshots.keep(run.training.trainer);
+    if (!isHidden && (trainedUnlike >= LIKENED * likenessTook || run.training.isDone)) liken(run);
     if (run.training.isDone) isRunning = false;
 }
 
@@ -236,6 +243,13 @@ function take(run) {
     } else advance();
     wantsSample = true;
     tell({ kind: "taken" });
+}
+
+/** Seldom enough that a training is hardly slower for it. @param {Run} run */
+function liken({ likenesses, newLikenesses, training }) {
+    const before = performance.now();
+    newLikenesses.push(likenesses.of(training.trainer));
+    [likenessTook, trainedUnlike] = [performance.now() - before, 0];
 }
 
 /** A step may change the model only once what it is compared with has been read whole. */
@@ -286,9 +300,11 @@ async function begin(training, facts, seconds, prompt, isGoing) {
     const tokenizer = new Tokenizer(tokenizerJson(training.corpus.vocabulary));
     const snapshots = new Snapshots();
     snapshots.keep((training.step ? new Training(training.corpus, training.settings) : training).trainer); // the first model follows from the seed
-    run = { training, snapshots, facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0, tried: null };
+    const likenesses = new Likenesses(training.corpus, training.settings.block_size);
+    run = { training, snapshots, likenesses, newLikenesses: [], facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0, tried: null };
     [isRunning, evaluation, trained, evaluationTook, wantsSample] = [isGoing, null, 0, 0, false];
-    tell({ kind: "begun", facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
+    liken(run);
+    tell({ kind: "begun", chance: likenesses.chance, facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
     await usePrompt(prompt);
     report();
 }
@@ -361,8 +377,9 @@ function report() {
     const losses = training.losses.slice(toldSteps).map((loss) => loss * by);
     const evaluations = training.evaluations.slice(toldEvaluations);
     [run.toldSteps, run.toldEvaluations, toldAt] = [training.losses.length, training.evaluations.length, performance.now()];
+    const likenesses = run.newLikenesses.splice(0);
     const next = isHidden || evaluation ? null : expected(run);
-    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, next, sentences: training.sentences, snapshots: { steps: snapshots.steps, bytes: snapshots.bytes }, isRunning } });
+    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, likenesses, next, sentences: training.sentences, snapshots: { steps: snapshots.steps, bytes: snapshots.bytes }, isRunning } });
 }
 
 /** What comes after the prompt. @param {Run} run @returns {Expected} */
