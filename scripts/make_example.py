@@ -3,23 +3,25 @@
 
     python scripts/make_example.py
 
-Run it again whenever an embedded model or the schema of a trace changes; a seed was chosen for a sentence that is
-whole.
+Run it again whenever an embedded model or the schema of a trace changes: it is the first text of the lessons, which
+scripts/lesson_texts.py finds.
 """
+
+import json
 
 import manako
 from manako.refs import EMBEDDED, installed
+from manako.views.html import WEB
 
-TEMPERATURE = 0.8
-WRITTEN = {"demo": ("私は", 27, 15), "demo-en": ("The old man", 19, 15)}  # prompt, seed, tokens
+LESSONS = json.loads((WEB / "lessons/lessons.json").read_text(encoding="utf-8"))
 CAPTURE = ("attention", "lens", "contributions")
 
 
 def main() -> None:
     for name in installed():
-        prompt, seed, steps = WRITTEN[name]
-        told = {"max_new_tokens": steps, "temperature": TEMPERATURE, "seed": seed}
-        trace = manako.load(name).trace(prompt, capture=CAPTURE, **told)
+        text = LESSONS["models"][name]["texts"]["example"]
+        told = {"max_new_tokens": text["count"], "temperature": LESSONS["temperature"], "seed": text["seed"]}
+        trace = manako.load(name).trace(text["prompt"], capture=CAPTURE, **told)
         path = EMBEDDED[name] / "example.manako"
         trace.save(path, force=True)
         print(f"{trace.text} ({path.stat().st_size:,} bytes)")

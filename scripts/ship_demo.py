@@ -9,7 +9,8 @@ was trained on; optionally how many characters of each held-out work to score, f
 
 The figures are those of the shipped file, every character scored once and each work by itself; the cost of int8 is
 measured against the checkpoint's own numbers on the first 2,000 characters of each work. Samples are not chosen: seeds
-0 to 9. The card (README.md) and the example trace of the model stay as they are: make_example.py makes the latter anew.
+0 to 9. The card (README.md) and the example trace of the model stay as they are: lesson_texts.py and
+make_example.py make the latter anew, with the texts of the lessons.
 """
 
 import json

@@ -12,7 +12,8 @@ from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whol
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError, near
 from manako.files import read_regular, strict_json
 from manako.formats import lora, run_folder
-from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
+from manako.formats.model_folder import read_tokenizer
+from manako.formats.vocabulary_files import vocabulary_files
 from manako.tokenizer import Tokenizer
 
 DEFAULT, ENGLISH = "demo", "demo-en"
@@ -136,8 +137,7 @@ class Ref:
             folder = lora.base_of(folder)
         if not all(path.exists() for path in vocabulary_files(folder)):
             raise LoadError("tokenizer_none", folder=folder)
-        wrapper = folder / "tokenizer_config.json"
-        return read_vocabulary(folder, strict_json(read_regular(wrapper), str(wrapper)) if wrapper.exists() else {})
+        return read_tokenizer(folder)
 
     def check_supported(self) -> None:
         """Raise CapabilityError for a kind that this version cannot open."""

@@ -1,6 +1,7 @@
 """All lessons walked to their end by keyboard, in both languages; what a page without a model makes of them."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Browser, Page
 import manako
 from manako import messages
 from manako.model import for_page
-from manako.refs import EMBEDDED, example
+from manako.refs import EMBEDDED, example, for_language
 from manako.trace.record import Trace
 from manako.views.html import WEB, Carried
 from manako.views.html import page as page_of
@@ -21,35 +22,38 @@ DATA = json.loads((WEB / "lessons/lessons.json").read_text(encoding="utf-8"))
 IDLE = "manako-app:not([data-writing])"
 READY = "manako-lesson[aria-busy=false]"  # the page shows what the step is about
 DONE = "manako-lesson .note"
-OWN = "犬は🐕"  # with four bytes among its characters
+OWN = {"ja": "犬は🐕", "en": "A dog 🐕"}  # with four bytes among its characters
+MODEL = {lang: for_language(lang) for lang in messages.LANGUAGES}  # what a class that reads a language gets
 
 
-def shipped() -> Trace:
-    trace = manako.open(example(DATA["model"]))
+def shipped(lang: str) -> Trace:
+    trace = manako.open(example(MODEL[lang]))
     assert isinstance(trace, Trace)
     return trace
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page that holds the example and the model, as a class gets it."""
-    data = for_page(EMBEDDED[DATA["model"]])
-    path = tmp_path_factory.mktemp("lessons") / "page.html"
-    path.write_text(page_of(shipped(), "en", Carried(DATA["model"], len(data), data)), encoding="utf-8")
-    return path
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Of each language the page that holds the example and the model, as a class gets it."""
+    folder = tmp_path_factory.mktemp("lessons")
+    for lang, name in MODEL.items():
+        data = for_page(EMBEDDED[name])
+        text = page_of(shipped(lang), lang, Carried(name, len(data), data))
+        (folder / f"{lang}.html").write_text(text, encoding="utf-8")
+    return {lang: folder / f"{lang}.html" for lang in MODEL}
 
 
 @pytest.fixture
-def open_lesson(browser: Browser, file: Path) -> Iterator[Callable[..., Page]]:
+def open_lesson(browser: Browser, files: dict[str, Path]) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
     contexts = []
 
-    def open_(fragment: str, **settings: object) -> Page:
+    def open_(lang: str, fragment: str = "", **settings: object) -> Page:
         context = browser.new_context(offline=True, **settings)  # pyright: ignore[reportArgumentType]
         contexts.append(context)
         page = context.new_page()
         watch(page, complaints)
-        page.goto(f"{file.as_uri()}#{fragment}")
+        page.goto(f"{files[lang].as_uri()}#lang={lang}&{fragment}")
         page.wait_for_selector("[data-edit=prompt][contenteditable]")
         return page
 
@@ -116,8 +120,9 @@ def guess(page: Page) -> None:
 
 def look(page: Page) -> None:
     go_there(page)
+    hint = re.findall(r"\d+", page.inner_text("manako-lesson [role=status] p"))[-1]
     tab_to(page, "manako-attention select")
-    press(page, "End", "Tab")  # the last layer
+    press(page, hint, "Tab")  # the layer of that number
     for _ in range(4):
         if page.locator(DONE).count() == 0:
             press(page, "ArrowDown")
@@ -126,7 +131,7 @@ def look(page: Page) -> None:
 def own(page: Page) -> None:
     go_there(page)
     press(page, "Control+a")
-    page.keyboard.insert_text(OWN)
+    page.keyboard.insert_text(OWN[page.evaluate("document.documentElement.lang")])
     press(page, "Enter")
 
 
@@ -138,7 +143,8 @@ TASKS = {
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_all_lessons_are_walked_to_their_end_by_keyboard(lang: str, open_lesson: Callable[..., Page]) -> None:
-    page, words = open_lesson(f"lang={lang}"), messages.catalog(lang)
+    page, words = open_lesson(lang), messages.catalog(lang)
+    texts = DATA["models"][MODEL[lang]]["texts"]
     tab_to(page, "manako-lesson summary")
     press(page, "Enter")
     tab_to(page, "manako-lesson li button")
@@ -147,13 +153,14 @@ def test_all_lessons_are_walked_to_their_end_by_keyboard(lang: str, open_lesson:
         for number, step in enumerate(lesson["steps"], start=1):
             where = f"{lesson['id']}.{number}"
             page.wait_for_selector(f"manako-lesson h2:has-text('{words['lesson.' + lesson['id']]}')")
-            opening = words[f"lesson.{lesson['id']}_{number}"].split("{")[0]
+            about = f"_{lang}" if lesson.get("by_language") else ""
+            opening = words[f"lesson.{lesson['id']}{about}_{number}"].split("{")[0]
             page.locator(f"{READY} [role=status] p", has_text=opening).first.wait_for()
             page.wait_for_url(f"**lesson={where}*")
             assert page.locator(".lit").count() == 1, where
             if "text" in step:
                 prompt = page.evaluate("document.querySelector('manako-lesson').view.path.chain[0].trace.header.prompt")
-                assert prompt == DATA["texts"][step["text"]]["prompt"], where
+                assert prompt == texts[step["text"]]["prompt"], where
             tab_to(page, "[data-act=lesson-next]")
             TASKS[step.get("task")](page)
             if "task" in step:
@@ -171,7 +178,7 @@ def test_all_lessons_are_walked_to_their_end_by_keyboard(lang: str, open_lesson:
 
 
 def test_a_lesson_can_be_skipped_left_and_taken_up_again(open_lesson: Callable[..., Page]) -> None:
-    page = open_lesson("lang=en&lesson=number.2")
+    page = open_lesson("en", "lesson=number.2")
     assert page.inner_text("manako-lesson h2") == "2. " + messages.catalog("en")["lesson.number"]
     for number in (3, 4):
         page.click("[data-act=lesson-next]")  # nothing was done
@@ -193,7 +200,7 @@ def test_a_lesson_can_be_skipped_left_and_taken_up_again(open_lesson: Callable[.
 @pytest.mark.parametrize("lang", messages.LANGUAGES)
 def test_axe_has_nothing_to_say_of_a_lesson(lang: str, width: int, open_lesson: Callable[..., Page]) -> None:
     for where, scheme in (("layers.2", "light"), ("pieces.1", "dark")):
-        page = open_lesson(f"lang={lang}&lesson={where}", color_scheme=scheme, viewport={"width": width, "height": 740})
+        page = open_lesson(lang, f"lesson={where}", color_scheme=scheme, viewport={"width": width, "height": 740})
         page.wait_for_selector("manako-lesson dl")
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -202,7 +209,7 @@ def test_axe_has_nothing_to_say_of_a_lesson(lang: str, width: int, open_lesson: 
 def test_without_a_model_lessons_about_the_text_are_there_and_the_others_say_why(
     open_page: Callable[..., Page],
 ) -> None:
-    page, words = open_page(shipped(), "en"), messages.catalog("en")
+    page, words = open_page(shipped("en"), "en"), messages.catalog("en")
     page.click("manako-lesson summary")
     named = {id_: page.locator(f"[data-lesson={id_}]").is_enabled() for id_ in (each["id"] for each in DATA["lessons"])}
     assert [id_ for id_, enabled in named.items() if enabled] == ["every", "number", "temperature", "pieces"]
@@ -215,7 +222,9 @@ def test_without_a_model_lessons_about_the_text_are_there_and_the_others_say_why
     page.locator("manako-lesson [role=status]", has_text=words["lesson.lacks_text"]).wait_for()
 
 
-def test_a_record_of_another_model_has_no_lessons_that_are_about_the_demo(open_page: Callable[..., Page]) -> None:
+def test_a_record_of_another_model_has_no_lessons_that_are_about_the_embedded_ones(
+    open_page: Callable[..., Page],
+) -> None:
     page = open_page(golden_inside(), "ja")
     page.click("manako-lesson summary")
     assert page.locator("[data-lesson]:enabled").count() == 0

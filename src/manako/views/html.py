@@ -14,35 +14,37 @@ import os
 import posixpath
 import re
 import zlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from manako import __version__, messages
+from manako.analysis.compact import compact
 from manako.files import megabytes
 from manako.sampling import Sampling
 from manako.trace.dynamics import Dynamics, dynamics_bytes
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
-from manako.trace.tree import Tree, tree_bytes
+from manako.trace.tree import Branch, Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
 _START, _ENGINE, _LEARNING = "page/file.js", "engine/worker.js", "learning/main.js"
 _TRAINING, _TRAINER = "training/main.js", "training/worker.js"
-_MERGES = "merges/player.js"
+_MERGES, _COMPARISON = "merges/player.js", "comparison/main.js"
 _KEY = re.compile(r'"([a-z_]+\.\w+)"|`([a-z_]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
 _COMMENT = re.compile(  # types and reasons: for readers of the source; no string of it holds such a mark
-    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>]) // [^\n]*|^ *// [^\n]*\n",
+    r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?|(?<=[;,{}()>[=]) // [^\n]*|^ *// [^\n]*\n",
     re.MULTILINE | re.DOTALL,
 )
 _INDENT = re.compile(
     r"^\s+", re.MULTILINE
 )  # and empty lines: an eighth of the whole; no string goes over the end of a line
+_BREAK = re.compile(r"(?<=[{(\[,;])\n|\n(?=[})\]])")  # no statement ends there, so no line needs to
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
 _DECLARED = re.compile(  # a constant of one line, a function
     r"^(?:export )?(?:const (\w+) = [^\n]*;\n|(?:async )?function\*? (\w+)\b.*?^\}\n)", re.MULTILINE | re.DOTALL
@@ -122,13 +124,23 @@ def offline_page(lang: str, model: Carried | None = None) -> str:
 
 def learning_page(found: Dynamics, lang: str) -> str:
     """The page of one text under the snapshots of a training: a view of its own, with a script of its own."""
-    script, style = f"\n{bundle(_LEARNING)}", f"\n{_read('style.css')}\n{_read('learning/style.css')}"
-    data = dynamics_bytes(found)
+    return _alone("manako-learning", _LEARNING, "learning", dynamics_bytes(found), lang)
+
+
+def comparison_page(traces: Sequence[Trace], lang: str) -> str:
+    """The page of one text that two models scored: a view of its own, too."""
+    kept = [_named(compact(trace)) for trace in traces]
+    data = tree_bytes(Tree(tuple(Branch(str(n), None, 0, trace) for n, trace in enumerate(kept, 1)), "1"))
+    return _alone("manako-comparison", _COMPARISON, "comparison", data, lang)
+
+
+def _alone(element: str, start: str, room: str, data: bytes, lang: str) -> str:
+    """A page of one element, with its script, the style of its room, and the record that it shows."""
+    script, style = f"\n{bundle(start)}", f"\n{_read('style.css')}\n{_read(f'{room}/style.css')}"
     record = _RECORD.format(length=len(data), data=packed(data))
     policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm="", more=_ALONE)
-    return _whole(
-        lang, policy, style, f"<manako-learning></manako-learning>\n{_words()}\n{record}\n<script>{script}</script>"
-    )
+    inside = f"<{element}></{element}>\n{_words()}\n{record}\n<script>{script}</script>"
+    return _whole(lang, policy, style, inside)
 
 
 def still_file(lang: str, policy: str, inside: str) -> str:
@@ -290,8 +302,11 @@ def _inlined(name: str, wanted: Set[str]) -> str:
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
-    odd = re.search(r"^(?:import|export)\b.*", text, re.MULTILINE)
-    assert odd is None, f"{name}: only named imports and exports at the start of a line can be joined: {odd[0]}"
+    odd = re.search(r"^(?:import|export)\b.*|.* // .*", text, re.MULTILINE)
+    assert odd is None, (
+        f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
+    )
+    text = _BREAK.sub("", text)
     if not given:
         return f"(() => {{\n{text}\n}})();\n"
     return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"

@@ -42,7 +42,7 @@ export class LearningElement extends HTMLElement {
     open(found) {
         const before = this.#found;
         const last = found.steps.length - 1;
-        if (before === null) this.#s = found.attentionStep;
+        if (before === null) this.#s = found.attentionStep ?? found.tokens.length - 1;
         if (before === null || this.#z === before.steps.length - 1) this.#z = last;
         this.#found = found;
         this.#stop();
@@ -220,10 +220,11 @@ export class LearningElement extends HTMLElement {
 
     #cell() {
         for (const name of ["chosen", "candidates", "lens", "attention"]) this.#parts[name] = make("div", {});
+        this.#parts.attentionOf = make("h3", {});
         return this.#card(this.#say("learning.cell"), this.#parts.chosen,
             make("h3", {}, this.#say("learning.candidates")), this.#parts.candidates,
             make("h3", {}, this.#say("learning.lens")), this.#parts.lens,
-            this.#record.has("attention") ? make("h3", {}, this.#say("learning.attention", { token: this.#name(this.#record.tokens[this.#record.attentionStep]) })) : null,
+            this.#record.has("attention") ? this.#parts.attentionOf : null,
             this.#record.has("attention") ? this.#headChoice() : null,
             this.#parts.attention);
     }
@@ -252,7 +253,7 @@ export class LearningElement extends HTMLElement {
             return { name: `${at}: ${this.#name(id)}`, p, own: id === own };
         });
         this.#parts.lens.replaceChildren(this.#bars(layers));
-        if (found.has("attention")) this.#parts.attention.replaceChildren(this.#looks(z));
+        if (found.has("attention")) this.#drawAttention(z, found.attentionStep ?? s);
         this.#fillTokens();
     }
 
@@ -263,17 +264,18 @@ export class LearningElement extends HTMLElement {
         return make("ol", { class: "learning-bars" }, ...rows);
     }
 
-    /** What the chosen head, or all on average, gives each token before the one whose attention is on record. @param {number} z */
-    #looks(z) {
+    /** What the chosen head, or all on average, gives each token before one of the text. @param {number} z @param {number} s */
+    #drawAttention(z, s) {
         const found = this.#record;
-        const every = found.attention(z).flat();
+        this.#parts.attentionOf.textContent = this.#say("learning.attention", { token: this.#name(found.tokens[s]) });
+        const every = found.attention(z, s).flat();
         const heads = this.#head === "" ? every : [every[Number(this.#head)]];
-        const ids = [...found.prompt, ...found.tokens].slice(-heads[0].length - (found.tokens.length - found.attentionStep), -(found.tokens.length - found.attentionStep) || undefined);
+        const ids = [...found.prompt, ...found.tokens.slice(0, s)];
         const means = ids.map((_, key) => heads.reduce((sum, head) => sum + head[key], 0) / heads.length);
         const largest = Math.max(...means);
         const chips = ids.map((id, key) => make("li", { "--p": means[key] / largest, title: percent(means[key]) }, this.#name(id)));
         const best = means.indexOf(largest);
-        return make("div", {}, make("ol", { class: "learning-looks" }, ...chips),
+        this.#parts.attention.replaceChildren(make("ol", { class: "learning-looks" }, ...chips),
             soft(this.#say("learning.looked", { token: this.#name(ids[best]), p: percent(largest) })));
     }
 

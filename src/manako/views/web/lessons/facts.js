@@ -7,7 +7,7 @@ import { attentionWeights, readLens } from "../analysis/inside.js";
 import { count, fixed, percent, perplexity, setting } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { visibleText } from "../text/tokens.js";
-import { CUTS, WATCHED } from "./lesson-data.js";
+import { LESSON_MODELS } from "./lesson-data.js";
 
 /**
  * What a sentence may name. Each is worked out when it is asked for, since most need what not every step has.
@@ -49,13 +49,20 @@ export function lessonFacts(view) {
         get text() { return quoted(text()); },
         prompt_characters: count([...prompt].length),
         prompt_tokens: count(path.prompt),
-        get pieces() { return count(CUTS.tokens.length); },
-        get characters() { return count([...CUTS.tokens.join("")].length); },
-        get vocabulary() { return count(CUTS.vocabulary); },
+        get language() { return say(lang, `lesson.language_${told(view).language}`); },
+        get name() { return quoted(told(view).name); },
+        get begun() { return quoted(told(view).texts.alone.prompt); },
+        get watched() { return quoted(told(view).watched); },
+        get pieces() { return count(told(view).cuts.tokens.length); },
+        get characters() { return count([...told(view).cuts.tokens.join("")].length); },
+        get vocabulary() { return count(told(view).cuts.vocabulary); },
+        get word() { return quoted(told(view).cuts.word); },
         get watched_p() { return percent(watched(view)?.pModel ?? NaN); },
         get watched_rank() { return count(watched(view)?.rank ?? NaN); },
         layer: String(view.layer),
         head: String(view.head),
+        get finder() { return String(bestHead(view).layer); },
+        get jump() { return String(jump(view)); },
         get share() { return percent(shareOfWatched(view)); },
         get even_share() { return percent(1 / (trace.attention(view.index)?.keys ?? NaN)); },
         more: say(lang, "page.toggle_top"),
@@ -66,11 +73,23 @@ export function lessonFacts(view) {
     };
 }
 
+/** What the lessons have of the model that wrote what is shown. @param {View} view */
+function told({ trace }) {
+    return LESSON_MODELS[trace.header.model.ref];
+}
+
 /** How much the chosen head looks at the watched token, where that stands first. @param {View} view */
 export function shareOfWatched({ trace, index, layer, head }) {
     const found = trace.attention(index);
-    const position = trace.allIds.findIndex((id) => isWatched(trace.tokenBytes(id)));
+    const position = trace.allIds.findIndex((id) => isWatched(trace, id));
     return found && position >= found.start ? (attentionWeights(found, layer, head)[position - found.start] ?? 0) : 0;
+}
+
+/** The layer behind which the chosen token is likelier than before it by most. @param {View} view */
+function jump({ trace, index }) {
+    const { layers, tracked } = readLens(/** @type {import("../trace/trace-file.js").StepLens} */ (trace.lens(index)));
+    const rises = tracked[0].slice(1).map(({ p }, n) => p - tracked[0][n].p);
+    return layers[rises.indexOf(Math.max(...rises)) + 1];
 }
 
 /** The head that looks at it most. @param {View} view */
@@ -87,7 +106,7 @@ export function bestHead(view) {
  */
 export const PICTURES = {
     first: ({ lang, shown }, { first }) => bars([[first, shown.top(1)[0].pModel], [say(lang, "lesson.even"), 1 / shown.size]]),
-    watched: (view) => bars([[say(view.lang, "token.quoted", { text: WATCHED }), watched(view)?.pModel ?? NaN], [say(view.lang, "lesson.even"), 1 / view.shown.size]]),
+    watched: (view, facts) => bars([[facts.watched, watched(view)?.pModel ?? NaN], [say(view.lang, "lesson.even"), 1 / view.shown.size]]),
     look: (view, { layer, head }) =>
         bars([[say(view.lang, "lesson.head", { layer, head }), shareOfWatched(view)], [say(view.lang, "lesson.even_share"), 1 / (view.trace.attention(view.index)?.keys ?? NaN)]]),
     layers: ({ lang, trace, index, shown }) => {
@@ -97,10 +116,12 @@ export const PICTURES = {
         const name = (/** @type {number} */ n) => (n ? say(lang, "lens.layer", { number: layers[n] }) : say(lang, "lens.embedding"));
         return bars([...tracked[0].map(({ p }, n) => /** @type {[string, number]} */ ([name(n), p])), [say(lang, "lesson.even"), 1 / shown.size]]);
     },
-    cuts: ({ lang }) => {
+    cuts: (view) => {
+        const { lang } = view;
+        const { language, cuts } = told(view);
         const row = (/** @type {string} */ key, /** @type {string[]} */ tokens) =>
-            make("div", {}, make("dt", {}, say(lang, key)), make("dd", { lang: "ja" }, ...tokens.map((each) => make("span", { class: "cut" }, each))));
-        return make("dl", { class: "cuts" }, row("lesson.by_characters", [...CUTS.tokens.join("")]), row("lesson.by_pieces", CUTS.tokens));
+            make("div", {}, make("dt", {}, say(lang, key)), make("dd", { lang: language }, ...tokens.map((each) => make("span", { class: "cut" }, each))));
+        return make("dl", { class: "cuts" }, row("lesson.by_characters", [...cuts.tokens.join("")]), row("lesson.by_pieces", cuts.tokens));
     },
 };
 
@@ -113,11 +134,11 @@ function bars(rows) {
 
 /** The watched token among the candidates. @param {View} view */
 function watched({ shown, trace }) {
-    const id = Array.from({ length: shown.size }, (_, each) => each).find((each) => isWatched(trace.tokenBytes(each)));
+    const id = Array.from({ length: shown.size }, (_, each) => each).find((each) => isWatched(trace, each));
     return id === undefined ? null : shown.candidate(id);
 }
 
-/** @param {Uint8Array} bytes */
-function isWatched(bytes) {
-    return new TextDecoder().decode(bytes) === WATCHED;
+/** @param {View["trace"]} trace @param {number} id */
+function isWatched(trace, id) {
+    return new TextDecoder().decode(trace.tokenBytes(id)) === LESSON_MODELS[trace.header.model.ref]?.watched;
 }

@@ -13,22 +13,26 @@ import table from "./lessons.json" with { type: "json" };
  * @property {string} [task] what the reader does, a name in `TASKS`
  * @property {string} [picture] a name in `PICTURES`
  */
-/** @typedef {{id: string, steps: LessonStep[]}} Lesson */
+/** @typedef {{id: string, by_language?: boolean, steps: LessonStep[]}} Lesson `by_language`: its sentences are about the language of its texts */
 /** @typedef {{lesson: Lesson, step: LessonStep, number: number}} LessonPlace `number` from 1 */
 
 /** @type {Lesson[]} */
 export const LESSONS = table.lessons;
-/** @type {Record<string, {prompt: string, seed: number, count: number}>} */
-export const LESSON_TEXTS = table.texts;
+/**
+ * What the lessons show of one model: scripts/lesson_texts.py finds it.
+ * @typedef {object} LessonModel
+ * @property {string} language that it reads
+ * @property {Record<string, {prompt: string, seed: number, count: number}>} texts
+ * @property {string} name made up for the story
+ * @property {string} watched the token that lessons look for in it
+ * @property {{vocabulary: number, tokens: string[], word: string}} cuts how another tokenizer cuts a sentence, and a
+ *     word in it: no model of that kind is in the page, so they are kept here
+ */
+/** @type {Record<string, LessonModel>} by the model's name */
+export const LESSON_MODELS = table.models;
 /** @type {Record<string, [selector: string, tab: string | null]>} */
 export const LESSON_PARTS = /** @type {any} */ (table.parts);
-export const LESSON_MODEL = table.model;
 export const LESSON_TEMPERATURE = table.temperature;
-/** The token that lessons look for. */
-export const WATCHED = table.watched;
-/** How another tokenizer cuts the first text: no model of that kind is in the page, so its cuts are kept here. */
-export const CUTS = table.pieces;
-
 /**
  * What a name such as "number.2" means; null where there is no such step.
  * @param {string | null} name

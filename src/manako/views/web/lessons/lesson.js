@@ -12,7 +12,7 @@
 import { button, inRow, make, soft } from "../elements/dom.js";
 import { ViewElement } from "../elements/view.js";
 import { PICTURES, bestHead, lessonFacts } from "./facts.js";
-import { LESSONS, LESSON_MODEL, LESSON_PARTS, LESSON_TEMPERATURE, LESSON_TEXTS, lessonPlace } from "./lesson-data.js";
+import { LESSONS, LESSON_MODELS, LESSON_PARTS, LESSON_TEMPERATURE, lessonPlace } from "./lesson-data.js";
 import { STAGES } from "../trace/sampling.js";
 import { say } from "../text/messages.js";
 import { visibleText } from "../text/tokens.js";
@@ -21,9 +21,9 @@ import { NEEDS_MODEL, TASKS } from "./tasks.js";
 const FOCUSABLE = "button:not([disabled]), input:not([disabled]), select, summary, [tabindex='0'], [contenteditable]";
 
 export class LessonElement extends ViewElement {
-    /** What the page has for a lesson. @type {{tree: Tree | null, canWrite: boolean, ref: string | null}} `ref` of a model that is ready */
-    means = { tree: null, canWrite: false, ref: null };
-    /** The step that is shown, and in which language. */
+    /** What the page has for a lesson. @type {{tree: Tree | null, canWrite: boolean, refs: string[]}} `refs` of the models that can write */
+    means = { tree: null, canWrite: false, refs: [] };
+    /** The step that is shown, in which language, and of which model. */
     #entered = "";
     /** @type {View | null} what was shown as the step began; null until its text is there */
     #start = null;
@@ -44,7 +44,7 @@ export class LessonElement extends ViewElement {
     draw(view, before) {
         const place = lessonPlace(view.lesson);
         this.toggleAttribute("data-open", place !== null);
-        const entered = `${view.lesson} ${view.lang}`;
+        const entered = `${view.lesson} ${view.lang} ${this.#ref}`;
         if (entered !== this.#entered || !this.firstChild) {
             [this.#entered, this.#start, this.#isDone, this.#isAsked] = [entered, null, false, false];
             this.ariaBusy = String(place !== null);
@@ -79,19 +79,34 @@ export class LessonElement extends ViewElement {
         if (!this.means.canWrite && why) why.textContent ||= say(lang, "lesson.lacks_model");
     }
 
+    /**
+     * The model whose texts are shown: of those that can write, or else have written, the one that reads the page's
+     * language, where there is one.
+     */
+    get #ref() {
+        const { tree, refs } = this.means;
+        const there = refs.length ? refs : [...(tree?.branches.values() ?? [])].map(({ trace }) => trace.header.model.ref);
+        const known = there.filter((ref) => Object.hasOwn(LESSON_MODELS, ref));
+        return known.find((ref) => LESSON_MODELS[ref].language === this.view.lang) ?? known[0] ?? null;
+    }
+
+    get #told() {
+        return LESSON_MODELS[this.#ref ?? Object.keys(LESSON_MODELS)[0]];
+    }
+
     /** Why a text cannot be shown; empty where it can, now or in a moment. @param {string} [text] */
     #lacks(text) {
-        const { canWrite, ref } = this.means;
+        const { canWrite, refs } = this.means;
         if (text === undefined || this.#branch(text)) return "";
         if (!canWrite) return say(this.view.lang, "lesson.lacks_text");
-        return ref === null || ref === LESSON_MODEL ? "" : say(this.view.lang, "lesson.other_model", { ref: visibleText(ref) });
+        return !refs.length || this.#ref !== null ? "" : say(this.view.lang, "lesson.other_model", { ref: visibleText(refs[0]) });
     }
 
     /** The branch that a text of the lessons is. @param {string} name */
     #branch(name) {
-        const { prompt, seed, count } = LESSON_TEXTS[name];
+        const [{ prompt, seed, count }, ref] = [this.#told.texts[name], this.#ref];
         const isIt = (/** @type {import("../trace/tree.js").Branch} */ { parent, trace: { header, steps } }) =>
-            parent === null && header.model.ref === LESSON_MODEL && header.prompt === prompt && Number(header.seed) === seed &&
+            parent === null && header.model.ref === ref && header.prompt === prompt && Number(header.seed) === seed &&
             steps === count && header.first_step === 0 && STAGES.every((name) => header.sampling[name] === (name === "temperature" ? LESSON_TEMPERATURE : null));
         return [...(this.means.tree?.branches.values() ?? [])].find(isIt);
     }
@@ -119,7 +134,7 @@ export class LessonElement extends ViewElement {
 
     /** Let the model write a text. @param {string} name */
     #ask(name) {
-        const { prompt, seed, count } = LESSON_TEXTS[name];
+        const { prompt, seed, count } = this.#told.texts[name];
         const { sampling } = this.view.path.leaf.trace.header;
         this.#isAsked = true;
         this.act({ kind: "new", text: prompt, ask: { seed, count, inside: true }, sampling: { ...sampling, ...plain() } });
@@ -165,7 +180,8 @@ export class LessonElement extends ViewElement {
         this.ariaBusy = "false";
         const { lang } = view;
         const facts = view.path.next(0, 1) === null ? {} : lessonFacts(view);
-        const sentence = make("p", {}, say(lang, `lesson.${lesson.id}_${number}${end}`, /** @type {Record<string, string>} */ (facts)));
+        const about = lesson.by_language ? `_${this.#told.language}` : "";
+        const sentence = make("p", {}, say(lang, `lesson.${lesson.id}${about}_${number}${end}`, /** @type {Record<string, string>} */ (facts)));
         if (end) sentence.className = "note";
         const picture = step.picture && (end !== "" || step.task === undefined) && PICTURES[step.picture](view, /** @type {any} */ (facts));
         const lacks = !end && NEEDS_MODEL.has(step.task ?? "") && !this.means.canWrite && soft(say(lang, "lesson.lacks_model"));

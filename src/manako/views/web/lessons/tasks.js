@@ -2,12 +2,12 @@
 
 /** @import {View} from "../elements/view.js" */
 import { shareOfWatched } from "./facts.js";
-import { LESSON_TEXTS } from "./lesson-data.js";
+import { LESSON_MODELS } from "./lesson-data.js";
 
 const COLD = 0.3;
 const HOT = 1.2;
 const HALF = 0.5;
-const prompts = new Set(Object.values(LESSON_TEXTS).map(({ prompt }) => prompt));
+const prompts = new Set(Object.values(LESSON_MODELS).flatMap(({ texts }) => Object.values(texts).map(({ prompt }) => prompt)));
 const temperature = (/** @type {View} */ { sampling, trace }) => (sampling ?? trace.header.sampling).temperature;
 
 /** @type {Record<string, (now: View, start: View) => boolean>} */

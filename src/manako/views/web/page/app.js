@@ -212,8 +212,7 @@ export class AppElement extends HTMLElement {
         if (player) player.can = { write: this.#writer !== null, undo, redo };
         if (list) list.tree = tree;
         const lesson = this.#part(LessonElement);
-        const ref = this.#writer?.model?.ready ? this.#writer.model.ref : null;
-        if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, ref };
+        if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, refs: this.#writer?.models.map(({ ref }) => ref) ?? [] };
         if (!this.#writer) return;
         const { model, models, fault, steps } = this.#writer;
         const isMade = this.#writer.made(trace);
