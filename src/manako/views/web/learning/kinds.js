@@ -5,7 +5,7 @@ import { pageLanguage, say } from "../text/messages.js";
 
 const KINDS = ["previous", "duplicate", "induction"];
 const ORDERS = ["unigram", "bigram", "trigram"];
-export const COLOURS = ["--accent", "--lower", "--warn"];
+export const COLOURS = ["--accent", "--lower", "--amber"];
 
 /** @param {readonly ArrayLike<number>[]} distances for each moment: bits from each order @returns {Line[]} */
 export function ngramLines(distances) {
