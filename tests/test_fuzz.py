@@ -182,7 +182,7 @@ def test_a_file_of_sentencepiece(request: pytest.FixtureRequest, tmp_path: Path,
     data = path.read_bytes()
 
     def use() -> None:
-        tokenizer = read_vocabulary(tmp_path, {"tokenizer_class": "LlamaTokenizer"})
+        tokenizer = read_vocabulary(tmp_path, {"tokenizer_class": "LlamaTokenizer"}, {})
         tokenizer.aligned("私は ｶﾞ a<mask>\n")
 
     attack(request, 40, path, lambda rng: changed_bytes(data, rng), use)

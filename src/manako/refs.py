@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from manako.corpus.packed import PackedCorpus, is_packed, open_whole
-from manako.errors import CapabilityError, LoadError, UsageError, near
+from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError, near
 from manako.files import read_regular, strict_json
 from manako.formats import lora, run_folder
-from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
+from manako.formats.model_folder import read_tokenizer
+from manako.formats.vocabulary_files import vocabulary_files
 from manako.tokenizer import Tokenizer
 
 DEFAULT, ENGLISH = "demo", "demo-en"
@@ -136,8 +137,7 @@ class Ref:
             folder = lora.base_of(folder)
         if not all(path.exists() for path in vocabulary_files(folder)):
             raise LoadError("tokenizer_none", folder=folder)
-        wrapper = folder / "tokenizer_config.json"
-        return read_vocabulary(folder, strict_json(read_regular(wrapper), str(wrapper)) if wrapper.exists() else {})
+        return read_tokenizer(folder)
 
     def check_supported(self) -> None:
         """Raise CapabilityError for a kind that this version cannot open."""
@@ -170,6 +170,17 @@ class Ref:
         if corpus.digest != was:
             raise UsageError("resume_corpus", run=run, was=str(was)[:12], now=corpus.digest[:12])
         return corpus
+
+    def counted(self, tokenizer: Tokenizer) -> PackedCorpus | None:
+        """The packed corpus that is meant, or that the model was trained on; None where it is not there any more.
+
+        tokenizer: of the reference; a corpus that is packed with another one is none of its own.
+        """
+        try:
+            corpus = open_packed(Path(self.name)) if is_packed(Path(self.name)) else self.corpus()
+        except ManakoError:
+            return None
+        return corpus if corpus.tokenizer_source == tokenizer.source else None
 
     def _run_folder(self) -> Path:
         """A run by its folder, or by its name below runs/."""

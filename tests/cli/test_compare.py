@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 from commands import Run
+from toy import write_toy
 
 import manako
+from manako.analysis.aligned import aligned
+from manako.messages.numbers import signed
+from manako.tokenizer import train_character_bpe
+from manako.trace.tree import open_tree
 
 
 @pytest.mark.slow
@@ -143,3 +148,50 @@ def test_samples_are_runs_with_consecutive_seeds(run: Run, toy: str, tmp_path: P
     assert [r["seed"] for r in json.loads(run(*words, "--json").out)["runs"]] == [2**64 - 1, 0, 1]
     for bad in ("1", "x"):
         assert "E-SAMPLES" in run("watch", "あ", "-m", toy, "--samples", bad).err
+
+
+@pytest.fixture
+def two(tmp_path: Path, toy: str) -> tuple[str, ...]:
+    """The options that name two models with different vocabularies."""
+    write_toy(tmp_path / "bpe", train_character_bpe(["あい、うえ。\n" * 20], 266), block_size=40)
+    return ("-m", toy, "-m", str(tmp_path / "bpe"))
+
+
+def test_a_given_text_under_two_models(run: Run, two: tuple[str, ...]) -> None:
+    document = json.loads(run("compare", "あい、うえ", *two, "--given", "--json").out)
+    one, other = (manako.load(two[n]) for n in (1, 3))
+    found = aligned("あい、うえ", one.score("あい、うえ"), other.score("あい、うえ"))
+    assert document["schema"] == "manako.aligned/1" and document["tokens"] == [5, found.tokens(1)]
+    assert [s["bits"] for s in document["stretches"]] == [list(s.bits) for s in found.stretches]
+    shown = run("compare", "あい、うえ", *two, "--given").out.splitlines()
+    assert shown[2].split()[-1] == "difference"
+    for line, s in zip(shown[3:], found.stretches, strict=False):
+        assert line.split() == [s.text, str(s.tokens[0]), f"{s.bits[0]:.2f}", str(s.tokens[1]), f"{s.bits[1]:.2f}",
+                                signed(s.difference)]  # fmt: skip
+    assert (
+        f"difference, second less first: {signed(found.bits_per_character(1) - found.bits_per_character(0))} "
+        in shown[-1]
+    )
+    plain = run("compare", "あい、うえ", *two, "--given", "--plain", "--lang", "ja").out.splitlines()
+    assert len(plain) == len(found.stretches) + 3 and all("1 つ目のモデルで" in line for line in plain[:-3])
+
+
+def test_its_page_and_its_traces_are_written_or_nothing_is(run: Run, two: tuple[str, ...], tmp_path: Path) -> None:
+    page, tree = tmp_path / "c.html", tmp_path / "c.manako"
+    words = ("compare", "あい", *two, "--given", "--html", str(page), "--save", str(tree))
+    assert run(*words).code == 0
+    assert "<manako-comparison>" in page.read_text(encoding="utf-8")
+    assert [branch.trace.header.kind for branch in open_tree(tree).branches] == ["score", "score"]
+    again = run(*words)
+    assert again.code == 2 and str(tree) in again.err and again.out == ""
+
+
+def test_what_makes_no_sense_with_a_given_text(run: Run, two: tuple[str, ...]) -> None:
+    for more, said in (
+        (("--given", "-t", "0.5"), "--temperature: with --given nothing is generated"),
+        (("--given", "--step", "1", "--lines"), "--step, --lines: with"),
+        (("--given", "-m", two[1]), "--given compares two models, got 3"),
+        (("--html", "x.html"), "--html only together with --given"),
+    ):
+        found = run("compare", "あい", *two, *more)
+        assert found.code == 2 and said in found.err and found.out == "", found.err

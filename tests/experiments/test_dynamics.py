@@ -36,7 +36,9 @@ def test_cells_are_those_of_the_model_of_that_step(tiny_run: Path, found: Dynami
         assert found.p_model[z] == pytest.approx(score.columns.p_model, rel=1e-9)
         assert (found.rank[z] == score.columns.rank).all() and found.tokens == tuple(score.columns.token_id)
         assert found.bits_per_character[z] == pytest.approx(model.evaluate(TEXT).bits_per_character)
-        assert (found.columns["attention"][z] == score.attention[len(score) - 1]).all()
+        for s in range(len(score)):
+            weights = found.attention(z, s)
+            assert weights is not None and (weights == score.attention[s]).all()
         for (token_id, data, p), candidate in zip(found.top(z, 2, 3), score.steps[2].candidates[:3], strict=True):
             assert (token_id, data) == (candidate.id, candidate.bytes) and p == pytest.approx(candidate.p_model)
         layers = score.lens.id[:, :, 0]
@@ -45,6 +47,36 @@ def test_cells_are_those_of_the_model_of_that_step(tiny_run: Path, found: Dynami
         assert found.lens_layer[z].tolist() == first
         assert found.continuations[z].text == model.trace(TEXT, max_new_tokens=5, seed=3).text
         assert found.header.weights_sha256[z] == model.info.weights_sha256
+
+
+def test_attention_of_one_token_or_of_all_as_it_fits_or_is_asked(
+    tiny_run: Path, found: Dynamics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found.header.attention_step is None
+    one = dynamics(tiny_run, TEXT, step=3, max_new_tokens=0)
+    kept = one.attention(5, 2)
+    assert one.header.attention_step == 2 and kept is not None and (kept == found.attention(5, 2)).all()
+    assert one.attention(5, 1) is None and verify_dynamics(one).ok
+    monkeypatch.setattr("manako.experiments.dynamics.ALL_ATTENTION", found.columns["attention"].nbytes - 1)
+    said = dict[str, Any]()
+
+    def report(key: str, **values: Any) -> None:
+        said[key] = values
+
+    last = dynamics(tiny_run, TEXT, max_new_tokens=0, report=report)
+    assert last.header.attention_step == len(last.tokens) - 1 and "size" in said["dynamics.one_attention"]
+    every = dynamics(tiny_run, TEXT, max_new_tokens=0, all_attention=True, report=report)
+    assert every.header.attention_step is None and "size" in said["dynamics.all_attention"]
+    with pytest.raises(UsageError, match="one of the two"):
+        dynamics(tiny_run, TEXT, step=1, all_attention=True)
+
+
+def test_a_file_of_the_first_version_opens() -> None:
+    old = open_dynamics(Path(__file__).parents[1] / "fixtures" / "dynamics-1.manako")
+    assert old.header.attention_step == 3 and verify_dynamics(old).ok
+    assert old.attention(0, 0) is None
+    weights = old.attention(1, 3)
+    assert weights is not None and weights.shape == (2, 2, 4)
 
 
 def test_the_step_from_which_a_token_is_the_likeliest(found: Dynamics) -> None:

@@ -51,7 +51,7 @@ def test_ids_are_those_of_transformers(name: str, settings: dict[str, Any], fold
     }
     wrapper = {"tokenizer_class": name, "added_tokens_decoder": more, "eos_token": "<|im_end|>", **settings}
     (folder / "tokenizer_config.json").write_text(json.dumps(wrapper))
-    ours = read_vocabulary(folder, wrapper)
+    ours = read_vocabulary(folder, wrapper, {})
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     assert ours.vocab_size == len(theirs) == size + 2
     for text in (*SAMPLES, "a <mask> b"):
@@ -69,14 +69,14 @@ def test_two_files_alone_are_gpt2s(folder: Path) -> None:
 @pytest.mark.parametrize("wrapper", [{"tokenizer_class": "CodeGenTokenizer"}, {"add_bos_token": True}])
 def test_another_class_is_for_transformers(wrapper: dict[str, Any], folder: Path) -> None:
     with pytest.raises(LoadError, match="hf:./FOLDER"):
-        read_vocabulary(folder, wrapper)
+        read_vocabulary(folder, wrapper, {})
 
 
 @pytest.mark.parametrize("name", ["sentencepiece.bpe.model", "vocab.txt", "tiktoken.model"])
 def test_other_files_are_for_transformers(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(LoadError, match="hf:./FOLDER"):
-        read_vocabulary(tmp_path, {})
+        read_vocabulary(tmp_path, {}, {})
 
 
 @pytest.mark.parametrize("file, content", [
@@ -92,7 +92,7 @@ def test_other_files_are_for_transformers(name: str, tmp_path: Path) -> None:
 def test_files_that_lie_are_refused(file: str, content: bytes, folder: Path) -> None:
     (folder / file).write_bytes(content)
     with pytest.raises(LoadError) as caught:
-        read_vocabulary(folder, {})
+        read_vocabulary(folder, {}, {})
     assert str(caught.value).isprintable()
 
 
@@ -103,7 +103,7 @@ IDS = json.loads((PIECES / "ids.json").read_text(encoding="utf-8"))
 def pieces(place: Path, name: str, wrapper: dict[str, Any], model_type: str | None = None) -> Tokenizer:
     """A folder with nothing but the file of SentencePiece."""
     shutil.copy(PIECES / f"{name}.model", place / ("spiece.model" if name == "unigram" else "tokenizer.model"))
-    return read_vocabulary(place, wrapper, model_type)
+    return read_vocabulary(place, wrapper, {"model_type": model_type})
 
 
 @pytest.mark.parametrize("name, kind", [("unigram", "T5Tokenizer"), ("bpe", "LlamaTokenizer")])
@@ -130,6 +130,13 @@ def test_a_model_folder_opens_with_such_a_file(tmp_path: Path) -> None:
     model = manako.load(tmp_path / "m")
     trace = model.trace("the  model", max_new_tokens=2, seed=0)
     assert manako.verify(trace).failure is None and trace.steps[0].text_before == " the model"
+
+
+def test_a_reference_has_the_vocabulary_that_its_model_has(tmp_path: Path) -> None:
+    """So `manako tokens` and `corpus build --tokenizer` start a text as the model does."""
+    shutil.copy(PIECES / "bpe.model", tmp_path / "tokenizer.model")
+    (tmp_path / "config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "rope_theta": Infinity}')
+    assert Ref.parse(tmp_path).tokenizer().front_ids == (1,)
 
 
 def test_start_token_and_spaces_are_as_the_class_has_them(tmp_path: Path) -> None:
@@ -181,4 +188,4 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     for content in (b"x", b"IQ== 0\nIg== 1\n", b""):
         (tmp_path / "tokenizer.model").write_bytes(content)
         with pytest.raises(LoadError, match="tokenizer.model is not a tokenizer"):
-            read_vocabulary(tmp_path, {})
+            read_vocabulary(tmp_path, {}, {})

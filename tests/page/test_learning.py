@@ -18,6 +18,7 @@ from manako.trace.dynamics import Dynamics
 from manako.views.html import learning_page
 
 STEPS = (0, 1, 2, 4, 8, 40)
+TEXT = "私あ猫いうえ"  # a token a character
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Dynamics:
     for step in STEPS:
         write_toy(run_folder.step_folder(run, step), seed=step)
     run_folder.point(run, run_folder.LAST, run_folder.step_folder(run, STEPS[-1]))
-    return dynamics(run, "私は猫である", max_new_tokens=6)
+    return dynamics(run, TEXT, max_new_tokens=6)
 
 
 @pytest.fixture
@@ -60,27 +61,54 @@ def test_the_slider_changes_all_that_hangs_on_time(opened: Callable[..., Page], 
         assert f"step {STEPS[z]} " in page.locator(".learning-now").inner_text()
         assert f"{found.bits_per_character[z]:.2f}" in page.locator(".learning-now").inner_text()
         best = page.locator(".learning-bars").first.locator("li .number").first.inner_text()
-        s = found.header.attention_step
+        s = len(found.tokens) - 1
         assert best.startswith(f"{100 * found.top(z, s, 1)[0][2]:.1f}"[:3])
         seen.add((page.locator(".learning-written mark").inner_text(), page.locator(".learning-looks").inner_html()))
     assert len(seen) == 3
 
 
 def test_any_head_at_any_snapshot(opened: Callable[..., Page], found: Dynamics) -> None:
-    page, weights = opened("ja"), found.columns["attention"]
-    layers, heads = weights.shape[1:3]
+    page, last = opened("ja"), len(found.tokens) - 1
+    layers, heads = found.columns["attention"].shape[1:3]
     select = page.locator("main select")
     assert select.locator("option").count() == 1 + layers * heads
     for z, layer, head in ((0, 0, 1), (4, 1, 0)):
         slide(page, z)
         select.select_option(label=f"{layer}.{head}")
-        given = weights[z, layer, head].tolist()
+        given = weights_of(found, z, last)[layer, head].tolist()
         chips = page.locator(".learning-looks li")
         assert [chip.get_attribute("title") for chip in chips.all()] == [percent(p) for p in given]
     page.locator("[data-choice=en]").click()
     assert select.locator("option:checked").inner_text() == "1.0"
     select.select_option(label="mean of all")
-    assert percent(float(weights[4].mean(axis=(0, 1))[0])) == chips.first.get_attribute("title")
+    assert percent(float(weights_of(found, 4, last).mean(axis=(0, 1))[0])) == chips.first.get_attribute("title")
+
+
+def weights_of(found: Dynamics, z: int, s: int) -> Any:
+    weights = found.attention(z, s)
+    assert weights is not None
+    return weights
+
+
+def test_attention_is_that_of_the_chosen_token_or_of_the_one_that_was_kept(
+    opened: Callable[..., Page], found: Dynamics
+) -> None:
+    one = len(found.tokens) - 3
+    keys = len(found.columns["prompt_ids"]) + one
+    before = found.columns["attention"].shape[3] - sum(keys + n for n in range(3))
+    kept = found.columns["attention"][..., before : before + keys]
+    header = replace(found.header, attention_step=one)
+    for record in (found, replace(found, header=header, columns={**found.columns, "attention": kept})):
+        page = opened(record=record)
+        slide(page, 2)
+        page.locator("main select").select_option(label="1.1")
+        for s in range(len(found.tokens) - 1, -1, -2):
+            shown = s if record is found else one
+            titles = [chip.get_attribute("title") for chip in page.locator(".learning-looks li").all()]
+            assert titles == [percent(p) for p in weights_of(record, 2, shown)[1, 1].tolist()]
+            assert page.get_by_role("heading", name="Attention of").inner_text().endswith(TEXT[shown])
+            page.locator(".learning-map").press("ArrowUp")
+            page.locator(".learning-map").press("ArrowUp")
 
 
 def test_a_cell_is_chosen_by_pointer_and_by_keyboard(opened: Callable[..., Page], found: Dynamics) -> None:

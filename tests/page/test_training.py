@@ -1,6 +1,7 @@
 """The page that trains: from a pasted text to a model that writes, in one process, offline, narrow and wide."""
 
 import contextlib
+import json
 import re
 from pathlib import Path
 
@@ -53,6 +54,9 @@ def test_from_a_pasted_text_to_a_model_that_writes(browser: Browser, tmp_path: P
         page.get_by_label("your prompt").fill("It is a ")
         assert violations(page) == []
         training(page)
+        one_step(page)
+        looking_back(page)
+        results(page, tmp_path)
         pictures(page)
         run, trace, whole = (
             saved(page, f"Save {what}", tmp_path) for what in ("the training", "the newest", "as a page")
@@ -74,10 +78,10 @@ def refusals(page: Page, folder: Path) -> None:
     say(page, "The text has 50 characters; training needs at least 1,000.")
     assert page.locator("textarea:focus").input_value() == "a" * 50  # who types goes on typing
     (folder / "photo.png").write_bytes(bytes(range(256)) * 9)
-    page.locator("input[type=file]").set_input_files(folder / "photo.png")
+    page.locator("input[type=file]").first.set_input_files(folder / "photo.png")
     say(page, "photo.png is not text in UTF-8")
     (folder / "mine.manako-run").write_bytes(b"{}")
-    page.locator("input[type=file]").set_input_files(folder / "mine.manako-run")
+    page.locator("input[type=file]").first.set_input_files(folder / "mine.manako-run")
     say(page, "mine.manako-run is damaged or was changed")
 
 
@@ -96,6 +100,47 @@ def training(page: Page) -> None:
     expect(page.locator(".learning-written").first).to_contain_text("good ", timeout=WAIT)
     shown = [float(p.strip("<%")) for p in page.locator(".learning-bars .number").all_inner_texts()]
     assert len(shown) == 11 and 99 < sum(shown) < 101
+
+
+def one_step(page: Page) -> None:
+    """One sentence is read once, seen, and taken back; then read again, and kept."""
+    card, now = page.locator(".glass"), page.locator(".learning-time")
+    card.get_by_label("the sentence", exact=True).fill("a good")
+    for answer, said in (("Take it back", "the model is what it was"), ("Keep this step", "Kept.")):
+        card.get_by_role("button", name="Read it once").click()
+        expect(card.locator(".glass-tokens li")).to_have_count(6, timeout=WAIT)
+        card.get_by_role("button", name=answer).click()
+        expect(card.get_by_role("status")).to_contain_text(said, timeout=WAIT)
+    expect(now).to_contain_text("Read once besides the text: a good", timeout=WAIT)
+
+
+def looking_back(page: Page) -> None:
+    """By the keyboard: what was written before the first step, and the newest again."""
+    slider, written = page.get_by_label("time: snapshots of the training"), page.locator(".learning-written")
+    slider.press("Home")
+    expect(slider).to_have_attribute("aria-valuetext", "at step 0")
+    expect(written).to_have_count(1)
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", "now")
+    expect(written).to_have_count(2)
+
+
+def results(page: Page, folder: Path) -> None:
+    """A class's results on one page: the best first, and what is none named."""
+    for name in ("Ai", "Ken"):
+        page.get_by_label("your name, or").fill(name)
+        found = saved(page, "Save the result", folder)
+        assert found.name == f"{name}.manako-result"
+    better = json.loads((folder / "Ken.manako-result").read_text(encoding="utf-8")) | {"name": "<b>Ken"}
+    better["evaluation"] = {"step": 1, "bits": 0.5}
+    (folder / "Ken.manako-result").write_text(json.dumps(better), encoding="utf-8")
+    (folder / "photo.manako-result").write_bytes(bytes(range(256)))
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Open results").click()
+    chooser.value.set_files([folder / f"{name}.manako-result" for name in ("Ai", "photo", "Ken")])
+    expect(page.locator(".results tbody th")).to_have_text(["<b>Ken", "Ai"])
+    assert page.locator(".results tbody .number").first.inner_text() == "0.50"
+    say(page, "photo.manako-result is not a result")
 
 
 def pictures(page: Page) -> None:

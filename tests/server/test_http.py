@@ -4,6 +4,7 @@ import http.client
 import importlib.resources
 import itertools
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from toy_llama import write_toy_llama
 
 import manako
 from manako import messages
+from manako.analysis.merges import merge_counts
+from manako.corpus import build
+from manako.formats import run_folder
 from manako.model import for_page, load
 from manako.sampling import DEFAULT_ORDER
 from manako.server import http as server_module
@@ -35,9 +39,11 @@ from manako.server.http import (
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import LONGEST_PROMPT, MOST_STEPS
 from manako.settings import SETTINGS, RunSettings
+from manako.tokenizer import Tokenizer
 from manako.trace.file import to_bytes
+from manako.training.run import keep_settings
 from manako.views.document import step_record
-from manako.views.html import offline_page
+from manako.views.html import offline_page, trainer_page
 
 PORT = 8765
 OWN = f"127.0.0.1:{PORT}"
@@ -183,6 +189,21 @@ def test_the_shell_holds_no_data_and_needs_no_token(site: Serving) -> None:
     assert served.keys() == set(messages.LANGUAGES) and served["ja"].items() <= messages.catalog("ja").items()
 
 
+def test_the_page_that_trains_is_a_link_away_and_has_a_policy_of_its_own(site: Serving) -> None:
+    front = site.ask("GET", "/")[1].decode()
+    for lang in messages.LANGUAGES:
+        assert f'<a href="/train.html" lang="{lang}">{messages.text("training.title", lang)}</a>' in front
+    response = site.open("GET", "/train.html")
+    body = response.read().decode()
+    close(response)
+    (inside,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', body)
+    policy = response.headers["content-security-policy"]
+    assert policy == f"{inside}; frame-ancestors 'none'" and response.headers["x-content-type-options"] == "nosniff"
+    assert body == trainer_page("en") and TOKEN not in body
+    scripts = next(part.split()[1:] for part in policy.split("; ") if part.startswith("script-src"))
+    assert {each for each in scripts if not each.startswith("'sha256-")} == {"'wasm-unsafe-eval'"}
+
+
 def test_every_answer_forbids_what_the_page_does_not_need(site: Serving) -> None:
     for path, token in (("/", ""), ("/api/traces", TOKEN), ("/api/traces", ""), ("/nowhere", TOKEN)):
         response = site.open("GET", path, X_Manako_Token=token)
@@ -231,6 +252,26 @@ def test_a_model_that_the_page_can_run_comes_as_its_file_behind_the_token(tmp_pa
     with serving(llama) as site:
         assert not json.loads(site.ask("GET", "/api/model")[1])["in_page"]
         assert site.ask("GET", f"/api/models/{llama.info.weights_sha256}")[0] == 404
+
+
+def test_the_merges_of_its_vocabulary_come_with_what_the_corpus_has_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("猫は猫である。猫は思う。\n" * 30, encoding="utf-8")
+    corpus = build(tmp_path / "a.txt", tmp_path / "c", tokenizer="bpe", vocab_size=270, validation=0.1)
+    tokenizer = Tokenizer(corpus.tokenizer_source)
+    step = run_folder.step_folder(tmp_path / "run", 1)
+    write_toy(step, tokenizer)
+    (step / run_folder.STATE).write_text(json.dumps({"corpus": corpus.digest}))
+    run_folder.point(tmp_path / "run", run_folder.LAST, step)
+    keep_settings(tmp_path / "run", {}, [str(tmp_path / "c")])
+    path = f"/api/merges/{tokenizer.fingerprint}"
+    with serving(load(tmp_path / "run")) as site:
+        status, data = site.ask("GET", path)
+        assert status == 200 and dict(json.loads(data)["counts"]) == merge_counts(tokenizer, corpus)
+        assert site.ask("GET", path, X_Manako_Token="")[0] == 403
+        assert site.ask("GET", "/api/merges/no") == (200, b"null")
+    characters = toy_model()
+    with serving(characters) as site:
+        assert site.ask("GET", f"/api/merges/{characters.tokenizer.fingerprint}") == (200, b"null")
 
 
 def test_the_model_says_what_it_is(site: Serving) -> None:

@@ -188,7 +188,7 @@ def test_no_module_states_a_colour_of_its_own() -> None:
 def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     both: set[str] = set()
     starts = ["page/file.js", "page/live.js", "engine/worker.js", "page/offline.js", "learning/main.js"]
-    starts += ["training/main.js", "training/worker.js"]
+    starts += ["comparison/main.js", "merges/player.js", "training/main.js", "training/worker.js"]
     for start in starts:
         order = modules_of(start)
         both |= {*order}
@@ -221,6 +221,25 @@ def test_the_page_of_a_training_has_a_script_of_its_own() -> None:
     """What only it needs weighs on no other page."""
     assert "manako-learning" not in bundle() and "manako-app" not in bundle("learning/main.js")
     assert len(bundle("learning/main.js").encode()) <= 90_000
+
+
+def test_the_page_of_two_models_has_a_script_of_its_own() -> None:
+    assert "manako-comparison" not in bundle() and len(bundle("comparison/main.js").encode()) <= 62_000
+
+
+def test_the_merge_player_is_in_pages_whose_model_has_merges_and_in_no_other() -> None:
+    assert "class MergesElement" not in bundle() and len(bundle("merges/player.js").encode()) <= 24_000
+    table = b'{"tokenizer_sha256":"</script>"}'
+    text, plain = (page(golden_trace(), "en", Carried("m", 4, b"abcd", merges=each)) for each in (table, b""))
+    ((length, found),) = re.findall(r'id="manako-merges" data-length="(\d+)">([^<]*)<', text)
+    assert unpacked(found, int(length)) == table and "</script>" in table.decode()
+    assert "class MergesElement" not in plain and 'id="manako-merges"' not in plain
+    policy = stdlib_html.unescape(re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[0])
+    hashes = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    ]
+    assert len(hashes) == 2 and f"script-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}' 'wasm-unsafe-eval';" in policy
 
 
 def test_the_page_that_trains_is_one_file_of_at_most_700_kb_whose_policy_lets_both_pages_run() -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from manako.analysis.ngrams import ORDERS
 from manako.analysis.verification import Verification, verify
-from manako.trace.dynamics import SCORES, Dynamics
+from manako.trace.dynamics import SCORES, Dynamics, attention_starts
 from manako.trace.record import bytes_to_text
 from manako.trace.schema import check_limit
 
@@ -145,7 +145,9 @@ def _rules(found: Dynamics) -> dict[str, bool]:
         "step": len(c["step"]) == size and tokens == len(c["token_id"]),
     }
     if "heads" in found.header.groups:
-        error = np.abs(c["attention"].sum(axis=3, dtype=np.float64) - 1).max()
+        starts = attention_starts(len(c["prompt_ids"]), tokens, found.header.attention_step)[:-1]
+        sums = np.add.reduceat(c["attention"], starts, axis=3, dtype=np.float64)
+        error = np.abs(sums - 1).max()
         rules["attention"] = bool(error <= check_limit("attention_rows_sum_to_1", "float32"))
     return rules
 

@@ -103,6 +103,25 @@ def merge_counts(tokenizer: Tokenizer, corpus: PackedCorpus) -> dict[int, int]:
     return dict(found)
 
 
+def merge_table(tokenizer: Tokenizer, corpus: PackedCorpus | None) -> bytes:
+    """All merges of a vocabulary as JSON, for the page, which replays texts by itself; empty where there are none.
+
+    `names` has each id as the merges spell it, `merges` pairs in their order, `counts` how often the corpus has each.
+    """
+    rules = _rules(tokenizer)
+    if rules is None or not rules[0]:
+        return b""
+    ranks, names = rules
+    counts = None if corpus is None else merge_counts(tokenizer, corpus)
+    table = {
+        "tokenizer_sha256": tokenizer.fingerprint,
+        "names": [names.get(i, "") for i in range(tokenizer.vocab_size)],
+        "merges": [[*pair, rank] for pair, rank in sorted(ranks.items(), key=lambda each: each[1])],
+        "counts": None if counts is None else [[rank, count] for rank, count in sorted(counts.items())],
+    }
+    return json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 _NEVER = 1 << 62
 _Ranks = Mapping[tuple[str, str], int]
 

@@ -7,23 +7,41 @@ from typing import Any
 
 import click
 
+from manako.analysis.aligned import aligned
 from manako.analysis.compare import Comparison, runs
 from manako.cli.comparing import save_tree
-from manako.cli.console import say
-from manako.cli.options import Number, check_step, force_option, json_option, look_options, models_option, step_option
+from manako.cli.console import chosen_language, note, say
+from manako.cli.options import (
+    Number,
+    check_step,
+    force_option,
+    json_option,
+    look_options,
+    models_option,
+    options_typed,
+    read_prompt,
+    step_option,
+)
 from manako.cli.output import Screen, print_json
 from manako.cli.running import opened, settings_options
 from manako.errors import UsageError
-from manako.files import writable_target
+from manako.files import megabytes, writable_target, write_file
+from manako.model import load
 from manako.sampling import STAGES
 from manako.settings import COMPARED, Ablation, RunSettings
-from manako.views.document import comparison_document, trace_document
+from manako.trace.record import Trace
+from manako.views.document import aligned_document, comparison_document, trace_document
+from manako.views.html import comparison_page
+from manako.views.terminal.aligned import aligned_lines
 from manako.views.terminal.compare import comparison_lines, header_of, parting_lines, row_lines
+from manako.views.terminal.steps import Look
 
 
 @click.command("compare", help=say("help.compare"))
 @click.argument("prompt")
 @models_option("option.compare_model")
+@click.option("--given", is_flag=True, help=say("option.compare_given"))
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help=say("option.compare_html"))
 @settings_options(several=True)
 @click.option("--run", "others", multiple=True, metavar="SETTINGS", help=say("option.run"))
 @step_option("option.compare_step")
@@ -36,6 +54,8 @@ from manako.views.terminal.compare import comparison_lines, header_of, parting_l
 def command(
     prompt: str,
     refs: tuple[str, ...],
+    given: bool,
+    html: Path | None,
     settings: RunSettings,
     varied: dict[str, tuple[Any, ...]],
     others: tuple[str, ...],
@@ -49,6 +69,9 @@ def command(
         raise UsageError("json_twice")
     if save is not None:
         writable_target(save, force)
+    if given or html is not None:
+        _read_by_two(prompt, refs, given, html, save, force, rest)
+        return
     several = _runs(settings, varied, others, refs)
     traces = []
     for ref in refs or (None,):
@@ -73,6 +96,40 @@ def command(
         screen.lines(parting_lines(comparison, screen.look))
     else:
         screen.lines(comparison_lines(comparison, screen.look, None if step is None else [step - 1]))
+
+
+_OF_A_TEXT = {"prompt", "refs", "given", "html", "save", "force", "as_json", "plain", "color", "lang", "debug"}
+
+
+def _read_by_two(
+    text: str, refs: Sequence[str], given: bool, html: Path | None, save: Path | None, force: bool, how: dict[str, Any]
+) -> None:
+    """The text itself under two models. Raises UsageError for more or fewer, and for what only a run has."""
+    void = options_typed(_OF_A_TEXT)
+    if void:
+        raise UsageError("aligned_void", got=", ".join(void))
+    if len(refs) != 2 or not given:
+        raise UsageError("aligned_count", got=len(refs))
+    if html is not None:
+        writable_target(html, force)
+    text, traces = read_prompt(text), list[Trace]()
+    for ref in refs:
+        model = load(ref)
+        for key, values in model.notices:
+            note(key, **values)
+        traces.append(model.score(text))
+    found = aligned(text, *traces)
+    if save is not None:
+        save_tree(traces, save, force)
+    if html is not None:
+        data = comparison_page(traces, chosen_language()).encode()
+        write_file(html, data, replace=force)
+        note("export.done", file=html, size=megabytes(len(data)))
+    if how["as_json"]:
+        print_json(aligned_document(found))
+        return
+    screen = Screen(Look.top, how["plain"], how["color"])
+    screen.lines(aligned_lines(found, screen.look))
 
 
 def _runs(

@@ -21,6 +21,7 @@ from manako.views.terminal.steps import Look
 @click.argument("run", metavar="RUN")
 @click.argument("text", required=False)
 @step_option("option.dynamics_step")
+@click.option("--all-attention", is_flag=True, help=say("option.all_attention"))
 @click.option(
     "-n",
     "--max-new-tokens",

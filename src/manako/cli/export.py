@@ -7,11 +7,12 @@ from typing import Literal
 import click
 
 from manako.analysis.compact import KEPT, compact
+from manako.analysis.merges import merge_table
 from manako.cli import common_options
 from manako.cli.console import chosen_language, note, say, tell
 from manako.cli.options import force_option, model_option
 from manako.files import megabytes, new_folder, writable_target, write_file
-from manako.refs import EMBEDDED, example, for_language
+from manako.refs import EMBEDDED, Ref, example, for_language
 from manako.trace.captures import CLASSES
 from manako.trace.dynamics import dynamics_of, is_dynamics
 from manako.trace.file import read_bytes, read_parts
@@ -66,7 +67,9 @@ def site_command(file: Path | None, out: Path, ref: str | None) -> None:
         tree = _written(named) if file is None and named not in EMBEDDED else open_tree(file or example(named))
         carried = _carried(ref or tree.shown.header.model.ref)
         assert carried.data is not None
-        files = site(tree if tree.only is None else tree.only, chosen_language(), carried.ref, carried.data)
+        files = site(
+            tree if tree.only is None else tree.only, chosen_language(), carried.ref, carried.data, carried.merges
+        )
         for name, data in files.items():
             write_file(folder / name, data)
     note("export.site_done", folder=out, size=megabytes(sum(map(len, files.values()))))
@@ -86,8 +89,9 @@ def _carried(ref: str) -> Carried:
     """The model that goes into a page."""
     from manako.model import for_page  # which a page without one has no need of
 
-    data = for_page(ref)
-    return Carried(Path(ref).name, len(data), data)
+    data, parsed = for_page(ref), Ref.parse(ref)
+    tokenizer = parsed.tokenizer()
+    return Carried(Path(ref).name, len(data), data, merges=merge_table(tokenizer, parsed.counted(tokenizer)))
 
 
 @command.command("trainer", help=say("help.export_trainer"), short_help=say("cli.export_trainer"))

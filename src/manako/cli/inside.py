@@ -5,11 +5,18 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
 import manako
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, model_option, screen_options, step_option, text_option
+from manako.cli.options import (
+    check_step,
+    is_trace,
+    model_option,
+    options_typed,
+    screen_options,
+    step_option,
+    text_option,
+)
 from manako.cli.running import opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
@@ -57,10 +64,8 @@ def inside_options(capture: str) -> Callable[[F], F]:
 
 def _refuse_void() -> None:
     """Raise UsageError naming the options of a run that were given: a saved trace has been made already."""
-    context = click.get_current_context()
     of_a_run = SETTINGS | {"ref", "given"}
-    typed = (p for p in context.command.params if p.name in of_a_run and p.name is not None)
-    void = [p.opts[-1] for p in typed if context.get_parameter_source(p.name or "") is ParameterSource.COMMANDLINE]
+    void = options_typed({str(p.name) for p in click.get_current_context().command.params} - of_a_run)
     if void:
         raise UsageError("options_void", got=", ".join(void))
 

@@ -3,11 +3,12 @@
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from manako.cli import common_options
@@ -233,3 +234,10 @@ def check_step(step: int | None, steps: int) -> int | None:
     if step is not None and not 1 <= step <= steps:
         raise UsageError("view_step" if steps else "view_no_steps", got=step, last=steps)
     return step
+
+
+def options_typed(without: Collection[str]) -> list[str]:
+    """The options that stand on the command line, but for those whose parameters have these names."""
+    context = click.get_current_context()
+    others = (p for p in context.command.params if p.name is not None and p.name not in without)
+    return [p.opts[-1] for p in others if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE]

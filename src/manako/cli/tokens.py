@@ -10,8 +10,8 @@ from manako.analysis.tokens import tokens
 from manako.cli.console import say
 from manako.cli.options import json_option, models_option, read_prompt, screen_options
 from manako.cli.output import Screen, print_json
-from manako.corpus.packed import PackedCorpus, is_packed, open_packed
-from manako.errors import CapabilityError, ManakoError
+from manako.corpus.packed import open_packed
+from manako.errors import CapabilityError
 from manako.refs import Ref, for_text
 from manako.views.document import merges_document, tokens_document
 from manako.views.terminal.merges import merges_lines
@@ -46,22 +46,12 @@ def command(
 
 def _replay(ref: Ref, text: str, special: bool, data: Path | None) -> Replay:
     """Raises CapabilityError for a vocabulary without merges, and for a corpus that is packed with another one."""
-    tokenizer, corpus = ref.tokenizer(), _corpus(ref) if data is None else open_packed(data)
-    known = corpus is not None and corpus.tokenizer_source == tokenizer.source
-    if data is not None and not known:
+    tokenizer = ref.tokenizer()
+    corpus = ref.counted(tokenizer) if data is None else open_packed(data)
+    if corpus is not None and corpus.tokenizer_source != tokenizer.source:
         raise CapabilityError("eval_other_vocabulary", folder=data, ref=ref.text)
-    counts = merge_counts(tokenizer, corpus) if corpus is not None and known else None
+    counts = None if corpus is None else merge_counts(tokenizer, corpus)
     found = replay(tokenizer, text, ref.text, special, counts)
     if found is None:
         raise CapabilityError("tokens_no_merges", ref=ref.text)
     return found
-
-
-def _corpus(ref: Ref) -> PackedCorpus | None:
-    """The packed corpus that a reference is, or that its run was trained on, where that is there."""
-    if is_packed(Path(ref.name)):
-        return open_packed(Path(ref.name))
-    try:
-        return ref.corpus()
-    except ManakoError:
-        return None

@@ -22,7 +22,6 @@ from manako.settings import RunSettings
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.schema import FULL_ROW_LIMIT
-from manako.views.document import comparison_document, trace_document
 from manako.views.terminal.compare import comparison_lines, parting_lines
 from manako.views.terminal.steps import header_lines
 
@@ -117,9 +116,13 @@ def show_samples(
     for seed in seeds:
         traces.append(model.trace(text, settings.changed(seed=seed)))
         if rest["as_jsonl"]:
+            from manako.views.document import trace_document  # what a screen never needs
+
             print_json(trace_document(traces[-1], rest["top"]))
     comparison = Comparison(tuple(traces))
     if rest["as_json"]:
+        from manako.views.document import comparison_document
+
         print_json(comparison_document(comparison, rest["top"]))
     elif not rest["as_jsonl"]:
         screen = Screen(rest["top"], rest["plain"], rest["color"])

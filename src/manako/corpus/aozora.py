@@ -130,14 +130,19 @@ def _head_and_text(source: str) -> tuple[str, str]:
 
 def _plain(text: str) -> str:
     """A text without its marks."""
-    text = _GAIJI.sub(lambda m: _character(m.group()), text)
+    text = _GAIJI.sub(lambda m: described_character(m.group()), text)
     text = _ANNOTATION.sub("", _ANNOTATION_LINES.sub("", text))
     text = _BRACKETS.sub(lambda m: _accented(m.group()), text)
     text = _RUBY.sub("", text).replace("｜", "").replace("／″＼", "〴〵").replace("／＼", "〳〵")
     return unicodedata.normalize("NFC", text)
 
 
-def _character(gaiji: str) -> str:
+def described_character(gaiji: str) -> str:
+    """The character that a description names by its code, 〓 where it has none.
+
+    >>> described_character("※［＃「てへん＋蚤」、第3水準1-84-86］")
+    '搔'
+    """
     if match := _UNICODE.search(gaiji):
         code = int(match.group(1), 16)
         return chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else GETA

@@ -222,15 +222,7 @@ def _from_stream(name: str, stream: BinaryIO, reading: Reading, left_out: LeftOu
 def _page(name: str, data: bytes, reading: Reading, left_out: LeftOut) -> Document:
     if len(data) > markup.MOST_BYTES:
         raise LoadError("file_too_large", file=name, size=f"> {LARGE}", limit=LARGE)
-    try:
-        decoder = Decoder(name, data, True, reading.encoding)
-        text = decoder.feed(data, True)
-    except LoadError:
-        declared = markup.declared_encoding(data)
-        if reading.encoding or declared is None:
-            raise
-        decoder = Decoder(name, data, True, known_encoding(declared))
-        text = decoder.feed(data, True)
+    text, decoder = markup.page_text(name, data, reading.encoding)
     page = markup.read_page(text)
     left_out.parts(page.left_out)
     return _document(name, page.text, decoder, reading, page.title)

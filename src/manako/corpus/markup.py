@@ -2,13 +2,15 @@
 
 Special here: a scanner of our own that looks for the next mark and never goes back, since `html.parser` takes a time
 that grows with the square of some texts (python/cpython#135462), and no XML parser, so that no entity grows. Nesting
-is counted, never followed. A picture that stands for one character (gaiji) is that character. Source of what is a
-block: HTML Living Standard, section 15.3, "Non-replaced elements".
+is counted, never followed. A picture that stands for one character (gaiji) is that character, also where it is
+described as Aozora Bunko does. Source of what is a block: HTML Living Standard, section 15.3, "Non-replaced elements".
 """
 
+import codecs
 import html
 import posixpath
 import re
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,23 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from manako.corpus.aozora import described_character
 from manako.corpus.archives import refuse_bomb
+from manako.corpus.encodings import Decoder
 from manako.errors import LoadError
 
 MOST_BYTES = 32 << 20  # of one page, and of all pages of a book together
 _MARK = re.compile(r"<!--|<!\[CDATA\[|<[!?]|</?(?=[A-Za-z])")
 _NAME = re.compile(r"[A-Za-z][^\s/>]{0,60}")
-_ATTRIBUTE = re.compile(r"""([A-Za-z][\w:.-]{0,60})\s{0,20}=\s{0,20}("[^"]*"|'[^']*'|[^\s"'>]+)""")
+_ATTRIBUTE = re.compile(r"""([A-Za-z][\w:.-]{0,60})\s{0,20}=\s{0,20}("[^"]*(?:"|\Z)|'[^']*(?:'|\Z)|[^\s"'>]+)""")
 _IN_TAG = re.compile(r"""[>"']""")
 _RAW_END = re.compile(r"</(?:script|style)", re.I)
 _ENDS = {"<!--": "-->", "<![CDATA[": "]]>"}
-_SILENT = {"script", "style", "template", "svg", "math", "rt", "rp", "rtc", "textarea", "select", "noscript", "iframe"}
+_SILENT = {"script", "style", "template", "svg", "math", "textarea", "select", "noscript", "iframe"}
+_READINGS = {"rt", "rp", "rtc"}
 _PARAGRAPHS = set(
-    "address article aside blockquote body dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr li"
-    " main nav ol p pre section table tr ul".split()
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure"
+    " footer form h1 h2 h3 h4 h5 h6 header hgroup hr legend li listing main menu nav ol p pre search section summary"
+    " table tr ul xmp".split()
 )
 _WIDE = "\u3000-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef"
 _BROKEN = re.compile(rf"(?<=[{_WIDE}])[ \t]*\n[ \t\n]*(?=[{_WIDE}])")  # a line of the file ends inside a sentence
+_DECLARED = re.compile(
+    rb"""(?:\A\s{0,20}<\?xml\s[^<>]{0,99}?\sencoding|<meta\s[^<>]{0,300}?charset)\s{0,9}=\s{0,9}["']?"""
+    rb"([\w.:-]{1,40})",
+    re.I,
+)
+_AS_BROWSERS = {  # what a declared name stands for: https://encoding.spec.whatwg.org/#names-and-labels
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "shift_jis": "cp932", "gb2312": "gb18030",
+    "gbk": "gb18030", "euc_kr": "cp949", "big5": "big5hkscs",
+}  # fmt: skip
+_ASCII = b"<+AGE-\\x41 xn--wgv>"  # another text in UTF-7, Punycode and the like
 _NUMBER = re.compile(r"&#(?:x[0-9a-f]{8,}|[0-9]{9,});?", re.I)  # no character has it, and int() takes its time
 
 
@@ -52,40 +68,82 @@ def read_page(markup: str) -> Page:
     title: list[str] = []
     left_out: Counter[str] = Counter()
     silent = heading = kept = 0  # how many elements are open whose text is not taken, is the title, is kept as it is
-    for name, closing, attributes, text in _marks(markup.replace("\0", "")):  # which stands for the end of a line below
+    rubies = readings = 0  # and how many rubies, and readings in them
+    markup = markup.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")  # \0 is the end of a line below
+    for name, closing, attributes, text in _marks(markup):
         if text:
             if heading:
                 title.append(text)
-            elif not silent:
+            elif not silent and not readings:
                 out.append(text.replace("\n", "\0") if kept else _BROKEN.sub("", text))
         if name == "title" and not silent:
             heading = 0 if closing else 1
         elif name in _SILENT:
-            left_out["ruby"] += name == "rt" and not closing and not silent
             silent = max(0, silent + (-1 if closing else 1))
+        elif silent:
+            continue
+        elif name in _READINGS:
+            left_out["ruby"] += name == "rt" and not closing and rubies > 0
+            readings = max(0, readings + (-1 if closing else 1)) if rubies else 0
         elif name in ("rb", "ruby"):  # old pages leave the ends of rt and rp out
-            silent = 0 if closing or name == "rb" else silent
-        elif name == "img" and not silent:
-            alt = html.unescape(_NUMBER.sub("", attributes.get("alt", "")))
-            out.append(alt if len(alt) == 1 else "")
-            left_out["picture"] += len(alt) != 1
-        elif name == "br" and not silent:
+            readings = 0
+            rubies = max(0, rubies + (name == "ruby") * (-1 if closing else 1))
+        elif name == "img" and not readings:
+            shown = _character_of(attributes)
+            out.append(shown)
+            left_out["picture"] += not shown
+        elif name == "br" and not readings:
             out.append("\0")
+        elif name in ("td", "th"):
+            out.append(" ")
         elif name in _PARAGRAPHS:
+            rubies = readings = 0  # no ruby goes on there
             out.append("\0\0" if name not in ("li", "tr", "dt", "dd") else "\0")
         if name == "pre":
             kept = 0 if closing else 1
-    joined = re.sub(r"[ \t\n]+", " ", "".join(out))
+    joined = re.sub(r"[ \t\n\f]+", " ", "".join(out))
     lines = [line.strip(" ") for line in joined.split("\0")]
     found = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
     named = " ".join("".join(title).split())
     return Page(found + "\n" if found else "", named or None, +left_out)
 
 
+def _character_of(picture: dict[str, str]) -> str:
+    """The character that a picture stands for, or nothing."""
+    alt = html.unescape(_NUMBER.sub("", picture.get("alt", "")))
+    if re.match("※[(（［]", alt):  # the code may stand in the name of the file alone: gaiji/1-84/1-84-86.png
+        return described_character(f"{alt} {picture.get('src', '')[-100:]}")
+    return alt if len(alt) == 1 else ""
+
+
+def page_text(name: str, data: bytes, encoding: str | None = None) -> tuple[str, Decoder]:
+    """A page as markup, and what decoded it. A mark or UTF-8 goes before what the page declares.
+
+    Raises LoadError when it is not text in a known encoding.
+    """
+    try:
+        decoder = Decoder(name, data, True, encoding)
+        return decoder.feed(data, True), decoder
+    except LoadError:
+        declared = declared_encoding(data)
+        if encoding or declared is None:
+            raise
+        decoder = Decoder(name, data, True, declared)
+        return decoder.feed(data, True), decoder
+
+
 def declared_encoding(head: bytes) -> str | None:
-    """What the first lines of a page say of their encoding."""
-    found = re.search(rb"""(?:charset|encoding)\s{0,9}=\s{0,9}["']?([\w.:-]{1,40})""", head[:2048])
-    return found.group(1).decode("ascii") if found else None
+    """Python's name of what the first lines of a page say of their encoding, where that can be."""
+    found = _DECLARED.search(head[:4096])
+    if not found:
+        return None
+    label = found.group(1).decode("ascii").lower().removeprefix("x-")
+    try:
+        name = codecs.lookup(re.sub(r"^windows-(?=\d+$)", "cp", label)).name
+        possible = _ASCII.decode(name) == _ASCII.decode()  # the declaration itself was read as ASCII
+    except (LookupError, ValueError):
+        return None
+    return _AS_BROWSERS.get(name, name) if possible else None
 
 
 def _marks(markup: str) -> Iterator[tuple[str, bool, dict[str, str], str]]:
@@ -99,11 +157,16 @@ def _marks(markup: str) -> Iterator[tuple[str, bool, dict[str, str], str]]:
         return place
 
     before: list[str] = []
+    quoting = True  # whether a > in quotes is part of a tag
     while mark := _MARK.search(markup, at):
         before.append(_plain(markup[at : mark.start()]))
         opening = mark.group()
         end = _ENDS.get(opening, ">")
-        close = after(end, mark.end()) if opening[:2] in ("<!", "<?") else _tag_end(markup, mark.end(), after)
+        close = -1
+        if quoting and opening in ("<", "</"):
+            close = _tag_end(markup, mark.end(), after)
+            quoting = close >= 0  # else it would be looked for to the end again and again
+        close = close if close >= 0 else after(end, mark.end())
         if close < 0:  # it never ends: a mark of the text
             before.append(opening)
             at = mark.end()
@@ -114,7 +177,7 @@ def _marks(markup: str) -> Iterator[tuple[str, bool, dict[str, str], str]]:
             before.append(inside)
         elif opening in ("<", "</") and (name := _NAME.match(inside)):
             tag = name.group().lower().rpartition(":")[2]
-            attributes = {key.lower(): value.strip("\"'") for key, value in _ATTRIBUTE.findall(inside[:4000])}
+            attributes = {key.lower(): value.strip("\"'") for key, value in _ATTRIBUTE.findall(inside)}
             yield tag, opening == "</", attributes, "".join(before)
             before = []
             if opening == "<" and inside.endswith("/") and tag in _SILENT | {"title"}:
@@ -127,7 +190,7 @@ def _marks(markup: str) -> Iterator[tuple[str, bool, dict[str, str], str]]:
 
 def _tag_end(markup: str, start: int, after: Callable[[str, int], int]) -> int:
     """Where the tag that begins there ends: at the next > outside quotes, -1 where there is none."""
-    at = start if after(">", start) >= 0 else len(markup)
+    at = start
     while found := _IN_TAG.search(markup, at):
         if found.group() == ">":
             return found.start()
@@ -154,7 +217,7 @@ class Book:
 def read_book(path: Path) -> Book:
     """The text of an EPUB, in the order of its pages. Raises LoadError, and what `zipfile` raises for a damaged one."""
     with zipfile.ZipFile(path) as archive:
-        there = {info.filename: info for info in archive.infolist()}
+        there = {_place(_utf_8_name(info)): info for info in archive.infolist()}
         left = MOST_BYTES
 
         def read(name: str) -> str:
@@ -165,33 +228,49 @@ def read_book(path: Path) -> Book:
             refuse_bomb(path, path.stat().st_size, MOST_BYTES - left)
             if left < 0:
                 raise LoadError("file_too_large", file=path, size=f"> {MOST_BYTES}", limit=MOST_BYTES)
-            data = archive.read(info)
-            named = declared_encoding(data) or "utf-8"
-            try:
-                return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else named).removeprefix("\ufeff")
-            except (UnicodeDecodeError, LookupError) as error:
-                raise LoadError("file_unreadable", file=f"{path}:{name}", reason=error) from None
+            return page_text(f"{path}:{name}", archive.read(info))[0]
 
         roots = (a["full-path"] for tag, _, a, _ in _marks(read("META-INF/container.xml")) if "full-path" in a)
-        place = next(roots, "")
+        place = _place(html.unescape(next(roots, "")))
         package = list(_marks(read(place)))
         files = {a["id"]: a for tag, _, a, _ in package if tag == "item" and "id" in a and "href" in a}
         order = [
             a["idref"] for tag, _, a, _ in package if tag == "itemref" and "idref" in a and a.get("linear") != "no"
         ]
         locked = "META-INF/encryption.xml"
-        sealed = {a["uri"] for _, _, a, _ in _marks(read(locked)) if "uri" in a} if locked in there else set[str]()
+        sealed = (
+            {_target(a["uri"]) for _, _, a, _ in _marks(read(locked)) if "uri" in a} if locked in there else set[str]()
+        )
         pages: list[str] = []
         left_out: Counter[str] = Counter()
         for key in dict.fromkeys(order):
             item = files.get(key, {})
             if "html" not in item.get("media-type", "") or "nav" in item.get("properties", "").split():
                 continue  # a picture, or a table of contents
-            name = posixpath.normpath(posixpath.join(posixpath.dirname(place), unquote(html.unescape(item["href"]))))
+            name = _target(item["href"], posixpath.dirname(place))
             if name in sealed:
                 raise LoadError("file_unreadable", file=path, reason="its pages are encrypted (DRM)")
             page = read_page(read(name))
             left_out += page.left_out
             pages += [page.text] if page.text else []
-        said = {tag: text for tag, closing, _, text in package if closing and tag in ("title", "creator")}
-        return Book("\n".join(pages), said.get("title") or None, said.get("creator") or None, left_out)
+        first = {tag: " ".join(text.split()) for tag, closing, _, text in reversed(package) if closing}
+        return Book("\n".join(pages), first.get("title") or None, first.get("creator") or None, left_out)
+
+
+def _place(name: str, folder: str = "") -> str:
+    """A name in an archive, written in one way: programs differ in slashes and in the form of accents."""
+    path = posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
+    return unicodedata.normalize("NFC", path).lstrip("/")
+
+
+def _target(address: str, folder: str = "") -> str:
+    """The name that an address in a package stands for."""
+    return _place(unquote(html.unescape(address).partition("#")[0]), folder)
+
+
+def _utf_8_name(member: zipfile.ZipInfo) -> str:
+    """The name, which the format has in UTF-8, also where the zip does not say so."""
+    try:
+        return member.filename if member.flag_bits & 0x800 else member.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return member.filename

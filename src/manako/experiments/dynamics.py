@@ -20,19 +20,21 @@ from manako.engines.captures import best_of, logsumexps
 from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.activations import Activations
-from manako.files import read_regular, strict_json
+from manako.families.shape import Shape
+from manako.files import megabytes, read_regular, strict_json
 from manako.formats import run_folder
 from manako.model import Model, load
 from manako.refs import Ref, at_step, run_named
 from manako.settings import RunSettings
 from manako.tokenizer import Tokenizer
-from manako.trace.dynamics import Dynamics, DynamicsHeader
+from manako.trace.dynamics import Dynamics, DynamicsHeader, attention_starts
 from manako.trace.record import Trace, Vocabulary
 
 TOP = 64  # candidates of each place on record
 LONGEST = 60  # tokens of the text that is taken where none is given
 HELD_OUT = 1_024  # tokens that the n-gram distances are means over
 REPEATED = 48  # random tokens that come twice
+ALL_ATTENTION = 1_500_000  # bytes that the attention of every token may take where nobody says which is wanted
 Columns = dict[str, npt.NDArray[Any]]
 Report = Callable[..., None]  # (catalog key, **values)
 
@@ -47,6 +49,7 @@ def dynamics(
     *,
     data: Path | None = None,
     step: int | None = None,
+    all_attention: bool = False,
     max_new_tokens: int = 20,
     seed: int = 0,
     temperature: float | None = None,
@@ -55,9 +58,10 @@ def dynamics(
     """Look at one text under every checkpoint and snapshot of a run.
 
     run: its folder, or its name below runs/. text: by default the beginning of its held-out text. data: its packed
-    corpus, if that has moved. step: the token of the text, counted from 1, whose attention is kept; the last one by
-    default. max_new_tokens, seed, temperature: of the continuation that each snapshot writes, all of them with the same
-    random numbers. report(key, **values) gets a catalog key for each line that a person should see.
+    corpus, if that has moved. step: the one token of the text, counted from 1, whose attention is kept. all_attention:
+    that of every token, whatever room it takes. Neither: of every token where that takes 1.5 MB at most, else of the
+    last one. max_new_tokens, seed, temperature: of the continuation that each snapshot writes, all of them with the
+    same random numbers. report(key, **values) gets a catalog key for each line that a person should see.
     Raises LoadError where there is no run, CapabilityError for one with a single checkpoint, UsageError for a text that
     the vocabulary cannot spell or that is longer than the context.
     """
@@ -65,7 +69,9 @@ def dynamics(
     if len(steps) < 2:
         raise CapabilityError("dynamics_one_checkpoint", run=run, step=steps[0])
     settings = RunSettings().changed(max_new_tokens=max_new_tokens, seed=seed, temperature=temperature)
-    found = Following(run, text, step, settings, report, data).update()
+    if all_attention and step is not None:
+        raise UsageError("dynamics_step_or_all")
+    found = Following(run, text, step, settings, report, data, all_attention).update()
     assert found is not None  # nothing had been seen before
     return found
 
@@ -84,10 +90,12 @@ class Following:
         settings: RunSettings,
         report: Report = quiet,
         data: Path | None = None,
+        all_attention: bool = False,
     ) -> None:
         self.run, self._folder, self._settings, self._report = run, run_named(run), settings, report
+        self._step, self._all_attention = step, all_attention
         counted = _ngrams(self._folder, run_folder.steps(self._folder), report, data)
-        self._looked = _Looked(self._folder, text, step, counted, data)
+        self._looked = _Looked(self._folder, text, self._attention_of, counted, data)
         self._seen, self._damaged = set[int](), list[int]()
 
     def update(self) -> Dynamics | None:
@@ -106,14 +114,34 @@ class Following:
             self._looked.at(at, model, self._settings)
         return self._looked.finish(str(self.run), tuple(self._damaged), _curve(self._folder)) if steps else None
 
+    def _attention_of(self, config: Shape, context: int, tokens: int) -> int | None:
+        """The one token of the text, counted from 0, whose attention is kept; None for every one."""
+        if self._step is not None:
+            if not 1 <= self._step <= tokens:
+                raise UsageError("view_step", got=self._step, last=tokens)
+            return self._step - 1
+        weights = len(run_folder.steps(self._folder)) * config.n_layer * config.n_head
+        size = np.dtype(np.float32).itemsize * weights * attention_starts(context, tokens, None)[-1]
+        keeps_all = self._all_attention or size <= ALL_ATTENTION
+        if self._all_attention or not keeps_all:
+            self._report("dynamics.all_attention" if keeps_all else "dynamics.one_attention", size=megabytes(size))
+        return None if keeps_all else tokens - 1
+
 
 class _Looked:
     """What has been seen so far, a row of each column for each snapshot."""
 
     def __init__(
-        self, folder: Path, text: str | None, step: int | None, counted: NGrams | None, data: Path | None
+        self,
+        folder: Path,
+        text: str | None,
+        attention_of: Callable[[Shape, int, int], int | None],
+        counted: NGrams | None,
+        data: Path | None,
     ) -> None:
-        self._folder, self._text, self._step, self._ngrams, self._data = folder, text, step, counted, data
+        """attention_of: asked once, with the shape of the model and how many tokens are context and how many scored."""
+        self._folder, self._text, self._ngrams, self._data = folder, text, counted, data
+        self._attention_of = attention_of
         self._first: Model | None = None
         self._ids, self._context, self._characters = list[int](), 0, 0
         self._rows = list[Columns]()
@@ -182,9 +210,7 @@ class _Looked:
             raise UsageError("dynamics_long", tokens=len(self._ids) - 1, context=model.config.block_size)
         self._characters = max(1, model.evaluate(self._text).characters)
         count = len(self._ids) - self._context
-        if self._step is not None and not 1 <= self._step <= count:
-            raise UsageError("view_step", got=self._step, last=count)
-        self._attention_step = count - 1 if self._step is None else self._step - 1
+        self._attention_step = self._attention_of(model.config, self._context, count)
         left_out = set(trace.header.special_ids)
         start = model.config.start_id
         self._front = [] if start is None else [start]
@@ -216,8 +242,10 @@ class _Looked:
             "lens_logsumexp": logsumexps(read, best).reshape(layers),
         }
         if asked.attention:
-            at = self._context + self._attention_step - 1
-            found["attention"] = np.stack([p[:, at, : at + 1] for p in asked.pattern]).astype(np.float32, copy=False)
+            one, first = self._attention_step, self._context - 1
+            places = range(first, len(rows) + first) if one is None else [first + one]
+            patterns = [np.concatenate([p[:, at, : at + 1] for at in places], axis=1) for p in asked.pattern]
+            found["attention"] = np.stack(patterns).astype(np.float32, copy=False)
         return found
 
     def _heads(self, model: Model) -> Columns:

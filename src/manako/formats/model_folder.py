@@ -46,7 +46,7 @@ from manako.formats.tensor_files import (
     check_placed,
     read_index,
 )
-from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files, with_class
+from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
 from manako.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -78,7 +78,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         if raw.get(name) is not None:
             raise LoadError("config_quantized", name=name)
     config, told = family.config_from_json(raw)
-    tokenizer = read_vocabulary(folder, with_class(wrapper, raw), raw.get("model_type"))
+    tokenizer = read_vocabulary(folder, wrapper, raw)
     notices += check_vocabulary(folder, tokenizer, config.vocab_size)
     special = special_tokens(raw, generation, wrapper, tokenizer, config.vocab_size, family.bos_starts_documents)
     config = replace(config, start_id=special.start_id, end_ids=special.end_ids)
@@ -233,12 +233,19 @@ def refuse_link_outside(path: Path) -> None:
         raise LoadError("link_outside", file=path, target=target)
 
 
-def optional_json(path: Path, limit: int) -> dict[str, Any]:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The vocabulary of a model folder, as `read_checkpoint` has it, whatever its weights are. Raises LoadError."""
+    wrapper = optional_json(folder / "tokenizer_config.json", _MAX_TOKENIZER_CONFIG_BYTES)
+    config = optional_json(folder / "config.json", _MAX_CONFIG_BYTES, infinity=True)
+    return read_vocabulary(folder, wrapper, config)
+
+
+def optional_json(path: Path, limit: int, infinity: bool = False) -> dict[str, Any]:
     """A JSON object that a folder may lack."""
     if not path.exists():
         return {}
     refuse_link_outside(path)
-    return strict_json(read_regular(path, limit), str(path))
+    return strict_json(read_regular(path, limit), str(path), infinity=infinity)
 
 
 def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:

@@ -49,12 +49,13 @@ def with_class(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
     return {**wrapper, "tokenizer_class": wrapper.get("tokenizer_class") or config.get("tokenizer_class")}
 
 
-def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], model_type: object = None) -> Tokenizer:
-    """wrapper: the folder's tokenizer_config.json. model_type: as config.json has it.
+def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> Tokenizer:
+    """wrapper, config: the folder's tokenizer_config.json and config.json, empty where it has none.
 
     Raises LoadError naming the file that is missing or wrong.
     """
     files = vocabulary_files(folder)
+    wrapper, model_type = with_class(wrapper, config), config.get("model_type")
     if files[0].name in PIECE_MODELS:
         if (pieces := read_pieces(files[0], wrapper, model_type)) is None:
             raise LoadError("tokenizer_older", folder=folder)

@@ -31,11 +31,11 @@ from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
 from manako.model import Model
 from manako.refs import reads
-from manako.server.assets import KINDS, model_file, page_files
+from manako.server.assets import KINDS, TRAINER, merges_file, model_file, page_files
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
-from manako.views.html import WEB
+from manako.views.html import WEB, trainer_policy
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -98,17 +98,19 @@ class Site:
 
         shared: one list of traces for all readers; else each has his own, beside what was there from the start.
         """
-        self.files = page_files()
+        self.files = page_files(lang)
         if learning is not None:
             self.files["/"] = partial(bytes, (WEB / "learning" / "index.html").read_bytes()), KINDS[".html"]
         self._runs, self._lang, self._learning, self._shared = runs, lang, learning, shared
         routes = [
             Route("/", self.page),
+            Route(TRAINER, self.trainer),
             Route("/assets/{name:path}", self.page),
             Route("/trace/schema.json", self.page),
             Route("/api/openapi.json", self.openapi),
             Route("/api/model", self.model),
             Route("/api/models/{id}", self.model_file),
+            Route("/api/merges/{id}", self.merges),
             Route("/api/traces", self.traces),
             Route("/api/traces/{id}", self.trace),
             Route("/api/dynamics", self.dynamics),
@@ -123,6 +125,12 @@ class Site:
     async def page(self, request: Request) -> Response:
         content, kind = self.files.get(request.url.path) or _unknown(request)
         return Response(content(), media_type=kind)
+
+    async def trainer(self, request: Request) -> Response:
+        """One file with its scripts inside, and so with a policy of its own: what the file itself names, no more."""
+        response = await self.page(request)
+        response.headers["content-security-policy"] = f"{trainer_policy()}; frame-ancestors 'none'"
+        return response
 
     async def openapi(self, request: Request) -> Response:
         return _json(document())
@@ -161,6 +169,13 @@ class Site:
         model = next(found, None) or _unknown(request)
         data = await asyncio.to_thread(model_file, model.ref)
         return Response(data, media_type="application/octet-stream")
+
+    async def merges(self, request: Request) -> Response:
+        """What the merge player of the page reads of a vocabulary; null where no model here has it, or it has none."""
+        models = (await self._runs.loaded(), *self._runs.beside)
+        model = next((m for m in models if m.info.tokenizer_sha256 == request.path_params["id"]), None)
+        table = b"" if model is None else await asyncio.to_thread(merges_file, model)
+        return Response(table or b"null", media_type="application/json")
 
     async def traces(self, request: Request) -> Response:
         reader = self._reader(request)
@@ -237,7 +252,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS]
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(header for header in HEADERS if header[0] not in own)]
             await send(message)
 
         error = self.refusal(scope)

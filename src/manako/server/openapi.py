@@ -78,6 +78,12 @@ def _paths() -> dict[str, Any]:
         ),
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.2", {"type": "object"})),
         "/api/model": _get("The model; while it loads, only its reference", _answer(*_model())),
+        "/api/merges/{id}": _get(
+            "The merges of a vocabulary by its SHA-256, and how often its training corpus has each where that is there",
+            _answer("null where no model here has it, or it has none", {"type": ["object", "null"]}),
+            503,
+            parameters=by_id,
+        ),
         "/api/models/{id}": _get(
             "A model for the page to run by itself, by its weights_sha256; only where in_page is true",
             {"description": "manako.model/1", "content": {"application/octet-stream": {}}},
@@ -214,7 +220,7 @@ def _answers(good: Rule, *errors: int) -> dict[str, Any]:
 
 def _dynamics() -> dict[str, Any]:
     known = {"name": "known", "in": "query", "schema": TEXT, "description": "Snapshots of the record that a reader has"}
-    file: Rule = {"description": "manako.dynamics/1", "content": {"application/octet-stream": {}}}
+    file: Rule = {"description": "manako.dynamics/2", "content": {"application/octet-stream": {}}}
     asked = _get("The record of the training that is served, if one is", file, 404, parameters=[known])
     asked["get"]["responses"] |= {"204": {"description": "It has no more snapshots than that"}}
     return asked

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ class DynamicsHeader:
     """Steps whose snapshot could not be read."""
     groups: tuple[str, ...]
     """Which columns there are beside those that every record has: heads, ngrams, curve."""
-    attention_step: int
-    """Which token of the text `attention` decides, counted from 0."""
+    attention_step: int | None
+    """Which token of the text `attention` decides, counted from 0; None where it has a row for each of them."""
     held_out_tokens: int
     """How many tokens of held-out text the n-gram distances are means over; 0 without them."""
     special_ids: tuple[int, ...]
@@ -132,6 +133,15 @@ class Dynamics:
         other = self.columns["lens_id"] != self.columns["lens_id"][:, :, -1:]  # [Z, S, L+1]
         return np.where(other.any(axis=2), other.shape[2] - other[:, :, ::-1].argmax(axis=2), 0)
 
+    def attention(self, snapshot: int, token: int) -> Array | None:
+        """[L, H, keys] what decided a token of the text looked at; None where that is not in the record."""
+        rows, one = self.columns.get("attention"), self.header.attention_step
+        if rows is None or one not in (None, token):
+            return None
+        starts = attention_starts(len(self.columns["prompt_ids"]), len(self.tokens), one)
+        at = token if one is None else 0
+        return rows[snapshot, :, :, starts[at] : starts[at + 1]]
+
     def top(self, snapshot: int, token: int, count: int = 10) -> list[tuple[int, bytes, float]]:
         """The likeliest tokens at a place of the text: (id, bytes, p_model), best first. Both counted from 0."""
         ids = self.columns["top_id"][snapshot, token, :count].tolist()
@@ -142,6 +152,15 @@ class Dynamics:
     def save(self, path: str | Path, force: bool = False) -> None:
         """Write one file, whole or not at all. Raises as `Trace.save` does."""
         write_file(Path(path), dynamics_bytes(self), replace=force)
+
+
+def attention_starts(prompt: int, tokens: int, one: int | None) -> list[int]:
+    """Where the row of each token that has one begins in `attention`, and where the last one ends.
+
+    >>> attention_starts(1, 3, None), attention_starts(1, 3, 2)
+    ([0, 1, 3, 6], [0, 3])
+    """
+    return [0, *accumulate(prompt + token for token in (range(tokens) if one is None else [one]))]
 
 
 def dynamics_bytes(found: Dynamics) -> bytes:
@@ -192,13 +211,14 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, Array], file: str) -> D
         table |= DYNAMICS_COLUMNS[group]
     if odd := sorted(arrays.keys() ^ table.keys()):
         raise ValueError(f"{', '.join(odd)}: missing or unknown")
-    steps, tokens = len(arrays["token_id"]), len(arrays["prompt_ids"]) + len(arrays["token_id"])
-    check_shapes(table, arrays, {"V": header.vocab_size, "Z": count, "T": tokens - steps + header.attention_step})
+    steps, one = len(arrays["token_id"]), header.attention_step
+    keys = attention_starts(len(arrays["prompt_ids"]), steps, one)[-1]
+    check_shapes(table, arrays, {"V": header.vocab_size, "Z": count, "T": keys})
     check_ranges(table, arrays, {"V-1": header.vocab_size - 1, "V": header.vocab_size})
     vocabulary = Vocabulary(spelled(arrays), header.vocab_size, frozenset(header.special_ids))
     if not np.array_equal(arrays["vocab_id"], _ids_on_record(arrays)):
         raise ValueError("vocab_id")
-    if not steps or header.attention_step >= steps or (np.diff(arrays["step"]) <= 0).any():
+    if not steps or (one is not None and one >= steps) or (np.diff(arrays["step"]) <= 0).any():
         raise ValueError("step, token_id or attention_step")
     traces = tuple(trace_of(read_parts(bytes(a.tobytes()), file), file) for a in inside.values())
     columns = {name: a for name, a in arrays.items() if not name.startswith("vocab_")}

@@ -42,6 +42,7 @@ from manako.training.held_out import HeldOut
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
+from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES, recipe
 from manako.training.snapshots import all_due, due
 from manako.training.state import read_state, shares_of
@@ -167,6 +168,9 @@ class Trainer:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise ManakoError("loss_not_finite", step=p.step + 1, rate=t.learning_rate)
         self.optimizers.step(rate)
+        if clips_after(t, p.step + 1) and not still:
+            common = self.batches.windows(p.position, min(WINDOWS, t.batch_size))  # all processes measure the same
+            clip_scores(self.model, torch.from_numpy(common[:, :-1]).to(here.device))
         self.shares.append(p.done)
         p.step, p.position = p.step + 1, p.position + t.batch_size
         return total, norm

@@ -37,9 +37,14 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
         self.c_proj = Conv1D(config.n_embd, config.n_embd, _residual_std(config))
 
+    def heads(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of each head: [3, B, nh, T, hs]."""
+        B, T, _ = x.shape
+        return self.c_attn(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
+
     def forward(self, x: Tensor) -> Tensor:
         B, T, C = x.shape
-        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, nh, T, hs]
+        q, k, v = self.heads(x)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # [B, nh, T, hs]
         return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
 
@@ -98,8 +103,12 @@ class GPT(nn.Module):
         nn.init.normal_(self.wte.weight, std=0.02)
         nn.init.normal_(self.wpe.weight, std=0.02)
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """[B, T] -> [B, T, C], what the first block reads."""
+        return self.wte(ids) + self.wpe.weight[: ids.shape[1]]
+
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.wte(ids) + self.wpe.weight[: ids.shape[1]]  # [B, T, C]
+        x = self.embed(ids)  # [B, T, C]
         for block in self.h:
             x = block(x)
         head = self.wte.weight if self.config.tie_word_embeddings else self.lm_head.weight

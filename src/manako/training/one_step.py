@@ -28,6 +28,7 @@ from manako.training.loop import SummedLoss, gradients
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import processes
+from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES
 from manako.training.state import read_state
 
@@ -117,6 +118,8 @@ def one_step(
         before.sum().backward()
         slopes = {n: w.grad.cpu() for n, w in wide.named_parameters() if w.grad is not None}
         optimizers.step(rate)
+        if clips_after(training, made["step"] + 1):
+            clip_scores(model, torch.from_numpy(windows[:WINDOWS, :-1]).to(here.device))
         weights_after = {n: w.detach().cpu() for n, w in model.named_parameters()}
         with torch.no_grad():
             after = _losses(wide, weights_after, ids, here.device)

@@ -62,13 +62,14 @@ def import_run(file: Path, out: Path) -> Imported:
     Raises LoadError for what is damaged or does not fit together, ManakoError when the folder is there already.
     """
     parts, metadata = read_parts(read_bytes(file), str(file))
-    meta, _ = read_header(RUN, metadata, str(file))
+    meta, version = read_header(RUN, metadata, str(file))
     arrays = {name: array_of(name, part, str(file)) for name, part in parts}
     try:
-        check_properties(meta, RUN.rules(RUN.version), "header")
+        check_properties(meta, RUN.rules(version), "header")
     except Misfit as error:
         raise LoadError("trace_damaged", file=file, part=error) from None
     check_digests(str(file), meta, arrays)
+    meta = RUN.defaults(version) | meta
     told = DEFAULTS | CHOSEN | meta["settings"]
     training, step, steps = training_settings(told), meta["step"], meta["settings"]["steps"]
     text, losses = _text(file, arrays), arrays.get("loss", np.empty(0))
@@ -121,11 +122,13 @@ def _tensors(file: Path, config: ModelConfig, arrays: Mapping[str, Array], kind:
 
 
 def _log(meta: Mapping[str, Any], losses: Array, tokens: int) -> bytes:
-    """metrics.jsonl: the losses of all steps, and what evaluations found."""
+    """metrics.jsonl: the losses of all steps, what evaluations found, and sentences that were read besides."""
     bits = {each["step"]: each["bits"] for each in meta["evaluations"]}
     lines = [{"step": n, "tokens": n * tokens, "loss": float(loss)} for n, loss in enumerate(losses, 1)]
     for line in lines:
         if line["step"] in bits:
             found = bits[line["step"]]
             line |= {"bits_per_character": found, "validation_loss": found * math.log(2)}
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+    for read in meta["sentences"]:
+        lines.append({"step": read["step"], "sentence": read["text"], "learning_rate": read["learning_rate"]})
+    return "".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["step"])).encode()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from manako.analysis.aligned import Aligned
 from manako.analysis.attention import StepAttention
 from manako.analysis.compare import Comparison
 from manako.analysis.contributions import Contributed, Why
@@ -254,6 +255,19 @@ def dynamics_document(found: Dynamics) -> dict[str, Any]:
         "strongest_heads": [asdict(each) for each in strongest_heads(found)],
         "continuations": [bytes_to_text(t.vocabulary.join(t.columns.token_id.tolist())) for t in found.continuations],
     } | {name: columns[name].tolist() for name in groups}
+
+
+def aligned_document(found: Aligned) -> dict[str, Any]:
+    """One text under two models: each list has the first model's number and the second's."""
+    return {
+        "schema": "manako.aligned/1",
+        "models": [model_name(ref) for ref in found.refs],
+        "given": found.given,
+        "characters": found.characters,
+        "tokens": [found.tokens(0), found.tokens(1)],
+        "bits_per_character": [found.bits_per_character(0), found.bits_per_character(1)],
+        "stretches": [asdict(stretch) | {"difference": stretch.difference} for stretch in found.stretches],
+    }
 
 
 def training_step_document(found: TrainingStep) -> dict[str, Any]:

@@ -14,24 +14,26 @@ import os
 import posixpath
 import re
 import zlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from manako import __version__, messages
+from manako.analysis.compact import compact
 from manako.files import megabytes
 from manako.sampling import Sampling
 from manako.trace.dynamics import Dynamics, dynamics_bytes
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
-from manako.trace.tree import Tree, tree_bytes
+from manako.trace.tree import Branch, Tree, tree_bytes
 
 WEB = Path(__file__).with_name("web")
 NOTEBOOK_LIMIT = 10_000_000  # characters; a larger page makes a notebook slow to open and to save
 _START, _ENGINE, _LEARNING = "page/file.js", "engine/worker.js", "learning/main.js"
 _TRAINING, _TRAINER = "training/main.js", "training/worker.js"
-_KEY = re.compile(r'"([a-z]+\.\w+)"|`([a-z]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
+_MERGES, _COMPARISON = "merges/player.js", "comparison/main.js"
+_KEY = re.compile(r'"([a-z_]+\.\w+)"|`([a-z_]+\.\w*)\$\{')  # of a sentence: whole, or the stem of one that is built
 _ERRORS = ("not_a_trace", "trace_damaged", "trace_newer", "json_invalid", *Sampling.__dataclass_fields__)
 _IMPORT = re.compile(r'^import (?:\{ \w+(?:, \w+)* \} from )?"(\.{1,2}/[a-z0-9./-]+\.js)";\n', re.MULTILINE)
 _IMPORT_JSON = re.compile(r'^import (\w+) from "([a-z./]+\.json)" with \{ type: "json" \};\n', re.MULTILINE)
@@ -72,6 +74,8 @@ class Carried:
     """That file, where the page holds it."""
     address: str = ""
     """Where it is fetched from otherwise, beside the page."""
+    merges: bytes = b""
+    """What the merge player reads (`analysis.merges.merge_table`); empty for a vocabulary without merges."""
 
     def block(self) -> str:
         """The part of the page that has it; behind all else, so that a text is shown before it has been read."""
@@ -102,26 +106,41 @@ def _named(trace: Trace) -> Trace:
 
 def offline_page(lang: str, model: Carried | None = None) -> str:
     """The page with NO_RECORD where the record goes: a live page puts its own in, to save itself."""
-    script, style = f"\n{bundle()}", f"\n{_read('style.css')}"
+    style, scripts = f"\n{_read('style.css')}", [f"\n{bundle()}"]
     wasm, more, engine, behind, links = "", _ALONE, "", "", _LINKS if model and model.address else ""
     if model:
         wasm, behind = _WASM, f"\n{model.block()}"
         more = _SITE if model.address else _ALONE + _WITH_ENGINE
         engine = f'<script type="text/plain" id="manako-engine">\n{bundle(_ENGINE)}</script>\n'
-    policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm=wasm, more=more)
-    inside = f"<manako-app></manako-app>\n{_words()}\n{NO_RECORD}\n{engine}<script>{script}</script>{behind}"
+    if model and model.merges:
+        scripts.insert(0, f"\n{bundle(_MERGES)}")  # before the page draws what it defines
+        engine += f'<script type="text/plain" id="manako-merges" data-length="{len(model.merges)}">'
+        engine += f"{packed(model.merges)}</script>\n"
+    policy = _POLICY.format(script="' '".join(map(_hash, scripts)), style=_hash(style), wasm=wasm, more=more)
+    run = "".join(f"<script>{script}</script>" for script in scripts)
+    inside = f"<manako-app></manako-app>\n{_words()}\n{NO_RECORD}\n{engine}{run}{behind}"
     return _whole(lang, policy, style, inside, links)
 
 
 def learning_page(found: Dynamics, lang: str) -> str:
     """The page of one text under the snapshots of a training: a view of its own, with a script of its own."""
-    script, style = f"\n{bundle(_LEARNING)}", f"\n{_read('style.css')}\n{_read('learning/style.css')}"
-    data = dynamics_bytes(found)
+    return _alone("manako-learning", _LEARNING, "learning", dynamics_bytes(found), lang)
+
+
+def comparison_page(traces: Sequence[Trace], lang: str) -> str:
+    """The page of one text that two models scored: a view of its own, too."""
+    kept = [_named(compact(trace)) for trace in traces]
+    data = tree_bytes(Tree(tuple(Branch(str(n), None, 0, trace) for n, trace in enumerate(kept, 1)), "1"))
+    return _alone("manako-comparison", _COMPARISON, "comparison", data, lang)
+
+
+def _alone(element: str, start: str, room: str, data: bytes, lang: str) -> str:
+    """A page of one element, with its script, the style of its room, and the record that it shows."""
+    script, style = f"\n{bundle(start)}", f"\n{_read('style.css')}\n{_read(f'{room}/style.css')}"
     record = _RECORD.format(length=len(data), data=packed(data))
     policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm="", more=_ALONE)
-    return _whole(
-        lang, policy, style, f"<manako-learning></manako-learning>\n{_words()}\n{record}\n<script>{script}</script>"
-    )
+    inside = f"<{element}></{element}>\n{_words()}\n{record}\n<script>{script}</script>"
+    return _whole(lang, policy, style, inside)
 
 
 def still_file(lang: str, policy: str, inside: str) -> str:
@@ -131,10 +150,19 @@ def still_file(lang: str, policy: str, inside: str) -> str:
 
 
 def trainer_page(lang: str) -> str:
-    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out.
+    """The page that trains on its reader's text, with the page that writes in it, for the model that comes out."""
+    return _whole(lang, *_trainer())
 
-    As it opens that page under its own policy, which a browser hands on, the policy names scripts and styles of both.
-    """
+
+def trainer_policy() -> str:
+    """What that page may do: for who sends it with a policy beside it, where both must allow a thing."""
+    return _trainer()[0]
+
+
+@cache
+def _trainer() -> tuple[str, str, str]:
+    """(policy, style, what is inside). As it opens the page that writes under its own policy, which a browser hands on,
+    the policy names scripts and styles of both."""
     empty = offline_page("en", Carried("", 0))
     within = {kind: re.findall(rf"<{kind}>(.*?)</{kind}>", empty, re.DOTALL)[0] for kind in ("script", "style")}
     script = f"\n{bundle(_TRAINING)}"
@@ -149,7 +177,7 @@ def trainer_page(lang: str) -> str:
         f'<script type="text/plain" id="manako-page" data-version="{__version__}">{small}</script>\n'
     )
     inside = f"<manako-training></manako-training>\n{_words()}\n{blocks}<script>{script}</script>"
-    return _whole(lang, _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside)
+    return _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside
 
 
 def _words() -> str:
@@ -163,7 +191,8 @@ def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> 
         '<link rel="stylesheet" href="/assets/style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/page/live.js"></script>': "",
+        '<script type="module" src="/assets/page/live.js"></script>\n': "",
+        '<script type="module" src="/assets/merges/player.js"></script>\n': "",
         "<manako-app></manako-app>": inside,
     }
     text = _read("index.html")

@@ -18,10 +18,13 @@ SERVICE_WORKER, MANIFEST, ICON = "service-worker.js", "manifest.webmanifest", "i
 _DIGITS = 16  # of a digest in a file's name
 
 
-def site(record: Trace | Tree, lang: str, ref: str, model: bytes) -> dict[str, bytes]:
-    """Name -> content of every file. ref: the model's name, which the page shows while it loads."""
+def site(record: Trace | Tree, lang: str, ref: str, model: bytes, merges: bytes = b"") -> dict[str, bytes]:
+    """Name -> content of every file. ref: the model's name, which the page shows while it loads.
+
+    merges: as `Carried` has them.
+    """
     name = f"model-{hashlib.sha256(model).hexdigest()[:_DIGITS]}.bin"
-    index = page(record, lang, Carried(ref, len(model), address=name)).encode()
+    index = page(record, lang, Carried(ref, len(model), address=name, merges=merges)).encode()
     files = {"index.html": index, name: model, MANIFEST: _manifest(lang), ICON: (WEB / ICON).read_bytes()}
     version = hashlib.sha256(b"".join(hashlib.sha256(files[each]).digest() for each in sorted(files))).hexdigest()
     kept = {"version": version[:_DIGITS], "files": ["./", *(each for each in sorted(files) if each != "index.html")]}

@@ -9,6 +9,7 @@ import { parseJson } from "../../../src/manako/views/web/trace/strict-json.js";
 import * as messages from "../../../src/manako/views/web/text/messages.js";
 import * as sampling from "../../../src/manako/views/web/trace/sampling.js";
 import * as tokens from "../../../src/manako/views/web/text/tokens.js";
+import { Replay } from "../../../src/manako/views/web/merges/replay.js";
 import { verifying } from "../../../src/manako/views/web/analysis/verification.js";
 import { StepNumbers } from "../../../src/manako/views/web/analysis/step-numbers.js";
 import { TraceError } from "../../../src/manako/views/web/trace/safetensors.js";
@@ -180,6 +181,12 @@ const ANSWERS = {
     },
     floats: (row) => Array.from(numbers(row), digests.pythonFloat),
     canonical: (texts) => texts.map((text) => digests.pythonJson(parseJson(text))),
+    replays: (table, texts) =>
+        texts.map((tokens) => {
+            const replay = new Replay(table, tokens.map(([id, bytes]) => ({ id, bytes: numbers(bytes) })));
+            const { merges } = replay;
+            return { merges, pieces: Array.from({ length: merges.length + 1 }, (_, count) => replay.pieces(count)) };
+        }),
     prose: (texts) => texts.map((text) => tokens.prose(text)),
     visible: (texts) => texts.map((text) => tokens.visibleText(text)),
     labels: (cases) => cases.map(([bytes, special, before]) => tokens.label(numbers(bytes), special, numbers(before))),

@@ -11,7 +11,19 @@ import pytest
 
 from manako.views.html import WEB
 
-ROWS = ("trace", "text", "engine", "analysis", "elements", "learning", "lessons", "page", "training")
+ROWS = (
+    "trace",
+    "text",
+    "engine",
+    "analysis",
+    "elements",
+    "comparison",
+    "learning",
+    "merges",
+    "lessons",
+    "page",
+    "training",
+)
 PARTS = {
     ("attention.js", "heads.js"),
     ("lens.js", "lens-grid.js"),

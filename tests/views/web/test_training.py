@@ -14,10 +14,16 @@ import torch
 from click.testing import CliRunner
 
 import manako
+from manako.analysis.heads import chance, head_scores
 from manako.analysis.ngrams import ngrams
 from manako.cli.import_ import command
 from manako.corpus import build
+from manako.corpus.packed import open_packed
+from manako.engines.captures import logsumexps
+from manako.engines.session import Session
 from manako.errors import ManakoError
+from manako.experiments.training_step import training_step
+from manako.families.activations import Activations
 from manako.families.gpt2 import ModelConfig
 from manako.formats.model_folder import read_checkpoint
 from manako.formats.run_folder import checkpoint
@@ -46,6 +52,7 @@ SHAPES: dict[str, tuple[dict[str, int], int]] = {  # and windows a step
     "wide": ({"n_layer": 3, "n_head": 2, "n_embd": 64, "n_positions": 40, "vocab_size": 301}, 2),
 }
 GRADIENTS = 1e-4  # relative, in the norm of each tensor
+ONE_STEP = 1e-4  # relative: AdamW divides by a gradient's own size, so small ones bring their rounding along
 SETTINGS = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 32, "batch_size": 4, "steps": 50, "seed": 3}
 ADAMW = {"optimizer": "adamw", "learning_rate": 5e-3, "warmup_steps": 10, "dtype": "float32", "device": "cpu"}
 KEPT = ("learning_rate", "warmup_steps", "weight_decay", "grad_clip")
@@ -92,9 +99,9 @@ def test_a_text_is_taken_apart_as_python_packs_it(node: Node, tmp_path: Path, na
     assert np.array_equal(targets, np.where(scored < 0, -1, scored))
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["wasm", "plain"])
+@pytest.mark.parametrize("kernel", ["wasm", "plain", "wide"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_gradients_of_random_models_are_those_of_pytorch(node: Node, name: str, plain: bool) -> None:
+def test_gradients_of_random_models_are_those_of_pytorch(node: Node, name: str, kernel: str) -> None:
     shape, batch = SHAPES[name]
     torch.manual_seed(5)
     sizes = shape | {"block_size": shape["n_positions"]}
@@ -106,8 +113,8 @@ def test_gradients_of_random_models_are_those_of_pytorch(node: Node, name: str, 
     loss.backward()
     weights = {n: p.detach().numpy() for n, p in model.named_parameters()}
     given = {"ids": ids.flatten().tolist(), "targets": targets.flatten().tolist()}
-    ours = ask(node, "gradients", shape=shape, batch=batch, plain=plain, weights=packed(weights), **given)
-    assert ours["kernel"] == ("plain" if plain else "wasm")
+    ours = ask(node, "gradients", shape=shape, batch=batch, kernel=kernel, weights=packed(weights), **given)
+    assert ours["kernel"] == kernel
     assert ours["loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert {n: tuple(s) for n, s in ours["shapes"].items()} == {n: w.shape for n, w in weights.items()}
     for n, parameter in model.named_parameters():
@@ -205,6 +212,60 @@ def test_a_model_of_the_page_is_the_model_that_python_reads(saved: Answer, tmp_p
     assert ours == theirs
 
 
+ONE_STEPS: list[dict[str, Any]] = [  # of which each leaves the training as it was for the next
+    {"read": "吾輩は猫である。", "text": "吾輩は猫である。", "rate": None},
+    {"read": "吾輩は猫である。", "text": "どこで生れたか", "rate": 1e-5},
+    {"read": None, "text": "名前はまだ無い。眼😀", "rate": None},
+]
+
+
+def test_one_step_beside_a_training_is_that_of_python(node: Node, saved: Answer, tmp_path: Path) -> None:
+    """Tolerances: the text before is the same weights in float64; the step is made in float32 by both."""
+    file, run = tmp_path / "mine.manako-run", tmp_path / "run"
+    file.write_bytes(base64.b64decode(saved["saved"]))
+    import_run(file, run)
+    ours = ask(node, "one_step", file=saved["saved"], asked=ONE_STEPS)
+    assert ours["again"] == saved["saved"]  # and beside it, to the bits
+    for asked, found in zip(ONE_STEPS, ours["found"], strict=True):
+        theirs = training_step(run, asked["text"], read=asked["read"], learning_rate=asked["rate"])
+        assert (found["step"], found["readTokens"]) == (theirs.step, theirs.read_tokens)
+        for ours_, theirs_ in (("loss", "loss"), ("gradientNorm", "gradient_norm"), ("rate", "learning_rate")):
+            assert found[ours_] == pytest.approx(getattr(theirs, theirs_), rel=1e-5)
+        assert [t["id"] for t in found["tokens"]] == [t.id for t in theirs.tokens]
+        assert [t["before"] for t in found["tokens"]] == pytest.approx([t.before for t in theirs.tokens], rel=1e-12)
+        changes = [t["after"] - t["before"] for t in found["tokens"]]
+        largest = max(abs(t.change) for t in theirs.tokens)
+        assert changes == pytest.approx([t.change for t in theirs.tokens], abs=ONE_STEP * largest)
+        for part, other in zip(found["parts"], theirs.parts, strict=True):
+            assert (part["kind"], part["layer"]) == (other.kind, other.layer)
+            assert part["norm"] == pytest.approx(other.norm, rel=1e-12)
+            assert part["distance"] == pytest.approx(other.distance, rel=ONE_STEP)
+            assert part["predicted"] == pytest.approx(other.predicted, abs=ONE_STEP * abs(theirs.predicted))
+    small = ours["found"][1]
+    predicted = sum(p["predicted"] for p in small["parts"])
+    change = sum(t["after"] - t["before"] for t in small["tokens"])
+    assert predicted == pytest.approx(change, rel=0.05)
+
+
+def test_likenesses_are_those_that_python_finds_at_the_same_weights(node: Node, saved: Answer, tmp_path: Path) -> None:
+    file, run = tmp_path / "mine.manako-run", tmp_path / "run"
+    file.write_bytes(base64.b64decode(saved["saved"]))
+    import_run(file, run)
+    ours = ask(node, "likeness", file=saved["saved"])
+    assert ours["again"] == saved["saved"] and ours["step"] == 10
+    session, length = Session(manako.load(run).engine), SETTINGS["block_size"]
+    counted = ngrams(open_packed(run / "corpus"), length, 1024)
+    assert counted and len(counted.windows) > 2
+    rows = np.concatenate([session.rows(window) for window in counted.windows[:, :-1].tolist()])
+    assert ours["ngrams"] == pytest.approx(counted.distances(rows, logsumexps(rows, rows.max(axis=1))), rel=1e-5)
+    asked = Activations(attention=True)
+    session.rows(ours["random"], asked)
+    n = (length - 1) // 2
+    assert ours["random"][1 : n + 1] == ours["random"][n + 1 :] and len(set(ours["random"])) == n + 1
+    assert ours["heads"] == pytest.approx(head_scores(np.stack(asked.pattern), n).ravel(), abs=1e-5)
+    assert ours["chance"] == pytest.approx(chance(2 * n + 1, n))
+
+
 def header_of(data: bytes) -> dict[str, Any]:
     return json.loads(read_parts(data, "page")[1]["manako.model"])
 
@@ -216,6 +277,26 @@ def rewritten(saved: Answer, change: Callable[[dict[str, Any], dict[str, Any]], 
     change(meta, arrays)
     meta["columns_sha256"] = {name: column_digest(name, array) for name, array in arrays.items()}
     return container(RUN, meta, arrays)
+
+
+def older(saved: Answer) -> bytes:
+    """As version 1 had it, which knew of no sentences."""
+
+    def change(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
+        meta["schema"] = "manako.run/1"
+        del meta["sentences"]
+
+    return rewritten(saved, change)
+
+
+def test_sentences_that_were_read_besides_are_on_record(saved: Answer, tmp_path: Path) -> None:
+    sentence = {"step": 4, "text": "一度だけ", "learning_rate": 0.001}
+    (tmp_path / "mine").write_bytes(rewritten(saved, lambda meta, arrays: meta["sentences"].append(sentence)))
+    import_run(tmp_path / "mine", tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines[4] == {"step": 4, "sentence": "一度だけ", "learning_rate": 0.001} and len(lines) == 11
+    (tmp_path / "older").write_bytes(older(saved))
+    assert import_run(tmp_path / "older", tmp_path / "run-1").step == 10
 
 
 CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
@@ -239,8 +320,9 @@ def test_the_page_refuses_what_python_refuses(node: Node, saved: Answer) -> None
     files = {name: rewritten(saved, change) for name, change in CHANGES.items()}
     files |= {"cut short": whole[:-1], "another byte": whole[:-1] + bytes([whole[-1] ^ 1]), "a model": b"{}"}
     packed_files = {name: base64.b64encode(data).decode() for name, data in files.items()}
-    told = ask(node, "refused", files=packed_files | {"": saved["saved"]})
-    assert told.pop("") is None
+    good = {"": saved["saved"], "older": base64.b64encode(older(saved)).decode()}
+    told = ask(node, "refused", files=packed_files | good)
+    assert [told.pop(name) for name in good] == [None, None]
     assert {name for name, fault in told.items() if fault is None} == set()
     assert {fault["key"] for fault in told.values()} == {"trace_damaged"}
 

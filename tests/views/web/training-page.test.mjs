@@ -3,10 +3,13 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { LowBattery } from "../../../src/manako/views/web/training/battery.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { curveDrawing } from "../../../src/manako/views/web/training/curve.js";
 import { KeptRun } from "../../../src/manako/views/web/training/kept-run.js";
 import { MINUTES, SIZES, readings, settingsFor, sizeFor } from "../../../src/manako/views/web/training/proposal.js";
+import { readResult, resultFile } from "../../../src/manako/views/web/training/result.js";
+import { Snapshots } from "../../../src/manako/views/web/training/snapshots.js";
 import { textOf } from "../../../src/manako/views/web/training/text-file.js";
 
 test("a file is text in an encoding that is certain, or refused", () => {
@@ -46,6 +49,73 @@ test("a curve has each loss and each evaluation where its step is, and every lin
     assert.ok(Math.abs(heldOut[0][0] - (left + right) / 2) < 1e-9 && heldOut[1][0] === right);
     assert.ok(train.length <= 80 && train[0][0] > left && train.at(-1)[0] < right && train[0][1] < train.at(-1)[1]);
     assert.ok(lines([], []).flat(2).every(Number.isFinite));
+});
+
+test("a result is read as it was written, or refused with what does not fit", () => {
+    const settings = settingsFor("small", 20_000, 1, 0);
+    const guesses = { uniform: 8, unigram: 4.5, bigram: 3 };
+    const result = { name: "眼", text: { start: "It is", characters: 9, sha256: "0" }, settings, parameters: 9, step: 1, seconds: 2, evaluation: null, guesses, prompt: "", sample: "a" };
+    assert.deepEqual(readResult(resultFile(result)), { schema: "manako.result/1", ...result });
+    const keyOf = (file) => {
+        try {
+            readResult(file);
+        } catch ({ key, values }) {
+            return values.part ?? key;
+        }
+    };
+    const changed = (change) => keyOf(resultFile({ ...result, ...change }));
+    assert.deepEqual([{ name: 5 }, { step: -1 }, { evaluation: { step: 1 } }, { guesses: null }, { settings: { ...settings, seed: 0.5 } }, { more: 1 }, { schema: "manako.result/2" }, { schema: "a" }, { sample: "a".repeat(100_000) }].map(changed), ["name", "step", "evaluation", "guesses", "seed", "header", "trace_newer", "schema", "size"]);
+    assert.deepEqual(["", "[]", "{", "\0PNG"].map(keyOf), Array(4).fill("json_invalid"));
+});
+
+test("a low battery pauses a training once, until it was charged", async () => {
+    const battery = Object.assign(new EventTarget(), { charging: false, level: 0.5 });
+    const levels = [];
+    let isTraining = false;
+    const low = new LowBattery((level) => isTraining && levels.push(level) > 0);
+    low.look(); // nothing is known yet
+    await low.watch({ getBattery: async () => battery });
+    const change = (values) => {
+        Object.assign(battery, values);
+        battery.dispatchEvent(new Event("levelchange"));
+    };
+    change({ level: 0.2 });
+    isTraining = true;
+    low.look(); // as a training begins
+    change({ level: 0.19 });
+    assert.deepEqual(levels, [0.2]);
+    change({ charging: true });
+    assert.deepEqual(levels, [0.2]);
+    change({ charging: false, level: 0.1 });
+    assert.deepEqual(levels, [0.2, 0.1]);
+    for (const browser of [{}, { getBattery: async () => Promise.reject(new Error("refused")) }]) {
+        const none = new LowBattery(() => assert.fail("there is none"));
+        await none.watch(browser);
+        none.look();
+    }
+});
+
+test("snapshots stay spread over the training, in a fixed memory, and looking back changes no bit", async () => {
+    const trainer = { steps: 0, numbers: new Float32Array(1e6), snapshot: () => ({ steps: trainer.steps, numbers: trainer.numbers.slice() }), restore: (kept) => Object.assign(trainer, kept) };
+    const snapshots = new Snapshots();
+    for (; trainer.steps <= 1000; trainer.steps += 10) {
+        trainer.numbers[0] = trainer.steps;
+        snapshots.keep(trainer);
+        assert.ok(snapshots.bytes <= 64e6);
+    }
+    const { steps } = snapshots;
+    assert.ok(steps[0] === 0 && steps.at(-1) === 1000 && steps.length === 16);
+    assert.ok(steps.slice(1).every((step, i) => step - steps[i] >= 10 && step - steps[i] <= 160), `${steps}`);
+    const was = trainer.numbers;
+    let seen = null;
+    await snapshots.under(trainer, steps[3], async () => (seen = trainer.numbers[0]));
+    assert.equal(seen, steps[3]);
+    assert.deepEqual([trainer.numbers, trainer.steps], [was, 1010]);
+    trainer.numbers = new Float32Array(8);
+    const small = new Snapshots();
+    for (trainer.steps = 0; trainer.steps < 100; trainer.steps++) small.keep(trainer);
+    assert.equal(small.steps.length, 33);
+    await small.under(trainer, 5000, async () => assert.fail("it is gone"));
 });
 
 test("a browser that refuses or is full keeps nothing, and says so", async () => {

@@ -3,11 +3,14 @@
 
 import { buffer } from "node:stream/consumers";
 
-import { corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
+import { Tokenizer } from "../../../src/manako/views/web/engine/tokenizer.js";
+import { START, corpusOf, tokenizerJson } from "../../../src/manako/views/web/training/corpus.js";
 import { guessesOf } from "../../../src/manako/views/web/training/guesses.js";
 import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
+import { Likenesses } from "../../../src/manako/views/web/training/likeness.js";
 import { Batches } from "../../../src/manako/views/web/training/batches.js";
 import { modelFile, readRun, runFile } from "../../../src/manako/views/web/training/run-file.js";
+import { oneStep, ownRate } from "../../../src/manako/views/web/training/one-step.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
 
@@ -19,11 +22,11 @@ const put = (trainer, weights) => {
 };
 
 const ASKED = {
-    gradients({ shape, batch, plain, weights, ids, targets }) {
-        const trainer = new Trainer(shape, batch, 0, plain);
+    gradients({ shape, batch, kernel, weights, ids, targets }) {
+        const trainer = new Trainer(shape, batch, 0, kernel);
         put(trainer, weights);
         const loss = trainer.gradients(Int32Array.from(ids), Int32Array.from(targets));
-        const gradients = Object.fromEntries([...trainer.tensors("gradient")].map(([name, { data }]) => [name, packed(data)]));
+        const gradients = Object.fromEntries([...trainer.tensors("gradient")].map(([name, { data }]) => [name, packed(Float32Array.from(data))]));
         return { kernel: trainer.kernel.name, loss, gradients, shapes: Object.fromEntries([...trainer.tensors("weight")].map(([name, { shape: sides }]) => [name, sides])) };
     },
     corpus({ text, block, seed, windows }) {
@@ -37,8 +40,8 @@ const ASKED = {
         });
         return { ...corpus, guesses: guessesOf(corpus), train: [...corpus.train], heldOut: [...corpus.heldOut], tokenizer: tokenizerJson(corpus.vocabulary), windows: read, held: { rows, characters, ids: packed(ids), targets: packed(targets) } };
     },
-    async train({ text, settings, weights, save, until = save ?? settings.steps, plain }) {
-        const training = new Training(corpusOf(text), settings, plain);
+    async train({ text, settings, weights, save, until = save ?? settings.steps, kernel }) {
+        const training = new Training(corpusOf(text), settings, kernel);
         if (weights) put(training.trainer, weights);
         while (training.step < until) training.advance();
         const files = save === undefined ? {} : { saved: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))), model: packed(new Uint8Array(await modelFile(training, "mine", { manako: "1" }))) };
@@ -50,6 +53,19 @@ const ASKED = {
         const { training, seconds } = await readRun(unpacked(file, Uint8Array).buffer);
         for (let n = 0; n < steps; n++) training.advance();
         return { seconds, losses: training.losses, evaluations: training.evaluations, again: packed(new Uint8Array(await runFile(training, seconds, { manako: "1" }))) };
+    },
+    async one_step({ file, asked }) {
+        const { training } = await readRun(unpacked(file, Uint8Array).buffer);
+        const tokenizer = new Tokenizer(tokenizerJson(training.corpus.vocabulary));
+        const ids = (text) => (text === null ? null : [START, ...tokenizer.encode(text)]);
+        const found = asked.map(({ read, text, rate }) => oneStep(training, ids(read), ids(text), rate ?? ownRate(training)));
+        return { found, again: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))) };
+    },
+    async likeness({ file }) {
+        const { training } = await readRun(unpacked(file, Uint8Array).buffer);
+        const likenesses = new Likenesses(training.corpus, training.settings.block_size);
+        const [found, { random, chance }] = [likenesses.of(training.trainer), likenesses];
+        return { ...found, random, chance, again: packed(new Uint8Array(await runFile(training, 1.5, { manako: "1" }))) };
     },
     async refused({ files }) {
         const told = async (file) => readRun(unpacked(file, Uint8Array).buffer).then(() => null, ({ key, values }) => ({ key, values }));

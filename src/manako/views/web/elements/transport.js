@@ -15,7 +15,7 @@ import { visibleBytes } from "../text/tokens.js";
 const SPEEDS = [0.5, 1, 2, 4, 8, 16]; // steps a second
 const USUAL_SPEED = 2;
 const UNTIL = /** @type {const} */ (["end", "entropy", "surprisal", "rank", "token"]); // where playing stops
-const SIGNS = { back: "\u25c0\ufe0e", step: "\u25b6\ufe0e\u2758", luck: "\u27f2", undo: "\u21b6", redo: "\u21b7" };
+const SIGNS = { back: "\u25c0\ufe0e", step: "\u25b6\ufe0e", luck: "\u27f2", undo: "\u21b6", redo: "\u21b7" };
 
 export class TransportElement extends ViewElement {
     /** Whether a model can be asked, and what may be taken back. */

@@ -30,7 +30,9 @@ export class Dynamics {
         this.text = /** @type {string} */ (proof.meta.get("text"));
         this.characters = Number(proof.meta.get("characters"));
         this.damaged = /** @type {bigint[]} */ (proof.meta.get("damaged")).map(Number);
-        this.attentionStep = Number(proof.meta.get("attention_step"));
+        const one = proof.meta.get("attention_step");
+        /** The one token whose attention is in the file; null where that of every one is. @type {number | null} */
+        this.attentionStep = one === null ? null : Number(one);
         this.special = new Set(/** @type {bigint[]} */ (proof.meta.get("special_ids")).map(Number));
         this.steps = [...this.data("step")];
         this.tokens = [...this.data("token_id")];
@@ -51,6 +53,13 @@ export class Dynamics {
         const found = this.columns.get(name);
         if (!found) throw damaged(name);
         return found.data;
+    }
+
+    /** The numbers of a column, those of each snapshot together. @param {string} name */
+    each(name) {
+        const numbers = /** @type {Float64Array} */ (this.data(name));
+        const size = numbers.length / this.steps.length;
+        return this.steps.map((_, z) => numbers.subarray(z * size, (z + 1) * size));
     }
 
     /** @param {string} name */
@@ -101,13 +110,15 @@ export class Dynamics {
         }));
     }
 
-    /** [layer][head][key] of the one token whose attention is on record. @param {number} z */
-    attention(z) {
-        const [, layers, heads, keys] = this.shape("attention");
+    /** [layer][head][key] of a token whose attention is on record. @param {number} z @param {number} s */
+    attention(z, s) {
+        const [, layers, heads, row] = this.shape("attention");
         const whole = this.data("attention");
+        const keys = this.prompt.length + s;
+        const before = this.attentionStep === null ? s * this.prompt.length + (s * (s - 1)) / 2 : 0; // of the tokens in front of it
         return Array.from({ length: layers }, (_, layer) =>
             Array.from({ length: heads }, (__, head) => {
-                const start = ((z * layers + layer) * heads + head) * keys;
+                const start = ((z * layers + layer) * heads + head) * row + before;
                 return [...whole.subarray(start, start + keys)];
             }),
         );

@@ -12,14 +12,12 @@ import { svgElement } from "../elements/drawing.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { label, recordText, visibleText } from "../text/tokens.js";
+import { COLOURS, headLines, ngramLines, placeName } from "./kinds.js";
 import { WIDTH, linesDrawing, placeOf } from "./lines.js";
 
 const PLAY = 400; // ms for a snapshot
 const CANDIDATES = 10;
-const KINDS = ["previous", "duplicate", "induction"];
-const ORDERS = ["unigram", "bigram", "trigram"];
 const GUESSES = ["uniform", "unigram", "bigram"];
-const STROKES = ["--accent", "--lower", "--warn"];
 const HIGHEST = 255;
 
 export class LearningElement extends HTMLElement {
@@ -44,7 +42,7 @@ export class LearningElement extends HTMLElement {
     open(found) {
         const before = this.#found;
         const last = found.steps.length - 1;
-        if (before === null) this.#s = found.attentionStep;
+        if (before === null) this.#s = found.attentionStep ?? found.tokens.length - 1;
         if (before === null || this.#z === before.steps.length - 1) this.#z = last;
         this.#found = found;
         this.#stop();
@@ -222,10 +220,11 @@ export class LearningElement extends HTMLElement {
 
     #cell() {
         for (const name of ["chosen", "candidates", "lens", "attention"]) this.#parts[name] = make("div", {});
+        this.#parts.attentionOf = make("h3", {});
         return this.#card(this.#say("learning.cell"), this.#parts.chosen,
             make("h3", {}, this.#say("learning.candidates")), this.#parts.candidates,
             make("h3", {}, this.#say("learning.lens")), this.#parts.lens,
-            this.#record.has("attention") ? make("h3", {}, this.#say("learning.attention", { token: this.#name(this.#record.tokens[this.#record.attentionStep]) })) : null,
+            this.#record.has("attention") ? this.#parts.attentionOf : null,
             this.#record.has("attention") ? this.#headChoice() : null,
             this.#parts.attention);
     }
@@ -254,7 +253,7 @@ export class LearningElement extends HTMLElement {
             return { name: `${at}: ${this.#name(id)}`, p, own: id === own };
         });
         this.#parts.lens.replaceChildren(this.#bars(layers));
-        if (found.has("attention")) this.#parts.attention.replaceChildren(this.#looks(z));
+        if (found.has("attention")) this.#drawAttention(z, found.attentionStep ?? s);
         this.#fillTokens();
     }
 
@@ -265,17 +264,18 @@ export class LearningElement extends HTMLElement {
         return make("ol", { class: "learning-bars" }, ...rows);
     }
 
-    /** What the chosen head, or all on average, gives each token before the one whose attention is on record. @param {number} z */
-    #looks(z) {
+    /** What the chosen head, or all on average, gives each token before one of the text. @param {number} z @param {number} s */
+    #drawAttention(z, s) {
         const found = this.#record;
-        const every = found.attention(z).flat();
+        this.#parts.attentionOf.textContent = this.#say("learning.attention", { token: this.#name(found.tokens[s]) });
+        const every = found.attention(z, s).flat();
         const heads = this.#head === "" ? every : [every[Number(this.#head)]];
-        const ids = [...found.prompt, ...found.tokens].slice(-heads[0].length - (found.tokens.length - found.attentionStep), -(found.tokens.length - found.attentionStep) || undefined);
+        const ids = [...found.prompt, ...found.tokens.slice(0, s)];
         const means = ids.map((_, key) => heads.reduce((sum, head) => sum + head[key], 0) / heads.length);
         const largest = Math.max(...means);
         const chips = ids.map((id, key) => make("li", { "--p": means[key] / largest, title: percent(means[key]) }, this.#name(id)));
         const best = means.indexOf(largest);
-        return make("div", {}, make("ol", { class: "learning-looks" }, ...chips),
+        this.#parts.attention.replaceChildren(make("ol", { class: "learning-looks" }, ...chips),
             soft(this.#say("learning.looked", { token: this.#name(ids[best]), p: percent(largest) })));
     }
 
@@ -305,7 +305,7 @@ export class LearningElement extends HTMLElement {
         if (!found.has("ngram_kl")) return this.#lines(this.#say("learning.loss"), this.#say("learning.loss_is"), [text], (value) => fixed(value, 1));
         const [bits, guesses] = [found.data("held_out_bits"), found.data("guess_bits")];
         const lines = GUESSES.map((name, n) => ({
-            name: this.#say(`dynamics.${name}`), values: each(() => guesses[n]), stroke: STROKES[n], width: 1.5, dashes: "6 4",
+            name: this.#say(`dynamics.${name}`), values: each(() => guesses[n]), stroke: COLOURS[n], width: 1.5, dashes: "6 4",
         }));
         const own = { name: this.#say("learning.held_out"), values: each((z) => bits[z]), stroke: "--ink", width: 3 };
         return this.#lines(this.#say("learning.loss"), this.#say("learning.loss_is"), [own, ...lines, text], (value) => fixed(value, 1));
@@ -314,35 +314,17 @@ export class LearningElement extends HTMLElement {
     #ngrams() {
         const found = this.#record;
         if (!found.has("ngram_kl")) return null;
-        const [, orders] = found.shape("ngram_kl");
-        const lines = ORDERS.slice(0, orders).map((name, n) => ({
-            name: this.#say(`dynamics.${name}`), values: found.steps.map((_, z) => found.data("ngram_kl")[z * orders + n]), stroke: STROKES[n],
-        }));
+        const lines = ngramLines(found.each("ngram_kl"));
         return this.#lines(this.#say("learning.ngrams"), this.#say("learning.ngrams_is"), lines, (value) => fixed(value, 1));
     }
 
     #heads() {
         const found = this.#record;
         if (!found.has("head_score")) return null;
-        const [, layers, heads] = found.shape("head_score");
-        const scores = found.data("head_score");
-        const lines = KINDS.map((kind, k) => {
-            const at = (/** @type {number} */ z, /** @type {number} */ h) => scores[(z * layers * heads + h) * KINDS.length + k];
-            const every = Array.from({ length: layers * heads }, (_, h) => h);
-            const most = (/** @type {number} */ h) => Math.max(...found.steps.map((_, z) => at(z, h)));
-            const best = every.reduce((a, b) => (most(b) > most(a) ? b : a));
-            const name = `${this.#say(`dynamics.${kind}`)} ${placeName(best, heads)}`;
-            return { name, values: found.steps.map((_, z) => at(z, best)), stroke: STROKES[k] };
-        });
-        const chance = KINDS.slice(0, 3).map((_, k) => found.data("head_chance")[k]);
-        const even = { name: this.#say("learning.chance"), values: found.steps.map(() => Math.max(...chance)), stroke: "--ink-soft", width: 1, dashes: "6 4" };
-        return this.#lines(this.#say("learning.heads"), this.#say("learning.heads_is"), [...lines, even], percent);
+        const [, , heads] = found.shape("head_score");
+        const lines = headLines(found.each("head_score"), heads, found.data("head_chance"));
+        return this.#lines(this.#say("learning.heads"), this.#say("learning.heads_is"), lines, percent);
     }
-}
-
-/** A head as its layer and its place in it. @param {number} h @param {number} heads */
-function placeName(h, heads) {
-    return `${Math.floor(h / heads)}.${h % heads}`;
 }
 
 /** A running text: spaces as they are, all else that cannot be seen spelled out. @param {string} text */

@@ -4,12 +4,11 @@
  */
 
 /** @import {RecordFile} from "../trace/tree-file.js" */
-/** @import {Act, Change, View} from "../elements/view.js" */
+/** @import {Act, Change, View, ViewElement} from "../elements/view.js" */
 /** @import {Branch} from "../trace/tree.js" */
 /** @import {Home} from "./share.js" */
 /** @import {KnownModel, ToldStep} from "./source.js" */
 import { make } from "../elements/dom.js";
-import { ViewElement } from "../elements/view.js";
 import { frame } from "./frame.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { ActElement } from "../elements/act.js";
@@ -187,7 +186,7 @@ export class AppElement extends HTMLElement {
         this.#tellActs(view);
         for (const part of this.querySelectorAll("*")) {
             const isShown = hasStep || WITHOUT_STEPS.some((Part) => part instanceof Part);
-            if (part instanceof ViewElement && isShown && !part.closest(".card[hidden]")) part.view = view;
+            if ("draw" in part && isShown && !part.closest(".card[hidden]")) /** @type {ViewElement} */ (part).view = view;
         }
         if (hasStep) this.#drawStep(view);
         else this.#put("title", say(view.lang, "view.nothing"));

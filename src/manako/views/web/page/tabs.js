@@ -34,6 +34,9 @@ const hasSteps = (/** @type {Path} */ path) => path.next(0, 1) !== null;
 const recorded = (/** @type {string} */ name) => (/** @type {Path} */ { chain }) =>
     chain.some(({ trace }) => trace.header.capture.includes(name));
 
+const hasMerges = (/** @type {Path} */ { leaf }) =>
+    Boolean(/** @type {any} */ (customElements.get("manako-merges"))?.knows(leaf.trace.header.model)); // a script of its own
+
 /** @type {readonly Tab[]} */
 export const TABS = [
     { id: "candidates", label: "page.tab_candidates", title: "page.candidates", elements: ["manako-candidates"], explains: ["u", "coverage", "surprisal", "entropy", "perplexity"], picture: "step", isThere: hasSteps },
@@ -41,6 +44,7 @@ export const TABS = [
     { id: "attention", tells: true, label: "page.tab_attention", title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: recorded("attention") },
     { id: "layers", tells: true, label: "page.tab_layers", title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: recorded("lens") },
     { id: "why", label: "page.tab_why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: recorded("contributions") },
+    { id: "merges", tells: true, label: "page.tab_merges", title: "page.merges", elements: ["manako-merges"], explains: ["token"], isThere: hasMerges },
     { id: "branches", tells: true, label: "page.tab_branches", title: "page.tree", elements: ["manako-tree"], explains: ["fork", "forced", "seed", "trace"], isThere: always },
 ];
 

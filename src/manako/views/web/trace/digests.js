@@ -50,7 +50,7 @@ export function sha256Text(text) {
 }
 
 /** @param {Uint8Array<ArrayBuffer>} bytes @returns {Promise<string>} lower-case hex */
-async function sha256(bytes) {
+export async function sha256(bytes) {
     const { subtle } = globalThis.crypto ?? {};
     const digest = subtle === undefined ? sha256Plain(bytes) : new Uint8Array(await subtle.digest("SHA-256", bytes));
     return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,7 +1,10 @@
 /** What is shown of a text and of a training, each part out of what is known of it alone; and what a reader keeps. */
 
-/** @import {Progress, TextFacts} from "./worker.js" */
-import { button, download, inRow, make, number, rowHead, soft, table } from "../elements/dom.js";
+/** @import {Line} from "../learning/lines.js" */
+/** @import {Expected, TextFacts} from "./worker.js" */
+import { button, columnHead, download, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { svgElement } from "../elements/drawing.js";
+import { linesDrawing } from "../learning/lines.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { label, prose, recordText } from "../text/tokens.js";
@@ -29,7 +32,7 @@ export function factsCard({ start, characters, vocabulary, size, train, heldOut,
         table([], rows, words("training.lines")), soft(words("training.lines_is")));
 }
 
-/** @param {NonNullable<Progress["next"]>} next */
+/** @param {Expected} next */
 export function expectedBars({ listed, other }) {
     const others = words("training.others", { count: count(other.count) });
     const rows = [...listed.map(({ id, bytes, p }) => ({ name: nameOf(id, bytes), p, kind: null })), { name: others, p: other.p, kind: "soft" }];
@@ -37,26 +40,48 @@ export function expectedBars({ listed, other }) {
         make("li", { "--p": p, class: kind }, make("span", {}, name), make("span", { class: "learning-bar" }), make("span", { class: "number" }, percent(p)))));
 }
 
-/** The newest sample, and the one of the untrained model. @param {Map<number, Uint8Array>} samples by step @param {string} prompt */
-export function sampleTexts(samples, prompt) {
-    const steps = [...samples.keys()].sort((a, b) => a - b);
-    const ends = [...new Set([steps[steps.length - 1], steps[0]])].filter((step) => step !== undefined);
-    return ends.map((step) => make("div", {},
+/**
+ * The sample of a step, by default the newest, and the one of the untrained model.
+ * @param {Map<number, {text: Uint8Array}>} samples by step
+ * @param {string} prompt
+ * @param {number | null} step
+ */
+export function sampleTexts(samples, prompt, step) {
+    const shown = new Set([step ?? Math.max(...samples.keys()), 0]);
+    return [...shown].filter((each) => samples.has(each)).map((step) => make("div", {},
         make("h3", {}, step === 0 ? words("training.first_sample") : words("training.sample_at", { step: count(step) })),
-        make("p", { class: "learning-written" }, prose(prompt), make("mark", {}, prose(recordText(/** @type {Uint8Array} */ (samples.get(step))))))));
+        make("p", { class: "learning-written" }, prose(prompt), make("mark", {}, prose(recordText(/** @type {{text: Uint8Array}} */ (samples.get(step)).text))))));
+}
+
+/**
+ * Lines over some steps, with their key and table.
+ * @param {"learning.ngrams" | "learning.heads"} title
+ * @param {readonly number[]} steps
+ * @param {readonly Line[]} lines
+ * @param {(value: number) => string} format
+ */
+export function linesCard(title, steps, lines, format) {
+    const plot = make("div", { class: "learning-plot training-plot" }, svgElement(linesDrawing(words(title), steps, lines, format)));
+    const key = make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke, dashes }) => make("li", { "--stroke": `var(${stroke})`, class: dashes ? "dashed" : null }, name)));
+    const rows = () => steps.map((step, z) => make("tr", {}, rowHead("number", count(step)), ...lines.map(({ values }) => number(format(values[z])))));
+    const heads = () => [columnHead(words("learning.step"), "number"), ...lines.map(({ name }) => columnHead(name, "number"))];
+    const place = make("div");
+    const inTable = make("details", { toggle: () => place.replaceChildren(scroller(words(title), table(heads(), rows()))) }, make("summary", {}, words("learning.as_table")), place);
+    return make("section", { class: "card" }, make("h2", {}, words(title)), scroller(words(title), plot), key, soft(words(title === "learning.heads" ? "learning.heads_is" : "learning.ngrams_is")), inTable);
 }
 
 /**
  * @param {() => Promise<Saved>} save
+ * @param {(name: string) => Promise<string>} result
  * @param {string} page that a model goes into, deflated
  * @param {(error: unknown) => void} fail
  */
-export function keepCard(save, page, fail) {
+export function keepCard(save, result, page, fail) {
     const said = make("p", { role: "status" });
-    const keep = (/** @type {string} */ ending, /** @type {Blob} */ blob) => {
-        const name = `${MODEL_NAME}.${ending}`;
+    const keep = (/** @type {string} */ ending, /** @type {Blob} */ blob, stem = MODEL_NAME) => {
+        const name = `${stem}.${ending}`;
         download(name, blob);
-        said.textContent = words("page.saved", { name, size: fixed(blob.size / 1e6, 1) });
+        said.textContent = words("page.saved", { name, size: fixed(blob.size / 1e6, blob.size < 1e5 ? 3 : 1) });
     };
     const open = async () => {
         const tab = window.open(URL.createObjectURL(await pageWith(await save(), page)));
@@ -64,6 +89,11 @@ export function keepCard(save, page, fail) {
     };
     const acting = (/** @type {string} */ text, /** @type {() => Promise<void>} */ act, /** @type {string | null} */ kind = null) =>
         button(() => act().catch(fail), text, { class: kind });
+    const owner = make("input", { type: "text", name: "owner", maxlength: 60 });
+    const keepResult = async () => {
+        const name = owner.value.trim() || MODEL_NAME;
+        keep("manako-result", new Blob([await result(name)]), name.replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "") || MODEL_NAME);
+    };
     const commands = [`manako import ${MODEL_NAME}.manako-run -o runs/mine`, "manako resume runs/mine", "manako watch -m runs/mine"];
     return make("section", { class: "card" },
         make("h2", {}, words("training.after")),
@@ -73,6 +103,7 @@ export function keepCard(save, page, fail) {
             acting(words("training.save_run"), async () => keep("manako-run", new Blob([(await save()).run]))),
             acting(words("training.save_trace"), async () => keep("manako", new Blob([(await save()).trace]))),
         ),
+        make("label", {}, words("results.owner"), owner), inRow(acting(words("results.save"), keepResult)),
         said, soft(words("training.python")), make("pre", { class: "training-commands", tabindex: 0 }, commands.join("\n")));
 }
 
@@ -93,7 +124,7 @@ function inflated(text) {
 }
 
 /** @param {number} id @param {Uint8Array} bytes */
-function nameOf(id, bytes) {
+export function nameOf(id, bytes) {
     const { kind, text, key } = label(bytes, id === START);
     if (kind === "named" && key !== null) return `${text} ${words(key)}`;
     return kind === "special" || kind === "empty" ? words(/** @type {string} */ (key), { text }) : text;

@@ -1,10 +1,11 @@
 /**
  * What the trainer computes with: products of matrices, and what happens to each number between two products, in
- * WebAssembly SIMD; the same in plain JavaScript where WebAssembly is refused.
+ * WebAssembly SIMD; the same in plain JavaScript where WebAssembly is refused, and there in float64 for who has to see
+ * changes below the digits of float32.
  *
  * Special here: the bytes are kernel.wat, put in by scripts/assemble_kernel.py; a test compares the two. Places count
  * numbers, not bytes, and lie at multiples of 4. In WebAssembly nothing is fused or left to the browser, so that every
- * one of them trains the same bits; Math.exp of the plain form is the browser's own.
+ * one of them trains the same bits; Math.exp of the other forms is the browser's own.
  */
 
 /** Rows of a product are a multiple of 4, its columns of 8, the length of all else of 4. */
@@ -12,8 +13,8 @@ export const ROUND = 8;
 
 /**
  * @typedef {object} TrainingKernel
- * @property {Float32Array} numbers
- * @property {"wasm" | "plain"} name
+ * @property {Float32Array | Float64Array} numbers of the wide one Float64Array
+ * @property {KernelName} name
  * @property {(y: number, x: Side, w: Side, rows: number, columns: number, inner: number, yRow: number, adds?: boolean) => void} product
  *     y[r][c] (+)= sum over k of x[r][k] w[k][c]
  * @property {(y: number, x: number, n: number) => void} add y[i] += x[i]
@@ -31,6 +32,7 @@ export const ROUND = 8;
  * @property {(x: number, n: number) => number} squares
  * @property {(w: number, g: number, m: number, v: number, n: number, step: AdamStep) => void} adamw
  */
+/** @typedef {"wasm" | "plain" | "wide"} KernelName */
 /** @typedef {{at: number, row: number, isTurned?: boolean}} Side of a product: where it begins, from row to row as it lies in memory */
 /**
  * @typedef {object} AdamStep
@@ -52,11 +54,12 @@ const WASM_PAGE = 65_536; // bytes of memory at a time
  * A memory with room for so many numbers, and as many again as the widest side of a product has.
  * @param {number} size
  * @param {number} widest numbers of the largest matrix that stands right in a product
- * @param {boolean} [plain] plain JavaScript, whatever the browser can
+ * @param {KernelName} [wanted] plain JavaScript comes in place of WebAssembly where the browser refuses that
  * @returns {TrainingKernel}
  */
-export function trainingKernel(size, widest, plain = false) {
-    return (plain ? null : inSimd(size, widest)) ?? inScript(size);
+export function trainingKernel(size, widest, wanted = "wasm") {
+    const simd = wanted === "wasm" ? inSimd(size, widest) : null;
+    return simd ?? (wanted === "wide" ? inScript(new Float64Array(size), wanted) : inScript(new Float32Array(size), "plain"));
 }
 
 /** @param {number} size @param {number} widest @returns {TrainingKernel | null} null where the browser refuses */
@@ -96,9 +99,8 @@ function inSimd(size, widest) {
     };
 }
 
-/** @param {number} size @returns {TrainingKernel} */
-function inScript(size) {
-    const a = new Float32Array(size);
+/** @param {Float32Array | Float64Array} a @param {KernelName} name @returns {TrainingKernel} */
+function inScript(a, name) {
     const gate = (/** @type {number} */ x) => 1 / (1 + Math.exp(-GATE * (x + CUBE * x ** 3)));
     /** @type {TrainingKernel["add"]} */
     const add = (y, x, n) => {
@@ -106,7 +108,7 @@ function inScript(size) {
     };
     return {
         numbers: a,
-        name: "plain",
+        name,
         product: (y, x, w, rows, columns, inner, yRow, adds = false) => {
             const [xRow, xStep] = x.isTurned ? [1, x.row] : [x.row, 1];
             const [wRow, wStep] = w.isTurned ? [1, w.row] : [w.row, 1];

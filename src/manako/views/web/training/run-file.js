@@ -10,11 +10,11 @@ import { Training } from "./training.js";
 import { LAYER_NORM_EPSILON } from "./trainer.js";
 import { START, corpusOf, tokenizerJson } from "./corpus.js";
 import { writeContainer } from "../trace/container.js";
-import { columnDigest, pythonJson, sha256Text, verifyDigests } from "../trace/digests.js";
+import { columnDigest, pythonJson, sha256, sha256Text, verifyDigests } from "../trace/digests.js";
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
 import { damaged, readSafetensors } from "../trace/safetensors.js";
-import { MODEL } from "../trace/schema.js";
+import { MODEL, rulesOf } from "../trace/schema.js";
 import { plainJson } from "../trace/strict-json.js";
 import table from "../../../trace/schema.json" with { type: "json" };
 
@@ -47,6 +47,7 @@ export async function runFile(training, seconds, versions) {
         step: training.step,
         seconds,
         evaluations: training.evaluations,
+        sentences: training.sentences,
         tokenizer_sha256: await sha256Text(tokenizerJson(corpus.vocabulary)),
         versions,
         columns_sha256: Object.fromEntries(digests),
@@ -63,10 +64,10 @@ export async function runFile(training, seconds, versions) {
 export async function readRun(bytes) {
     const { columns, metadata } = readSafetensors(bytes);
     const proof = readFileHeader(RUN, metadata);
-    const wrong = misfitIn(proof.meta, RUN.header, "header");
+    const wrong = misfitIn(proof.meta, rulesOf(RUN, proof.version), "header");
     if (wrong !== null) throw damaged(wrong);
     await verifyDigests({ proof, columns });
-    const { settings, step, seconds, evaluations, tokenizer_sha256 } = plainJson(proof.meta);
+    const { settings, step, seconds, evaluations, sentences = [], tokenizer_sha256 } = plainJson(proof.meta);
     const taken = (/** @type {string} */ name, /** @type {string} */ dtype, /** @type {number[] | null} */ shape) => {
         const column = columns.get(name);
         if (column?.dtype !== dtype || (shape && column.shape.join() !== shape.join())) throw damaged(name);
@@ -80,6 +81,7 @@ export async function readRun(bytes) {
     }
     training.losses = [...finite("loss", taken("loss", "float32", [step]))];
     training.evaluations = evaluations;
+    training.sentences = sentences;
     training.trainer.steps = step;
     return { training, seconds };
 }
@@ -120,7 +122,7 @@ export async function modelFile({ trainer, corpus }, ref, versions) {
     for (const [name, { shape, data }] of trainer.tensors("weight")) {
         weights.set(PREFIX + name, { dtype: "float32", shape, data });
         const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength).slice();
-        listed.push(`${name} ${await sha256Bytes(bytes)}\n`);
+        listed.push(`${name} ${await sha256(bytes)}\n`);
     }
     const source = tokenizerJson(corpus.vocabulary);
     const config = {
@@ -137,12 +139,6 @@ export async function modelFile({ trainer, corpus }, ref, versions) {
     const columns = new Map(Object.entries(parts).map(([name, data]) => [name, { dtype: "uint8", shape: [data.length], data }]));
     const meta = { schema: `${MODEL.name}/${MODEL.version}`, model, end_ids: [START], start_id: START };
     return writeContainer(MODEL, pythonJson(exact(meta)), columns);
-}
-
-/** @param {Uint8Array<ArrayBuffer>} bytes */
-async function sha256Bytes(bytes) {
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

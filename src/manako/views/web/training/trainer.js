@@ -9,12 +9,13 @@
  * Letters: B windows, T tokens of one, R = B T, C = n_embd, nh heads, hs the size of one, V logits filled up.
  */
 
-/** @import {TrainingKernel} from "./kernel.js" */
+/** @import {KernelName, TrainingKernel} from "./kernel.js" */
 import { BETA1, BETA2, ROUND, trainingKernel } from "./kernel.js";
 import { UNSCORED } from "./held-out.js";
 import { normals } from "./random.js";
 
 /** @typedef {{n_layer: number, n_head: number, n_embd: number, n_positions: number, vocab_size: number}} Shape in the names of config.json */
+/** @typedef {{steps: number, numbers: Float32Array | Float64Array}} Snapshot */
 /** @typedef {{at: number, shape: number[]}} Place of a tensor, in the shape that a file has it in */
 /**
  * What the forward pass leaves of a layer.
@@ -31,6 +32,7 @@ import { normals } from "./random.js";
 
 export const LAYER_NORM_EPSILON = 1e-5;
 const STD = 0.02;
+const LEARNED = 4; // numbers of each parameter: weight, gradient, two moments, one after the other
 const NEVER = -1e30; // a logit whose exp is 0
 
 export class Trainer {
@@ -39,9 +41,9 @@ export class Trainer {
      * @param {Shape} shape
      * @param {number} batch windows a step
      * @param {number} seed of the first weights
-     * @param {boolean} [plain] without WebAssembly
+     * @param {KernelName} [wanted] what it computes with
      */
-    constructor(shape, batch, seed, plain = false) {
+    constructor(shape, batch, seed, wanted = "wasm") {
         const { n_layer, n_head, n_embd: C, n_positions: T, vocab_size } = shape;
         if ([C / n_head, T, batch * T].some((each) => !Number.isInteger(each / ROUND))) throw new RangeError("sizes must be multiples of 8");
         this.shape = shape;
@@ -89,7 +91,7 @@ export class Trainer {
         this.#logits = take(R * V);
         this.#told = take(2 * Math.max(R, T));
         this.#back = { stream: take(R * C), narrow: take(R * C), qkv: take(3 * R * C), wide: take(4 * R * C), pattern: take(T * T) };
-        this.kernel = trainingKernel(size, Math.max(C * V, 4 * R * C, T * T), plain);
+        this.kernel = trainingKernel(size, Math.max(C * V, 4 * R * C, T * T), wanted);
         this.#numbers = this.kernel.numbers;
         this.#begin(seed);
     }
@@ -122,7 +124,7 @@ export class Trainer {
     /**
      * All weights, their gradients, or what AdamW keeps of them: views into the memory, by the names of a file.
      * @param {"weight" | "gradient" | "exp_avg" | "exp_avg_sq"} kind
-     * @returns {Map<string, {shape: number[], data: Float32Array}>}
+     * @returns {Map<string, {shape: number[], data: Float32Array | Float64Array}>}
      */
     tensors(kind) {
         const by = { weight: 0, gradient: this.#toGradient, exp_avg: this.#toMoment, exp_avg_sq: this.#toSquare }[kind];
@@ -143,11 +145,12 @@ export class Trainer {
         return { loss, norm };
     }
 
-    /** Gradients of the mean loss, which it returns, in nats. @param {Int32Array} ids @param {Int32Array} targets */
+    /** Gradients of the mean loss of all targets but UNSCORED ones, which it returns, in nats. @param {Int32Array} ids @param {Int32Array} targets */
     gradients(ids, targets) {
         const total = this.#forward(ids, targets);
-        this.#backward(ids, targets);
-        return total / this.#sizes.R;
+        const scored = targets.reduce((sum, target) => sum + Number(target !== UNSCORED), 0);
+        this.#backward(ids, targets, scored);
+        return total / scored;
     }
 
     /** The summed loss of all targets but UNSCORED ones, in nats. @param {Int32Array} ids @param {Int32Array} targets */
@@ -155,11 +158,44 @@ export class Trainer {
         return this.#forward(ids, targets);
     }
 
+    /** The loss of each target, in nats; 0 of UNSCORED ones. @param {Int32Array} ids @param {Int32Array} targets */
+    losses(ids, targets) {
+        this.#forward(ids, targets);
+        return Float64Array.from(targets, (target, r) => (target === UNSCORED ? 0 : -Math.log(this.#numbers[this.#logits + r * this.#sizes.V + target])));
+    }
+
     /** The probabilities of what comes after a place of the first window. @param {Int32Array} ids @param {number} place */
     expect(ids, place) {
+        return this.look(ids).expected(place).slice();
+    }
+
+    /** What the model makes of windows: views into the memory, good until it is used again. @param {Int32Array} ids */
+    look(ids) {
+        const { T, V } = this.#sizes;
         this.#forward(ids, new Int32Array(ids.length).fill(UNSCORED));
-        const at = this.#logits + place * this.#sizes.V;
-        return this.#numbers.slice(at, at + this.shape.vocab_size);
+        const view = (/** @type {number} */ at, /** @type {number} */ count) => this.#numbers.subarray(at, at + count);
+        return {
+            /** The probabilities of what comes after a place. @param {number} place */
+            expected: (place) => view(this.#logits + place * V, this.shape.vocab_size),
+            /** [T, T] where a head looks in the first window. @param {number} layer @param {number} head */
+            pattern: (layer, head) => view(this.#layers[layer].pattern + head * T * T, T * T),
+        };
+    }
+
+    /** The weights as they are now. @returns {Snapshot} */
+    snapshot() {
+        return { steps: this.steps, numbers: this.#numbers.slice(this.#first, this.#first + this.#count) };
+    }
+
+    /** The same with gradients and moments. @returns {Snapshot} */
+    state() {
+        return { steps: this.steps, numbers: this.#numbers.slice(this.#first, this.#first + LEARNED * this.#count) };
+    }
+
+    /** Have either again, bit for bit. @param {Snapshot} kept */
+    restore({ steps, numbers }) {
+        this.steps = steps;
+        this.#numbers.set(numbers, this.#first);
     }
 
     gradientNorm() {
@@ -299,14 +335,18 @@ export class Trainer {
         for (let b = 0; b < this.batch; b++) for (let h = 0; h < n_head; h++) each(b * T * 3 * C + h * hs, b * T * C + h * hs, b * n_head + h);
     }
 
-    /** From the probabilities of the forward pass to all gradients. @param {Int32Array} ids @param {Int32Array} targets */
-    #backward(ids, targets) {
+    /** From the probabilities of the forward pass to all gradients. @param {Int32Array} ids @param {Int32Array} targets @param {number} scored of them */
+    #backward(ids, targets, scored) {
         const { C, T, R, V } = this.#sizes;
         const [a, k, logits] = [this.#numbers, this.kernel, this.#logits];
         const { stream, narrow, qkv, wide } = this.#back;
         const [wte, wpe] = [this.#at("wte.weight"), this.#at("wpe.weight")].map((at) => at + this.#toGradient);
-        for (let r = 0; r < R; r++) a[logits + r * V + targets[r]] -= 1;
-        for (let i = logits; i < logits + R * V; i++) a[i] /= R;
+        for (let r = 0; r < R; r++) {
+            const row = logits + r * V;
+            if (targets[r] === UNSCORED) a.fill(0, row, row + V);
+            else a[row + targets[r]] -= 1;
+        }
+        for (let i = logits; i < logits + R * V; i++) a[i] /= scored;
         a.fill(0, this.#first + this.#toGradient, this.#first + this.#toGradient + this.#count);
         a.fill(0, stream, stream + R * C);
         k.product(wte, { at: logits, row: V, isTurned: true }, { at: this.#last.normed, row: C }, V, C, R, C);

@@ -6,8 +6,10 @@
  */
 
 /** @import {Corpus} from "./corpus.js" */
+/** @import {KernelName} from "./kernel.js" */
 import { Batches } from "./batches.js";
-import { HeldOut } from "./held-out.js";
+import { START } from "./corpus.js";
+import { HeldOut, UNSCORED } from "./held-out.js";
 import { Trainer } from "./trainer.js";
 
 /**
@@ -26,13 +28,15 @@ import { Trainer } from "./trainer.js";
  * @property {number} seed
  */
 
+/** @typedef {{step: number, text: string, learning_rate: number}} Sentence read once after so many steps */
+
 export class Training {
-    /** @param {Corpus} corpus @param {TrainingSettings} settings @param {boolean} [plain] without WebAssembly */
-    constructor(corpus, settings, plain = false) {
+    /** @param {Corpus} corpus @param {TrainingSettings} settings @param {KernelName} [kernel] */
+    constructor(corpus, settings, kernel = "wasm") {
         const { n_layer, n_head, n_embd, block_size, batch_size, seed } = settings;
         this.corpus = corpus;
         this.settings = settings;
-        this.trainer = new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: corpus.size }, batch_size, seed, plain);
+        this.trainer = new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: corpus.size }, batch_size, seed, kernel);
         this.#batches = new Batches(corpus.train, block_size, seed);
         this.#heldOut = new HeldOut(corpus.heldOut, block_size);
         this.#ids = new Int32Array(batch_size * block_size);
@@ -47,6 +51,8 @@ export class Training {
     losses = [];
     /** @type {{step: number, bits: number}[]} of the held-out text, bits a character */
     evaluations = [];
+    /** @type {Sentence[]} that it read besides, in their order */
+    sentences = [];
 
     /** Steps that were taken. */
     get step() {
@@ -69,12 +75,39 @@ export class Training {
 
     /** Take one step. Throws RangeError "loss_not_finite". */
     advance() {
-        const { batch_size, learning_rate, weight_decay, grad_clip } = this.settings;
+        const told = this.readWindows(this.rate);
+        this.losses.push(told.loss);
+    }
+
+    /** Of the next step, by the schedule. */
+    get rate() {
+        const { steps, learning_rate, warmup_steps } = this.settings;
+        return learning_rate * schedule(this.step + 1, this.step / steps, warmup_steps);
+    }
+
+    /** The step of the next windows, at any rate. @param {number} rate */
+    readWindows(rate) {
+        const { batch_size } = this.settings;
         this.#batches.fill(this.step * batch_size, batch_size, this.#ids, this.#targets);
-        const rate = learning_rate * schedule(this.step + 1, this.step / this.settings.steps, this.settings.warmup_steps);
+        return this.#move(rate);
+    }
+
+    /** A step of one sentence, the same for the optimizer but none of the training's own. @param {readonly number[]} ids with START before @param {number} rate */
+    readSentence(ids, rate) {
+        this.#ids.fill(START);
+        this.#targets.fill(UNSCORED);
+        this.#ids.set(ids.slice(0, -1));
+        this.#targets.set(ids.slice(1));
+        const told = this.#move(rate);
+        this.trainer.steps--;
+        return told;
+    }
+
+    /** @param {number} rate */
+    #move(rate) {
+        const { weight_decay, grad_clip } = this.settings;
         const told = this.trainer.step(this.#ids, this.#targets, { rate, decay: weight_decay, clip: grad_clip });
         if (!Number.isFinite(told.loss) || !Number.isFinite(told.norm)) throw new RangeError("loss_not_finite");
-        this.losses.push(told.loss);
         return told;
     }
 

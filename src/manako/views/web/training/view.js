@@ -7,18 +7,25 @@
  */
 
 /** @import {Fault} from "../engine/worker.js" */
-/** @import {Asked, Progress, TextFacts, Told} from "./worker.js" */
+/** @import {Asked, Expected, Progress, TextFacts, Told} from "./worker.js" */
 /** @import {Saved} from "./cards.js" */
+/** @import {Likeness} from "./likeness.js" */
 /** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
+import { headLines, ngramLines } from "../learning/kinds.js";
 import { startThread } from "../page/thread.js";
 import { languages, pageLanguage, say } from "../text/messages.js";
-import { count, fixed } from "../text/numbers.js";
-import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, sampleTexts } from "./cards.js";
+import { count, fixed, percent } from "../text/numbers.js";
+import { prose } from "../text/tokens.js";
+import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, linesCard, sampleTexts } from "./cards.js";
+import { LowBattery } from "./battery.js";
+import { clock } from "./clock.js";
 import { STROKES, curveDrawing } from "./curve.js";
+import { Glass } from "./glass.js";
 import { KeptRun } from "./kept-run.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
+import { Results } from "./results.js";
 import { textOf } from "./text-file.js";
 
 const LARGEST_FILE = 40e6; // bytes
@@ -29,8 +36,8 @@ const LARGEST_SEED = 2 ** 32 - 1;
 const WORSE = 0.03; // bits that held-out text loses before it is said
 const RECENT = 50; // steps whose mean loss is compared with that
 
-/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], samples: Map<number, Uint8Array>, progress: Progress | null}} Shown a training */
-/** @typedef {"status" | "curve" | "expects" | "samples"} Part */
+/** @typedef {{facts: TextFacts, settings: import("./training.js").TrainingSettings, kernel: string, losses: number[], evaluations: {step: number, bits: number}[], likenesses: Likeness[], chance: number[], samples: Map<number, {text: Uint8Array, next: Expected}>, progress: Progress | null}} Shown a training */
+/** @typedef {"status" | "curve" | "expects" | "samples" | "likenesses"} Part */
 
 export class TrainingElement extends HTMLElement {
     /** @type {Worker | null} */
@@ -54,15 +61,26 @@ export class TrainingElement extends HTMLElement {
     #size = null;
     #seed = 0;
     #prompt = "";
+    #glass = new Glass((asked) => this.#ask(asked));
     /** @type {Shown | null} */
     #shown = null;
+    /** @type {number | null} a step that is looked back at */
+    #back = null;
+    #sampledPrompt = "";
     /** @type {{key: string, values: Record<string, string | number>}[]} what is to be said above all else */
     #notes = [];
     #file = "";
     #keptAt = 0;
     #isNew = false;
-    /** @type {((files: Saved) => void) | null} */
-    #onSaved = null;
+    /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
+    #waiting = new Map();
+    #results = new Results();
+    #battery = new LowBattery((level) => {
+        if (!this.#shown) return false;
+        this.#ask({ kind: "pause" });
+        this.#note("battery", { level: percent(level) });
+        return true;
+    });
     /** @type {Record<string, HTMLElement>} */
     #parts = {};
     /** @type {Set<Part>} */
@@ -82,6 +100,7 @@ export class TrainingElement extends HTMLElement {
             this.#ask({ kind: "hidden", isHidden: document.hidden });
             if (document.hidden) this.#keep();
         });
+        this.#battery.watch(/** @type {any} */ (navigator));
         this.#draw();
         this.#isFirst = await this.#kept.first();
         if (!this.#isFirst) this.#note("other_tab");
@@ -119,20 +138,32 @@ export class TrainingElement extends HTMLElement {
             this.#fillPlan();
         }
         if (told.kind === "begun") {
-            this.#shown = { ...told, losses: [], evaluations: [], samples: new Map(), progress: null };
+            this.#shown = { ...told, losses: [], evaluations: [], likenesses: [], samples: new Map(), progress: null };
+            this.#back = null;
+            this.#glass.begin(firstWords(told.facts.start));
             this.#keptAt = performance.now();
             this.#isNew = true;
             scrollTo(0, 0);
+            this.#battery.look();
             if (told.kernel === "plain") this.#notes = [...this.#notes, { key: "plain", values: {} }];
             this.#draw();
         }
+        if (told.kind === "tried") this.#glass.show(told.tried);
+        if (told.kind === "taken") {
+            this.#glass.taken();
+            this.#keep();
+        }
         if (told.kind === "kept") this.#put(told.run);
-        if (told.kind === "saved") this.#onSaved?.(told);
+        this.#waiting.get(told.kind)?.(told);
         if (told.kind === "fault") this.#fault(told.fault);
         if (told.kind === "sample" && this.#shown) {
-            if (told.step === 0) this.#shown.samples.clear(); // of another prompt
-            this.#shown.samples.set(told.step, told.text);
-            this.#change("samples");
+            if (told.prompt !== this.#sampledPrompt) {
+                this.#sampledPrompt = told.prompt;
+                this.#shown.samples.clear();
+                if (this.#back) this.#ask({ kind: "look", step: this.#back });
+            }
+            this.#shown.samples.set(told.step, told);
+            this.#change("samples", "expects");
         }
         if (told.kind === "progress" && this.#shown) this.#goOn(this.#shown, told.progress);
     }
@@ -142,6 +173,8 @@ export class TrainingElement extends HTMLElement {
         const was = shown.progress;
         for (const loss of progress.losses) shown.losses.push(loss);
         shown.evaluations.push(...progress.evaluations);
+        shown.likenesses.push(...progress.likenesses);
+        if (progress.likenesses.length) this.#change("likenesses");
         shown.progress = { ...progress, next: progress.next ?? was?.next ?? null };
         if (was === null && progress.step > 0 && !progress.isRunning) this.#note("kept", { step: count(progress.step) });
         const isHeld = was !== null && !progress.isRunning && (was.isRunning || was.step !== progress.step);
@@ -151,6 +184,7 @@ export class TrainingElement extends HTMLElement {
 
     /** @param {Fault} fault */
     #fault({ key, values }) {
+        if (this.#glass.fails(key, values)) return;
         const file = this.#file || this.#say("page.this_file");
         const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_damaged", json_invalid: "run_damaged", trace_newer: "run_newer" });
         const known = ["text_short", "text_long", "text_monotone", "text_surrogate", "prompt_surrogate", "loss_not_finite"];
@@ -181,10 +215,21 @@ export class TrainingElement extends HTMLElement {
         if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
     }
 
+    /** What the thread tells when it is asked. @template T @param {string} kind @param {Asked} asked @returns {Promise<T>} */
+    #told(kind, asked) {
+        this.#ask(asked);
+        return new Promise((resolve) => this.#waiting.set(kind, resolve));
+    }
+
     /** @returns {Promise<Saved>} */
     #saved() {
-        this.#ask({ kind: "save", ref: MODEL_NAME, versions: this.#versions });
-        return new Promise((resolve) => (this.#onSaved = resolve));
+        return this.#told("saved", { kind: "save", ref: MODEL_NAME, versions: this.#versions });
+    }
+
+    /** @param {string} name */
+    async #result(name) {
+        const { result } = /** @type {{result: string}} */ (await this.#told("result", { kind: "result", name }));
+        return result;
     }
 
     // --- drawing
@@ -200,11 +245,16 @@ export class TrainingElement extends HTMLElement {
         this.#changed.clear();
         if (!this.#shown) return;
         const { progress, samples } = this.#shown;
+        const next = this.#back === null ? progress?.next : samples.get(this.#back)?.next;
         for (const part of changed) {
-            if (part === "status") this.#fillStatus(this.#shown);
+            if (part === "status") {
+                this.#fillStatus(this.#shown);
+                this.#fillTime(this.#shown);
+            }
             if (part === "curve") this.#fillCurve(this.#shown);
-            if (part === "expects" && progress?.next) this.#parts.expects.replaceChildren(expectedBars(progress.next));
-            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt));
+            if (part === "likenesses") this.#fillLikenesses(this.#shown);
+            if (part === "expects" && next) this.#parts.expects.replaceChildren(expectedBars(next));
+            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt, this.#back));
         }
     }
 
@@ -224,7 +274,7 @@ export class TrainingElement extends HTMLElement {
             make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before(typed))),
         );
         this.#fillNotes();
-        if (this.#shown) this.#change("status", "curve", "expects", "samples");
+        if (this.#shown) this.#change("status", "curve", "expects", "samples", "likenesses");
         else this.#fillBefore();
     }
 
@@ -261,6 +311,7 @@ export class TrainingElement extends HTMLElement {
                 inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
                 soft(this.#say("training.file_is"))),
             (this.#parts.below = make("div", { class: "learning-main training-below" })),
+            this.#results.card(),
         ];
     }
 
@@ -364,22 +415,51 @@ export class TrainingElement extends HTMLElement {
         } });
         prompt.value = this.#prompt;
         const parts = this.#parts;
-        for (const part of ["now", "value", "warning", "curve", "expects", "samples"]) parts[part] = make("div", { class: "pane" });
+        for (const part of ["now", "value", "warning", "curve", "expects", "samples", "likenesses"]) parts[part] = make("div", { class: "pane" });
         parts.value.setAttribute("aria-live", "polite");
         parts.bar = make("progress", { max: shown.settings.steps, value: 0, "aria-label": this.#say("training.plan") });
         parts.hold = button(() => this.#ask({ kind: shown.progress?.isRunning ? "pause" : "go" }), this.#say("training.pause"), { class: "primary training-hold", disabled: true });
         parts.step = button(() => this.#ask({ kind: "step" }), this.#say("training.one_step"), { disabled: true });
+        const time = make("input", { type: "range", min: 0, max: 1, value: 1, "aria-label": this.#say("learning.time"), input: () => this.#lookBack(Number(time.value)) });
+        parts.time = time;
+        parts.when = make("p");
         const key = make("ul", { class: "learning-key" }, ...Object.entries(STROKES).map(([name, stroke]) => make("li", { "--stroke": `var(${stroke})`, class: name in shown.facts.guesses ? "dashed" : null }, this.#lineName(name))));
         return [
             make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"))), parts.bar, parts.now, parts.value, parts.warning),
+            this.#card(this.#say("training.back"), make("div", { class: "pane" }, time, parts.when), (parts.memory = soft())),
             make("div", { class: "learning-columns" },
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.curve"), scroller(this.#say("training.curve"), parts.curve), key, soft(this.#say("training.curve_is")), this.#table()),
-                    this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers")))),
+                    this.#card(this.#say("training.samples"), parts.samples, soft(this.#say("learning.same_numbers"))),
+                    parts.likenesses),
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
-                    keepCard(() => this.#saved(), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
+                    this.#glass.card(),
+                    keepCard(() => this.#saved(), (name) => this.#result(name), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
+            this.#results.card(),
         ];
+    }
+
+    /** @param {number} place among the snapshots; behind them is now */
+    #lookBack(place) {
+        if (!this.#shown?.progress) return;
+        this.#back = this.#shown.progress.snapshots.steps[place] ?? null;
+        if (this.#back !== null && !this.#shown.samples.has(this.#back)) this.#ask({ kind: "look", step: this.#back });
+        this.#change("status", "expects", "samples");
+    }
+
+    /** @param {Shown} shown */
+    #fillTime({ progress }) {
+        if (!progress) return;
+        const { steps, bytes } = progress.snapshots;
+        const { time, when, memory } = this.#parts;
+        const place = this.#back === null ? steps.length : steps.indexOf(this.#back);
+        if (place < 0) return this.#lookBack(steps.length); // it gave way to newer ones
+        Object.assign(time, { max: steps.length, value: place });
+        const words = this.#back === null ? this.#say("training.back_now") : this.#say("learning.at_step", { step: count(this.#back) });
+        time.setAttribute("aria-valuetext", words);
+        when.textContent = words;
+        memory.textContent = this.#say("training.back_is", { count: count(steps.length), size: fixed(bytes / 1e6, 1) });
     }
 
     /** @param {string} line */
@@ -416,7 +496,9 @@ export class TrainingElement extends HTMLElement {
         const left = ((progress.seconds / Math.max(1, progress.step)) * (settings.steps - progress.step)) / TRAINED;
         const told = { step: count(progress.step), steps: count(settings.steps), time: clock(progress.seconds), epochs: fixed(progress.epochs, 1) };
         const after = isDone && !progress.isRunning ? this.#say("training.finished") : progress.step > 0 ? this.#say("training.left", { time: clock(left) }) : "";
-        now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`));
+        const besides = progress.sentences.map(({ text }) => prose(text)).join(" / ");
+        now.replaceChildren(make("p", { class: "learning-now" }, `${this.#say("training.now", told)} ${after}`), ...(besides ? [soft(this.#say("training.besides", { texts: besides }))] : []));
+        this.#glass.follow(progress);
         hold.textContent = this.#say(progress.isRunning ? "training.pause" : "training.continue");
         for (const [each, isOff] of /** @type {const} */ ([[hold, isDone], [step, isDone || progress.isRunning]])) /** @type {HTMLButtonElement} */ (each).disabled = isOff;
         if (this.#isNew && document.activeElement === document.body) hold.focus({ preventScroll: true }); // what began it is gone
@@ -431,6 +513,17 @@ export class TrainingElement extends HTMLElement {
             if (value.textContent !== words) value.replaceChildren(make("p", {}, words));
         }
         warning.replaceChildren(...(isOverfit ? [make("p", { class: "note" }, this.#say("training.overfit", { step: count(best.step) }))] : []));
+    }
+
+    /** @param {Shown} shown */
+    #fillLikenesses({ likenesses, settings, chance }) {
+        if (likenesses.length < 2) return; // no line yet
+        const steps = likenesses.map(({ step }) => step);
+        const distances = likenesses.flatMap(({ ngrams }) => (ngrams ? [ngrams] : []));
+        const kinds = { heads: headLines(likenesses.map(({ heads }) => heads), settings.n_head, chance), ...(distances.length && { ngrams: ngramLines(distances) }) };
+        this.#parts.likenesses.replaceChildren(
+            ...(kinds.ngrams ? [linesCard("learning.ngrams", steps, kinds.ngrams, (value) => fixed(value, 1))] : []),
+            linesCard("learning.heads", steps, kinds.heads, percent));
     }
 
     /** @param {Shown} shown */
@@ -451,12 +544,6 @@ function ownText() {
 function firstWords(start) {
     const [line] = start.trim().split("\n");
     return line.includes(" ") ? line.slice(0, line.lastIndexOf(" ") + 1) : [...line].slice(0, 5).join("");
-}
-
-/** @param {number} seconds */
-function clock(seconds) {
-    const whole = Math.round(seconds);
-    return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
 /** @param {readonly number[]} values */

@@ -10,18 +10,26 @@
 /** @import {Sampling} from "../trace/sampling.js" */
 /** @import {Guesses} from "./guesses.js" */
 /** @import {Corpus} from "./corpus.js" */
-/** @import {TrainingSettings} from "./training.js" */
+/** @import {Likeness} from "./likeness.js" */
+/** @import {OneStep, TokenChange} from "./one-step.js" */
+/** @import {Sentence, TrainingSettings} from "./training.js" */
 import { breath } from "../engine/breath.js";
 import { capturesOf } from "../engine/captures.js";
 import { Generation } from "../engine/generation.js";
 import { GPT2 } from "../engine/gpt2.js";
 import { readModel } from "../engine/model-file.js";
 import { PromptError, Tokenizer } from "../engine/tokenizer.js";
+import { recordText } from "../text/tokens.js";
+import { sha256Text } from "../trace/digests.js";
 import { STAGES } from "../trace/sampling.js";
 import { TraceError } from "../trace/safetensors.js";
 import { START, charactersOf, corpusOf, tokenizerJson } from "./corpus.js";
 import { guessesOf } from "./guesses.js";
+import { Likenesses } from "./likeness.js";
+import { oneStep, ownRate } from "./one-step.js";
+import { resultFile } from "./result.js";
 import { modelFile, readRun, runFile } from "./run-file.js";
+import { Snapshots } from "./snapshots.js";
 import { Training } from "./training.js";
 
 /**
@@ -36,7 +44,7 @@ import { Training } from "./training.js";
  * @property {number} trainTokens
  * @property {Guesses} guesses
  */
-/** @typedef {{id: number, bytes: Uint8Array, p: number}} Expected */
+/** @typedef {{listed: {id: number, bytes: Uint8Array, p: number}[], other: {count: number, p: number}}} Expected the likeliest tokens, all others together */
 /**
  * How a training stands.
  * @typedef {object} Progress
@@ -45,19 +53,26 @@ import { Training } from "./training.js";
  * @property {number} epochs how many times the text was read
  * @property {number[]} losses of the steps since the last time, in bits a character of the training text
  * @property {{step: number, bits: number}[]} evaluations since the last time
- * @property {{listed: Expected[], other: {count: number, p: number}} | null} next what comes after the prompt
+ * @property {Likeness[]} likenesses since the last time
+ * @property {Expected | null} next what comes after the prompt
+ * @property {Sentence[]} sentences that it read besides its text
+ * @property {{steps: number[], bytes: number}} snapshots that can be looked back at
  * @property {boolean} isRunning
+ */
+/**
+ * What a step would do, and of what it is: a sentence, or null for the next batch.
+ * @typedef {Omit<OneStep, "tokens"> & {tokens: (TokenChange & {bytes: Uint8Array})[], read: string | null, rateFrom: "schedule" | "peak" | "given"}} Tried
  */
 /**
  * @typedef {{kind: "text", text: string} | {kind: "measure", settings: TrainingSettings} | {kind: "start", settings: TrainingSettings, prompt: string}
  *     | {kind: "open", bytes: ArrayBuffer, prompt: string} | {kind: "prompt", prompt: string} | {kind: "save", ref: string, versions: Record<string, string>}
- *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
+ *     | {kind: "keep"} | {kind: "pause"} | {kind: "go"} | {kind: "step"} | {kind: "try", read: string | null, text: string, share: number} | {kind: "take"} | {kind: "look", step: number} | {kind: "result", name: string} | {kind: "end"} | {kind: "hidden", isHidden: boolean}} Asked
  */
 /**
  * @typedef {{kind: "text", facts: TextFacts} | {kind: "measured", speed: number}
- *     | {kind: "begun", facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
- *     | {kind: "sample", step: number, text: Uint8Array} | {kind: "progress", progress: Progress}
- *     | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
+ *     | {kind: "begun", chance: number[], facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
+ *     | {kind: "sample", prompt: string, step: number, text: Uint8Array, next: Expected} | {kind: "progress", progress: Progress}
+ *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "result", result: string} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
  *     | {kind: "fault", fault: Fault}} Told
  */
 
@@ -67,6 +82,7 @@ const HIDDEN_GAP = 2000;
 const MEASURED = 500; // ms
 const EVALUATED = 6; // times as long as an evaluation takes are trained before the next
 const LEAST_BETWEEN = 1500; // ms
+const LIKENED = 40; // times as long as a look at likenesses takes are trained before the next
 const FORWARD = 1 / 3; // of a step, the part that an evaluation makes too
 const TOP = 10;
 const SAMPLE = 120; // tokens
@@ -78,9 +94,10 @@ const MOST_CHARACTERS = 5_000_000;
 /** @type {{corpus: Corpus, facts: TextFacts} | null} */
 let given = null;
 /**
- * @type {{training: Training, facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
- *     toldSteps: number, toldEvaluations: number} | null}
+ * @typedef {{training: Training, snapshots: Snapshots, likenesses: Likenesses, newLikenesses: Likeness[], facts: TextFacts, tokenizer: Tokenizer, prompt: string, ids: number[], seconds: number,
+ *     toldSteps: number, toldEvaluations: number, tried: {read: number[] | null, sentence: Sentence} | null}} Run
  */
+/** @type {Run | null} */
 let run = null;
 let isRunning = false;
 let isHidden = false;
@@ -88,6 +105,7 @@ let wantsSample = false;
 /** @type {Generator<undefined, number | null, undefined> | null} that has begun */
 let evaluation = null;
 let [evaluationTook, trained] = [0, 0]; // ms: the last evaluation, and the training since
+let [likenessTook, trainedUnlike] = [0, 0]; // the same of likenesses
 let toldAt = -Infinity;
 /** @type {Asked[]} */
 const inbox = [];
@@ -136,6 +154,10 @@ async function answer(asked) {
         finishEvaluation();
         if (!run.training.isDone) advance();
     }
+    if (asked.kind === "try") tryStep(run, asked);
+    if (asked.kind === "take") take(run);
+    if (asked.kind === "look") return run.snapshots.under(run.training.trainer, asked.step, sample);
+    if (asked.kind === "result") return tellResult(run, asked.name);
     if (asked.kind === "keep") return keep();
     if (asked.kind === "save") return save(asked.ref, asked.versions);
     report();
@@ -152,12 +174,12 @@ async function work() {
     }
     if (wantsSample && !evaluation) {
         wantsSample = false;
-        if (!isHidden) await sample(training);
+        if (!isHidden) await sample();
     }
     if (performance.now() - toldAt >= (isHidden ? HIDDEN_GAP : GAP) || !isRunning) report();
 }
 
-/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {NonNullable<typeof run>} run */
+/** How long an evaluation takes, in ms: as the last one did; before it, by what the steps took. @param {Run} run */
 function evaluationCost({ training, seconds }) {
     return evaluationTook || (1000 * seconds * FORWARD * training.evaluationPasses) / Math.max(1, training.step);
 }
@@ -169,6 +191,7 @@ function advance() {
     const took = performance.now() - before;
     run.seconds += took / 1000;
     trained += took;
+    trainedUnlike += took;
 }
 
 function goOnEvaluating() {
@@ -177,7 +200,56 @@ function goOnEvaluating() {
     evaluationTook += performance.now() - before;
     if (!isDone) return;
     [evaluation, trained, wantsSample] = [null, 0, true];
-    if (run?.training.isDone) isRunning = false;
+    if (!run) return;
+    run.snapshots.keep(run.training.trainer);
+    if (!isHidden && (trainedUnlike >= LIKENED * likenessTook || run.training.isDone)) liken(run);
+    if (run.training.isDone) isRunning = false;
+}
+
+/**
+ * See what one step does, and leave the model as it is.
+ * @param {Run} run
+ * @param {{read: string | null, text: string, share: number}} asked the text that is looked at, by default what is read; of the rate
+ */
+function tryStep(run, { read, text, share }) {
+    const { training, tokenizer } = run;
+    isRunning = false;
+    if (read === null && training.isDone) throw new PromptError("step_over");
+    const most = training.settings.block_size;
+    const spelled = (/** @type {string} */ given) => {
+        const ids = [START, ...tokenizer.encode(given)];
+        if (ids.length < 2) throw new PromptError("step_short");
+        if (ids.length - 1 > most) throw new PromptError("step_long", { tokens: ids.length - 1, most });
+        return ids;
+    };
+    const readIds = read === null ? null : spelled(read);
+    const ids = text ? spelled(text) : (readIds ?? [START, ...training.corpus.heldOut.subarray(1, 1 + most)]);
+    const rate = ownRate(training) * share;
+    const found = oneStep(training, readIds, ids, rate);
+    run.tried = { read: readIds, sentence: { step: training.step, text: read ?? "", learning_rate: rate } };
+    const tokens = found.tokens.map((token) => ({ ...token, bytes: tokenizer.bytes[token.id] }));
+    tell({ kind: "tried", tried: { ...found, tokens, read, rateFrom: share !== 1 ? "given" : training.isDone ? "peak" : "schedule" } });
+}
+
+/** Take the step that was tried, unless the training has moved on. @param {Run} run */
+function take(run) {
+    const { tried, training } = run;
+    run.tried = null;
+    if (tried?.sentence.step !== training.step || isRunning) return;
+    finishEvaluation();
+    if (tried.read) {
+        training.readSentence(tried.read, tried.sentence.learning_rate);
+        training.sentences.push(tried.sentence);
+    } else advance();
+    wantsSample = true;
+    tell({ kind: "taken" });
+}
+
+/** Seldom enough that a training is hardly slower for it. @param {Run} run */
+function liken({ likenesses, newLikenesses, training }) {
+    const before = performance.now();
+    newLikenesses.push(likenesses.of(training.trainer));
+    [likenessTook, trainedUnlike] = [performance.now() - before, 0];
 }
 
 /** A step may change the model only once what it is compared with has been read whole. */
@@ -226,9 +298,13 @@ function speedOf(settings) {
  */
 async function begin(training, facts, seconds, prompt, isGoing) {
     const tokenizer = new Tokenizer(tokenizerJson(training.corpus.vocabulary));
-    run = { training, facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0 };
+    const snapshots = new Snapshots();
+    snapshots.keep((training.step ? new Training(training.corpus, training.settings) : training).trainer); // the first model follows from the seed
+    const likenesses = new Likenesses(training.corpus, training.settings.block_size);
+    run = { training, snapshots, likenesses, newLikenesses: [], facts, tokenizer, prompt: "", ids: [START], seconds, toldSteps: 0, toldEvaluations: 0, tried: null };
     [isRunning, evaluation, trained, evaluationTook, wantsSample] = [isGoing, null, 0, 0, false];
-    tell({ kind: "begun", facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
+    liken(run);
+    tell({ kind: "begun", chance: likenesses.chance, facts, settings: training.settings, parameters: training.trainer.parameters, kernel: training.trainer.kernel.name });
     await usePrompt(prompt);
     report();
 }
@@ -239,15 +315,15 @@ async function usePrompt(prompt) {
     const { training, tokenizer } = run;
     const ids = tokenizer.encode(prompt);
     Object.assign(run, { prompt, ids: ids.length ? ids : [START] });
-    const { corpus, settings } = training;
-    await sample(training.step === 0 ? training : new Training(corpus, settings)); // the first model follows from the seed
-    if (training.step > 0) await sample(training);
+    await run.snapshots.under(training.trainer, 0, sample);
+    if (training.step > 0) await sample();
 }
 
-/** What a model writes after the prompt, with the same random numbers every time. @param {Training} training */
-async function sample(training) {
+/** What the model expects after the prompt, and what it writes, with the same random numbers every time. */
+async function sample() {
+    const { training, prompt } = /** @type {Run} */ (run);
     const { text } = await written(training, "", {}, []);
-    tell({ kind: "sample", step: training.step, text });
+    tell({ kind: "sample", prompt, step: training.step, text, next: expected(/** @type {Run} */ (run)) });
 }
 
 /**
@@ -257,7 +333,7 @@ async function sample(training) {
  * @param {readonly string[]} wanted captures, of those that it can have
  */
 async function written(training, ref, versions, wanted) {
-    const { tokenizer, prompt, ids } = /** @type {NonNullable<typeof run>} */ (run);
+    const { tokenizer, prompt, ids } = /** @type {Run} */ (run);
     const model = await modelFile(training, ref, versions);
     const file = readModel(model);
     const capture = capturesOf(file.info.config).filter((name) => wanted.includes(name));
@@ -284,19 +360,29 @@ async function save(ref, versions) {
     tell({ kind: "saved", run: file, model, trace }, [file, model, trace]);
 }
 
+/** @param {Run} run @param {string} name */
+async function tellResult({ training, facts, prompt, seconds }, name) {
+    const { settings, step, corpus, evaluations, trainer } = training;
+    const { text: sample } = await written(training, "", {}, []);
+    const text = { start: facts.start, characters: facts.characters, sha256: await sha256Text(corpus.text) };
+    const told = { name, text, settings, parameters: trainer.parameters, step, seconds, evaluation: evaluations.at(-1) ?? null };
+    tell({ kind: "result", result: resultFile({ ...told, guesses: facts.guesses, prompt, sample: recordText(sample) }) });
+}
+
 /** Say how it stands. */
 function report() {
     if (!run) return;
-    const { training, facts, toldSteps, toldEvaluations } = run;
+    const { training, snapshots, facts, toldSteps, toldEvaluations } = run;
     const by = (facts.trainTokens - 1) / facts.train / Math.LN2; // of nats a token
     const losses = training.losses.slice(toldSteps).map((loss) => loss * by);
     const evaluations = training.evaluations.slice(toldEvaluations);
     [run.toldSteps, run.toldEvaluations, toldAt] = [training.losses.length, training.evaluations.length, performance.now()];
+    const likenesses = run.newLikenesses.splice(0);
     const next = isHidden || evaluation ? null : expected(run);
-    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, next, isRunning } });
+    tell({ kind: "progress", progress: { step: training.step, seconds: run.seconds, epochs: training.epochs, losses, evaluations, likenesses, next, sentences: training.sentences, snapshots: { steps: snapshots.steps, bytes: snapshots.bytes }, isRunning } });
 }
 
-/** The likeliest tokens after the prompt, and all others together. @param {NonNullable<typeof run>} run */
+/** What comes after the prompt. @param {Run} run @returns {Expected} */
 function expected({ training, tokenizer, ids }) {
     const p = training.expect(ids);
     const order = Array.from(p, (_, id) => id).sort((a, b) => p[b] - p[a] || a - b);
