@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from pages import Contexts
+from playwright.sync_api import Page, expect
 from toy import write_toy
 
 from manako.experiments.dynamics import dynamics
@@ -30,16 +31,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Dynamics:
 
 
 @pytest.fixture
-def opened(browser: Browser, tmp_path: Path, found: Dynamics) -> Iterator[Callable[..., Page]]:
+def opened(contexts: Contexts, tmp_path: Path, found: Dynamics) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
-    contexts: list[Any] = []
     numbers = itertools.count()
 
     def open_(lang: str = "en", record: Dynamics = found, wait: str = "main", **settings: Any) -> Page:
         file = tmp_path / f"{next(numbers)}.html"
         file.write_text(learning_page(record, lang), encoding="utf-8")
-        contexts.append(browser.new_context(offline=True, **settings))
-        page = contexts[-1].new_page()
+        page = contexts.page(offline=True, **settings)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(file.as_uri())
@@ -47,9 +46,7 @@ def opened(browser: Browser, tmp_path: Path, found: Dynamics) -> Iterator[Callab
         return page
 
     yield open_
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    contexts.clear(complaints)
 
 
 def slide(page: Page, z: int) -> None:

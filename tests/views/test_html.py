@@ -192,7 +192,8 @@ def test_every_module_is_in_the_script_once_behind_what_it_imports() -> None:
     for start in starts:
         order = modules_of(start)
         both |= {*order}
-        functions = re.findall(r"^(?:const \{ .+ \} = )?\(\(\) => \{$", bundle(start), re.MULTILINE)
+        begins = r'(?:^|"use strict";|\}\)\(\);)(?:const \{ [^}]+ \} = )?\(\(\) => \{'
+        functions = re.findall(begins, bundle(start))
         assert len(functions) == len(order) + 1  # the whole is one too
         assert len(set(order)) == len(order)
         for name in order:

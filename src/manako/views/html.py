@@ -238,7 +238,7 @@ def bundle(start: str = _START) -> str:
         name for each in order for found in _IMPORT.finditer(_read(each)) for name in re.findall(r"\w+", found[0])
     }
     modules = "".join(_inlined(name, wanted) for name in order)
-    whole = "(() => {\n" + '"use strict";\n' + modules + "})();\n"
+    whole = _BREAK.sub("", "(() => {\n" + '"use strict";\n' + modules + "})();\n")
     return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
 
 
@@ -306,7 +306,6 @@ def _inlined(name: str, wanted: Set[str]) -> str:
     assert odd is None, (
         f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
     )
-    text = _BREAK.sub("", text)
     if not given:
         return f"(() => {{\n{text}\n}})();\n"
     return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
