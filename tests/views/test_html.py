@@ -225,11 +225,11 @@ def test_the_page_of_a_training_has_a_script_of_its_own() -> None:
 
 
 def test_the_page_of_two_models_has_a_script_of_its_own() -> None:
-    assert "manako-comparison" not in bundle() and len(bundle("comparison/main.js").encode()) <= 62_000
+    assert "manako-comparison" not in bundle() and len(bundle("comparison/main.js").encode()) <= 60_000
 
 
 def test_the_merge_player_is_in_pages_whose_model_has_merges_and_in_no_other() -> None:
-    assert "class MergesElement" not in bundle() and len(bundle("merges/player.js").encode()) <= 24_000
+    assert "class MergesElement" not in bundle() and len(bundle("merges/player.js").encode()) <= 23_500
     table = b'{"tokenizer_sha256":"</script>"}'
     text, plain = (page(golden_trace(), "en", Carried("m", 4, b"abcd", merges=each)) for each in (table, b""))
     ((length, found),) = re.findall(r'id="manako-merges" data-length="(\d+)">([^<]*)<', text)

@@ -107,8 +107,8 @@ function sheet(lang, name, fill, ...inside) {
 }
 
 /** @param {Frame} page @param {Tab} tab */
-function tabButton({ lang, open }, { id, label, tells }) {
-    return button(() => open(id), say(lang, label), { class: tells ? "tells" : null, role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, "data-tab": id });
+function tabButton({ lang, open }, { id, tells }) {
+    return button(() => open(id), say(lang, `page.tab_${id}`), { class: tells ? "tells" : null, role: "tab", id: `tab-${id}`, "aria-controls": `panel-${id}`, "data-tab": id });
 }
 
 /** The arrow keys go from tab to tab. @param {KeyboardEvent} event */

@@ -19,8 +19,7 @@ import "../elements/why.js";
 
 /**
  * @typedef {object} Tab
- * @property {string} id
- * @property {string} label key of its name
+ * @property {string} id `page.tab_ID` of the catalog is its name
  * @property {string} title key of the heading in it
  * @property {readonly string[]} elements what stands in it, from above; each is handed the view while the tab is shown
  * @property {string} [picture] name of the file of the first one's `drawing`, or of that of the step
@@ -39,13 +38,13 @@ const hasMerges = (/** @type {Path} */ { leaf }) =>
 
 /** @type {readonly Tab[]} */
 export const TABS = [
-    { id: "candidates", label: "page.tab_candidates", title: "page.candidates", elements: ["manako-candidates"], explains: ["u", "coverage", "surprisal", "entropy", "perplexity"], picture: "step", isThere: hasSteps },
-    { id: "what_if", label: "page.tab_what_if", title: "page.what_if", elements: ["manako-what-if", "manako-stages", "manako-beside"], explains: ["temperature", "top_k", "top_p", "min_p", "typical_p", "sampler_chain", "what_if", "logit"], isThere: hasSteps },
-    { id: "attention", tells: true, label: "page.tab_attention", title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: recorded("attention") },
-    { id: "layers", tells: true, label: "page.tab_layers", title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: recorded("lens") },
-    { id: "why", label: "page.tab_why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: recorded("contributions") },
-    { id: "merges", tells: true, label: "page.tab_merges", title: "page.merges", elements: ["manako-merges"], explains: ["token"], isThere: hasMerges },
-    { id: "branches", tells: true, label: "page.tab_branches", title: "page.tree", elements: ["manako-tree"], explains: ["fork", "forced", "seed", "trace"], isThere: always },
+    { id: "candidates", title: "page.candidates", elements: ["manako-candidates"], explains: ["u", "coverage", "surprisal", "entropy", "perplexity"], picture: "step", isThere: hasSteps },
+    { id: "what_if", title: "page.what_if", elements: ["manako-what-if", "manako-stages", "manako-beside"], explains: ["temperature", "top_k", "top_p", "min_p", "typical_p", "sampler_chain", "what_if", "logit"], isThere: hasSteps },
+    { id: "attention", tells: true, title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: recorded("attention") },
+    { id: "layers", tells: true, title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: recorded("lens") },
+    { id: "why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: recorded("contributions") },
+    { id: "merges", tells: true, title: "page.merges", elements: ["manako-merges"], explains: ["token"], isThere: hasMerges },
+    { id: "branches", tells: true, title: "page.tree", elements: ["manako-tree"], explains: ["fork", "forced", "seed", "trace"], isThere: always },
 ];
 
 /** What is shown until a reader chooses. */
