@@ -55,7 +55,6 @@ def command(
     prompt: str,
     refs: tuple[str, ...],
     given: bool,
-    html: Path | None,
     settings: RunSettings,
     varied: dict[str, tuple[Any, ...]],
     others: tuple[str, ...],
@@ -69,8 +68,8 @@ def command(
         raise UsageError("json_twice")
     if save is not None:
         writable_target(save, force)
-    if given or html is not None:
-        _read_by_two(prompt, refs, given, html, save, force, rest)
+    if given or rest["html"] is not None:
+        _read_by_two(prompt, refs, given, save, force, rest)
         return
     several = _runs(settings, varied, others, refs)
     traces = []
@@ -102,7 +101,7 @@ _OF_A_TEXT = {"prompt", "refs", "given", "html", "save", "force", "as_json", "pl
 
 
 def _read_by_two(
-    text: str, refs: Sequence[str], given: bool, html: Path | None, save: Path | None, force: bool, how: dict[str, Any]
+    text: str, refs: Sequence[str], given: bool, save: Path | None, force: bool, how: dict[str, Any]
 ) -> None:
     """The text itself under two models. Raises UsageError for more or fewer, and for what only a run has."""
     void = options_typed(_OF_A_TEXT)
@@ -110,6 +109,7 @@ def _read_by_two(
         raise UsageError("aligned_void", got=", ".join(void))
     if len(refs) != 2 or not given:
         raise UsageError("aligned_count", got=len(refs))
+    html: Path | None = how["html"]
     if html is not None:
         writable_target(html, force)
     text, traces = read_prompt(text), list[Trace]()

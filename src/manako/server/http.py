@@ -164,9 +164,8 @@ class Site:
 
     async def model_file(self, request: Request) -> Response:
         """A model for the page to run by itself."""
-        models = (await self._runs.loaded(), *self._runs.beside)
-        found = (m for m in models if m.info.weights_sha256 == request.path_params["id"] and m.in_page)
-        model = next(found, None) or _unknown(request)
+        models, wanted = (await self._runs.loaded(), *self._runs.beside), request.path_params["id"]
+        model = next((m for m in models if m.info.weights_sha256 == wanted and m.in_page), None) or _unknown(request)
         data = await asyncio.to_thread(model_file, model.ref)
         return Response(data, media_type="application/octet-stream")
 

@@ -78,19 +78,7 @@ def _paths() -> dict[str, Any]:
         ),
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.2", {"type": "object"})),
         "/api/model": _get("The model; while it loads, only its reference", _answer(*_model())),
-        "/api/merges/{id}": _get(
-            "The merges of a vocabulary by its SHA-256, and how often its training corpus has each where that is there",
-            _answer("null where no model here has it, or it has none", {"type": ["object", "null"]}),
-            503,
-            parameters=by_id,
-        ),
-        "/api/models/{id}": _get(
-            "A model for the page to run by itself, by its weights_sha256; only where in_page is true",
-            {"description": "manako.model/1", "content": {"application/octet-stream": {}}},
-            404,
-            503,
-            parameters=by_id,
-        ),
+        **_of_models(by_id),
         "/api/traces": _get(about_traces, _answer("Oldest first", _traces()), parameters=[reader]),
         "/api/traces/{id}": _get(
             "One trace, as the bytes of its .manako file",
@@ -115,6 +103,25 @@ def _paths() -> dict[str, Any]:
             parameters=[*by_id, event_place],
         ),
         "/api/stop": {"post": stopping},
+    }
+
+
+def _of_models(by_id: list[Rule]) -> dict[str, Any]:
+    """What a page fetches of the models here, by their digests."""
+    return {
+        "/api/merges/{id}": _get(
+            "The merges of a vocabulary by its SHA-256, and how often its training corpus has each where that is there",
+            _answer("null where no model here has it, or it has none", {"type": ["object", "null"]}),
+            503,
+            parameters=by_id,
+        ),
+        "/api/models/{id}": _get(
+            "A model for the page to run by itself, by its weights_sha256; only where in_page is true",
+            {"description": "manako.model/1", "content": {"application/octet-stream": {}}},
+            404,
+            503,
+            parameters=by_id,
+        ),
     }
 
 
