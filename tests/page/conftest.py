@@ -4,14 +4,13 @@ Special here: whatever a page complains about fails the test that opened it: an 
 dialog, a breach of its own policy. A missing browser is an error and not a skip; scripts/test installs it.
 """
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import Contexts, watch
+from pages import close, watch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from manako.trace.record import Trace
@@ -38,23 +37,18 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def contexts(browser: Browser) -> Iterator[Contexts]:
-    kept = Contexts(browser)
-    yield kept
-    kept.close()
-
-
 @pytest.fixture
-def open_page(contexts: Contexts, tmp_path: Path) -> Iterator[Open]:
+def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     """open_page(trace, lang, fragment, **context): the exported page, opened from its file."""
     complaints: list[str] = []
-    numbers = itertools.count()
+    contexts: list[Any] = []
 
     def open_(trace: Trace, lang: str = "en", fragment: str = "", **settings: Any) -> Page:
-        file = tmp_path / f"{next(numbers)}.html"
+        file = tmp_path / f"{len(contexts)}.html"
         file.write_text(page_of(trace, lang), encoding="utf-8")
-        page = contexts.page(offline=True, **settings)
+        context = browser.new_context(offline=True, **settings)
+        contexts.append(context)
+        page = context.new_page()
         watch(page, complaints)
         page.on(
             "request",
@@ -69,4 +63,4 @@ def open_page(contexts: Contexts, tmp_path: Path) -> Iterator[Open]:
         return page
 
     yield open_
-    contexts.clear(complaints)
+    close(contexts, complaints)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import Contexts
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from toy import write_toy
 
 from manako.experiments.dynamics import dynamics
@@ -31,14 +30,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Dynamics:
 
 
 @pytest.fixture
-def opened(contexts: Contexts, tmp_path: Path, found: Dynamics) -> Iterator[Callable[..., Page]]:
+def opened(browser: Browser, tmp_path: Path, found: Dynamics) -> Iterator[Callable[..., Page]]:
     complaints: list[str] = []
+    contexts: list[Any] = []
     numbers = itertools.count()
 
     def open_(lang: str = "en", record: Dynamics = found, wait: str = "main", **settings: Any) -> Page:
         file = tmp_path / f"{next(numbers)}.html"
         file.write_text(learning_page(record, lang), encoding="utf-8")
-        page = contexts.page(offline=True, **settings)
+        contexts.append(browser.new_context(offline=True, **settings))
+        page = contexts[-1].new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(file.as_uri())
@@ -46,7 +47,9 @@ def opened(contexts: Contexts, tmp_path: Path, found: Dynamics) -> Iterator[Call
         return page
 
     yield open_
-    contexts.clear(complaints)
+    for context in contexts:
+        context.close()
+    assert complaints == []
 
 
 def slide(page: Page, z: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden import FakeSession
-from pages import PAYLOADS, Contexts, close, open_sheet, open_tab, trace_of, violations, watch, wish
+from pages import PAYLOADS, close, open_sheet, open_tab, trace_of, violations, watch, wish
 from playwright.sync_api import Browser, Page
 from serving import TOKEN, Serving, serving, until
 
@@ -43,19 +43,22 @@ def site(model: Model) -> Iterator[Serving]:
 
 
 @pytest.fixture
-def open_live(contexts: Contexts, site: Serving) -> Iterator[Callable[..., Page]]:
+def open_live(browser: Browser, site: Serving) -> Iterator[Callable[..., Page]]:
     """open_live(**context): the served page, ready to write; whatever it complains about fails the test."""
     complaints: list[str] = []
+    contexts: list[Any] = []
 
     def opened(**settings: Any) -> Page:
-        page = contexts.page(**({"locale": "en"} | settings))
+        context = browser.new_context(**({"locale": "en"} | settings))
+        contexts.append(context)
+        page = context.new_page()
         watch(page, complaints)
         page.goto(f"http://{site.host}/#token={TOKEN}&tab=branches+candidates")
         page.wait_for_selector("[data-act=go]:not([disabled])")
         return page
 
     yield opened
-    contexts.clear(complaints)
+    close(contexts, complaints)
 
 
 def text_of(page: Page) -> str:

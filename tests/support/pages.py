@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from golden import HOSTILE, FakeSession, golden_header
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page
 
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
@@ -60,40 +59,6 @@ def watch(page: Page, complaints: list[str]) -> None:
         globalThis.breaches = [];
         addEventListener("securitypolicyviolation", (event) => breaches.push(event.violatedDirective));
     """)
-
-
-class Contexts:
-    """Windows of each kind of settings, kept for all tests of a file: a new context costs as much as a short test.
-
-    Special here: what a test opened is closed at its end, and nothing that it stored is left for the next one.
-    """
-
-    def __init__(self, browser: Browser) -> None:
-        self._browser, self._kept = browser, dict[str, BrowserContext]()
-
-    def page(self, **settings: Any) -> Page:
-        """A new page in the context of these settings."""
-        name = repr(sorted(settings.items()))
-        if name not in self._kept:
-            self._kept[name] = self._browser.new_context(**settings)
-        return self._kept[name].new_page()
-
-    def clear(self, complaints: list[str]) -> None:
-        """Close all pages, after which nothing may have been complained about."""
-        for context in self._kept.values():
-            for page in context.pages:
-                complaints += page.evaluate("globalThis.breaches ?? []")
-                stored = {"origin": page.evaluate("location.origin"), "storageTypes": "all"}
-                if stored["origin"].startswith(
-                    "http"
-                ):  # those of files have none in common, and no model writes in them
-                    context.new_cdp_session(page).send("Storage.clearDataForOrigin", stored)
-                page.close()
-        assert complaints == []
-
-    def close(self) -> None:
-        for context in self._kept.values():
-            context.close()
 
 
 def close(contexts: Sequence[BrowserContext], complaints: list[str]) -> None:
