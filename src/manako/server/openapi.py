@@ -10,8 +10,8 @@ SHAPE = ("n_layer", "n_head", "n_embd", "n_positions")
 _ABOUT = (
     "Generations while they run, and traces. Every request needs the token of the address that `manako serve` prints, "
     "in the header X-Manako-Token, a Host header that names the server, and an Origin header of its own or none. Only "
-    "the page itself (/ and /assets/...) needs no token; it holds no data. Messages come in the language of "
-    "Accept-Language (en or ja)."
+    "the page itself (/, /train.html and /assets/...) needs no token; it holds no data. Messages come in the language "
+    "of Accept-Language (en or ja)."
 )
 _READER = "Who asks, by any name: each sees his own traces beside those given at the start. Left out: all of them."
 _BODY = (400, 408, 413, 415)  # what can be wrong with a body before anybody has read what it says
@@ -66,6 +66,7 @@ def _paths() -> dict[str, Any]:
     stopping |= {"summary": "Let a generation end after the step in hand; its readers get the event end"}
     return {
         "/": _get("The page, without any data", html, security=[]),
+        "/train.html": _get("The page that trains, as one file with its scripts inside", html, security=[]),
         "/assets/{name}": _get(
             about_files,
             {"description": "JavaScript, CSS, JSON or text", "content": files},
