@@ -268,7 +268,7 @@ class Step:
         >>> import manako
         >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["attention"]).steps[0]
         >>> step.attention().per_head.shape, [key.text for key in step.attention().keys][-1]
-        ((4, 4, 2), 'は')
+        ((5, 6, 2), 'は')
         """
         from manako.analysis.attention import attention  # what a reader asks of a step; analysis knows it, not this
 
@@ -283,7 +283,7 @@ class Step:
         >>> import manako
         >>> step = manako.load("demo").trace("私は", max_new_tokens=1, seed=0, capture=["lens"]).steps[0]
         >>> step.lens().layers, step.lens().tracked[0][-1].text == step.chosen.text
-        (('embed', '0', '1', '2', '3'), True)
+        (('embed', '0', '1', '2', '3', '4'), True)
         """
         from manako.analysis.lens import lens  # as above
 
