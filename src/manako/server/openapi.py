@@ -107,7 +107,7 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _of_models(by_id: list[Rule]) -> dict[str, Any]:
+def _of_models(by_id: list[dict[str, Any]]) -> dict[str, Any]:
     """What a page fetches of the models here, by their digests."""
     return {
         "/api/merges/{id}": _get(
