@@ -72,9 +72,9 @@ def command(
         _read_by_two(prompt, refs, given, save, force, rest)
         return
     several = _runs(settings, varied, others, refs)
-    traces = []
+    text, traces = read_prompt(prompt), []
     for ref in refs or (None,):
-        model, text = opened(ref, prompt, settings)
+        model = opened(ref, text, settings)
         for each in several:
             traces.append(model.trace(text, each))
             if rest["as_jsonl"]:

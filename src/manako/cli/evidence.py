@@ -15,6 +15,7 @@ from manako.cli.options import (
     json_option,
     look_options,
     model_option,
+    read_prompt,
     step_option,
     text_option,
 )
@@ -84,7 +85,8 @@ def _opened(path: Path, data: Path | None) -> tuple[Trace, PackedCorpus]:
 
 
 def _generated(prompt: str, ref: str | None, data: Path | None, settings: RunSettings) -> tuple[Trace, PackedCorpus]:
-    corpus = Ref.parse(ref or for_text(prompt)).corpus(data)
-    model, text = opened(ref, prompt, settings)
+    text = read_prompt(prompt)
+    corpus = Ref.parse(ref or for_text(text)).corpus(data)
+    model = opened(ref, text, settings)
     check_vocabulary(corpus, model.info)
     return model.trace(text, settings), corpus

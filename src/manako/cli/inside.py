@@ -13,6 +13,7 @@ from manako.cli.options import (
     is_trace,
     model_option,
     options_typed,
+    read_prompt,
     screen_options,
     step_option,
     text_option,
@@ -76,7 +77,8 @@ def _recorded(
     """A model run now; of a given text the one step alone. What was asked has been checked before it is loaded."""
     if step is not None and step < 1:
         raise UsageError("view_step_number", got=step)
-    model, text = opened(ref, prompt, settings)
+    text = read_prompt(prompt)
+    model = opened(ref, text, settings)
     if given:
         chosen = -1 if step is None else step - 1
         return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special, step=chosen)

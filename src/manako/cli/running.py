@@ -8,7 +8,7 @@ import click
 
 from manako.cli.console import note, say
 from manako.cli.help import ChainOption
-from manako.cli.options import Number, read_prompt, read_typed
+from manako.cli.options import Number, read_typed
 from manako.model import Model, load
 from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
@@ -91,9 +91,8 @@ def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list
     return options
 
 
-def opened(ref: str | None, prompt: str, settings: RunSettings) -> tuple[Model, str]:
-    """The model, and the text that was given; on stderr, what a user should know before the numbers come."""
-    text = read_prompt(prompt)
+def opened(ref: str | None, text: str, settings: RunSettings) -> Model:
+    """The model for a text that `read_prompt` gave; on stderr, what a user should know before the numbers come."""
     model = load(ref or for_text(text))
     for key, values in model.notices:
         if key != "notice.chat_template" or not settings.chat:
@@ -108,4 +107,4 @@ def opened(ref: str | None, prompt: str, settings: RunSettings) -> tuple[Model, 
     length, context = len(ids), model.config.block_size
     if length > context:
         note("notice.long_prompt", length=length, context=context)
-    return model, text
+    return model

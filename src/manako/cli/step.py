@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from manako.cli.console import say
-from manako.cli.options import check_step, is_trace, look_options, model_option, step_option
+from manako.cli.options import check_step, is_trace, look_options, model_option, read_prompt, step_option
 from manako.cli.output import Screen
 from manako.cli.running import opened, settings_options
 from manako.errors import MissingExtraError, UsageError
@@ -67,7 +67,8 @@ def _begun(source: str, saved: bool, ref: str | None, settings: RunSettings, ste
         stepper = Stepper.read(lambda: load(ref or reads), tree, settings.max_new_tokens)
         check_step(step, len(stepper))
     else:
-        model, text = opened(ref, source, settings)
+        text = read_prompt(source)
+        model = opened(ref, text, settings)
         stepper = Stepper.begin(lambda: model, text, settings)
     stepper.reach((step or 1) - 1)
     return stepper

@@ -31,7 +31,9 @@ def command(
     plain: bool,
     color: str,
 ) -> None:
-    text, read = (None if given is None else read_prompt(given) for given in (text, read))
+    typed = {each for each in (text, read) if each}
+    given = {each: read_prompt(each) for each in typed}  # each once: both may be standard input
+    text, read = text and given[text], read and given[read]
     found = training_step(run, text, read=read, learning_rate=learning_rate, data=data)
     if as_json:
         print_json(training_step_document(found))

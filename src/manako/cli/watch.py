@@ -10,7 +10,16 @@ import click
 from manako.analysis.compare import Comparison
 from manako.cli.comparing import save_tree
 from manako.cli.console import Progress, chosen_language, fail, hush, note, say
-from manako.cli.options import Number, check_step, force_option, json_option, look_options, model_option, step_option
+from manako.cli.options import (
+    Number,
+    check_step,
+    force_option,
+    json_option,
+    look_options,
+    model_option,
+    read_prompt,
+    step_option,
+)
 from manako.cli.output import Screen, print_json
 from manako.cli.running import opened, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
@@ -59,7 +68,8 @@ def command(
         writable_target(save, force)
     if not given:
         check_step(step, settings.max_new_tokens)
-    model, text = opened(ref, prompt, settings)
+    text = read_prompt(prompt)
+    model = opened(ref, text, settings)
     if samples is not None:
         show_samples(model, text, settings.seeded(), samples, step, save, force, **rest)
         return 0
