@@ -184,6 +184,8 @@ def test_on_a_phone_no_tab_is_more_than_three_screens_and_no_bar_is_covered(lang
         page = open_page(demo(), lang, f"step=5&tab={tab}", viewport={"width": 360, "height": 740})
         assert page.evaluate("document.documentElement.scrollHeight") <= 3 * 740, tab
         assert page.evaluate("document.documentElement.scrollWidth") == 360, tab
+        cut = "all => all.filter((s) => s.getBoundingClientRect().width > s.parentElement.clientWidth).length"
+        assert page.eval_on_selector_all("manako-model .part > span", cut) == 0, tab  # a number is whole
     open_tab(page, "candidates")
     covered = page.eval_on_selector_all(
         "manako-candidates .bar > .p",

@@ -67,7 +67,7 @@ export class ModelElement extends ViewElement {
         const name = known ? say(lang, `why.${part.kind === "head" ? "head" : kind}`, { layer: part.layer ?? "", head: part.head ?? "" }) : part.kind;
         const effect = effectOf(part);
         const put = { class: `part ${part.kind}${effect < 0 ? " lowers" : ""}`, "--weight": Math.abs(effect) / longest, title: `${name}: ${signed(effect)}`, "aria-label": `${name}: ${signed(effect)}` };
-        const inside = make("span", {}, part.layer === null ? `${kind} ${signed(effect)}` : signed(effect));
+        const inside = make("span", { "--chars": signed(effect).length }, part.layer === null ? `${kind} ${signed(effect)}` : signed(effect));
         if (part.layer === null) return make("span", { ...put, "aria-label": null }, inside);
         const isOn = part.kind === "head" && part.layer === layer && part.head === head;
         const click = () => this.#choose(/** @type {number} */ (part.layer), part.head, `[data-part="${part.layer}.${part.head ?? kind}"]`);
