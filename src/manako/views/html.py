@@ -302,7 +302,7 @@ def _inlined(name: str, wanted: Set[str]) -> str:
 
     given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
     text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
-    odd = re.search(r"^(?:import|export)\b.*|.* // .*", text, re.MULTILINE)
+    odd = re.search(r"^(?:(?:import|export)\b|.* // ).*", text, re.MULTILINE)
     assert odd is None, (
         f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
     )
