@@ -1,5 +1,6 @@
 """The overview of all heads, the lens around a step, the ranks through the layers: what they show and how they act."""
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from manako.analysis.lens import lens
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.messages.numbers import percent
+from manako.refs import DEMO
 from manako.sampling import Sampling
 from manako.trace.record import Trace, Vocabulary
 from manako.trace.tree import Branch, Tree
@@ -55,6 +57,7 @@ LONG_TASKS = """() => {
 }"""
 DRAWN = "manako-heads canvas[style]:not([aria-busy])"
 NUMBERS, BETWEEN = 22, 6  # CSS pixels before the squares and between them
+LAYERS, HEADS = (json.loads((DEMO / "config.json").read_text())[name] for name in ("n_layer", "n_head"))
 
 
 @cache
@@ -111,7 +114,7 @@ def settled(page: Page, text: str) -> None:
 
 def test_a_click_on_a_square_chooses_its_head(open_page: Open) -> None:
     page = open_page(demo(), "en", "step=9&tab=attention+layers")
-    pitch = side_of(page, 4) + BETWEEN
+    pitch = side_of(page, HEADS) + BETWEEN
     frame = colour(page, "borderTopColor")
     at = (NUMBERS + pitch * 2 + pitch // 2, NUMBERS + pitch - 2)  # the upper edge of 1.2, where nothing is chosen yet
     assert pixels(page, *at)[0] != frame
@@ -126,7 +129,7 @@ def test_the_line_is_at_the_step(open_page: Open) -> None:
     trace = demo()
     rows = len(trace.all_ids) - 1
     page = open_page(trace, "en", "step=1&tab=attention+layers")
-    side, ink = side_of(page, 4), colour(page, "outlineColor")
+    side, ink = side_of(page, HEADS), colour(page, "outlineColor")
     for step in (0, 7, 39):
         page.locator("[role=option]").nth(step).click()
         column = pixels(page, NUMBERS + side // 2, NUMBERS)[:side]
@@ -180,10 +183,10 @@ def test_the_squares_follow_the_scheme_and_the_width(open_page: Open) -> None:
     page.wait_for_timeout(100)
     assert pixels(page, NUMBERS + 2, NUMBERS) != before
     page = open_page(demo(), "en", "step=12&tab=attention+layers", viewport={"width": 1280, "height": 900})
-    wide = side_of(page, 4)
+    wide = side_of(page, HEADS)
     page.set_viewport_size({"width": 360, "height": 900})
     page.wait_for_timeout(100)
-    assert side_of(page, 4) < wide
+    assert side_of(page, HEADS) < wide
 
 
 def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
@@ -192,13 +195,13 @@ def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
     assert page.locator("manako-heads details td").count() == 0  # made when it is opened
     page.click("manako-heads summary")
     for step in (8, 9):
-        weights = trace.attention[step].reshape(16, -1)
+        weights = trace.attention[step].reshape(LAYERS * HEADS, -1)
         expected = [
-            [f"{n // 4}.{n % 4}", str(int(row.argmax()) + 1), percent(float(row.max()))]
+            [f"{n // HEADS}.{n % HEADS}", str(int(row.argmax()) + 1), percent(float(row.max()))]
             for n, row in enumerate(weights)
         ]
         page.locator("[role=option]").nth(step).click()
-        expect(page.locator("manako-heads details tbody tr")).to_have_count(16)
+        expect(page.locator("manako-heads details tbody tr")).to_have_count(LAYERS * HEADS)
         rows = page.eval_on_selector_all(
             "manako-heads details tbody tr", "rows => rows.map(r => [0, 1, 3].map(i => r.cells[i].innerText.trim()))"
         )
@@ -215,15 +218,14 @@ def test_the_grid_has_the_likeliest_token_of_each_layer(width: int, open_page: O
     shown = page.eval_on_selector_all(
         ".lens-grid tbody tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.lastChild.textContent))"
     )
-    assert shown == [[percent(step.first[n][0].p) for step in found] for n in range(5)]
+    assert shown == [[percent(step.first[n][0].p) for step in found] for n in range(LAYERS + 1)]
     agreeing = page.eval_on_selector_all(
         ".lens-grid tbody tr", "rows => rows.map(r => [...r.cells].slice(1).map(c => c.classList.contains('agrees')))"
     )
-    assert agreeing == [[s.first[n][0].id == s.chosen[0].id for s in found] for n in range(5)]
-    assert (
-        page.eval_on_selector_all(".lens-grid .here", "cells => cells.map(c => c.cellIndex)")
-        == [steps.index(19) + 1] * 6
-    )
+    assert agreeing == [[s.first[n][0].id == s.chosen[0].id for s in found] for n in range(LAYERS + 1)]
+    assert page.eval_on_selector_all(".lens-grid .here", "cells => cells.map(c => c.cellIndex)") == [
+        steps.index(19) + 1
+    ] * (LAYERS + 2)
     box, frame = (
         page.locator(".lens-grid .here").first.bounding_box(),
         page.locator("manako-lens-grid .scroll").bounding_box(),
@@ -299,7 +301,7 @@ def test_axe_has_nothing_to_say_of_the_open_tables(lang: str, scheme: str, width
     page.eval_on_selector_all(
         "manako-heads details, manako-lens details", "all => all.forEach(e => { e.open = true; })"
     )
-    expect(page.locator("manako-heads details tbody tr")).to_have_count(16)
+    expect(page.locator("manako-heads details tbody tr")).to_have_count(LAYERS * HEADS)
     assert violations(page) == []
 
 
@@ -354,7 +356,7 @@ def test_a_text_that_went_on_from_another_shows_the_record_of_each_step(open_pag
     second = run.trace()
     tree = Tree((Branch("1", None, 0, first), Branch("2", "1", 6, second)), "2")
     page = open_page(tree, "en", "branch=2&step=3&tab=attention+layers")
-    side, ink = side_of(page, 4), colour(page, "outlineColor")
+    side, ink = side_of(page, HEADS), colour(page, "outlineColor")
     for place, trace, step in ((2, first, 2), (7, second, 0), (10, second, 3), (5, first, 5)):
         page.locator("[role=option]").nth(place).click()
         rows = len(trace.all_ids) - 1
