@@ -20,6 +20,7 @@ from toy import random_texts, toy_tokenizer, write_toy
 from manako.analysis.verification import verify
 from manako.engines.session import Session
 from manako.errors import CapabilityError, UsageError
+from manako.formats.checkpoint import Tensors
 from manako.formats.model_folder import read_checkpoint, write_checkpoint
 from manako.model import Model, for_page, load
 from manako.refs import DEMO
@@ -229,14 +230,14 @@ def test_what_cannot_be_written_down_is_told_as_python_tells_it(
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float16", "int8"])
 def test_weights_in_any_form_are_the_same_numbers(node: Node, tmp_path: Path, int8: bool) -> None:
-    ref: str | Path = "demo"
-    if int8:
-        ref, given = tmp_path / "rows", read_checkpoint(DEMO)
-        write_checkpoint(ref, given.config, given.tensors, given.tokenizer, int8=True)
-    ids = load("demo").tokenizer.encode("吾輩は猫である。")
+    given, rng = read_checkpoint(DEMO), np.random.default_rng(0)
+    tensors = Tensors({n: w + rng.normal(0, 1e-3, w.shape).astype(np.float32) for n, w in given.tensors.items()})
+    for name in ("rows", "whole"):  # numbers that lie between those of int8
+        write_checkpoint(tmp_path / name, given.config, tensors, given.tokenizer, int8=name == "rows")
+    ref, ids = tmp_path / ("rows" if int8 else "whole"), load("demo").tokenizer.encode("吾輩は猫である。")
     (row,) = ask(node, for_page(ref), rows=[ids])["rows"]
     assert worst(floats(row), Session(load(ref).engine).uncached_logits(ids)) < TOLERANCE
-    assert (worst(floats(row), Session(load("demo").engine).uncached_logits(ids)) > 1e-3) is int8
+    assert (worst(floats(row), Session(load(tmp_path / "whole").engine).uncached_logits(ids)) > 1e-3) is int8
 
 
 def test_what_the_page_cannot_run_is_refused(tmp_path: Path) -> None:
