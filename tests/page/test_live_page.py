@@ -297,8 +297,8 @@ def test_the_tree_is_saved_and_opens_again_also_as_a_page_without_the_network(
 
 def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[..., Page]) -> None:
     page = open_live()
-    whole, count = text_of(page), 15
     trace = manako.open(example())
+    whole, count = text_of(page), len(trace)
     page.click("[data-toggle=guess]")
     assert text_of(page) == trace.text[:2]
     for hidden in ("manako-candidates", "manako-fan", "manako-draw", "manako-tree", "[role=tablist]"):

@@ -90,8 +90,9 @@ def test_the_picture_of_the_model_has_the_part_of_each_box(open_page: Open) -> N
         page.click(f"#token-{step}")
         found = contributions(trace, step)
         parts = {part.name: part for part in found.why(found.step.chosen).parts}
-        for layer in range(4):
-            for head in range(4):
+        layers, heads = trace.attention[step].shape[:2]
+        for layer in range(layers):
+            for head in range(heads):
                 box = page.locator(f"[data-part='{layer}.{head}']")
                 assert box.inner_text() == signed(parts[f"head:{layer}.{head}"].effect)
             assert page.inner_text(f"[data-part='{layer}.mlp'] span") == signed(parts[f"mlp:{layer}"].effect)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from golden import LOGITS, MODEL, PROMPT_IDS, FakeSession, golden_header, golden_vocabulary
+from toy import toy_tokenizer
 
 from manako.cli.serve import listen
 from manako.engines.generation import Generation
@@ -94,13 +95,18 @@ def serving(model: Any = None, lang: str = "en", shared: bool = False) -> Iterat
             assert not thread.is_alive()
 
 
+class Loaded(SimpleNamespace):
+    """What the server asks of a model; each is one of its own, as models are."""
+
+    __hash__ = object.__hash__
+
+
 def runs_with(model: Any) -> Runs:
     """No runs yet, of a model as for `serving`."""
     runs = Runs("golden" if callable(model) else getattr(model, "ref", "slow"))
     if callable(model):
-        model = SimpleNamespace(
-            generate=model, info=MODEL, config=SimpleNamespace(vocab_size=12), captures=(), in_page=False
-        )
+        known: dict[str, Any] = {"ref": "golden", "info": MODEL, "config": SimpleNamespace(vocab_size=12)}
+        model = Loaded(generate=model, tokenizer=toy_tokenizer(), captures=(), in_page=False, **known)
     if model is not None:
         runs.model.set_result(model)
     return runs
