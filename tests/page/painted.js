@@ -78,7 +78,7 @@ async ({ views, tabs }) => {
             output: length(root.querySelector(".meter > span")),
             said: texts(root, "manako-model .output > span"),
             arcs: all(root, "manako-model polyline").map((e) => Number(e.getAttribute("stroke-width"))),
-            seen: all(root, ".seen").map((e) => [e.title, opacity(e) / 0.55]),
+            seen: all(root, ".seen").map((e) => [e.title, opacity(e) / 0.5]),
             parts: table(root, "manako-why"),
             bars: all(root, "manako-why .signed > span").map((e) => [e.className, length(e) * 2]),
             scale: root.querySelector("manako-why th.wide").textContent,
