@@ -54,6 +54,15 @@ def entropy(p: Row) -> float:
     return float(max(0.0, -(some * np.log2(some)).sum()))
 
 
+def surprisal(p: float) -> float:
+    """-log2 of a probability, in bits; infinite for 0.
+
+    >>> surprisal(0.25), surprisal(1.0), surprisal(0.0)
+    (2.0, 0.0, inf)
+    """
+    return max(0.0, -math.log2(p)) if p > 0 else math.inf
+
+
 def repetition_penalty(row: Row, penalty: float, history: Sequence[int] | Ids) -> Row:
     """Make every token of the text so far less likely (penalty > 1). Source: Keskar et al. 2019, arXiv:1909.05858.
 

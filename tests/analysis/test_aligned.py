@@ -1,5 +1,6 @@
 """Two models on one text: what is between two shared borders, whole characters, and the bits of whole tokens."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,6 +12,9 @@ from manako.errors import UsageError
 from manako.model import Model
 from manako.tokenizer import from_merges, train_character_bpe
 from manako.trace.record import Vocabulary
+from manako.views.document import aligned_document
+from manako.views.terminal.aligned import aligned_lines
+from manako.views.terminal.steps import Look
 
 TEXT = "私は猫、猫は私。abc 眼"
 BYTES = [bytes([b]) for b in range(256)]
@@ -67,3 +71,12 @@ def test_nothing_left_to_compare_is_said() -> None:
     one, other = toy_model(start_id=None, block_size=40), toy_model(block_size=40)
     with pytest.raises(UsageError, match="nothing to score"):
         both("a", one, other)
+
+
+def test_what_a_model_holds_for_impossible_takes_infinitely_many_bits() -> None:
+    trace = toy_model(block_size=40).score(TEXT)
+    never = replace(trace, columns=replace(trace.columns, p_model=trace.columns.p_model * (trace.columns.rank == 1)))
+    found = aligned(TEXT, trace, never)
+    assert math.isfinite(found.bits(0)) and found.bits(1) == math.inf
+    assert "inf" in "\n".join(line.plain for line in aligned_lines(found, Look()))
+    assert json.loads(json.dumps(aligned_document(found), allow_nan=False))["bits_per_character"][1] is None

@@ -4,11 +4,11 @@ Special here: their tokens differ, so what compares is what lies between two bor
 characters. The surprisal of a token belongs to all of it; only the tint of a page spreads it over its characters.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 from manako.errors import UsageError
+from manako.sampling import surprisal
 from manako.trace.record import Trace
 
 
@@ -75,9 +75,13 @@ def aligned(given: str, one: Trace, other: Trace) -> Aligned:
     borders = sorted(at for at in first & second if at >= begin and (at == len(text) or not 0x80 <= text[at] < 0xC0))
     if len(borders) < 2:
         raise UsageError("score_too_short")
+    places = [{token.start: n for n, token in enumerate(tokens)} for tokens in sides]  # each border but the last
     found = list[Stretch]()
     for start, end in pairwise(borders):
-        inside = [[token.bits or 0.0 for token in tokens if start <= token.start < end] for tokens in sides]
+        inside = [
+            [token.bits or 0.0 for token in tokens[place[start] : place.get(end)]]
+            for tokens, place in zip(sides, places, strict=True)
+        ]
         counts, bits = (len(inside[0]), len(inside[1])), (sum(inside[0]), sum(inside[1]))
         found.append(Stretch(text[start:end].decode("utf-8"), counts, bits))
     refs = (one.header.model.ref, other.header.model.ref)
@@ -90,7 +94,7 @@ def scored_tokens(trace: Trace) -> list[ScoredToken]:
     found, at = list[ScoredToken](), 0
     for n, spelled in enumerate(trace.vocabulary.spelled(trace.all_ids)):
         if spelled:
-            bits = None if n < context else max(0.0, -math.log2(p_model[n - context]))
+            bits = None if n < context else surprisal(p_model[n - context])
             found.append(ScoredToken(at, at + len(spelled), bits))
             at += len(spelled)
     return found

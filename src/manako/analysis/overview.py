@@ -4,11 +4,10 @@ Special here: cheap enough to follow a generation. Probability and rank are read
 derives them again); entropy alone asks for the row.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manako.sampling import Distribution
+from manako.sampling import Distribution, surprisal
 from manako.trace.record import Trace, bytes_to_text, derive
 
 
@@ -33,7 +32,7 @@ class Brief:
     @property
     def surprisal(self) -> float:
         """-log2 p_model in bits; infinite where that is 0."""
-        return max(0.0, -math.log2(self.p_model)) if self.p_model > 0 else math.inf
+        return surprisal(self.p_model)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,8 @@ from manako.cli.output import Screen, print_json
 from manako.cli.running import opened, settings_options
 from manako.errors import UsageError
 from manako.files import megabytes, writable_target, write_file
-from manako.model import load
 from manako.sampling import STAGES
 from manako.settings import COMPARED, Ablation, RunSettings
-from manako.trace.record import Trace
 from manako.views.document import aligned_document, comparison_document, trace_document
 from manako.views.html import comparison_page
 from manako.views.terminal.aligned import aligned_lines
@@ -69,7 +67,7 @@ def command(
     if save is not None:
         writable_target(save, force)
     if given or rest["html"] is not None:
-        _read_by_two(prompt, refs, given, save, force, rest)
+        _read_by_two(prompt, refs, given, settings, save, force, rest)
         return
     several = _runs(settings, varied, others, refs)
     text, traces = read_prompt(prompt), []
@@ -101,7 +99,13 @@ _OF_A_TEXT = {"prompt", "refs", "given", "html", "save", "force", "as_json", "pl
 
 
 def _read_by_two(
-    text: str, refs: Sequence[str], given: bool, save: Path | None, force: bool, how: dict[str, Any]
+    text: str,
+    refs: Sequence[str],
+    given: bool,
+    settings: RunSettings,
+    save: Path | None,
+    force: bool,
+    how: dict[str, Any],
 ) -> None:
     """The text itself under two models. Raises UsageError for more or fewer, and for what only a run has."""
     void = options_typed(_OF_A_TEXT)
@@ -112,12 +116,8 @@ def _read_by_two(
     html: Path | None = how["html"]
     if html is not None:
         writable_target(html, force)
-    text, traces = read_prompt(text), list[Trace]()
-    for ref in refs:
-        model = load(ref)
-        for key, values in model.notices:
-            note(key, **values)
-        traces.append(model.score(text))
+    text = read_prompt(text)
+    traces = [opened(ref, text, settings).score(text) for ref in refs]
     found = aligned(text, *traces)
     if save is not None:
         save_tree(traces, save, force)

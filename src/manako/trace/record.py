@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import CapabilityError, ManakoError
-from manako.sampling import Distribution, Sampling, StageResult, distribution
+from manako.sampling import Distribution, Sampling, StageResult, distribution, surprisal
 from manako.trace.captures import CLASSES, Attention, Capture, Contributions, Lens, Residual
 from manako.trace.model_name import model_name
 
@@ -331,7 +331,7 @@ class Step:
     @property
     def surprisal(self) -> float:
         """-log2 of the chosen token's `p_model`, in bits; infinite when that is 0."""
-        return max(0.0, float(-np.log2(self.chosen.p_model))) if self.chosen.p_model > 0 else float("inf")
+        return surprisal(self.chosen.p_model)
 
     @property
     def stages(self) -> tuple[StageResult, ...]:

@@ -1,6 +1,7 @@
 """A trace as JSON, and other results: what scripts read. Full precision, never translated; bytes in base64."""
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -258,15 +259,21 @@ def dynamics_document(found: Dynamics) -> dict[str, Any]:
 
 
 def aligned_document(found: Aligned) -> dict[str, Any]:
-    """One text under two models: each list has the first model's number and the second's."""
+    """One text under two models: each list has the first model's number and the second's, null where it is infinite."""
+
+    def known(*bits: float) -> list[float | None]:
+        return [b if math.isfinite(b) else None for b in bits]
+
     return {
         "schema": "manako.aligned/1",
         "models": [model_name(ref) for ref in found.refs],
         "given": found.given,
         "characters": found.characters,
         "tokens": [found.tokens(0), found.tokens(1)],
-        "bits_per_character": [found.bits_per_character(0), found.bits_per_character(1)],
-        "stretches": [asdict(stretch) | {"difference": stretch.difference} for stretch in found.stretches],
+        "bits_per_character": known(found.bits_per_character(0), found.bits_per_character(1)),
+        "stretches": [
+            asdict(s) | {"bits": known(*s.bits), "difference": known(s.difference)[0]} for s in found.stretches
+        ],
     }
 
 

@@ -21,9 +21,10 @@ export function aligned(one, other) {
     const ends = sides.map((tokens) => new Set([0, ...tokens.map(({ end }) => end)]));
     const isBorder = (/** @type {number} */ at) => at >= begin && ends[1].has(at) && (at === bytes.length || (bytes[at] & 0xc0) !== 0x80);
     const borders = [...ends[0]].filter(isBorder);
+    const places = sides.map((tokens) => new Map(tokens.map(({ start }, n) => [start, n]))); // each border but the last
     const stretches = borders.slice(1).map((end, n) => {
         const start = borders[n];
-        const [first, second] = sides.map((tokens) => tokens.filter((token) => token.start >= start && token.start < end));
+        const [first, second] = sides.map((tokens, side) => tokens.slice(places[side].get(start), places[side].get(end)));
         return { start, end, tokens: /** @type {Stretch["tokens"]} */ ([first, second]), bits: /** @type {Stretch["bits"]} */ ([sum(first), sum(second)]) };
     });
     const characters = bytes.subarray(borders[0]).filter((byte) => (byte & 0xc0) !== 0x80).length;
