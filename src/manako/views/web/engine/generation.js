@@ -83,7 +83,7 @@ export class Generation {
         const { tokenId } = draw(found, u);
         if (kept) for (const each of this.#recorders) each.add(kept, { logits, found, tokenId });
         let total = 0;
-        for (const each of found.p) total += each;
+        for (let i = 0; i < found.p.length; i++) total += found.p[i];
         this.#worstSum = Math.max(this.#worstSum, Math.abs(total - 1));
         const { u: us, start: starts, p, pModel, rank } = this.#made;
         us.push(u);
