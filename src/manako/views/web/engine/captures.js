@@ -194,8 +194,8 @@ function along(part, direction) {
     return total;
 }
 
-/** @param {Float32Array} row */
-function sum(row) {
+/** @param {Float32Array | Float64Array} row */
+export function sum(row) {
     let total = 0;
     for (let i = 0; i < row.length; i++) total += row[i];
     return total;
