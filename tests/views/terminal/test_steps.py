@@ -363,7 +363,7 @@ def test_what_ends_a_run_is_said() -> None:
     failed = golden_trace(1, self_checks=(SelfCheck("cached_equals_uncached", 1.0, 1e-5),))
     assert "SELF-CHECK FAILED cached and uncached logits agree: error 1, limit 1e-5" in whole(failed, EN)
     window = golden_trace(3)
-    window.columns.window_start[2] = 1
+    window = replace(window, columns=replace(window.columns, window_start=np.array([0, 0, 1], np.int32)))
     assert "The context window starts at token 2." in whole(window, EN)
 
 
