@@ -272,12 +272,16 @@ def golden_generation(**changes: Any) -> Generation:
     return Generation(FakeSession(), header, PROMPT_IDS, golden_vocabulary(), (END_ID,))
 
 
+@cache
+def _numbered(count: int) -> tuple[bytes, ...]:
+    return tuple(f"<{i}>".encode() for i in range(count))
+
+
 def large_generation(vocab_size: int = 20_000, steps: int = 6, seed: int = 1, **changes: Any) -> Generation:
     """A run over a vocabulary above the limit for whole rows; flat rows, so that ranks above 256 are drawn."""
     rng = np.random.default_rng(7)
     rows = rng.normal(0, 1.5, size=(steps, vocab_size)).astype(np.float32)  # [S, V]
-    names = [f"<{i}>".encode() for i in range(vocab_size)]
-    names[: len(TOKENS)] = TOKENS
+    names = [*TOKENS, *_numbered(vocab_size)[len(TOKENS) :]]
     settings: dict[str, Any] = {"sampling": Sampling(temperature=0.7), "special_ids": (), "self_checks": ()}
     header = golden_header(**settings | {"seed": seed, "max_new_tokens": steps, "end": "interrupted"} | changes)
     vocabulary = Vocabulary(names, vocab_size, frozenset(header.special_ids))

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyte
@@ -235,6 +236,7 @@ def test_a_token_far_down_is_listed_with_its_rank() -> None:
 # Columns -----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def wide_traces() -> list[Trace]:
     rng = np.random.default_rng(3)
     names = [*HOSTILE, "猫".encode(), "ｶﾅ".encode(), "長い言葉の候補です".encode(), b" international", b"\xff", b"a"]
