@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from lanes import mostly_slow
 from toy import random_texts, toy_tokenizer
 
 from manako import encoder
@@ -57,7 +58,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "CHARACTERS_A_SECOND", 1_000_000)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", mostly_slow(HOSTILE, fast={"nested", "a bomb to compile"}))  # a process each
 def test_whatever_the_expression_the_time_is_bounded(name: str, seconds: None, capfd: Any) -> None:
     pattern, text = HOSTILE[name]
     began = time.monotonic()
@@ -70,6 +71,7 @@ def test_whatever_the_expression_the_time_is_bounded(name: str, seconds: None, c
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_an_expression_that_is_too_slow_is_named_and_the_next_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "SECONDS_A_TEXT", 0.5)  # it takes two here
     monkeypatch.setattr(encoder, "CHARACTERS_A_SECOND", 10**9)
@@ -80,7 +82,7 @@ def test_an_expression_that_is_too_slow_is_named_and_the_next_text_is_read(monke
     assert tokenizer.encode("あ。") == toy_tokenizer().encode("あ。")
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", mostly_slow(PUBLISHED, fast={"DeepSeek V3"}))  # a process each
 def test_published_expressions_open(name: str) -> None:
     tokenizer = Tokenizer(with_pattern(PUBLISHED[name]))
     texts = ["Hello world, it's 2026!\r\n\n  私は猫である。", "a" * 20_000, *random_texts(50)]

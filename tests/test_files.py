@@ -3,6 +3,7 @@
 Rows F4, F5, F6, F10, F15, F29 and T6 of the reliability notes. `strace` makes single system calls fail where it may.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -166,12 +167,15 @@ def test_need_space_counts_bytes_and_not_elements(target: Path, monkeypatch: pyt
 
 
 class Fails:
-    """A function that raises an OSError at its n-th call and works otherwise."""
+    """A function that raises an OSError at its n-th call in this thread and works otherwise."""
 
     def __init__(self, real: Callable[..., Any], code: int, at: int = 1) -> None:
         self.real, self.code, self.at, self.calls = real, code, at, 0
+        self.thread = threading.get_ident()  # one that an earlier test left behind would take the failure away
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != self.thread:
+            return self.real(*args, **kwargs)
         self.calls += 1
         if self.calls == self.at:
             raise OSError(self.code, os.strerror(self.code))
@@ -186,16 +190,33 @@ CODES = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT, errno
 def test_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
     failing = Fails(getattr(os, call), code)
     monkeypatch.setattr(os, call, failing)
-    before = open_descriptors()
     assert_fails(target, os.strerror(code))
     assert failing.calls >= 1
     assert_old_and_nothing_beside(target)
     if call != "fdopen":  # there the descriptor has no owner yet; os.fdopen itself does not fail so
-        assert open_descriptors() == before
+        assert left_open(target.parent) == []
 
 
-def open_descriptors() -> list[str]:
-    return sorted(p.name for p in Path("/proc/self/fd").iterdir()) if Path("/proc/self/fd").is_dir() else []
+def test_an_injected_failure_meets_no_other_thread(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO))
+    other = threading.Thread(target=lambda: os.close(os.open(target, os.O_RDONLY)))
+    other.start()
+    other.join()
+    assert_fails(target, os.strerror(errno.EIO))
+
+
+def left_open(folder: Path) -> list[str]:
+    """What this process has open below a folder; what else it has open may be other threads'."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").is_dir() else ():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found.append(str(descriptor.readlink()))
+    return [name for name in found if name.startswith(str(folder.resolve()))]
+
+
+def test_negative_control_what_is_left_open_is_seen(target: Path) -> None:
+    with target.open("rb"):
+        assert left_open(target.parent) == ([str(target.resolve())] if Path("/proc/self/fd").is_dir() else [])
 
 
 class HalfWritten(io.BufferedWriter):

@@ -164,6 +164,7 @@ def without_metadata(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
+@pytest.mark.slow
 def test_a_tokenizer(request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(toy_tokenizer().source.encode())

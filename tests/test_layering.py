@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import last_name, parsed
 from toy import toy_model, write_toy
 
 import manako
@@ -98,7 +99,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
         id(node)
         for outer in ast.walk(tree)
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING")
+        or (isinstance(outer, ast.If) and getattr(outer.test, "id", "") == "TYPE_CHECKING")
         for node in ast.walk(outer)
     }
     for node in ast.walk(tree):
@@ -109,7 +110,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
             assert node.level == 0, "imports are absolute, so that this test and a reader can find them"
             module = str(node.module)
             names = [f"manako.{alias.name}" for alias in node.names] if module == "manako" else [module]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and last_name(node.func).endswith("import_module"):
             argument = node.args[0]
             names = [argument.value] if isinstance(argument, ast.Constant) else []
         for name in names:
@@ -149,7 +150,7 @@ def test_every_room_stands_in_the_table() -> None:
 
 
 def test_imports_follow_the_table_of_rooms() -> None:
-    trees = {module: ast.parse(path_of(module).read_text(encoding="utf-8")) for module in modules()}
+    trees = {module: parsed(path_of(module).read_text(encoding="utf-8")) for module in modules()}
     assert [found for module, tree in trees.items() for found in violations(module, tree)] == []
 
 
@@ -182,7 +183,7 @@ def test_imports_follow_the_table_of_rooms() -> None:
     ("trace.record", "import importlib\nimportlib.import_module('manako.cli')", 1),
 ])  # fmt: skip
 def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, count: int) -> None:
-    assert len(violations(module, ast.parse(source))) == count
+    assert len(violations(module, parsed(source))) == count
 
 
 # --- families ---------------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def test_negative_control_the_law_sees_what_breaks_it(module: str, source: str, 
 FAMILY_CLASSES = {
     node.name
     for file in (SOURCE / "families").glob("*.py")
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    for node in ast.walk(parsed(file.read_text(encoding="utf-8")))
     if isinstance(node, ast.ClassDef)
 }
 
@@ -199,20 +200,20 @@ def family_questions(tree: ast.AST) -> list[str]:
     """Where code asks which family it has: isinstance, issubclass, `type(x) is` and class patterns."""
     asked: list[tuple[ast.AST, ast.AST]] = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+        if isinstance(node, ast.Call) and last_name(node.func) in ("isinstance", "issubclass"):
             asked.append((node, node.args[1]))
         elif isinstance(node, ast.Compare) and ast.unparse(node.left).startswith("type("):
             asked += [(node, other) for other in node.comparators]
         elif isinstance(node, ast.MatchClass):
             asked.append((node, node.cls))
-    names = [(node, getattr(part, "id", getattr(part, "attr", ""))) for node, of in asked for part in ast.walk(of)]
+    names = [(node, last_name(part)) for node, of in asked for part in ast.walk(of)]
     return [ast.unparse(node) for node, name in names if name in FAMILY_CLASSES]
 
 
 def test_no_code_outside_families_asks_which_family_it_has() -> None:
     for module in modules():
         if room(module) != "families":
-            assert (module, family_questions(ast.parse(path_of(module).read_text(encoding="utf-8")))) == (module, [])
+            assert (module, family_questions(parsed(path_of(module).read_text(encoding="utf-8")))) == (module, [])
 
 
 @pytest.mark.parametrize(("source", "count"), [
@@ -225,7 +226,7 @@ def test_no_code_outside_families_asks_which_family_it_has() -> None:
     ("def f(config: ModelConfig) -> None: ...", 0),
 ])  # fmt: skip
 def test_negative_control_such_a_question_is_seen(source: str, count: int) -> None:
-    assert len(family_questions(ast.parse(source))) == count
+    assert len(family_questions(parsed(source))) == count
 
 
 # --- names of columns and captures ------------------------------------------------------------------------------------
@@ -267,9 +268,9 @@ def spelled(tree: ast.AST) -> set[str]:
 
 def test_columns_and_captures_are_named_in_one_room() -> None:
     files = {path.relative_to(SOURCE).as_posix(): path for path in SOURCE.rglob("*.py")}
-    found = {name for name, path in files.items() if spelled(ast.parse(path.read_text(encoding="utf-8")))}
+    found = {name for name, path in files.items() if spelled(parsed(path.read_text(encoding="utf-8")))}
     assert {name for name in found if not name.startswith("trace/")} == MAY_NAME.keys()
-    assert spelled(ast.parse("if 'lens' in wanted: part['part_id']")) == {"lens", "part_id"}
+    assert spelled(parsed("if 'lens' in wanted: part['part_id']")) == {"lens", "part_id"}
 
 
 # --- what stays unloaded ----------------------------------------------------------------------------------------------
@@ -358,7 +359,7 @@ def test_the_public_list_is_proved() -> None:
 
 
 def test_type_checkers_see_the_same_homes() -> None:
-    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    tree = parsed((SOURCE / "__init__.py").read_text(encoding="utf-8"))
     typed = {
         alias.name: node.module
         for outer in tree.body
@@ -380,7 +381,7 @@ def test_only_refs_spells_a_prefix() -> None:
     """Of the strings that a program runs on; docstrings and the catalog may explain them."""
     found = []
     for module in modules():
-        tree = ast.parse(path_of(module).read_text(encoding="utf-8"))
+        tree = parsed(path_of(module).read_text(encoding="utf-8"))
         explained = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
             text = node.value if isinstance(node, ast.Constant) and id(node) not in explained else None
@@ -393,5 +394,5 @@ def test_no_command_imports_another() -> None:
     """What two commands share has a module of its own, in a room below where it is of use to a program as well."""
     commands = set(COMMANDS.values())
     for module in commands:
-        tree = ast.parse(path_of(module.removeprefix("manako.")).read_text(encoding="utf-8"))
+        tree = parsed(path_of(module.removeprefix("manako.")).read_text(encoding="utf-8"))
         assert not {name for name, _ in imports(tree)} & commands - {module}, module

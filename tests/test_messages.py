@@ -4,6 +4,8 @@ import ast
 import string
 from pathlib import Path
 
+from sources import parsed
+
 import manako
 from manako import messages
 from manako.errors import CapabilityError
@@ -24,7 +26,7 @@ def test_both_languages_have_the_same_keys_and_names() -> None:
 def used_keys() -> set[str]:
     found = set[str]()
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 called = ast.unparse(node.func)
                 key = node.args[0].value

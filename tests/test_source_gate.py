@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sources import last_name, parsed
 
 import manako
 
@@ -32,7 +33,7 @@ FORBIDDEN_NAMES = {  # attribute or function, whatever it is called on
 
 def dangers(source: str) -> Iterator[str]:
     """Every dangerous construct in a source text, with its line."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         line = getattr(node, "lineno", 0)
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [str(node.module)]
@@ -44,17 +45,16 @@ def dangers(source: str) -> Iterator[str]:
         elif isinstance(node, ast.Name) and node.id in FORBIDDEN_BUILTINS:
             yield f"{line}: {node.id}"
         elif isinstance(node, ast.Attribute):
-            parts = ast.unparse(node).split(".")
-            called = ".".join(parts[-2:]) in FORBIDDEN_CALLS and ast.unparse(node) not in ALLOWED
+            called = f"{last_name(node.value)}.{node.attr}" in FORBIDDEN_CALLS and ast.unparse(node) not in ALLOWED
             if called or node.attr in FORBIDDEN_NAMES:
                 yield f"{line}: {ast.unparse(node)}"
-            if parts[0] in ("builtins", "__builtins__") and node.attr in FORBIDDEN_BUILTINS:
+            if node.attr in FORBIDDEN_BUILTINS and ast.unparse(node).split(".")[0] in ("builtins", "__builtins__"):
                 yield f"{line}: {ast.unparse(node)}"
         elif isinstance(node, ast.keyword):
-            value = ast.unparse(node.value)
-            if node.arg == "allow_pickle" or (node.arg in ("shell", "trust_remote_code") and value != "False"):
+            value = ast.unparse(node.value) if node.arg in ("allow_pickle", "shell", "trust_remote_code") else ""
+            if node.arg == "allow_pickle" or (value and value != "False"):
                 yield f"{line}: {node.arg}={value}"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and last_name(node.func).endswith("import_module"):
             argument = node.args[0]
             if isinstance(argument, ast.Constant) and str(argument.value).split(".")[0] in FORBIDDEN_MODULES:
                 yield f"{line}: import_module {argument.value}"
@@ -126,7 +126,7 @@ def large(file: str, source: str) -> Iterator[str]:
     """Names of what is larger than the sizes that need no reason."""
     if len(source.splitlines()) > LONGEST_FILE:
         yield file
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             a = node.args
             given = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]

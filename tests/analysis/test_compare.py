@@ -76,7 +76,7 @@ def test_nothing_to_draw(model: Model) -> None:
 def test_a_run_that_ends_early_has_parted_there() -> None:
     """The first run ends its document at step 2 (counted from 0); the other goes on."""
     short, long = golden_trace(3), golden_trace(6)
-    short.columns.token_id[2] = 0
+    short = replace(short, columns=replace(short.columns, token_id=np.array([*short.columns.token_id[:2], 0])))
     assert Comparison((short, long)).diverged_at == 2
 
 

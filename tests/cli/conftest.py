@@ -12,7 +12,7 @@ from toy import write_toy
 
 from manako import cli
 
-MODELS = ("toy", "demo")
+MODELS = ("toy", "demo-en")
 HIDDEN = ("LC_ALL", "LC_CTYPE", "LC_MESSAGES", "LANG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
 
 

@@ -34,6 +34,18 @@ def test_it_is_shown_saved_and_opened_again(run: Run, toy_run: Path, tmp_path: P
     assert run("dynamics", toy_run, "私は猫", "--save", file).code == 2  # not without --force
 
 
+def test_verify_says_how_many_tokens_cannot_be_drawn_again(
+    run: Run, toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("manako.experiments.dynamics.TOP", 2)
+    file = tmp_path / "d.manako"
+    assert run("dynamics", toy_run, "私は猫", "-n", "3", "--save", file).code == 0
+    traces = json.loads(run("verify", file, "--json").out)["traces"]
+    outside = sum(each["unverifiable"] for each in traces)
+    assert 0 < outside == 9 - sum(each["rederived"] for each in traces)
+    assert f"which cannot be checked: {outside}" in run("verify", file, "--lang", "en").out
+
+
 def test_errors_are_one_line(run: Run, toy_run: Path, tmp_path: Path) -> None:
     def failed(*arguments: object) -> int:
         result = run("dynamics", *arguments)

@@ -70,10 +70,10 @@ def check(text: str) -> None:
 
 
 def each(sequences: list[str]) -> list[object]:
-    """All of them, of which plain pytest takes every fourth and those that are one of a kind."""
-    rare = (ESC, "\r", "\x9b", "\x9d", "\u202e", "\u0301", "[bold]", "\x00", "]52", "]8;")
-    usual = [n % 4 == 0 or any(r in s for r in rare[1:]) or s == ESC for n, s in enumerate(sequences)]
-    marks = [() if u else (pytest.mark.slow,) for u in usual]
+    """All of them, of which plain pytest takes one of each kind."""
+    kinds = (f"{ESC}[2J", ESC, f"{ESC}]0;", "]52", "]8;", "\r", "\x9b", "\x9d", "\x00", "\u202e", "\u0301", "[bold]")
+    usual = {next(s for s in sequences if s == kind or (kind != ESC and kind in s)) for kind in kinds}
+    marks = [() if s in usual else (pytest.mark.slow,) for s in sequences]
     return [pytest.param(s, marks=m, id=ascii(s)[1:40]) for s, m in zip(sequences, marks, strict=True)]
 
 
@@ -87,12 +87,12 @@ def test_as_token(run: Run, tmp_path: Path, sequence: str, split: bool) -> None:
         found = run("view", path, *words)
         assert found.code == 0
         check(found.out)
+    document = json.loads(found.out)
     ours = {"\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m", "\x1b[33m", "\x1b[1;7;31m"}
     for view in VIEWS:
         colored = run("view", path, "--view", view, "--color", "always", env={"COLUMNS": "60"})
         check(OWN_COLOUR.sub("", colored.out))
         assert set(OWN_COLOUR.findall(colored.out)) <= ours
-    document = json.loads(run("view", path, "--json").out)
     assert document["model"]["ref"] == model_name(sequence)
     if not split:
         assert document["steps"][1]["text_before"] == "a" + sequence

@@ -70,6 +70,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         assert not (tmp_path / "s").exists()
 
 
+def test_an_option_of_train_is_answered_by_how_a_sweep_takes_it(run: Run) -> None:
+    assert "(--set n_layer=...?)" in run("sweep", "--n-layer", "2", "--lang", "en").err
+    assert "--set" not in run("sweep", "--n-lyer", "2").err and "--set" not in run("watch", "私", "--n-layer", "2").err
+
+
 def test_without_text_and_without_a_sweep(run: Run, tmp_path: Path) -> None:
     done = run("sweep", "--out", tmp_path / "s", "--vary", "seed=1,2")
     assert done.code == 2 and "E-SWEEP-DATA" in done.err and not (tmp_path / "s").exists()

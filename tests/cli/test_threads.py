@@ -25,6 +25,7 @@ def test_few_tokens_of_an_embedded_model_have_one(words: str, little: bool) -> N
     assert draws_little(words.split()) == little
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "used"), [(None, "1"), ("2", "2")])
 def test_what_the_user_set_stays(given: str | None, used: str) -> None:
     environment = {n: v for n, v in os.environ.items() if not n.endswith("_NUM_THREADS")}

@@ -318,7 +318,7 @@ def test_stdout_closed_or_full(toy: str, words: list[str]) -> None:
 def test_captures_are_saved_and_change_nothing(run: Run, toy: str, tmp_path: Path) -> None:
     words = ("watch", "あ", "-m", toy, "--seed", "4", "-n", "4", "--json")
     path = tmp_path / "a.manako"
-    more = ("--capture", "lens", "--capture", "attention", "--capture", "contributions", "--save", path)
+    more = ("--capture", "lens,attention", "--capture", "contributions", "--save", path)
     plain, captured = json.loads(run(*words).out), json.loads(run(*words, *more).out)
     assert captured["capture"] == ["attention", "lens", "contributions"] and plain["capture"] == []
     assert captured["steps"] == plain["steps"]
@@ -331,7 +331,7 @@ def test_captures_are_saved_and_change_nothing(run: Run, toy: str, tmp_path: Pat
 
 def test_an_ablated_run_is_named_wherever_it_is_shown(run: Run, toy: str, tmp_path: Path) -> None:
     path = tmp_path / "a.manako"
-    found = run("watch", "あ", "-m", toy, "-n", "2", "--ablate", "head:1.0", "--ablate", "mlp:0=mean", "--save", path)
+    found = run("watch", "あ", "-m", toy, "-n", "2", "--ablate", "head:1.0,mlp:0=mean", "--save", path)
     for shown in (found, run("view", path), run("view", path, "--step", "1")):
         assert "ablated parts: head:1.0, mlp:0=mean" in shown.out
     assert json.loads(run("view", path, "--json").out)["ablate"] == ["head:1.0", "mlp:0=mean"]

@@ -279,6 +279,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: py
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_spool_fills_the_disk(tmp_path: Path) -> None:
     """A limit on the size of files fails like a full disk: the texts' temporary file meets it first."""
     program = """

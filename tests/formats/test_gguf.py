@@ -297,6 +297,7 @@ def test_each_lie_is_refused(tmp_path: Path, name: str) -> None:
     assert refusal(tmp_path / "m.gguf", data).key == key
 
 
+@pytest.mark.slow
 def test_refusals_cost_no_time_and_no_memory(tmp_path: Path) -> None:
     """Under 100 ms of work and 150 MB, the library that unpacks weights included; measured in a process of its own."""
     for number, (_, data) in enumerate(LIES.values()):
@@ -585,6 +586,7 @@ def test_a_sliding_window_is_the_context_and_said(tmp_path: Path) -> None:
     assert model.config.block_size == 16 and "notice.gguf_window" not in dict(model.notices)
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_text_and_is_never_run(tmp_path: Path) -> None:
     template = "{{ ''.__class__.__mro__ }}{% for i in range(10**12) %}x{% endfor %}"
     (tmp_path / "m.gguf").write_bytes(changed({"tokenizer.chat_template": template}))

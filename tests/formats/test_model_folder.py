@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -33,10 +34,17 @@ WEIGHTS = "model.safetensors"
 FILES = {"config.json", "generation_config.json", WEIGHTS, "tokenizer.json", "tokenizer_config.json"}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy's folder, of which each test has a copy."""
+    folder = tmp_path_factory.mktemp("toy") / "m"
+    write_toy(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_toy(tmp_path / "m")
-    return tmp_path / "m"
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "m"))
 
 
 def refused(folder: Path, key: str | None = None) -> LoadError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sources import parsed
 
 import manako
 from manako.messages import numbers
@@ -118,7 +119,7 @@ def test_nothing_is_formatted_past_the_rules() -> None:
     found = [
         f"{path.relative_to(SOURCE)}:{line} {spec}"
         for path in sorted(SOURCE.rglob("*.py"))
-        for line, spec in format_specs(ast.parse(path.read_text(encoding="utf-8")))
+        for line, spec in format_specs(parsed(path.read_text(encoding="utf-8")))
         if path != Path(numbers.__file__)
     ]
     assert not found
@@ -126,4 +127,4 @@ def test_nothing_is_formatted_past_the_rules() -> None:
 
 def test_negative_control_each_kind_of_formatting_is_seen() -> None:
     text = 'f"{a:,}" + f"{a:.2f}" + f"{a:+.3g}" + f"{a:.{n}f}" + f"{a:.0%}"; f"{a:>8}{a:06d}{a:02X}{a!r}"'
-    assert len(list(format_specs(ast.parse(text)))) == 5
+    assert len(list(format_specs(parsed(text)))) == 5

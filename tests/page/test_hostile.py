@@ -104,6 +104,18 @@ def test_a_character_in_pieces_is_shown_as_bytes_and_named(open_page: Open) -> N
     assert page.eval_on_selector_all("[role=option]", "all => all.map(e => e.title)") == ["眼 1/3", "眼 2/3", "眼 3/3"]
 
 
+def test_negative_control_a_breach_of_the_policy_is_a_complaint(
+    open_page: Open, kept: tuple[Callable[..., Page], list[str]]
+) -> None:
+    page, complaints = open_page(golden_trace()), kept[1]
+    page.evaluate("""() => new Promise((told) => {
+        addEventListener("securitypolicyviolation", () => told());
+        document.body.append(Object.assign(new Image(), { src: "http://evil.example/x.png" }));
+    })""")
+    said, complaints[:] = [*complaints], []
+    assert any("breach of img-src" in each for each in said)
+
+
 def test_a_failed_self_check_is_open_and_named(open_page: Open) -> None:
     page = open_page(golden_trace(self_checks=(SelfCheck("probabilities_sum_to_1", float("inf"), 1e-9),)))
     assert "SELF-CHECKS FAILED: 1" in page.inner_text("manako-checks")

@@ -377,10 +377,11 @@ def test_the_page_fits_a_narrow_phone_and_two_hundred_percent(scheme: str, open_
 
 
 def test_nothing_moves_where_motion_is_not_wanted(open_page: Open) -> None:
-    still, moving = (open_page(golden_trace(), reduced_motion=m) for m in ("reduce", "no-preference"))
     durations = [
-        p.eval_on_selector("manako-candidates .bar > .p", "e => getComputedStyle(e).transitionDuration")
-        for p in (still, moving)
+        open_page(golden_trace(), reduced_motion=motion).eval_on_selector(
+            "manako-candidates .bar > .p", "e => getComputedStyle(e).transitionDuration"
+        )
+        for motion in ("reduce", "no-preference")
     ]
     assert durations[0] == "0s" and durations[1] != "0s"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from golden import golden_trace
-from serving import TOKEN, Gated, Serving, close, endless, events, free, runs_with, serving, until
+from serving import TOKEN, Gated, Serving, close, endless, events, free, logged, runs_with, serving, until
 from toy import toy_model
 
 import manako
@@ -429,8 +429,8 @@ def test_who_leaves_before_the_model_is_there_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["no model", "the server ends"])
-def test_who_waits_for_a_model_that_does_not_come_is_told(ends: bool, caplog: pytest.LogCaptureFixture) -> None:
-    with serving() as site:
+def test_who_waits_for_a_model_that_does_not_come_is_told(ends: bool) -> None:
+    with logged() as said, serving() as site:
         client = asked(site)
         until(lambda: bool(site.tasks))
         if ends:
@@ -443,7 +443,7 @@ def test_who_waits_for_a_model_that_does_not_come_is_told(ends: bool, caplog: py
         if not ends:
             assert json.loads(site.ask("GET", "/api/model")[1]) == {"ready": False, "ref": "slow"}
             assert site.ask("POST", "/api/generate", {"prompt": "あ"})[0] == 503
-    assert not caplog.records
+    assert said == []
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

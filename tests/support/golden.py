@@ -8,8 +8,9 @@ of 72.9375, its p_model is 32 / 72.9375. At temperature 0.5 the weights are powe
 layers say what later steps would say: see `FakeInside`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, wraps
 from types import SimpleNamespace
 from typing import Any
 
@@ -106,6 +107,29 @@ def golden_vocabulary(special_ids: Sequence[int] = (END_ID,)) -> Vocabulary:
     return Vocabulary(TOKENS, len(TOKENS), frozenset(special_ids))
 
 
+def made_once(make: Callable[..., Trace]) -> Callable[..., Trace]:
+    """The same record for all who ask for the same; as it is shared, nothing can be written into its arrays."""
+
+    @cache
+    def made(*given: Any, **changes: Any) -> Trace:
+        trace = make(*given, **changes)
+        c = trace.columns
+        for array in (*vars(c).values(), *(c.part or {}).values(), *c.captured.values()):
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+        return trace
+
+    @wraps(make)
+    def ask(*given: Any, **changes: Any) -> Trace:
+        try:
+            return made(*given, **changes)
+        except TypeError:  # a change that cannot be a key
+            return make(*given, **changes)
+
+    return ask
+
+
+@made_once
 def golden_trace(steps: int = 12, **changes: Any) -> Trace:
     """The golden record, or one like it: fewer steps, or a header with other fields (sampling, seed, end, ...)."""
     header = golden_header(**({"end": "interrupted"} if steps < 12 else {}) | changes)
@@ -119,6 +143,7 @@ def golden_trace(steps: int = 12, **changes: Any) -> Trace:
     return Trace(header, _columns(rows, PROMPT_IDS, LOGITS[:steps]), golden_vocabulary(header.special_ids))
 
 
+@made_once
 def golden_score(ids: Sequence[int] = (9, 1, 5, 10, 7, 11)) -> Trace:
     """The record of a given text: the first id is context, each other one is scored with the row of its place."""
     rows = []
@@ -247,18 +272,23 @@ def golden_generation(**changes: Any) -> Generation:
     return Generation(FakeSession(), header, PROMPT_IDS, golden_vocabulary(), (END_ID,))
 
 
+@cache
+def _numbered(count: int) -> tuple[bytes, ...]:
+    return tuple(f"<{i}>".encode() for i in range(count))
+
+
 def large_generation(vocab_size: int = 20_000, steps: int = 6, seed: int = 1, **changes: Any) -> Generation:
     """A run over a vocabulary above the limit for whole rows; flat rows, so that ranks above 256 are drawn."""
     rng = np.random.default_rng(7)
     rows = rng.normal(0, 1.5, size=(steps, vocab_size)).astype(np.float32)  # [S, V]
-    names = [f"<{i}>".encode() for i in range(vocab_size)]
-    names[: len(TOKENS)] = TOKENS
+    names = [*TOKENS, *_numbered(vocab_size)[len(TOKENS) :]]
     settings: dict[str, Any] = {"sampling": Sampling(temperature=0.7), "special_ids": (), "self_checks": ()}
     header = golden_header(**settings | {"seed": seed, "max_new_tokens": steps, "end": "interrupted"} | changes)
     vocabulary = Vocabulary(names, vocab_size, frozenset(header.special_ids))
     return Generation(FakeSession(rows), header, PROMPT_IDS, vocabulary, ())
 
 
+@made_once
 def golden_inside(
     steps: int = 12, capture: Sequence[str] = INSIDE, prompt_ids: Sequence[int] = PROMPT_IDS, **changes: Any
 ) -> Trace:
@@ -267,6 +297,7 @@ def golden_inside(
     return _inside(session, steps, capture, prompt_ids, golden_vocabulary(), changes)
 
 
+@made_once
 def large_inside(vocab_size: int = 20_000, steps: int = 6, capture: Sequence[str] = INSIDE, **changes: Any) -> Trace:
     """`large_generation` by such an engine: a partial record with captures."""
     plain = large_generation(vocab_size, steps)

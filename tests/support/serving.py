@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import logging
 import socket
 import struct
 import threading
@@ -24,6 +25,19 @@ from manako.server.generations import Run, Runs
 from manako.server.http import Guard, Server, Site
 
 TOKEN = "right-token"
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """What is logged meanwhile."""
+    texts: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(handler.format(record))  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 @dataclass

@@ -24,8 +24,9 @@ CHARACTERS = "あいうえおかきくけこ、。私猫犬abc \n"
 Weights = dict[str, npt.NDArray[Any]]
 
 
+@cache
 def toy_tokenizer() -> Tokenizer:
-    """A character vocabulary with byte fallback: 1 start token, 256 bytes, 19 characters."""
+    """A character vocabulary with byte fallback: 1 start token, 256 bytes, 19 characters; trained once."""
     return train_characters([CHARACTERS], min_count=1)
 
 

@@ -3,9 +3,10 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from golden import HOSTILE, golden_score, golden_trace, large_generation
+from golden import HOSTILE, LOGITS, golden_score, golden_trace, large_generation
 
 from manako.trace.record import Trace
 from manako.views.document import step_record, trace_document
@@ -106,8 +107,9 @@ def test_a_score_has_no_luck() -> None:
 
 
 def test_a_logit_of_minus_infinity_is_null() -> None:
-    trace = golden_trace()
-    trace.columns.logits[0][11] = -float("inf")  # type: ignore[index]
+    logits = LOGITS.copy()
+    logits[0][11] = -float("inf")
+    trace = replace(golden_trace(), columns=replace(golden_trace().columns, logits=logits))
     last = step_record(trace.steps[0], top=12)["candidates"][-1]
     assert (last["id"], last["logit"], last["p_model"]) == (11, None, 0.0)
     through_json(last)

@@ -227,7 +227,7 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
         known = [option for p in context.command.get_params(context) for option in p.opts] if context else []
         typed = next((a.partition("=")[0] for a in arguments if a.startswith(error.option_name)), error.option_name)
         key = "cli_no_such_option" if context and context.parent else "cli_option_first"
-        return UsageError(key, name=typed, near=near(typed, known))
+        return UsageError(key, name=typed, near=_set_instead(typed, known, context) or near(typed, known))
     if isinstance(error, click.MissingParameter):
         name = _name_of(error.param) if error.param else error.param_hint
         return UsageError("cli_missing", name=name, command=path)
@@ -247,6 +247,16 @@ def usage_error(error: click.ClickException, arguments: Sequence[str]) -> UsageE
     if type(error) is click.UsageError and (extra := re.search(r"^[^(]*\((.*)\)$", error.message, re.S)):
         return UsageError("cli_extra_option" if extra[1].startswith("-") else "cli_extra", given=extra[1])
     return UsageError("cli_usage", reason=error.format_message())
+
+
+def _set_instead(typed: str, known: Sequence[str], context: click.Context | None) -> str:
+    """How a command that trains by `--set NAME=VALUE` takes what is an option of `train`."""
+    if context is None or "--set" not in known or not isinstance(group := context.find_root().command, click.Group):
+        return ""
+    train = group.get_command(context, "train")
+    if train is None or not any(typed in parameter.opts for parameter in train.params):
+        return ""
+    return messages.Phrase("near", name=f"--set {typed.strip('-').replace('-', '_')}=...")
 
 
 def _name_of(parameter: click.Parameter) -> str:

@@ -34,8 +34,10 @@ def settings_options(
             given = {name: kwargs.pop(name) for name in SETTINGS & kwargs.keys()}
             given["stop"] = tuple(map(read_typed, given["stop"]))
             more = {"varied": _varied(given)} if several else {}
-            if given["order"] is not None:
-                given["order"] = tuple(name.strip() for name in given["order"].split(","))
+            for name in ("order", "capture", "ablate"):  # one after another, or with commas between them
+                if given.get(name) not in (None, ()):
+                    values = (given[name],) if name == "order" else given[name]
+                    given[name] = tuple(part.strip() for value in values for part in value.split(","))
             return command(*args, settings=RunSettings().changed(**given), **more, **kwargs)
 
         for option in reversed(_chain_options(several) + _run_options(count, ablate, capture, several)):
@@ -84,10 +86,10 @@ def _run_options(count: int, ablate: bool, capture: bool, several: bool) -> list
     options.append(click.option("--chat", is_flag=True, help=say("option.chat")))
     options.append(click.option("--system", metavar="TEXT", help=say("option.system")))
     if ablate:
-        options.append(click.option("--ablate", multiple=True, metavar="PART", help=say("option.ablate")))
+        options.append(click.option("--ablate", multiple=True, metavar="PART,...", help=say("option.ablate")))
     if capture:
         text = say("option.capture", names=", ".join(CAPTURES))
-        options.append(click.option("--capture", multiple=True, metavar="NAME", help=text))
+        options.append(click.option("--capture", multiple=True, metavar="NAME,...", help=text))
     return options
 
 

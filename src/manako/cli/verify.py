@@ -81,8 +81,11 @@ def _dynamics(found: Dynamics, as_json: bool, screen: Screen) -> int:
     elif said:
         return fail(said[0], "E-VERIFY")
     else:
-        steps, drawn = (sum(getattr(v, name) for v in result.continuations) for name in ("steps", "rederived"))
+        names = ("steps", "rederived", "unverifiable")
+        steps, drawn, outside = (sum(getattr(v, name) for v in result.continuations) for name in names)
         screen.tell(say("verify.dynamics", count=len(found), steps=steps, rederived=drawn))
+        if outside:
+            screen.tell(say("verify.partial", count=outside))
         screen.tell(say("verify.itself"))
     return 0 if result.ok else 1
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pyte
@@ -235,6 +236,7 @@ def test_a_token_far_down_is_listed_with_its_rank() -> None:
 # Columns -----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def wide_traces() -> list[Trace]:
     rng = np.random.default_rng(3)
     names = [*HOSTILE, "猫".encode(), "ｶﾅ".encode(), "長い言葉の候補です".encode(), b" international", b"\xff", b"a"]
@@ -363,7 +365,7 @@ def test_what_ends_a_run_is_said() -> None:
     failed = golden_trace(1, self_checks=(SelfCheck("cached_equals_uncached", 1.0, 1e-5),))
     assert "SELF-CHECK FAILED cached and uncached logits agree: error 1, limit 1e-5" in whole(failed, EN)
     window = golden_trace(3)
-    window.columns.window_start[2] = 1
+    window = replace(window, columns=replace(window.columns, window_start=np.array([0, 0, 1], np.int32)))
     assert "The context window starts at token 2." in whole(window, EN)
 
 
