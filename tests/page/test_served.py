@@ -137,6 +137,9 @@ def test_what_the_page_can_run_runs_in_it_and_needs_the_server_only_to_start(bro
         now = ["lost"]
         page.route("**/api/model", lambda route: answers[now[0]](route))
         expect(state).to_contain_text("continues without it", timeout=15_000)
+        page.get_by_role("button", name="日本語").click()
+        expect(state).to_have_text(messages.text("page.without_server", "ja"))
+        page.get_by_role("button", name="English").click()
         page.set_viewport_size({"width": 360, "height": 480})  # where it does not fit above the tabs
         sentence, tabs = (each.bounding_box() for each in (state, page.locator(".tabs")))
         assert sentence and tabs and 0 < sentence["y"] < sentence["y"] + sentence["height"] <= tabs["y"]

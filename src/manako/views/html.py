@@ -331,7 +331,8 @@ def _joined(text: str, wanted: Set[str], known: Mapping[str, int]) -> str:
     if all(known[name] == 1 for name in own.difference(given)):
         return text
     names = ", ".join(given)
-    return f"const {{ {names} }} = (() => {{\n{text}return {{ {names} }};\n}})();\n"
+    told, back = (f"const {{ {names} }} = ", f"return {{ {names} }};\n") if given else ("", "")
+    return f"{told}(() => {{\n{text}{back}}})();\n"
 
 
 def _resolved(name: str, path: str) -> str:

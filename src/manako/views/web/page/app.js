@@ -3,6 +3,7 @@
  * into the address, so that a link or a reload shows the same thing.
  */
 
+/** @import {Lang} from "../text/messages.js" */
 /** @import {RecordFile} from "../trace/tree-file.js" */
 /** @import {Act, Change, View, ViewElement} from "../elements/view.js" */
 /** @import {Branch} from "../trace/tree.js" */
@@ -48,8 +49,8 @@ export class AppElement extends HTMLElement {
     #verifier = new Verifier();
     /** @type {Home | null} */
     #home = null;
-    /** What is to be known of what writes, such as why there is nothing. */
-    #told = "";
+    /** What is to be known of what writes, such as why there is nothing. @type {(lang: Lang) => string} */
+    #told = () => "";
     #isKept = true; // all that was written
     #timer = 0;
     /** What had the focus when the model was asked. @type {HTMLElement | null} */
@@ -115,9 +116,9 @@ export class AppElement extends HTMLElement {
     /**
      * What is now known of the models that can write.
      * @param {readonly KnownModel[]} models the first choice first
-     * @param {string} [told] what else there is to know, such as why there is none
+     * @param {(lang: Lang) => string} [told] what else there is to know, such as why there is none
      */
-    setModels(models, told = "") {
+    setModels(models, told = () => "") {
         if (this.#writer === null) return;
         this.#writer.models = models;
         this.#writer.fault = "";
@@ -220,7 +221,7 @@ export class AppElement extends HTMLElement {
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
-        const note = model && key ? say(lang, key, values) : this.#told || (this.#isKept ? "" : say(lang, "page.not_kept"));
+        const note = model && key ? say(lang, key, values) : this.#told(lang) || (this.#isKept ? "" : say(lang, "page.not_kept"));
         this.#put("state", fault || note, fault || !model ? "warn" : "soft");
         this.#put("ready", model?.ready ? say(lang, "page.ready", { ...values, chain: chainText(sampling ?? trace.header.sampling) }) : "");
         const bar = this.querySelector("progress");

@@ -5,7 +5,7 @@
  */
 
 import { AppElement } from "./app.js";
-import { pageLanguage, say, setCatalogs } from "../text/messages.js";
+import { say, setCatalogs } from "../text/messages.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 import { openPacked } from "../trace/packed.js";
 import { EngineSource, keepOffline } from "./engine-source.js";
@@ -55,7 +55,7 @@ async function startEngine(app, script) {
         if (address) keepOffline(); // now: the model is in the browser's cache, and need not be fetched twice
     } catch (error) {
         const message = error instanceof Error ? error.message : String(error);
-        app.setModels([], say(pageLanguage(), "page.engine_failed", { error: message }));
+        app.setModels([], (lang) => say(lang, "page.engine_failed", { error: message }));
     } finally {
         URL.revokeObjectURL(thread);
     }

@@ -19,28 +19,28 @@ import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 import { fetchWhole, loading, start } from "./start.js";
 
-const TOKEN = "manako-token";
+const TOKEN_KEY = "manako-token";
 const READER = "manako-reader"; // of this browser; another one has a list of its own
 /** @type {{words: Record<string, Record<string, string>>, engine: string}} what the server wrote in front of this script: sentences, where the engine's thread is */
-const sent = /** @type {any} */ (globalThis).manakoServed;
+const sentBefore = /** @type {any} */ (globalThis).manakoServed;
 const LOOK_AGAIN = 500; // ms, while the model loads or the server is away
 const WATCH = 5000; // ms, while all is well
 
 /** @param {AppElement} app */
 async function startFromServer(app) {
     document.documentElement.lang = navigator.language.slice(0, 2);
-    setCatalogs(sent.words);
+    setCatalogs(sentBefore.words);
     document.documentElement.lang = pageLanguage();
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");
     if (token !== null) {
-        sessionStorage.setItem(TOKEN, token);
+        sessionStorage.setItem(TOKEN_KEY, token);
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
     const reader = localStorage.getItem(READER) ?? Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
     localStorage.setItem(READER, reader);
-    const server = new Server(sessionStorage.getItem(TOKEN) ?? "", reader);
+    const server = new Server(sessionStorage.getItem(TOKEN_KEY) ?? "", reader);
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const [{ traces: listed, current }, { ref }] = await Promise.all([server.traces(), server.model()]);
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];
@@ -61,7 +61,7 @@ async function startFromServer(app) {
     const branches = listed.map(({ id }) => /** @type {Branch} */ (loaded.get(id)));
     app.add(branches);
     if (!(await verifyRecord({ branches, current: first.id, proof: null }))) app.warnUnchecked();
-    await follow(app, server);
+    await watchServer(app, server);
 }
 
 /**
@@ -70,7 +70,7 @@ async function startFromServer(app) {
  * @param {AppElement} app
  * @param {Server} server
  */
-async function follow(app, server) {
+async function watchServer(app, server) {
     /** @type {KnownModel[] | null} */
     let here = null;
     for (let known = "", now = ""; ; known = now) {
@@ -80,7 +80,7 @@ async function follow(app, server) {
             // nothing to tell
         } else if (found instanceof SourceError) {
             const key = found.message ? "page.other_server" : here?.length ? "page.without_server" : "page.lost_server";
-            app.setModels(here ?? [], say(pageLanguage(), key));
+            app.setModels(here ?? [], (lang) => say(lang, key));
         } else if (!found.ready) app.setModels([loading(found.ref)]);
         else {
             const served = [found, ...found.beside].map((each) => ({ ...each, ready: true, source: server }));
@@ -106,7 +106,7 @@ async function engines(app, server, served) {
         try {
             const answer = await server.modelFile(each);
             const bytes = await fetchWhole(answer, Number(answer.headers.get("Content-Length")), tell);
-            found.push({ ...(await new EngineSource(sent.engine).load(bytes)), reads: each.reads });
+            found.push({ ...(await new EngineSource(sentBefore.engine).load(bytes)), reads: each.reads });
             app.setModels([...found, ...served]);
         } catch {
             break; // no room for it, or the server went away
