@@ -1,4 +1,5 @@
-"""The engine in the page: tokens a second in node, Chromium and Firefox, sizes of what carries a model, first texts.
+"""The engine in the page: tokens a second in node, Chromium and Firefox, sizes of what carries a model, first texts,
+and from a key to the painted token of a single step. `page_engine.py step` measures the last alone.
 
 Best of twelve rounds, since the machine is seldom idle: CPU time in node, wall time in both. The model is 4 layers,
 4 heads, width 256, context 256, 3,864 tokens, random weights. Files carry the embedded model.
@@ -7,6 +8,7 @@ Best of twelve rounds, since the machine is seldom idle: CPU time in node, wall 
 import functools
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,23 @@ import firefox  # noqa: E402  which drives it for the tests of the page
 
 ROOT, SCRIPT = WEB.parents[1], Path(__file__).with_name("page_engine.mjs")
 OPENINGS = 5
+STEPS, BEHIND = 20, 200  # single steps, behind so many tokens
+FIRST = 3  # of them wait for the compiler
+PAINTED = """() => {
+    globalThis.painted = [];
+    const tokens = () => document.querySelectorAll("manako-ribbon [role=option]").length;
+    let [start, before] = [0, Infinity];
+    addEventListener("keydown", ({ timeStamp }) => ([start, before] = [timeStamp, tokens()]), true);
+    new MutationObserver(() => {
+        if (tokens() <= before) return;
+        before = Infinity;
+        requestAnimationFrame(() => {
+            const { port1, port2 } = new MessageChannel();  // its message comes behind the frame
+            port1.onmessage = () => painted.push(performance.now() - start);
+            port2.postMessage(0);
+        });
+    }).observe(document.querySelector("manako-app"), { childList: true, subtree: true });
+}"""
 BENCH = """(async () => {
     const { bench } = await import("/page_engine.mjs");
     const bytes = await (await fetch("/model.bin")).arrayBuffer();
@@ -98,6 +117,44 @@ def opening(browser: Browser, file: Path) -> dict[str, float]:
     return {"first_paint_ms": painted, "first_text_ms": 1000 * shown, "first_own_token_ms": 1000 * own}
 
 
+def stepping(browser: Browser, folder: Path) -> dict[str, float]:
+    """Milliseconds from the key on "next step" to the painted token, all captured, behind 200 tokens."""
+    model, text = manako.load("demo"), folder / "step.html"
+    trace = model.trace("私は", max_new_tokens=BEHIND, seed=0, capture=("attention", "lens", "contributions"))
+    data = for_page("demo")
+    text.write_text(page(trace, "ja", Carried("demo", len(data), data)), encoding="utf-8")
+    tab = browser.new_page()
+    tab.goto(text.as_uri())
+    tab.wait_for_selector("[data-act=go]:not([disabled])")
+    tab.press("manako-ribbon [role=listbox]", "End")
+    tab.evaluate(PAINTED)
+    client = tab.context.new_cdp_session(tab)
+    client.send("Performance.enable", {"timeDomain": "threadTicks"})  # CPU time, whatever else the machine does
+
+    def spent() -> float:
+        told = {each["name"]: each["value"] for each in client.send("Performance.getMetrics")["metrics"]}
+        return 1000 * sum(told[f"{part}Duration"] for part in ("Script", "Layout", "RecalcStyle"))
+
+    before = 0.0
+    for n in range(1, STEPS + 1):
+        if n == FIRST + 1:
+            before = spent()
+        tab.press("manako-app:not([data-writing]) [data-act=step]", "Enter")
+        tab.wait_for_function("n => painted.length === n", arg=n)
+    tab.wait_for_selector("manako-app:not([data-writing])")
+    times, cpu = tab.evaluate("painted")[FIRST:], (spent() - before) / (STEPS - FIRST)
+    tab.close()
+    return {"median_ms": statistics.median(times), "largest_ms": max(times), "script_and_layout_cpu_ms": cpu}
+
+
+def only_stepping() -> None:
+    start = measure.calibration()
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        measure.report("page_engine step", "key to painted <= 50 ms", start, step=stepping(browser, Path(name)))
+        browser.close()
+
+
 def main() -> None:
     start = measure.calibration()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
@@ -119,6 +176,7 @@ def main() -> None:
             "node_wall": in_node(folder / "model.bin", "wall"),
             "chromium_wall": in_chromium(browser, folder),
             "firefox_wall": in_firefox(folder),
+            "step": stepping(browser, folder),
             "opening": {name: min(each[name] for each in openings) for name in openings[0]},
             "bytes": {"demo.html": len(carrying.encode()), "site": {name: len(data) for name, data in files.items()}},
         }
@@ -128,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    only_stepping() if sys.argv[1:] == ["step"] else main()

@@ -127,6 +127,8 @@ export class GPT2 {
     #numbers;
     /** @type {number[]} the tokens whose keys and values are cached */
     #cached = [];
+    /** @type {{direction: Float64Array, constant: number} | null} */
+    #meanReadout = null;
     /** @type {Block[]} */
     #blocks;
     #width;
@@ -219,14 +221,15 @@ export class GPT2 {
         return this.#readout(this.#numbers.subarray(row, row + this.config.n_embd));
     }
 
-    /** The mean of that over all tokens of the vocabulary. */
+    /** The mean of that over all tokens of the vocabulary, which takes as long as some passes: worked out once. */
     get meanReadout() {
+        if (this.#meanReadout) return this.#meanReadout;
         const { n_embd, vocab_size } = this.config;
         const mean = new Float64Array(n_embd);
         for (let id = 0, row = this.#head; id < vocab_size; id++, row += this.#width) {
             for (let i = 0; i < n_embd; i++) mean[i] += this.#numbers[row + i] / vocab_size;
         }
-        return this.#readout(mean);
+        return (this.#meanReadout = this.#readout(mean));
     }
 
     /** @param {Float32Array | Float64Array} row [C] of the output matrix */
