@@ -80,6 +80,8 @@ export class RibbonElement extends ViewElement {
         // Told to what hangs there alone: of their parent it would be every token's, and a long text would be styled anew.
         const hanging = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang"));
         hanging?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`);
+        // Another line lies between.
+        hanging?.toggleAttribute("data-apart", bottom + token.offsetHeight <= text.scrollTop + text.clientHeight);
     }
 
     /** @param {"prompt" | "tail"} name */
