@@ -1,6 +1,7 @@
 """The stage and its tabs: every number painted on it is that of the record, and it fits wherever it is opened."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -226,8 +227,9 @@ def test_a_guess_asks_about_the_step_that_is_shown(open_page: Open) -> None:
 def test_this_text_or_all_texts_are_saved_with_their_sizes_told_first(open_page: Open) -> None:
     page = open_page(toy_tree(), "en", "branch=2")
     open_sheet(page, "share")
-    sizes = page.locator("#sheet-share label").all_inner_texts()
-    assert len(sizes) == 2 and all(" MB)" in text for text in sizes)
+    sizes = page.locator("#sheet-share label")
+    expect(sizes).to_have_text([re.compile(r" MB\)$")] * 3)
+    assert page.is_checked("[name=compact]")
     lengths = []
     for value in ("this", "all"):
         page.check(f"[value={value}]")
