@@ -17,7 +17,8 @@ KERNELS = {WEB / "engine" / "kernel.js": "kernel.wat", WEB / "training" / "kerne
 BYTES = re.compile(r'(?<=^const BYTES = ")[^"]*(?=";$)', re.MULTILINE)
 TYPES = {"i32": 0x7F, "f32": 0x7D, "v128": 0x7B}
 PLAIN = {
-    **{"i32.eqz": 0x45, "i32.lt_u": 0x49, "i32.add": 0x6A, "i32.sub": 0x6B, "i32.mul": 0x6C, "i32.shl": 0x74},
+    **{"drop": 0x1A, "i32.eqz": 0x45, "i32.lt_u": 0x49, "i32.add": 0x6A, "i32.sub": 0x6B, "i32.mul": 0x6C},
+    **{"i32.and": 0x71, "i32.shl": 0x74},
     **{"f32.max": 0x97, "f32.sqrt": 0x91, "f32.add": 0x92, "f32.sub": 0x93, "f32.mul": 0x94, "f32.div": 0x95},
 }
 SIMD = {

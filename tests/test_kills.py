@@ -3,6 +3,7 @@
 `pytest tests/test_kills.py -m "" --kills 80` kills each of five commands so often; by default a few times.
 """
 
+import itertools
 import os
 import random
 import shutil
@@ -34,10 +35,14 @@ pytestmark = [
 ]
 
 
-def started(words: Sequence[str], said: Path) -> int:
+WRITES = ("open", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir")
+
+
+def started(words: Sequence[str], said: Path, until: tuple[int, Path] | None = None) -> int:
     """The command in a process of its own, which has everything imported.
 
     A signal that comes before the command itself has begun waits for it: what then happens is the command's to say.
+    until: it kills itself when it is about to touch something in this folder for so manieth a time.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if child := os.fork():
@@ -52,6 +57,8 @@ def started(words: Sequence[str], said: Path) -> int:
             os.dup2(stream.fileno(), 1)
             sys.stdout = sys.stderr = stream
             sys.argv = ["manako", *words, "--lang", "en"]
+            if until:
+                _kill_at(*until)
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             except KeyboardInterrupt:
@@ -63,6 +70,17 @@ def started(words: Sequence[str], said: Path) -> int:
             stream.flush()
     finally:
         os._exit(code)
+
+
+def _kill_at(count: int, folder: Path) -> None:
+    left = itertools.count(count, -1)
+
+    def hook(event: str, values: tuple[object, ...]) -> None:
+        if event in WRITES and isinstance(values[0], str | Path) and Path(values[0]).is_relative_to(folder):
+            if not next(left):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
 
 
 def ended(child: int, number: int, seconds: float) -> int:
@@ -80,8 +98,8 @@ def small_probe() -> Iterator[None]:
     machine.PROBE = before
 
 
-def finished(words: Sequence[str], said: Path) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(started(words, said), 0)[1])
+def finished(words: Sequence[str], said: Path, until: tuple[int, Path] | None = None) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(started(words, said, until), 0)[1])
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +162,16 @@ def test_nothing_is_lost_and_nothing_is_left(
             assert finished(again, said) == 0, said.read_text()  # the same command again
         assert not [p for p in tmp_path.rglob(".*.tmp")], kill
     print(f"{name}: {dict(ends)}")  # noqa: T201
+
+
+def test_a_training_killed_at_any_of_its_first_writes_can_be_begun_again(tmp_path: Path, things: Path) -> None:
+    new, said, packed = tmp_path / "new", tmp_path / "said", str(tmp_path / "packed")
+    assert finished(["corpus", "build", str(things / "a.txt"), "-o", packed, "--min-count", "1"], said) == 0
+    words = ["train", "--data", packed, "--out", str(new), *SIZE[:-4], "--device", "cpu"]
+    for count in itertools.count():
+        assert finished(words, said, until=(count, new)) == -signal.SIGKILL
+        if run_folder.is_run(new):
+            break
+        run_folder.clear_unfinished(new)
+        assert not new.exists() or not list(new.iterdir()), count
+    assert count > 20

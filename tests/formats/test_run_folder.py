@@ -271,5 +271,11 @@ def test_what_a_killed_trainer_left_before_its_first_checkpoint_is_taken_over(tm
     run_folder.clear_unfinished(run)
     assert (run / "corpus").is_dir()
     (run / "notes.txt").unlink()
+    (run / "config.toml").touch()
+    (run / "checkpoints" / "step-000000").mkdir(parents=True)
+    (run / "checkpoints" / "step-000005").mkdir()
+    run_folder.clear_unfinished(run)
+    assert (run / "corpus").is_dir()  # somebody removed its `last`
+    (run / "checkpoints" / "step-000005").rmdir()
     run_folder.clear_unfinished(run)
     assert list(run.iterdir()) == []

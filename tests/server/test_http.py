@@ -1,7 +1,8 @@
 """The page's server: who gets in (T11, T12), what a path can name (T15), bounds (T23), and its documented answers."""
 
+import gzip
+import hashlib
 import http.client
-import importlib.resources
 import itertools
 import json
 import re
@@ -173,19 +174,31 @@ def test_a_form_of_another_page_cannot_post(site: Serving) -> None:
 # --- the page and the traces -----------------------------------------------------------------------------------------
 
 
-def test_the_shell_holds_no_data_and_needs_no_token(site: Serving) -> None:
-    web = importlib.resources.files("manako.views") / "web"
-    served = {f.name for f in web.iterdir() if f.name.endswith((".js", ".css"))} | {"words.json"}
-    for path in ("/", *(f"/assets/{name}" for name in served)):
-        response = site.open("GET", path, X_Manako_Token="")
-        body = response.read()
-        close(response)
-        assert response.status == 200 and TOKEN.encode() not in body and b"golden.manako" not in body
-        kind = {"js": "text/javascript", "css": "text/css", "json": "application/json"}.get(path[1:].split(".")[-1])
-        assert response.headers["content-type"].split(";")[0] == (kind or "text/html")
-    assert site.ask("GET", "/assets/lessons/lessons.json")[0] == 200  # which a module imports
+def test_the_shell_holds_no_data_and_needs_no_token_and_is_kept_by_its_names(site: Serving) -> None:
+    front = site.ask("GET", "/")[1].decode()
+    named = re.findall(r'(?:src|href)="(/assets/[^"]+)"', front)
+    script = site.ask("GET", next(path for path in named if path.endswith(".js")))[1].decode()
+    (engine,) = re.findall(r'"engine":"([^"]+)"', script)
+    assert [re.sub("-[0-9a-f]{16}", "", path) for path in (*named, engine)] == [
+        *("/assets/style.css", "/assets/page.js", "/assets/engine.js")
+    ]
+    kinds = {"js": "text/javascript", "css": "text/css", "txt": "text/plain"}
+    for path in ("/", *named, engine, "/assets/offline.txt"):
+        plain, packed = (site.open("GET", path, X_Manako_Token="", Accept_Encoding=e) for e in ("identity", "gzip, br"))
+        body, small = plain.read(), packed.read()
+        for response in (plain, packed):
+            close(response)
+            assert response.status == 200 and response.headers["vary"] == "Accept-Encoding"
+            assert response.headers["content-type"].split(";")[0] == kinds.get(path.split(".")[-1], "text/html")
+        assert (plain.headers["content-encoding"], packed.headers["content-encoding"]) == (None, "gzip")
+        assert gzip.decompress(small) == body and len(small) < 0.8 * len(body)
+        assert TOKEN.encode() not in body and b"golden.manako" not in body
+        digest = re.search(r"-([0-9a-f]{16})\.", path)
+        assert digest is None or hashlib.sha256(body).hexdigest().startswith(digest[1])
+        assert ("immutable" in packed.headers["cache-control"]) is bool(digest)
+        assert bool(digest) or packed.headers["cache-control"] == "no-store"
     assert site.ask("GET", "/assets/package.json")[0] == 404
-    served = json.loads(site.ask("GET", "/assets/words.json")[1])
+    served = json.loads(script.removeprefix("globalThis.manakoServed = ").partition(";\n")[0])["words"]
     assert served.keys() == set(messages.LANGUAGES) and served["ja"].items() <= messages.catalog("ja").items()
 
 

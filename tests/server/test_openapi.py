@@ -50,7 +50,7 @@ def nearer() -> dict[str, Any]:
     after = body["properties"]["after"]["properties"]
     after["id"] = {"enum": ["1", "2", "0"]}
     after["steps"]["maximum"] = after["token"]["maximum"] = 6
-    names = {"enum": ["main.js", "style.css", "words.json", "offline.txt", "no.js", "../server.py"]}
+    names = {"enum": ["page.js", "style.css", "offline.txt", "no.js", "../server.py"]}
     found["paths"]["/assets/{name}"]["get"]["parameters"][0]["schema"] = names
     return found
 

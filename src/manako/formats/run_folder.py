@@ -30,7 +30,7 @@ from manako.formats.model_folder import write_checkpoint
 from manako.tokenizer import Tokenizer
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
-METRICS, LOCK, TRACES, CORPUS = "metrics.jsonl", "lock", "traces", "corpus"
+CONFIG, METRICS, LOCK, TRACES, CORPUS = "config.toml", "metrics.jsonl", "lock", "traces", "corpus"
 _WRITTEN = (CHECKPOINTS, LAST, BEST, METRICS, LOCK, TRACES)
 _STEP = re.compile(r"step-(\d{6,12})")
 
@@ -138,18 +138,29 @@ def rewind(run: Path, step: int, best: int | None) -> None:
 
 
 def clear_unfinished(run: Path) -> None:
-    """Remove what a killed trainer left that never came to a checkpoint: its lock, and the corpus that it packed.
+    """Remove what a killed trainer left that never came to a checkpoint: its lock, the corpus that it packed, its
+    settings, and weights of step 0 that `last` does not name yet.
 
     A folder that holds anything else, or no lock of ours, stays as it is.
     """
-    names = {path.name for path in run.iterdir()} if run.is_dir() and not run.is_symlink() else set()
-    ours = all(name in (LOCK, CORPUS) or (name.startswith(".") and name.endswith(".tmp")) for name in names)
-    if LOCK not in names or not ours:
+    names = _lasting(run)
+    if LOCK not in names or not names <= {LOCK, CORPUS, CONFIG, CHECKPOINTS}:
+        return
+    if not _lasting(run / CHECKPOINTS) <= {step_folder(run, 0).name}:
         return
     with locked(run):
         sweep(run)
-        shutil.rmtree(run / CORPUS, ignore_errors=True)
-        (run / LOCK).unlink()
+        for name in (CORPUS, CHECKPOINTS):
+            shutil.rmtree(run / name, ignore_errors=True)
+        for name in (CONFIG, LOCK):  # by its lock a killed clearing is gone on with
+            (run / name).unlink(missing_ok=True)
+
+
+def _lasting(folder: Path) -> set[str]:
+    """What a folder holds, but for temporary names of ours; nothing where it is none."""
+    if folder.is_symlink() or not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))}
 
 
 def discard(folder: Path) -> None:

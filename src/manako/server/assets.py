@@ -1,66 +1,75 @@
-"""What the page consists of, as the server sends it: its files, the engine's thread, the model that a page runs."""
+"""What the page consists of, as the server sends it: a front, one script and one style, the engine's thread, the model.
 
+Special here: scripts and style have a digest of their content in their name, so a browser keeps them and asks for the
+front alone again; another version has other names. All text goes out compressed.
+"""
+
+import gzip
+import hashlib
 import html
-import json
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
-from importlib import resources
-from importlib.resources.abc import Traversable
+from functools import cached_property, lru_cache, partial
 
 from manako import messages
 from manako.analysis.merges import merge_table
 from manako.model import Model, for_page
 from manako.refs import Ref
-from manako.views.html import WEB, bundle, offline_page, trainer_page, words
+from manako.views.html import bundle, frame, json_for_html, offline_page, style, trainer_page, words
 
-ENGINE = "/assets/engine.js"
-TRAINER = "/train.html"
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+TRAINER, OFFLINE = "/train.html", "/assets/offline.txt"
+_SCRIPT = "text/javascript"
+_DIGITS = 16  # of a digest in a file's name
 
 
-def page_files(lang: str) -> dict[str, tuple[Callable[[], bytes], str]]:
-    """Path -> (content, media type) of everything that the page consists of; none of it is secret.
+class Asset:
+    """One file, made when it is first asked for."""
 
-    lang: that the page that trains opens in.
+    def __init__(self, kind: str, make: Callable[[], str], lasting: bool = False) -> None:
+        """kind: its media type. lasting: what it is called names its content."""
+        self.kind, self.lasting, self._make = kind, lasting, make
+
+    @cached_property
+    def data(self) -> bytes:
+        return self._make().encode()
+
+    @cached_property
+    def small(self) -> bytes:
+        """The same, compressed."""
+        return gzip.compress(self.data, mtime=0)
+
+
+def page_files(lang: str, learning: bool = False) -> dict[str, Asset]:
+    """Path -> everything that the page consists of; none of it is secret.
+
+    lang: that the page that trains opens in. learning: the page of a training in place of that of traces.
     """
-    files = *WEB.rglob("*.js"), *WEB.glob("*.css"), *WEB.glob("*/*.json")  # what JSON lies above is for other programs
-    found: dict[str, Traversable] = {f"/assets/{f.relative_to(WEB).as_posix()}": f for f in files}
-    # There leads the path by which the page's trace/schema.js imports it.
-    found["/trace/schema.json"] = resources.files("manako.trace") / "schema.json"
-    read: dict[str, tuple[Callable[[], bytes], str]] = {
-        path: (partial(bytes, f.read_bytes()), KINDS["." + f.name.rpartition(".")[2]]) for path, f in found.items()
+    found = {
+        OFFLINE: Asset("text/plain", partial(offline_page, "en")),  # what the page makes a file of its own with
+        TRAINER: Asset("text/html", partial(trainer_page, lang)),
     }
-    read["/assets/words.json"] = partial(bytes, json.dumps(words(), ensure_ascii=False).encode()), KINDS[".json"]
-    read["/"], read[TRAINER] = (_front, KINDS[".html"]), (partial(_trainer, lang), KINDS[".html"])
-    return read | {ENGINE: (_engine, KINDS[".js"]), "/assets/offline.txt": (_offline, "text/plain")}
+
+    def lasting(name: str, kind: str, text: str) -> str:
+        stem, _, end = name.rpartition(".")
+        path = f"/assets/{stem}-{hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]}.{end}"
+        found[path] = Asset(kind, lambda: text, lasting=True)
+        return path
+
+    scripts = ["learning/main.js"] if learning else ["merges/player.js", "page/live.js"]  # defined before it is drawn
+    served = {"words": words(), "engine": "" if learning else lasting("engine.js", _SCRIPT, bundle("engine/worker.js"))}
+    script = f"globalThis.manakoServed = {json_for_html(served)};\n" + "".join(map(bundle, scripts))
+    put = {
+        "style.css": lasting("style.css", "text/css", style("learning" if learning else "")),
+        "page.js": lasting("page.js", _SCRIPT, script),
+        "<manako-app></manako-app>": "<manako-learning></manako-learning>" if learning else _with_trainer(),
+    }
+    return found | {"/": Asset("text/html", partial(frame, put))}
 
 
-@cache
-def _front() -> bytes:
-    """The page's frame, with a way to the page that trains below it: a link in each language, which needs no script."""
+def _with_trainer() -> str:
+    """The page, with a way to the page that trains below it: a link in each language, which needs no script."""
     said = {lang: html.escape(messages.text("training.title", lang)) for lang in messages.LANGUAGES}
     links = " ".join(f'<a href="{TRAINER}" lang="{lang}">{title}</a>' for lang, title in said.items())
-    frame, app = (WEB / "index.html").read_text(encoding="utf-8"), "</manako-app>"
-    assert frame.count(app) == 1
-    return frame.replace(app, f'{app}\n<nav class="foot soft">{links}</nav>').encode()
-
-
-@lru_cache(2)
-def _trainer(lang: str) -> bytes:
-    """The page that trains, made when it is first asked for."""
-    return trainer_page(lang).encode()
-
-
-@cache
-def _engine() -> bytes:
-    """The script of the thread that runs a model in the page, joined as in a file."""
-    return bundle("engine/worker.js").encode()
-
-
-@cache
-def _offline() -> bytes:
-    """What the page makes a file of its own with: made when it is first asked for, which takes a moment."""
-    return offline_page("en").encode()
+    return f'<manako-app></manako-app>\n<nav class="foot soft">{links}</nav>'
 
 
 @lru_cache(2)  # the embedded models; who serves a class reads them once

@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -31,11 +30,11 @@ from manako.errors import LoadError, ManakoError
 from manako.files import strict_json
 from manako.model import Model
 from manako.refs import reads
-from manako.server.assets import KINDS, TRAINER, merges_file, model_file, page_files
+from manako.server.assets import TRAINER, merges_file, model_file, page_files
 from manako.server.generations import Run, Runs
 from manako.server.openapi import SHAPE, document
 from manako.server.requests import checked
-from manako.views.html import WEB, trainer_policy
+from manako.views.html import trainer_policy
 
 CONNECTIONS = 512  # open at the same time; one more is closed at once
 URL_BYTES = 8_192
@@ -51,7 +50,8 @@ CSP = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types manako"
 )
-HEADERS = [  # of every answer
+FOR_EVER = "public, max-age=31536000, immutable"  # what a browser may keep: a name with a digest in it
+HEADERS = [  # of every answer that has none of its own
     (b"content-security-policy", CSP.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -98,15 +98,12 @@ class Site:
 
         shared: one list of traces for all readers; else each has his own, beside what was there from the start.
         """
-        self.files = page_files(lang)
-        if learning is not None:
-            self.files["/"] = partial(bytes, (WEB / "learning" / "index.html").read_bytes()), KINDS[".html"]
+        self.files = page_files(lang, learning is not None)
         self._runs, self._lang, self._learning, self._shared = runs, lang, learning, shared
         routes = [
             Route("/", self.page),
             Route(TRAINER, self.trainer),
             Route("/assets/{name:path}", self.page),
-            Route("/trace/schema.json", self.page),
             Route("/api/openapi.json", self.openapi),
             Route("/api/model", self.model),
             Route("/api/models/{id}", self.model_file),
@@ -123,8 +120,11 @@ class Site:
         self.app.router.redirect_slashes = False
 
     async def page(self, request: Request) -> Response:
-        content, kind = self.files.get(request.url.path) or _unknown(request)
-        return Response(content(), media_type=kind)
+        found = self.files.get(request.url.path) or _unknown(request)
+        headers = {"Vary": "Accept-Encoding"} | ({"Cache-Control": FOR_EVER} if found.lasting else {})
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return Response(found.data, media_type=found.kind, headers=headers)
+        return Response(found.small, media_type=found.kind, headers=headers | {"Content-Encoding": "gzip"})
 
     async def trainer(self, request: Request) -> Response:
         """One file with its scripts inside, and so with a policy of its own: what the file itself names, no more."""

@@ -48,11 +48,10 @@ def _paths() -> dict[str, Any]:
     event_place = {"name": "Last-Event-ID", "in": "header", "schema": COUNT}
     name: dict[str, Any] = {"name": "name", "in": "path", "required": True, "schema": TEXT}
     html = {"description": "HTML", "content": {"text/html": {"schema": TEXT}}}
-    text_kinds = ("text/plain", "text/javascript", "text/css")
-    files = {kind: {"schema": TEXT} for kind in text_kinds} | {"application/json": {"schema": {"type": "object"}}}
+    files = {kind: {"schema": TEXT} for kind in ("text/plain", "text/javascript", "text/css")}
     about_files = (
-        "A module, the style or the sentences of the page, out of a table made at the start; engine.js runs a model in "
-        "the page; offline.txt is the whole page as one file without a record"
+        "A script or the style of the page, with a digest of its content in its name, out of a table made at the "
+        "start; offline.txt is the whole page as one file without a record"
     )
     about_generate = (
         "Waits for the model while it loads. The generation stops when nobody reads it any more. What was made until "
@@ -69,13 +68,10 @@ def _paths() -> dict[str, Any]:
         "/train.html": _get("The page that trains, as one file with its scripts inside", html, security=[]),
         "/assets/{name}": _get(
             about_files,
-            {"description": "JavaScript, CSS, JSON or text", "content": files},
+            {"description": "JavaScript, CSS or text", "content": files},
             404,
             security=[],
             parameters=[name],
-        ),
-        "/trace/schema.json": _get(
-            "What a trace file may hold, which the page reads", _answer("JSON", {"type": "object"}), security=[]
         ),
         "/api/openapi.json": _get("This document", _answer("OpenAPI 3.2", {"type": "object"})),
         "/api/model": _get("The model; while it loads, only its reference", _answer(*_model())),

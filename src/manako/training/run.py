@@ -26,7 +26,6 @@ from manako.training.config import SHAPE, TrainingConfig, check_range, read_toml
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
 
-CONFIG = "config.toml"
 SWITCHES = {"no_residual": False, "norm": "pre", "no_attention": False}
 DEFAULTS: dict[str, Any] = {
     **SWITCHES,
@@ -164,13 +163,13 @@ def settings_of(run: Path) -> dict[str, Any]:
     """What the config.toml of a run says. Raises LoadError where there is no run."""
     if not run_folder.is_run(run):
         raise LoadError("run_none", folder=run)
-    return read_toml(run / CONFIG)
+    return read_toml(run / run_folder.CONFIG)
 
 
 def keep_settings(run: Path, settings: Mapping[str, Any], data: Iterable[str]) -> None:
     """config.toml of a run: every setting as it was used."""
     sources = [str(Path(d).absolute()) if d != "-" else d for d in data]
-    write_file(run / CONFIG, to_toml({"data": sources} | dict(settings)))
+    write_file(run / run_folder.CONFIG, to_toml({"data": sources} | dict(settings)))
 
 
 def _go(trainer: "Trainer", show: Show) -> None:

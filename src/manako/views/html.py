@@ -136,11 +136,11 @@ def comparison_page(traces: Sequence[Trace], lang: str) -> str:
 
 def _alone(element: str, start: str, room: str, data: bytes, lang: str) -> str:
     """A page of one element, with its script, the style of its room, and the record that it shows."""
-    script, style = f"\n{bundle(start)}", f"\n{_read('style.css')}\n{_read(f'{room}/style.css')}"
+    script, look = f"\n{bundle(start)}", f"\n{style(room)}"
     record = _RECORD.format(length=len(data), data=packed(data))
-    policy = _POLICY.format(script=_hash(script), style=_hash(style), wasm="", more=_ALONE)
+    policy = _POLICY.format(script=_hash(script), style=_hash(look), wasm="", more=_ALONE)
     inside = f"<{element}></{element}>\n{_words()}\n{record}\n<script>{script}</script>"
-    return _whole(lang, policy, style, inside)
+    return _whole(lang, policy, look, inside)
 
 
 def still_file(lang: str, policy: str, inside: str) -> str:
@@ -180,21 +180,30 @@ def _trainer() -> tuple[str, str, str]:
     return _POLICY.format(**both, wasm=_WASM, more=_ALONE + _WITH_ENGINE), style, inside
 
 
+def style(room: str = "") -> str:
+    """The style of all pages, with that of a room behind it."""
+    return _read("style.css") + (f"\n{_read(f'{room}/style.css')}" if room else "")
+
+
 def _words() -> str:
     return f'<script type="application/json" id="manako-words">{json_for_html(words())}</script>'
 
 
 def _whole(lang: str, policy: str, style: str, inside: str, links: str = "") -> str:
-    """The frame of the live page with all that a file needs inside it."""
+    """The frame with all that a file needs inside it."""
     put = {
         '<html lang="en" data-mode="live">': f'<html lang="{lang}" data-mode="file">',
-        '<link rel="stylesheet" href="/assets/style.css">': (
+        '<link rel="stylesheet" href="style.css">': (
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{links}<style>{style}</style>'
         ),
-        '<script type="module" src="/assets/page/live.js"></script>\n': "",
-        '<script type="module" src="/assets/merges/player.js"></script>\n': "",
+        '<script defer src="page.js"></script>\n': "",
         "<manako-app></manako-app>": inside,
     }
+    return frame(put)
+
+
+def frame(put: Mapping[str, str]) -> str:
+    """The frame that all pages have, with some of its parts in place of others."""
     text = _read("index.html")
     for old, new in put.items():
         assert text.count(old) == 1, old

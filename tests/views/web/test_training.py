@@ -49,7 +49,7 @@ TEXTS = {
 SHAPES: dict[str, tuple[dict[str, int], int]] = {  # and windows a step
     "one layer": ({"n_layer": 1, "n_head": 1, "n_embd": 8, "n_positions": 8, "vocab_size": 21}, 1),
     "three heads": ({"n_layer": 2, "n_head": 3, "n_embd": 24, "n_positions": 16, "vocab_size": 64}, 3),
-    "wide": ({"n_layer": 3, "n_head": 2, "n_embd": 64, "n_positions": 40, "vocab_size": 301}, 2),
+    "sums in parts": ({"n_layer": 2, "n_head": 3, "n_embd": 72, "n_positions": 40, "vocab_size": 301}, 7),  # 280 rows
 }
 GRADIENTS = 1e-4  # relative, in the norm of each tensor
 ONE_STEP = 1e-4  # relative: AdamW divides by a gradient's own size, so small ones bring their rounding along

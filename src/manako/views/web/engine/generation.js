@@ -8,7 +8,7 @@
 /** @import {Tokenizer} from "./tokenizer.js" */
 /** @import {Distribution, Sampling} from "../trace/sampling.js" */
 /** @import {Column} from "../trace/safetensors.js" */
-import { RECORDERS, column, wantsPromptRows } from "./captures.js";
+import { RECORDERS, column, sum, wantsPromptRows } from "./captures.js";
 import { toKeep } from "./gpt2.js";
 import { writeContainer } from "../trace/container.js";
 import { columnDigest, pythonJson } from "../trace/digests.js";
@@ -82,9 +82,7 @@ export class Generation {
         const u = uniform(seed, firstStep + index);
         const { tokenId } = draw(found, u);
         if (kept) for (const each of this.#recorders) each.add(kept, { logits, found, tokenId });
-        let total = 0;
-        for (const each of found.p) total += each;
-        this.#worstSum = Math.max(this.#worstSum, Math.abs(total - 1));
+        this.#worstSum = Math.max(this.#worstSum, Math.abs(sum(found.p) - 1));
         const { u: us, start: starts, p, pModel, rank } = this.#made;
         us.push(u);
         starts.push(start);

@@ -127,8 +127,6 @@ export class GPT2 {
     #numbers;
     /** @type {number[]} the tokens whose keys and values are cached */
     #cached = [];
-    /** @type {{direction: Float64Array, constant: number} | null} */
-    #meanReadout = null;
     /** @type {Block[]} */
     #blocks;
     #width;
@@ -217,26 +215,31 @@ export class GPT2 {
      * @returns {{direction: Float64Array, constant: number}}
      */
     readout(id) {
-        const { n_embd: C } = this.config;
-        const [numbers, row] = [this.#numbers, this.#head + id * this.#width];
-        const direction = Float64Array.from({ length: C }, (_, i) => numbers[row + i] * numbers[this.#final.weight + i]);
-        const mean = direction.reduce((sum, each) => sum + each, 0) / C;
-        let constant = 0;
-        for (let i = 0; i < C; i++) constant += numbers[row + i] * numbers[this.#final.bias + i];
-        return { direction: direction.map((each) => each - mean), constant };
+        const row = this.#head + id * this.#width;
+        return this.#readout(this.#numbers.subarray(row, row + this.config.n_embd));
     }
 
-    /** The mean of that over all tokens of the vocabulary, which takes as long as many passes: worked out once. */
+    /** The mean of that over all tokens of the vocabulary. */
     get meanReadout() {
-        if (this.#meanReadout) return this.#meanReadout;
         const { n_embd, vocab_size } = this.config;
-        const mean = { direction: new Float64Array(n_embd), constant: 0 };
-        for (let id = 0; id < vocab_size; id++) {
-            const { direction, constant } = this.readout(id);
-            for (let i = 0; i < n_embd; i++) mean.direction[i] += direction[i] / vocab_size;
-            mean.constant += constant / vocab_size;
+        const mean = new Float64Array(n_embd);
+        for (let id = 0, row = this.#head; id < vocab_size; id++, row += this.#width) {
+            for (let i = 0; i < n_embd; i++) mean[i] += this.#numbers[row + i] / vocab_size;
         }
-        return (this.#meanReadout = mean);
+        return this.#readout(mean);
+    }
+
+    /** @param {Float32Array | Float64Array} row [C] of the output matrix */
+    #readout(row) {
+        const [numbers, { weight, bias }, C] = [this.#numbers, this.#final, row.length];
+        const direction = new Float64Array(C);
+        let [sum, constant] = [0, 0];
+        for (let i = 0; i < C; i++) {
+            sum += direction[i] = row[i] * numbers[weight + i];
+            constant += row[i] * numbers[bias + i];
+        }
+        for (let i = 0; i < C; i++) direction[i] -= sum / C;
+        return { direction, constant };
     }
 
     /**
@@ -378,9 +381,9 @@ export class GPT2 {
  */
 export function moments(row, epsilon) {
     let [sum, squares] = [0, 0];
-    for (const each of row) sum += each;
+    for (let i = 0; i < row.length; i++) sum += row[i];
     const mean = sum / row.length;
-    for (const each of row) squares += (each - mean) ** 2;
+    for (let i = 0; i < row.length; i++) squares += (row[i] - mean) ** 2;
     return { mean, scale: 1 / Math.sqrt(squares / row.length + epsilon) };
 }
 

@@ -45,8 +45,9 @@ export class Tensors {
         const { dtype, shape, data } = column;
         if (data instanceof Float32Array) return data;
         if (data instanceof Int8Array) {
-            const scale = this.read(`${name}_scale`); // one a row, see formats/int8_rows.py
-            return Float32Array.from(data, (q, i) => q * scale[Math.floor(i / shape[1])]);
+            const [scale, numbers] = [this.read(`${name}_scale`), new Float32Array(data.length)]; // see formats/int8_rows.py
+            for (let r = 0, i = 0; r < shape[0]; r++) for (let c = 0; c < shape[1]; c++, i++) numbers[i] = data[i] * scale[r];
+            return numbers;
         }
         if (dtype !== "F16") throw damaged(name);
         this.#halves ??= Float32Array.from({ length: HALF }, (_, bits) => half(bits));

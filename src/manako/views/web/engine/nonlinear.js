@@ -9,8 +9,8 @@ const ROOT = Math.sqrt(2 / Math.PI);
 
 /** @satisfies {Record<string, (x: number) => number>} by the name that config.json has for them */
 export const ACTIVATION = {
-    /** GPT-2's tanh form of GELU. Source: Hendrycks and Gimpel 2016, arXiv:1606.08415. */
-    gelu_new: (x) => 0.5 * x * (1 + Math.tanh(ROOT * x * (1 + 0.044715 * x * x))),
+    /** GPT-2's tanh form of GELU, by 1 + tanh(z) = 2 / (1 + exp(-2z)). Source: Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+    gelu_new: (x) => x / (1 + Math.exp(-2 * ROOT * x * (1 + 0.044715 * x * x))),
     gelu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),
     relu: (x) => Math.max(0, x),
 };

@@ -21,14 +21,15 @@ import { fetchWhole, loading, start } from "./start.js";
 
 const TOKEN = "manako-token";
 const READER = "manako-reader"; // of this browser; another one has a list of its own
-const ENGINE = "/assets/engine.js";
+/** @type {{words: Record<string, Record<string, string>>, engine: string}} what the server wrote in front of this script: sentences, where the engine's thread is */
+const sent = /** @type {any} */ (globalThis).manakoServed;
 const LOOK_AGAIN = 500; // ms, while the model loads or the server is away
 const WATCH = 5000; // ms, while all is well
 
 /** @param {AppElement} app */
 async function startFromServer(app) {
     document.documentElement.lang = navigator.language.slice(0, 2);
-    setCatalogs(await (await fetch("/assets/words.json")).json());
+    setCatalogs(sent.words);
     document.documentElement.lang = pageLanguage();
     const put = new URLSearchParams(location.hash.slice(1));
     const token = put.get("token");
@@ -105,7 +106,7 @@ async function engines(app, server, served) {
         try {
             const answer = await server.modelFile(each);
             const bytes = await fetchWhole(answer, Number(answer.headers.get("Content-Length")), tell);
-            found.push({ ...(await new EngineSource(ENGINE).load(bytes)), reads: each.reads });
+            found.push({ ...(await new EngineSource(sent.engine).load(bytes)), reads: each.reads });
             app.setModels([...found, ...served]);
         } catch {
             break; // no room for it, or the server went away

@@ -40,7 +40,6 @@ import { STAGE_RULES } from "./schema.js";
 
 /** In the default order. */
 export const STAGES = /** @type {readonly StageName[]} */ (STAGE_RULES.map(({ name }) => name));
-const FIRST_LOOK = 64; // tokens of the line that a draw looks at before it looks at as many times more
 const ULP = Number.EPSILON;
 const SLACK = 16 * ULP; // what exp, log and a division or two can be wrong by, relative to 1: a border stays a border
 
@@ -75,13 +74,37 @@ export class Distribution {
      * @returns {Int32Array}
      */
     order(n) {
-        const { row, logits } = this;
-        const count = Math.min(n, this.kept);
-        const kept = firstIds(row, logits, count);
-        if (n <= count) return Int32Array.from(kept);
-        const rest = logits.map((logit, i) => (row[i] === -Infinity ? logit : NaN)); // NaN: no place among the cut ones
-        const cut = rest.filter((logit) => !Number.isNaN(logit));
-        return Int32Array.from([...kept, ...firstIds(rest, rest, Math.min(n, row.length) - count, cut)]);
+        const ids = new Int32Array(this.row.length).map((_, id) => id);
+        let [from, to] = [0, ids.length];
+        while (from < n && n < to) {
+            const place = this.part(ids, from, to);
+            if (n <= place) to = place;
+            else from = place + 1;
+        }
+        return ids.slice(0, n).sort((a, b) => (this.isBefore(a, b) ? -1 : 1));
+    }
+
+    /**
+     * Put those of ids[from..to) that stand before one of them in that order in front of it, as quickselect does: a sort
+     * of a whole vocabulary takes as long as a model does. Returns where that one is now.
+     * @param {Int32Array} ids
+     * @param {number} from
+     * @param {number} to
+     */
+    part(ids, from, to) {
+        const middle = (from + to) >> 1;
+        const pivot = ids[middle];
+        ids[middle] = ids[to - 1];
+        let place = from;
+        for (let i = from; i < to - 1; i++) {
+            const id = ids[i];
+            ids[i] = ids[place];
+            ids[place] = id;
+            place += Number(this.isBefore(id, pivot)); // added, not asked: a processor could not guess the answer
+        }
+        ids[to - 1] = ids[place];
+        ids[place] = pivot;
+        return place;
     }
 
     /**
@@ -89,13 +112,16 @@ export class Distribution {
      * @param {number} id
      */
     rank(id) {
-        const { row, logits } = this;
         let before = 0;
-        for (let i = 0; i < row.length; i++) {
-            if (row[i] > row[id]) before++;
-            else if (row[i] === row[id] && (logits[i] > logits[id] || (logits[i] === logits[id] && i < id))) before++;
-        }
+        for (let i = 0; i < this.row.length; i++) before += Number(this.isBefore(i, id));
         return before + 1;
+    }
+
+    /** Whether a token stands before another one in that order. @param {number} id @param {number} other */
+    isBefore(id, other) {
+        const { row, logits } = this;
+        if (row[id] !== row[other]) return row[id] > row[other];
+        return logits[id] > logits[other] || (logits[id] === logits[other] && id < other);
     }
 
     /**
@@ -150,13 +176,18 @@ export function distribution(logits, sampling, history = []) {
  */
 export function draw(found, u) {
     if (!(u >= 0 && u < 1)) throw new RangeError("u_range");
-    const { p, kept } = found;
-    for (let count = FIRST_LOOK; ; count *= FIRST_LOOK) {
-        const ids = found.order(Math.min(count, kept));
-        let [place, low, high] = [0, 0, p[ids[0]]];
-        while (high <= u && p[ids[place + 1]] > 0) [place, low, high] = [place + 1, high, high + p[ids[place + 1]]];
-        const isPast = high <= u && place + 1 === ids.length && ids.length < kept; // of what was looked at
-        if (!isPast) return { tokenId: ids[place], low, high };
+    const { p } = found;
+    const ids = new Int32Array(p.length); // ids[from..to) hold the token; what stands before them has the mass `low`
+    let [from, to, low] = [0, 0, 0];
+    for (let id = 0; id < p.length; id++) if (p[id] > 0) ids[to++] = id;
+    for (;;) {
+        const place = found.part(ids, from, to);
+        let start = low;
+        for (let i = from; i < place; i++) start += p[ids[i]];
+        const high = start + p[ids[place]];
+        if (u < start && place > from) to = place;
+        else if (u < high || place + 1 === to) return { tokenId: ids[place], low: start, high }; // the last has the rounding
+        else [from, low] = [place + 1, high];
     }
 }
 
@@ -275,7 +306,7 @@ const FILTERS = {
     temperature: applyTemperature,
     top_k: (row, k) => {
         if (k >= row.length) return row;
-        const kth = nthLargest(row, k); // tokens tied with it stay
+        const kth = row.toSorted()[row.length - k]; // tokens tied with it stay
         return row.map((value) => (value < kth ? -Infinity : value));
     },
     top_p: applyTopP,
@@ -296,7 +327,9 @@ function applyTemperature(row, t) {
         const first = row.indexOf(largest);
         return row.map((_, i) => (i === first ? 0 : -Infinity));
     }
-    return row.map((value) => finiteWhereKept((value - largest) / t, value)); // no t, however small, gives NaN
+    const after = new Float64Array(row.length); // in a loop: this is part of every token
+    for (let i = 0; i < row.length; i++) after[i] = finiteWhereKept((row[i] - largest) / t, row[i]); // no t gives NaN
+    return after;
 }
 
 /** @type {Filter} */
@@ -352,55 +385,6 @@ function changeSeen(row, history, change) {
 function finiteWhereKept(after, before) {
     if (before === -Infinity) return -Infinity;
     return Math.min(Math.max(after, -Number.MAX_VALUE), Number.MAX_VALUE);
-}
-
-/**
- * The ids of the n first numbers: by (values, thenBy, lower id). NaN has no place.
- * @param {Float64Array} values
- * @param {Float64Array} thenBy
- * @param {number} n
- * @param {Float64Array} [among] the values that have one
- */
-function firstIds(values, thenBy, n, among = values) {
-    const least = n > 0 ? nthLargest(among, n) : Infinity;
-    const ids = []; // only what can be among them is sorted
-    for (let id = 0; id < values.length; id++) if (values[id] >= least) ids.push(id);
-    return ids.sort((a, b) => descending(values[a], values[b]) || descending(thenBy[a], thenBy[b]) || a - b).slice(0, n);
-}
-
-/**
- * Negative where a comes first, also where both are infinite.
- * @param {number} a
- * @param {number} b
- */
-function descending(a, b) {
-    return a > b ? -1 : a < b ? 1 : 0;
-}
-
-/**
- * The n-th of a row from the largest down, by Hoare's quickselect: a sort of thousands takes longer than the model does.
- * @param {Float64Array} values
- * @param {number} n from 1
- */
-function nthLargest(values, n) {
-    const left = values.slice();
-    let [low, high] = [0, left.length - 1];
-    while (low < high) {
-        const pivot = left[(low + high) >> 1];
-        let [i, j] = [low, high];
-        while (i <= j) {
-            while (left[i] > pivot) i++;
-            while (left[j] < pivot) j--;
-            if (i > j) break;
-            const other = left[i];
-            left[i++] = left[j];
-            left[j--] = other;
-        }
-        if (n - 1 > j && n - 1 < i) break;
-        if (n - 1 <= j) high = j;
-        else low = i;
-    }
-    return left[n - 1];
 }
 
 /**

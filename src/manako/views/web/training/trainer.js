@@ -9,7 +9,7 @@
  * Letters: B windows, T tokens of one, R = B T, C = n_embd, nh heads, hs the size of one, V logits filled up.
  */
 
-/** @import {KernelName, TrainingKernel} from "./kernel.js" */
+/** @import {KernelName, ProductHow, TrainingKernel} from "./kernel.js" */
 import { BETA1, BETA2, ROUND, trainingKernel } from "./kernel.js";
 import { UNSCORED } from "./held-out.js";
 import { normals } from "./random.js";
@@ -26,7 +26,7 @@ import { normals } from "./random.js";
  * @property {number} z [R, C] what the heads read
  * @property {number} mid [R, C] the stream between attention and MLP
  * @property {number} unit2 @property {number} scale2 @property {number} normed2
- * @property {number} hidden @property {number} active [R, 4C] before and behind the activation
+ * @property {number} slope @property {number} active [R, 4C] of the activation, and what comes out of it
  * @property {number} out [R, C] the stream behind the layer
  */
 
@@ -34,6 +34,10 @@ export const LAYER_NORM_EPSILON = 1e-5;
 const STD = 0.02;
 const LEARNED = 4; // numbers of each parameter: weight, gradient, two moments, one after the other
 const NEVER = -1e30; // a logit whose exp is 0
+/** @type {ProductHow} */
+const CAUSAL = { triangle: "x" };
+/** @type {ProductHow} */
+const CAUSAL_RESULT = { triangle: "y" };
 
 export class Trainer {
     /**
@@ -85,13 +89,13 @@ export class Trainer {
         /** @type {Passed[]} */
         this.#layers = Array.from({ length: n_layer }, () => ({
             unit1: take(R * C), scale1: take(R), normed1: take(R * C), qkv: take(3 * R * C), pattern: take(R * n_head * T), z: take(R * C), mid: take(R * C),
-            unit2: take(R * C), scale2: take(R), normed2: take(R * C), hidden: take(4 * R * C), active: take(4 * R * C), out: take(R * C),
+            unit2: take(R * C), scale2: take(R), normed2: take(R * C), slope: take(4 * R * C), active: take(4 * R * C), out: take(R * C),
         }));
         this.#last = { unit: take(R * C), scale: take(R), normed: take(R * C) };
         this.#logits = take(R * V);
         this.#told = take(2 * Math.max(R, T));
         this.#back = { stream: take(R * C), narrow: take(R * C), qkv: take(3 * R * C), wide: take(4 * R * C), pattern: take(T * T) };
-        this.kernel = trainingKernel(size, Math.max(C * V, 4 * R * C, T * T), wanted);
+        this.kernel = trainingKernel(size, Math.max(V, 4 * C, T), T, wanted);
         this.#numbers = this.kernel.numbers;
         this.#begin(seed);
     }
@@ -238,16 +242,15 @@ export class Trainer {
     /** y = x W + b. @param {string} name @param {number} x @param {number} y @param {number} inner @param {number} outer */
     #linear(name, x, y, inner, outer) {
         const { R } = this.#sizes;
-        this.kernel.product(y, { at: x, row: inner }, { at: this.#at(`${name}.weight`), row: outer }, R, outer, inner, outer);
-        this.kernel.addRow(y, this.#at(`${name}.bias`), R, outer);
+        this.kernel.product(y, { at: x, row: inner }, { at: this.#at(`${name}.weight`), row: outer }, R, outer, inner, outer, { bias: this.#at(`${name}.bias`) });
     }
 
-    /** Its way back: adds to the gradients of W and b, and leaves that of x in dx. @param {string} name @param {number} x @param {number} dy @param {number} dx @param {number} inner @param {number} outer */
+    /** Its way back: the gradients of W and b, and in dx that of x. @param {string} name @param {number} x @param {number} dy @param {number} dx @param {number} inner @param {number} outer */
     #linearBack(name, x, dy, dx, inner, outer) {
         const { R } = this.#sizes;
         const [w, b] = [this.#at(`${name}.weight`), this.#at(`${name}.bias`)];
         this.kernel.addRows(b + this.#toGradient, dy, R, outer);
-        this.kernel.product(w + this.#toGradient, { at: x, row: inner, isTurned: true }, { at: dy, row: outer }, inner, outer, R, outer, true);
+        this.kernel.product(w + this.#toGradient, { at: x, row: inner, isTurned: true }, { at: dy, row: outer }, inner, outer, R, outer);
         this.kernel.product(dx, { at: dy, row: outer }, { at: w, row: outer, isTurned: true }, R, inner, outer, inner);
     }
 
@@ -283,8 +286,8 @@ export class Trainer {
             this.#linear(`h.${n}.attn.c_proj`, y.z, y.mid, C, C);
             k.add(y.mid, x, R * C);
             this.#norm(`h.${n}.ln_2`, y.normed2, y.unit2, y.scale2, y.mid);
-            this.#linear(`h.${n}.mlp.c_fc`, y.normed2, y.hidden, C, 4 * C);
-            k.gelu(y.active, y.hidden, 4 * R * C);
+            this.#linear(`h.${n}.mlp.c_fc`, y.normed2, y.slope, C, 4 * C);
+            k.gelu(y.active, y.slope, R, 4 * C);
             this.#linear(`h.${n}.mlp.c_proj`, y.active, y.out, 4 * C, C);
             k.add(y.out, y.mid, R * C);
             x = y.out;
@@ -294,7 +297,7 @@ export class Trainer {
         for (let r = 0; r < R; r++) a.fill(NEVER, this.#logits + r * V + this.shape.vocab_size, this.#logits + (r + 1) * V);
         let total = 0;
         for (let r = 0; r < R; r++) if (targets[r] !== UNSCORED) total -= a[this.#logits + r * V + targets[r]];
-        k.softmax(this.#logits, R, V, 1, this.#told);
+        k.softmax(this.#logits, R, V, 1, this.#told, false);
         for (let r = 0; r < R; r++) if (targets[r] !== UNSCORED) total += a[this.#told + 2 * r] + Math.log(a[this.#told + 2 * r + 1]);
         return total;
     }
@@ -302,13 +305,12 @@ export class Trainer {
     /** @param {Passed} passed */
     #attend({ qkv, pattern, z }) {
         const { C, T, hs } = this.#sizes;
-        const [a, k] = [this.#numbers, this.kernel];
+        const k = this.kernel;
         this.#eachHead((q, out, n) => {
             const p = pattern + n * T * T;
-            k.product(p, { at: qkv + q, row: 3 * C }, { at: qkv + q + C, row: 3 * C, isTurned: true }, T, T, hs, T);
-            for (let t = 0; t < T - 1; t++) a.fill(NEVER, p + t * T + t + 1, p + (t + 1) * T);
-            k.softmax(p, T, T, 1 / Math.sqrt(hs), this.#told);
-            k.product(z + out, { at: p, row: T }, { at: qkv + q + 2 * C, row: 3 * C }, T, hs, T, C);
+            k.product(p, { at: qkv + q, row: 3 * C }, { at: qkv + q + C, row: 3 * C, isTurned: true }, T, T, hs, T, CAUSAL_RESULT);
+            k.softmax(p, T, T, 1 / Math.sqrt(hs), this.#told, true);
+            k.product(z + out, { at: p, row: T }, { at: qkv + q + 2 * C, row: 3 * C }, T, hs, T, C, CAUSAL);
         });
     }
 
@@ -320,11 +322,11 @@ export class Trainer {
             const p = pattern + n * T * T;
             const [keys, values] = [q + C, q + 2 * C];
             const given = { at: dz + out, row: C };
-            this.kernel.product(dp, given, { at: qkv + values, row: 3 * C, isTurned: true }, T, T, hs, T);
-            this.kernel.product(d + values, { at: p, row: T, isTurned: true }, given, T, hs, T, 3 * C);
+            this.kernel.product(dp, given, { at: qkv + values, row: 3 * C, isTurned: true }, T, T, hs, T, CAUSAL_RESULT);
+            this.kernel.product(d + values, { at: p, row: T, isTurned: true }, given, T, hs, T, 3 * C, CAUSAL);
             this.kernel.softmaxBack(dp, p, T, T, 1 / Math.sqrt(hs));
-            this.kernel.product(d + q, { at: dp, row: T }, { at: qkv + keys, row: 3 * C }, T, hs, T, 3 * C);
-            this.kernel.product(d + keys, { at: dp, row: T, isTurned: true }, { at: qkv + q, row: 3 * C }, T, hs, T, 3 * C);
+            this.kernel.product(d + q, { at: dp, row: T }, { at: qkv + keys, row: 3 * C }, T, hs, T, 3 * C, CAUSAL);
+            this.kernel.product(d + keys, { at: dp, row: T, isTurned: true }, { at: qkv + q, row: 3 * C }, T, hs, T, 3 * C, CAUSAL);
         });
     }
 
@@ -346,7 +348,7 @@ export class Trainer {
             if (targets[r] === UNSCORED) a.fill(0, row, row + V);
             else a[row + targets[r]] -= 1;
         }
-        for (let i = logits; i < logits + R * V; i++) a[i] /= scored;
+        k.scale(logits, R * V, 1 / scored);
         a.fill(0, this.#first + this.#toGradient, this.#first + this.#toGradient + this.#count);
         a.fill(0, stream, stream + R * C);
         k.product(wte, { at: logits, row: V, isTurned: true }, { at: this.#last.normed, row: C }, V, C, R, C);
@@ -355,7 +357,7 @@ export class Trainer {
         for (let n = this.#layers.length - 1; n >= 0; n--) {
             const y = this.#layers[n];
             this.#linearBack(`h.${n}.mlp.c_proj`, y.active, stream, wide, 4 * C, C);
-            k.geluBack(wide, y.hidden, 4 * R * C);
+            k.multiply(wide, y.slope, 4 * R * C);
             this.#linearBack(`h.${n}.mlp.c_fc`, y.normed2, wide, narrow, C, 4 * C);
             this.#normBack(`h.${n}.ln_2`, narrow, y.unit2, y.scale2);
             this.#linearBack(`h.${n}.attn.c_proj`, y.z, stream, narrow, C, C);
