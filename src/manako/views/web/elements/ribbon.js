@@ -74,14 +74,14 @@ export class RibbonElement extends ViewElement {
     /** Inside the text alone: the page itself must not jump. @param {HTMLElement} token */
     #scrollTo(token) {
         const text = /** @type {HTMLElement} */ (token.closest(".text"));
-        const [top, bottom] = [token.offsetTop, token.offsetTop + token.offsetHeight];
-        if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
-        else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
+        const { offsetTop: top, offsetHeight: height } = token;
+        if (top < text.scrollTop) text.scrollTop = top - height;
+        else if (top + height > text.scrollTop + text.clientHeight) text.scrollTop = top + 2 * height - text.clientHeight;
         // Told to what hangs there alone: of their parent it would be every token's, and a long text would be styled anew.
         const hanging = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang"));
         hanging?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`);
         // Another line lies between.
-        hanging?.toggleAttribute("data-apart", bottom + token.offsetHeight <= text.scrollTop + text.clientHeight);
+        hanging?.toggleAttribute("data-apart", top + 2 * height <= text.scrollTop + text.clientHeight);
     }
 
     /** @param {"prompt" | "tail"} name */
