@@ -40,6 +40,19 @@ NEEDS_MORE = {  # what the fast lane does not import: why
     "tests/test_kills.py": "torch",
     "tests/views/web": "Node",
 }
+LONGEST = (  # files with tests of up to a minute: begun last, all other processes would wait for one of them
+    "tests/training/test_kills.py",
+    "tests/training/test_memory.py",
+    "tests/test_kills.py",
+    "tests/test_distribution.py",
+    "tests/cli/test_train.py",
+    "tests/experiments/test_sweep.py",
+    "tests/server/test_soak.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not (item.nodeid.startswith(LONGEST) and item.get_closest_marker("slow")))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -40,6 +40,14 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture
+def small_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training here is not asked how fast its products are, which takes longer than the tiny run itself."""
+    from manako.training import machine
+
+    monkeypatch.setattr(machine, "PROBE", 64)
+
+
+@pytest.fixture
 def golden_trace() -> Trace:
     """Twelve steps over twelve tokens, eight of them hostile; see golden.py."""
     return golden.golden_trace()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from commands import Run
 
+pytestmark = pytest.mark.usefixtures("small_probe")
 TINY = [*"--set n_layer=1 --set n_head=1 --set n_embd=8 --set block_size=8 --set batch_size=2 --set device=cpu".split()]
 SHORT = [*TINY, "--steps", "4", "--set", "eval_interval=2", "--lang", "en"]
 

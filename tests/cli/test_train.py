@@ -21,6 +21,7 @@ from manako.cli.training import Watched
 from manako.formats import run_folder
 from manako.messages.numbers import percent
 
+pytestmark = pytest.mark.usefixtures("small_probe")
 TEXT = "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 60
 TINY = ["--n-layer", "1", "--n-head", "2", "--n-embd", "16", "--block-size", "16", "--batch-size", "4"]
 SHORT = [*TINY, "--steps", "8", "--eval-interval", "4", "--lang", "en"]

@@ -24,6 +24,7 @@ from manako.tokenizer import Tokenizer
 from manako.training import loop
 from manako.training.run import settings_of
 
+pytestmark = pytest.mark.usefixtures("small_probe")
 BASE: dict[str, Any] = {
     "n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "steps": 6, "eval_interval": 2,
     "validation": 0.2, "device": "cpu", "dtype": "float32",

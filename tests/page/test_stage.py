@@ -84,6 +84,14 @@ def test_the_candidates_that_hang_at_a_token_are_those_of_the_record(width: int,
         assert page.inner_text("manako-fan > .soft") == said
 
 
+def test_the_arrow_to_the_candidates_is_seen_only_right_below_the_selected_token(open_page: Open) -> None:
+    trace = manako.load("demo").trace("私は", max_new_tokens=40, seed=0)
+    page = open_page(trace, viewport={"width": 360, "height": 740})  # where two lines are seen
+    for place, apart in ((39, False), (0, True)):
+        page.locator(f"#token-{place}").click()
+        assert page.locator(".hang").evaluate("e => e.hasAttribute('data-apart')") == apart, place
+
+
 def test_the_picture_of_the_model_has_the_part_of_each_box(open_page: Open) -> None:
     trace = demo()
     page = open_page(trace, "en", "step=10&tab=why")
