@@ -2,7 +2,7 @@
 // browser. In node each line on standard input names a side and how many steps; the answer is seconds of its own time.
 
 const WARM = 30; // steps, until everything is compiled
-const HOW = { rate: 1e-3, decay: 0.1, clip: 1 };
+const HOW = { rate: 1e-3, muonRate: 0, decay: 0.1, clip: 1 };
 
 /** @param {string} web where the page's modules are @param {() => number} clock seconds */
 export async function bench(web, clock) {

@@ -1,6 +1,7 @@
 """The stage and its tabs: every number painted on it is that of the record, and it fits wherever it is opened."""
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,14 @@ def test_the_candidates_that_hang_at_a_token_are_those_of_the_record(width: int,
         rest = step.other(shown)
         said = messages.text("page.fan_other", "en", count=rest.count, p=percent(max(0, rest.p)))
         assert page.inner_text("manako-fan > .soft") == said
+
+
+def test_the_arrow_to_the_candidates_is_seen_only_right_below_the_selected_token(open_page: Open) -> None:
+    trace = manako.load("demo").trace("私は", max_new_tokens=40, seed=0)
+    page = open_page(trace, viewport={"width": 360, "height": 740})  # where two lines are seen
+    for place, apart in ((39, False), (0, True)):
+        page.locator(f"#token-{place}").click()
+        assert page.locator(".hang").evaluate("e => e.hasAttribute('data-apart')") == apart, place
 
 
 def test_the_picture_of_the_model_has_the_part_of_each_box(open_page: Open) -> None:
@@ -218,8 +227,9 @@ def test_a_guess_asks_about_the_step_that_is_shown(open_page: Open) -> None:
 def test_this_text_or_all_texts_are_saved_with_their_sizes_told_first(open_page: Open) -> None:
     page = open_page(toy_tree(), "en", "branch=2")
     open_sheet(page, "share")
-    sizes = page.locator("#sheet-share label").all_inner_texts()
-    assert len(sizes) == 2 and all(" MB)" in text for text in sizes)
+    sizes = page.locator("#sheet-share label")
+    expect(sizes).to_have_text([re.compile(r" MB\)$")] * 3)
+    assert page.is_checked("[name=compact]")
     lengths = []
     for value in ("this", "all"):
         page.check(f"[value={value}]")

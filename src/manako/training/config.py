@@ -99,6 +99,11 @@ class TrainingConfig:
                 raise UsageError("cli_choice", name=name, choices=", ".join(allowed))
 
 
+def moved_by_muon(name: str, dimensions: int) -> bool:
+    """Whether Muon, where it is chosen, moves a weight: the matrices inside the blocks."""
+    return name.startswith("h.") and dimensions == 2
+
+
 def check_range(name: str, value: object, rule: Rule = COUNT) -> None:
     """Raise UsageError for a setting out of its range."""
     if not fits(value, rule):

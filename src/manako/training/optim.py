@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from manako.errors import LoadError
+from manako.training.config import moved_by_muon
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # tuned for speed, not for convergence to exactly 1 (Jordan 2024)
 
@@ -113,7 +114,7 @@ class Optimizers:
         self, model: nn.Module, name: str, learning_rate: float, muon_rate: float, decay: float, dtype: torch.dtype
     ) -> None:
         self.named = dict(model.named_parameters())
-        hidden = {n for n, p in self.named.items() if name == "muon" and p.dim() == 2 and n.startswith("h.")}
+        hidden = {n for n, p in self.named.items() if name == "muon" and moved_by_muon(n, p.dim())}
         rest = [p for n, p in self.named.items() if n not in hidden]
         self.parts: list[Part] = [
             AdamW([p for p in rest if p.dim() >= 2], learning_rate, decay),

@@ -29,12 +29,12 @@ from manako.formats.model_folder import check_tensors
 from manako.tokenizer import Tokenizer
 from manako.trace.file import Array, array_of, check_digests, read_bytes, read_header, read_parts
 from manako.trace.schema import RUN
-from manako.training.config import training_settings
+from manako.training.config import moved_by_muon, training_settings
 from manako.training.recipe import SHARES, recipe
 from manako.training.run import DEFAULTS, checked_shape, corpus_settings, keep_settings
 
-WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")  # what the names of tensors in the file begin with
-CHOSEN = {"optimizer": "adamw", "schedule": "linear", "dtype": "float32", "snapshots": 0}  # as the page trains
+WEIGHT, MOMENTS, MOMENTUM = "weight", ("exp_avg", "exp_avg_sq"), "momentum"  # what names of tensors begin with
+CHOSEN = {"schedule": "linear", "dtype": "float32", "snapshots": 0}  # as the page trains
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def import_run(file: Path, out: Path) -> Imported:
         raise LoadError("trace_damaged", file=file, part=error) from None
     check_digests(str(file), meta, arrays)
     meta = RUN.defaults(version) | meta
-    told = DEFAULTS | CHOSEN | meta["settings"]
+    told = DEFAULTS | CHOSEN | _optimizer(meta["muon_rate"]) | meta["settings"]
     training, step, steps = training_settings(told), meta["step"], meta["settings"]["steps"]
     text, losses = _text(file, arrays), arrays.get("loss", np.empty(0))
     if step > steps or losses.shape != (step,) or not np.isfinite(losses).all():
@@ -86,9 +86,12 @@ def import_run(file: Path, out: Path) -> Imported:
         start = corpus.start_id
         shape: dict[str, Any] = checked_shape(told)
         config = ModelConfig(**shape, vocab_size=corpus.vocab_size, start_id=start, end_ids=(start,))
-        weights, *moments = (_tensors(file, config, arrays, kind) for kind in (WEIGHT, *MOMENTS))
-        state = {f"{kind}/{n}": a for kind, each in zip(MOMENTS, moments, strict=True) for n, a in each.items()}
-        state |= {f"step/{name}": np.array(step, dtype=np.float32) for name in weights}
+        weights = _tensors(file, config, arrays, WEIGHT, {})
+        hidden = {n for n, a in weights.items() if training.optimizer == "muon" and moved_by_muon(n, a.ndim)}
+        state = {f"step/{n}": np.array(step, dtype=np.float32) for n in weights if n not in hidden}
+        for kind in (*MOMENTS, MOMENTUM):
+            others = {n: a for n, a in weights.items() if (n in hidden) != (kind == MOMENTUM)}
+            state |= {f"{kind}/{n}": a for n, a in _tensors(file, config, arrays, kind, others).items()}
         kept = safetensors.numpy.save(state | {SHARES: np.arange(step) / steps})
         batch = training.batch_size
         where = {"step": step, "position": step * batch, "seconds": float(meta["seconds"]), "done": step / steps}
@@ -101,6 +104,10 @@ def import_run(file: Path, out: Path) -> Imported:
     return Imported(config, step, steps)
 
 
+def _optimizer(muon_rate: float | None) -> dict[str, Any]:
+    return {"optimizer": "adamw"} if muon_rate is None else {"optimizer": "muon", "muon_rate": muon_rate}
+
+
 def _text(file: Path, arrays: Mapping[str, Array]) -> str:
     try:
         text = arrays["text"].astype(np.uint8, casting="no").tobytes().decode("utf-8")
@@ -111,14 +118,14 @@ def _text(file: Path, arrays: Mapping[str, Array]) -> str:
     return text
 
 
-def _tensors(file: Path, config: ModelConfig, arrays: Mapping[str, Array], kind: str) -> Tensors:
-    """The tensors of one kind by their names, of the right type, shape and size."""
+def _tensors(file: Path, config: ModelConfig, arrays: Mapping[str, Array], kind: str, others: Tensors) -> Tensors:
+    """The tensors of one kind by their names, of the right type, shape and size. others: weights that have none."""
     found = {n.removeprefix(f"{kind}/"): a for n, a in arrays.items() if n.startswith(f"{kind}/")}
     for name, array in found.items():
         if array.dtype != np.float32:
             raise LoadError("tensor_dtype", file=file, tensor=f"{kind}/{name}", dtype=array.dtype)
-    check_tensors(str(file), config, found)
-    return {name: found[name] for name in config.parameters()}
+    check_tensors(str(file), config, {**others, **found})
+    return {name: found[name] for name in config.parameters() if name not in others}
 
 
 def _log(meta: Mapping[str, Any], losses: Array, tokens: int) -> bytes:

@@ -27,7 +27,7 @@ WINDOWS = 2
 
 
 def clips_after(training: TrainingConfig, step: int) -> bool:
-    """Whether scores are held behind this step, counted from 1: with Muon. AdamW alone is as the page trains."""
+    """Whether scores are held behind this step, counted from 1: with Muon, which alone lets them grow."""
     return training.optimizer == "muon" and step % INTERVAL == 0
 
 

@@ -14,6 +14,7 @@ import os
 import posixpath
 import re
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
@@ -49,6 +50,8 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))"
 _DECLARED = re.compile(  # a constant of one line, a function
     r"^(?:export )?(?:const (\w+) = [^\n]*;\n|(?:async )?function\*? (\w+)\b.*?^\}\n)", re.MULTILINE | re.DOTALL
 )
+_OWN = re.compile(r"^(?:const|let|(?:async )?function\*?|class) (?:(\w+)|[\[{]([^=]*)[\]}] =)", re.MULTILINE)
+_WORD = re.compile(r"(?<![.#\w\"])[a-zA-Z_]\w*\b(?!:)")  # a name: neither that of a property nor a string
 _RECORD = '<script type="text/plain" id="manako-trace" data-length="{length}">{data}</script>'
 NO_RECORD = _RECORD.format(length=0, data="")
 _POLICY = (
@@ -237,8 +240,8 @@ def packed(data: bytes) -> str:
 def bundle(start: str = _START) -> str:
     """A module and all that it needs as one script, each after those that it imports, without comments.
 
-    Each is a function of its own, so what it does not export may have any name; what it exports has a name that no
-    other module exports, and those after it see it under that name.
+    What a module exports has a name that no other module exports, and those after it see it under that name. What it
+    does not export may have any name: where another module has that word too, it is a function of its own.
     """
     order = modules_of(start)
     exported = [found[1] for name in order for found in _EXPORT.finditer(_read(name))]
@@ -246,7 +249,9 @@ def bundle(start: str = _START) -> str:
     wanted = {
         name for each in order for found in _IMPORT.finditer(_read(each)) for name in re.findall(r"\w+", found[0])
     }
-    modules = "".join(_inlined(name, wanted) for name in order)
+    texts = [_inlined(name, wanted) for name in order]
+    known = Counter(word for text in texts for word in set(_WORD.findall(text)))
+    modules = "".join(_joined(text, wanted, known) for text in texts)
     whole = _BREAK.sub("", "(() => {\n" + '"use strict";\n' + modules + "})();\n")
     return whole.replace("</script", r"<\/script")  # the same string to a module, and no end of the block
 
@@ -309,15 +314,24 @@ def _inlined(name: str, wanted: Set[str]) -> str:
         data = json.loads(_read(_resolved(name, found[2])))
         return f"const {found[1]} = {json_for_html({key: data[key] for key in data if key in read})};\n"
 
-    given = ", ".join(found[1] for found in _EXPORT.finditer(text) if found[1] in wanted)
-    text = _INDENT.sub("", _EXPORT.sub("", _IMPORT_JSON.sub(table, _IMPORT.sub("", text))).strip())
-    odd = re.search(r"^(?:(?:import|export)\b|.* // ).*", text, re.MULTILINE)
+    text = _IMPORT_JSON.sub(table, _IMPORT.sub("", text)).strip() + "\n"
+    odd = re.search(r"^(?:(?:import|export)\b|.* // ).*", _EXPORT.sub("", text), re.MULTILINE)
     assert odd is None, (
         f"{name}: only named imports and exports at the start of a line can be joined, and no such comment: {odd[0]}"
     )
-    if not given:
-        return f"(() => {{\n{text}\n}})();\n"
-    return f"const {{ {given} }} = (() => {{\n{text}\nreturn {{ {given} }};\n}})();\n"
+    return text
+
+
+def _joined(text: str, wanted: Set[str], known: Mapping[str, int]) -> str:
+    """A module among others: a function of its own, where a name in it is theirs too. known: word -> its modules."""
+    given = [found[1] for found in _EXPORT.finditer(text) if found[1] in wanted]
+    text = _EXPORT.sub("", text)
+    own = {name for found in _OWN.finditer(text) for name in re.findall(r"\w+", found[1] or found[2])}
+    text = _INDENT.sub("", text)
+    if all(known[name] == 1 for name in own.difference(given)):
+        return text
+    names = ", ".join(given)
+    return f"const {{ {names} }} = (() => {{\n{text}return {{ {names} }};\n}})();\n"
 
 
 def _resolved(name: str, path: str) -> str:

@@ -47,6 +47,19 @@ def test_what_is_not_exported_may_have_any_name(node: Callable[..., str], joined
     assert told.strip() == "121"
 
 
+def test_a_module_is_a_function_of_its_own_only_where_another_has_its_names(joined: Callable[..., str]) -> None:
+    wrapped = "const { ONE } = (() => {"
+    assert wrapped in joined() and wrapped not in joined(text__b="const FIRST = 1;\nexport const ONE = FIRST;\n")
+    for other in ("export const TEN = LEAST;\n", "export const TEN = { LEAST };\n"):  # of the browser, as it were
+        own = "function LEAST() {}\nexport const ONE = LEAST;\n"
+        assert wrapped in joined(text__a='import { ONE } from "./b.js";\n' + other, text__b=own)
+
+
+@pytest.mark.parametrize("start", ["page/file.js", "page/live.js", "training/main.js", "training/worker.js"])
+def test_the_scripts_declare_nothing_twice(node: Callable[..., str], start: str) -> None:
+    node("-e", "new Function(require('fs').readFileSync(0, 'utf8'))", given=bundle(start))
+
+
 def test_of_a_table_only_what_the_module_reads_is_taken_along(joined: Callable[..., str]) -> None:
     assert 'const table = {"kept":100};' in joined() and "about" not in joined()
 

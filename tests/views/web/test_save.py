@@ -16,8 +16,11 @@ import pytest
 from golden import FakeSession, golden_header, golden_inside, golden_score, golden_trace, large_inside
 from toy import toy_model
 
+from manako.analysis.compact import KEPT, compact
+from manako.analysis.verification import verify
 from manako.engines.generation import Generation
 from manako.sampling import Sampling
+from manako.trace import file as trace_file
 from manako.trace.file import to_bytes
 from manako.trace.record import SelfCheck, Trace, Vocabulary
 from manako.views.document import trace_document
@@ -61,6 +64,44 @@ def steps(node: Node) -> Callable[..., str]:
         return json.loads(node(str(Path(__file__).with_name("steps.mjs")), given=json.dumps([what, given, rows])))
 
     return made
+
+
+@pytest.mark.parametrize("name", ["golden", "inside", "score", "large", "toy", "wide", "none"])
+def test_a_compact_copy_is_that_of_python(name: str, steps: Callable[..., str]) -> None:
+    model = toy_model()
+    more = {
+        "wide": lambda: model.trace(
+            "私は",
+            max_new_tokens=9,
+            seed=3,
+            top_p=0.9,
+            repetition_penalty=1.2,
+            capture=("attention", "lens", "residual"),
+        ),
+        "none": lambda: model.trace("私は", max_new_tokens=0, seed=0),
+    }
+    trace = (TRACES | more)[name]()
+    assert name != "wide" or trace.vocabulary.size > KEPT
+    ours = read_trace(base64.b64decode(steps("compact", [trace])))
+    theirs = read_trace(to_bytes(compact(trace, 256 if name == "large" else KEPT)))  # parts stay as they are
+    assert ours.header == replace(theirs.header, self_checks=ours.header.self_checks)
+    for a, b in zip(ours.header.self_checks, theirs.header.self_checks, strict=True):
+        assert (a.name, a.limit) == (b.name, b.limit) and a.error == pytest.approx(b.error, abs=1e-6)
+    pairs = [(vars(ours.columns), vars(theirs.columns)), (ours.columns.captured, theirs.columns.captured)]
+    pairs += [(ours.columns.part or {}, theirs.columns.part or {})]
+    for a, b in pairs:
+        assert a.keys() == b.keys()
+        for key in a:
+            if isinstance(b[key], np.ndarray):
+                assert a[key].dtype == b[key].dtype, key
+                np.testing.assert_allclose(a[key], b[key], rtol=0, atol=1e-9, err_msg=key)
+    spelled = [[each.vocabulary[i] for i in range(trace.vocabulary.size)] for each in (ours, theirs)]
+    assert spelled[0] == spelled[1] and ours.text == theirs.text
+    assert verify(ours).ok
+
+
+def read_trace(data: bytes) -> Trace:
+    return trace_file.trace_of(trace_file.read_parts(data, "page"), "page")
 
 
 def table(text: str) -> list[dict[str, str]]:

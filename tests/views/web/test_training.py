@@ -36,6 +36,7 @@ from manako.training.batches import Batches
 from manako.training.held_out import HeldOut
 from manako.training.model import GPT
 from manako.training.page_run import import_run
+from manako.training.qk_clip import WINDOWS, clip_scores
 from manako.training.run import resume
 
 Node = Callable[..., str]
@@ -55,6 +56,7 @@ GRADIENTS = 1e-4  # relative, in the norm of each tensor
 ONE_STEP = 1e-4  # relative: AdamW divides by a gradient's own size, so small ones bring their rounding along
 SETTINGS = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 32, "batch_size": 4, "steps": 50, "seed": 3}
 ADAMW = {"optimizer": "adamw", "learning_rate": 5e-3, "warmup_steps": 10, "dtype": "float32", "device": "cpu"}
+MUON = ADAMW | {"optimizer": "muon", "muon_rate": 0.02}
 KEPT = ("learning_rate", "warmup_steps", "weight_decay", "grad_clip")
 
 
@@ -142,11 +144,13 @@ def noted() -> tuple[list[float], Any]:
     return losses, noting
 
 
-def test_fifty_steps_have_the_losses_of_python(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [ADAMW, MUON], ids=["AdamW", "Muon"])
+def test_fifty_steps_have_the_losses_of_python(node: Node, tmp_path: Path, how: dict[str, Any]) -> None:
     (tmp_path / "text.txt").write_bytes(TEXTS["prose"].encode())
-    theirs = trained(tmp_path / "text.txt", tmp_path / "run", **SETTINGS | ADAMW, eval_interval=50)
+    theirs = trained(tmp_path / "text.txt", tmp_path / "run", **SETTINGS | how, eval_interval=50)
     first = read_checkpoint(checkpoint(tmp_path / "run", "0"))
-    ours = ask(node, "train", text=TEXTS["prose"], settings=told(), weights=packed(first.tensors))
+    settings = told(muon_rate=how.get("muon_rate"))
+    ours = ask(node, "train", text=TEXTS["prose"], settings=settings, weights=packed(first.tensors))
     assert len(theirs) == 50 and theirs[-1] < theirs[0] - 1
     assert np.abs(np.array(ours["losses"]) - theirs).max() < 1e-3
     (line,) = [
@@ -155,13 +159,35 @@ def test_fifty_steps_have_the_losses_of_python(node: Node, tmp_path: Path) -> No
         if "bits_per_character" in each
     ]
     assert ours["bits"] == pytest.approx(line["bits_per_character"], abs=1e-3)
-    again = ask(node, "train", text=TEXTS["prose"], settings=told(), weights=packed(first.tensors))
+    again = ask(node, "train", text=TEXTS["prose"], settings=settings, weights=packed(first.tensors))
     assert again["weights"] == ours["weights"]
+
+
+def test_scores_past_the_bound_are_clipped_as_python_clips_them(node: Node) -> None:
+    shape, batch = SHAPES["three heads"]
+    torch.manual_seed(2)
+    model = GPT(ModelConfig(n_layer=2, n_head=3, n_embd=24, block_size=16, vocab_size=64, start_id=0))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=1.2)
+    ids = torch.randint(64, (batch, 16))
+    before = {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
+    clip_scores(model, ids[:WINDOWS])
+    ours = ask(node, "clip", shape=shape, batch=batch, weights=packed(before), ids=ids.flatten().tolist())
+    for n, parameter in model.named_parameters():
+        np.testing.assert_allclose(floats(ours[n]), parameter.detach().numpy().ravel(), rtol=1e-4, atol=1e-5, err_msg=n)
+    clipped = [n for n, p in model.named_parameters() if not np.array_equal(p.detach().numpy(), before[n])]
+    assert clipped == ["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias", "h.1.attn.c_attn.bias"]  # there the rest does
 
 
 def test_the_first_weights_are_spread_as_python_spreads_them(node: Node) -> None:
     settings = {**SETTINGS, "n_layer": 3, "n_embd": 64, "steps": 1, "learning_rate": 0, "warmup_steps": 1}
-    ours = ask(node, "train", text=TEXTS["prose"], settings=settings | {"weight_decay": 0, "grad_clip": 1}, until=0)
+    ours = ask(
+        node,
+        "train",
+        text=TEXTS["prose"],
+        settings=settings | {"weight_decay": 0, "grad_clip": 1, "muon_rate": None},
+        until=0,
+    )
     torch.manual_seed(0)
     config = ModelConfig(n_layer=3, n_head=2, n_embd=64, block_size=32, vocab_size=300, start_id=0)
     for name, theirs in GPT(config).named_parameters():
@@ -171,13 +197,13 @@ def test_the_first_weights_are_spread_as_python_spreads_them(node: Node) -> None
 
 def told(**changes: Any) -> dict[str, Any]:
     chosen = {name: value for name, value in ADAMW.items() if name in KEPT}
-    return SETTINGS | chosen | {"weight_decay": 0.1, "grad_clip": 1.0} | changes
+    return SETTINGS | chosen | {"weight_decay": 0.1, "grad_clip": 1.0, "muon_rate": None} | changes
 
 
 @pytest.fixture(scope="module")
 def saved(node: Node) -> Answer:
-    """A training of 30 steps, saved after 10 of them and gone on with."""
-    return ask(node, "train", text=TEXTS["Japanese"], settings=told(steps=30), save=10)
+    """A training of 30 steps with Muon, saved after 10 of them and gone on with."""
+    return ask(node, "train", text=TEXTS["Japanese"], settings=told(steps=30, muon_rate=0.02), save=10)
 
 
 def test_a_run_saved_in_the_page_goes_on_in_python_with_the_same_losses(saved: Answer, tmp_path: Path) -> None:
@@ -280,11 +306,14 @@ def rewritten(saved: Answer, change: Callable[[dict[str, Any], dict[str, Any]], 
 
 
 def older(saved: Answer) -> bytes:
-    """As version 1 had it, which knew of no sentences."""
+    """As version 1 had it, which knew of no sentences and of AdamW alone."""
 
     def change(meta: dict[str, Any], arrays: dict[str, Any]) -> None:
         meta["schema"] = "manako.run/1"
-        del meta["sentences"]
+        del meta["sentences"], meta["muon_rate"]
+        for name in [name for name in arrays if name.startswith("momentum/")]:
+            momentum = arrays.pop(name)
+            arrays |= {name.replace("momentum", kind): np.zeros_like(momentum) for kind in ("exp_avg", "exp_avg_sq")}
 
     return rewritten(saved, change)
 
@@ -305,6 +334,8 @@ CHANGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "no text": lambda meta, arrays: arrays.pop("text"),
     "no letters": lambda meta, arrays: arrays.update(text=np.frombuffer(b"  \n", dtype=np.uint8)),
     "a text that is none": lambda meta, arrays: arrays.update(text=np.frombuffer(b"\xff", dtype=np.uint8)),
+    "a momentum less": lambda meta, arrays: arrays.pop("momentum/h.0.attn.c_attn.weight"),
+    "a rate of Muon's that is none": lambda meta, arrays: meta.update(muon_rate=0),
     "a tensor less": lambda meta, arrays: arrays.pop("exp_avg/ln_f.bias"),
     "a tensor of another type": lambda meta, arrays: arrays.update({"weight/ln_f.bias": np.zeros(32)}),
     "weights without end": lambda meta, arrays: arrays.update({"weight/ln_f.bias": np.full(32, np.inf, np.float32)}),

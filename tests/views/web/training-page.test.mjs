@@ -53,10 +53,12 @@ test("a curve has each loss and each evaluation where its step is, and every lin
 });
 
 test("a result is read as it was written, or refused with what does not fit", () => {
-    const settings = settingsFor("small", 20_000, 1, 0);
+    const { muon_rate, ...settings } = settingsFor("small", 20_000, 1, 0);
     const guesses = { uniform: 8, unigram: 4.5, bigram: 3 };
-    const result = { name: "眼", text: { start: "It is", characters: 9, sha256: "0" }, settings, parameters: 9, step: 1, seconds: 2, evaluation: null, guesses, prompt: "", sample: "a" };
-    assert.deepEqual(readResult(resultFile(result)), { schema: "manako.result/1", ...result });
+    const result = { name: "眼", text: { start: "It is", characters: 9, sha256: "0" }, settings, muon_rate, parameters: 9, step: 1, seconds: 2, evaluation: null, guesses, prompt: "", sample: "a" };
+    assert.deepEqual(readResult(resultFile(result)), { schema: "manako.result/2", ...result });
+    const { muon_rate: _, ...older } = { schema: "manako.result/1", ...result }; // which knew of AdamW alone
+    assert.deepEqual(readResult(JSON.stringify(older)), older);
     const keyOf = (file) => {
         try {
             readResult(file);
@@ -65,7 +67,7 @@ test("a result is read as it was written, or refused with what does not fit", ()
         }
     };
     const changed = (change) => keyOf(resultFile({ ...result, ...change }));
-    assert.deepEqual([{ name: 5 }, { step: -1 }, { evaluation: { step: 1 } }, { guesses: null }, { settings: { ...settings, seed: 0.5 } }, { more: 1 }, { schema: "manako.result/2" }, { schema: "a" }, { sample: "a".repeat(100_000) }].map(changed), ["name", "step", "evaluation", "guesses", "seed", "header", "trace_newer", "schema", "size"]);
+    assert.deepEqual([{ name: 5 }, { step: -1 }, { evaluation: { step: 1 } }, { guesses: null }, { settings: { ...settings, seed: 0.5 } }, { muon_rate: 0 }, { more: 1 }, { schema: "manako.result/3" }, { schema: "a" }, { sample: "a".repeat(100_000) }].map(changed), ["name", "step", "evaluation", "guesses", "seed", "muon_rate", "header", "trace_newer", "schema", "size"]);
     assert.deepEqual(["", "[]", "{", "\0PNG"].map(keyOf), Array(4).fill("json_invalid"));
 });
 

@@ -13,7 +13,7 @@ import { Training } from "../../../src/manako/views/web/training/training.js";
 
 const TEXT = "It is a truth universally acknowledged, that a single man in possession of a good fortune.\n".repeat(40);
 const SETTINGS = {
-    ...{ n_layer: 1, n_head: 2, n_embd: 16, block_size: 16, batch_size: 2, steps: 120, learning_rate: 5e-3, warmup_steps: 10, weight_decay: 0.1 },
+    ...{ n_layer: 1, n_head: 2, n_embd: 16, block_size: 16, batch_size: 2, steps: 120, learning_rate: 5e-3, warmup_steps: 10, muon_rate: 0.02, weight_decay: 0.1 },
     ...{ grad_clip: 1, seed: 7 },
 };
 
@@ -98,7 +98,7 @@ test("a training is held, goes on step by step, and ends as one that nobody look
 
     hear({ kind: "result", name: "眼 </script>" });
     const result = readResult((await kind("result")).result);
-    assert.deepEqual([result.name, result.settings, result.step, result.prompt], ["眼 </script>", SETTINGS, 120, "good"]);
+    assert.deepEqual([result.name, { ...result.settings, muon_rate: result.muon_rate }, result.step, result.prompt], ["眼 </script>", SETTINGS, 120, "good"]);
     assert.deepEqual([result.evaluation, result.guesses], [last.evaluations.at(-1), begun.facts.guesses]);
     assert.equal(result.sample, recordText(newest.text));
 

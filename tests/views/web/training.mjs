@@ -10,6 +10,7 @@ import { HeldOut } from "../../../src/manako/views/web/training/held-out.js";
 import { Likenesses } from "../../../src/manako/views/web/training/likeness.js";
 import { Batches } from "../../../src/manako/views/web/training/batches.js";
 import { modelFile, readRun, runFile } from "../../../src/manako/views/web/training/run-file.js";
+import { WINDOWS, clipScores } from "../../../src/manako/views/web/training/qk-clip.js";
 import { oneStep, ownRate } from "../../../src/manako/views/web/training/one-step.js";
 import { Trainer } from "../../../src/manako/views/web/training/trainer.js";
 import { Training } from "../../../src/manako/views/web/training/training.js";
@@ -28,6 +29,12 @@ const ASKED = {
         const loss = trainer.gradients(Int32Array.from(ids), Int32Array.from(targets));
         const gradients = Object.fromEntries([...trainer.tensors("gradient")].map(([name, { data }]) => [name, packed(Float32Array.from(data))]));
         return { kernel: trainer.kernel.name, loss, gradients, shapes: Object.fromEntries([...trainer.tensors("weight")].map(([name, { shape: sides }]) => [name, sides])) };
+    },
+    clip({ shape, batch, weights, ids }) {
+        const trainer = new Trainer(shape, batch, 0);
+        put(trainer, weights);
+        clipScores(trainer, Int32Array.from(ids), WINDOWS, shape.n_positions);
+        return Object.fromEntries([...trainer.tensors("weight")].map(([name, { data }]) => [name, packed(data)]));
     },
     corpus({ text, block, seed, windows }) {
         const corpus = corpusOf(text);

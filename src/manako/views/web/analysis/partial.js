@@ -6,7 +6,7 @@
  */
 
 /** @import {Part, Trace} from "../trace/trace-file.js" */
-import { activeStages, filtered, isNeutral } from "../trace/sampling.js";
+import { activeStages, filtered, isNeutral, maximum } from "../trace/sampling.js";
 
 /**
  * A row before a stage, or at the end.
@@ -79,7 +79,7 @@ class PartOfRow {
         this.lastKept = part.stageKept[this.stages.length - 1];
         this.alive = this.ids.map((_, i) => part.logits[i] > -Infinity); // what the model itself rules out, no stage cut
         this.stays = this.ids.map((_, i) => this.alive[i] && part.cutBy[i] < 0);
-        this.unlisted = this.lastKept - count(this.stays);
+        this.unlisted = this.lastKept - countTrue(this.stays);
         this.values = this.#values(trace.history(index));
     }
 
@@ -90,7 +90,7 @@ class PartOfRow {
         const [least, most] = [largest * (1 - SAME) - FLOOR, this.outside * largest * (1 + SAME) + FLOOR];
         if (part.restPModel < least || part.restPModel > most) yield "rest_logit_max";
         if (!ids.includes(this.chosen) && part.chosenLogit > part.restLogitMax) yield "chosen_logit";
-        const kept = count(stays);
+        const kept = countTrue(stays);
         if (kept !== Math.min(ids.length, this.lastKept) || !stays.slice(0, kept).every(Boolean)) yield "part_cut_by";
         if (ids.some((_, i) => !stays[i] && part.p[i] !== 0)) yield "part_p";
         if (this.rank > (this.isDrawn ? this.lastKept : this.size)) yield "rank";
@@ -110,11 +110,11 @@ class PartOfRow {
             const isTied = logits[i] === logits[i + 1] && before === after && (!after || listed[i] === listed[i + 1]);
             if (!falls || (isTied && ids[i + 1] < ids[i])) yield "part_id";
         }
-        if (!ids.every((_, i) => isSame(p[i], stays[i] ? Math.exp(listed[i] - first) * firstP : 0))) yield "part_p";
+        if (!ids.every((_, i) => agrees(p[i], stays[i] ? Math.exp(listed[i] - first) * firstP : 0))) yield "part_p";
         const highest = unlisted ? Math.min(Math.exp(bound - first) * firstP, p[last]) : 0;
         if (!ids.includes(this.chosen)) {
             const own = unlisted ? Math.exp(chosen - first) * firstP : 0;
-            if (!isSame(this.chosenP, own) || own > highest * (1 + SAME) + FLOOR) yield "p";
+            if (!agrees(this.chosenP, own) || own > highest * (1 + SAME) + FLOOR) yield "p";
         }
         if (part.restP > unlisted * highest * (1 + SAME) + FLOOR) yield "rest_p";
         const rest = part.restP;
@@ -137,7 +137,7 @@ class PartOfRow {
             const left = alive.map((is, i) => is && (part.cutBy[i] < 0 || part.cutBy[i] > n));
             const gone = alive.map((_, i) => part.cutBy[i] === n);
             const [isGone, removed] = [gone.includes(true), part.stageRemovedMass[n]];
-            const now = part.stageKept[n] - count(left);
+            const now = part.stageKept[n] - countTrue(left);
             if (gone.some((is, i) => is && !alive[i]) || (isGone && !cuts)) yield "part_cut_by";
             if (!((isCertain && !cuts ? unlisted : 0) <= now && now <= unlisted)) yield "stage_kept";
             const any = isGone || (isCertain && now < unlisted);
@@ -166,7 +166,7 @@ class PartOfRow {
     *#misfitCut(n, left, gone, any, share, unlisted) {
         const { listed, bound } = /** @type {Values[]} */ (this.values)[n];
         const { name, setting } = this.stages[n];
-        const [removed, now] = [this.part.stageRemovedMass[n], this.part.stageKept[n] - count(left)];
+        const [removed, now] = [this.part.stageRemovedMass[n], this.part.stageKept[n] - countTrue(left)];
         const values = (/** @type {boolean[]} */ some) => Array.from(listed, (value) => value - listed[0]).filter((_, i) => some[i]);
         const [kept, cut] = [values(left).sort((a, b) => b - a), values(gone)];
         const outside = unlisted ? bound - listed[0] : -Infinity;
@@ -208,14 +208,14 @@ class PartOfRow {
         let row = new Float64Array(place.size + 1).fill(part.restLogitMax);
         row[at(chosen)] = part.chosenLogit;
         row.set(part.logits);
-        const now = () => ({ listed: row.slice(0, ids.length), chosen: row[at(chosen)], bound: largestOf(row.subarray(ids.length)) });
+        const now = () => ({ listed: row.slice(0, ids.length), chosen: row[at(chosen)], bound: maximum(row.subarray(ids.length)) });
         const found = [now()];
         let isCertain = true; // by how much a temperature has shifted the row
         for (const [n, { name, setting, cuts, isPenalty }] of stages.entries()) {
             if (name === "repetition_penalty" && !isCertain) return null;
             if (cuts) row = row.map((value, i) => (part.cutBy[i] === n ? -Infinity : value));
             else {
-                if (!isPenalty) isCertain &&= largestOf(row.subarray(known)) <= largestOf(row.subarray(0, known));
+                if (!isPenalty) isCertain &&= maximum(row.subarray(known)) <= maximum(row.subarray(0, known));
                 row = /** @type {Float64Array<ArrayBuffer>} */ (filtered(name, row, setting, seen.map(at)));
             }
             found.push(now());
@@ -249,16 +249,11 @@ export function outsideLogs({ logsumexp, restPModel: mass, restLogitMax }, n, t,
 }
 
 /** @param {readonly boolean[]} some */
-function count(some) {
+function countTrue(some) {
     return some.filter(Boolean).length;
 }
 
-/** @param {Float64Array} row */
-function largestOf(row) {
-    return row.reduce((largest, value) => Math.max(largest, value), -Infinity);
-}
-
 /** @param {number} found @param {number} expected */
-function isSame(found, expected) {
+function agrees(found, expected) {
     return Math.abs(found - expected) <= SAME * Math.abs(expected) + FLOOR;
 }

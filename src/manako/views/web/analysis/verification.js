@@ -35,7 +35,7 @@ export function* verifying(trace) {
         yield;
         const recorded = trace.tokenIds[index];
         const isOwnU = seed === null || uniform(seed, first_step + index) === trace.u[index];
-        const { again: drawn, errors } = trace.exact ? ofRow(trace, index) : ofPart(trace, index);
+        const { again: drawn, errors } = trace.exact ? rowAgain(trace, index) : partAgain(trace, index);
         const far = Object.keys(errors).find((name) => !(errors[name] <= SAME));
         const own = drawn === -1 ? "rank" : (far ?? (trace.exact ? null : misfitOfPart(trace, index)));
         const wrong = isOwnU ? own : "u";
@@ -111,7 +111,7 @@ function stopsOf(trace) {
  * @param {number} index
  * @returns {Again}
  */
-function ofRow(trace, index) {
+function rowAgain(trace, index) {
     const [recorded, u] = [trace.tokenIds[index], trace.u[index]];
     const logits = /** @type {Float32Array} */ (trace.logitsRow(index));
     const found = distribution(logits, trace.header.sampling, trace.history(index));
@@ -126,7 +126,7 @@ function ofRow(trace, index) {
  * @param {number} index
  * @returns {Again}
  */
-function ofPart(trace, index) {
+function partAgain(trace, index) {
     const [recorded, u, rank] = [trace.tokenIds[index], trace.u[index], trace.rank[index]];
     const part = /** @type {Part} */ (trace.part(index));
     const { ids, p, pModel } = part;

@@ -55,7 +55,7 @@ export class CandidatesElement extends ViewElement {
         const rank = count(row.rank);
         const end = row.cutBy
             ? make("span", { class: "soft" }, say(lang, "step.cut_by", { stage: row.cutBy }))
-            : !Number.isNaN(row.p) && bar(scale, row.p, both ? row.pModel : null, shown.changed ? shown.recordedP(row.id) : null);
+            : !Number.isNaN(row.p) && oneBar(scale, row.p, both ? row.pModel : null, shown.changed ? shown.recordedP(row.id) : null);
         const here = forced && make("span", { class: "soft" }, ` ${say(lang, "page.forced_here")}`);
         return make(
             "tr",
@@ -82,7 +82,7 @@ export class CandidatesElement extends ViewElement {
             details && make("td"),
             details && make("td"),
             number(percent(other.p)),
-            make("td", { class: "wide" }, beyond ? say(lang, "page.beyond") : bar(scale, other.p, both ? other.pModel : null, null)),
+            make("td", { class: "wide" }, beyond ? say(lang, "page.beyond") : oneBar(scale, other.p, both ? other.pModel : null, null)),
             both && number(percent(other.pModel)),
             canAct && make("td", { class: "act" }),
         );
@@ -169,7 +169,7 @@ function axisLine(lang, { marks }) {
  * @param {number | null} pModel
  * @param {number | null} before
  */
-function bar({ at }, p, pModel, before) {
+function oneBar({ at }, p, pModel, before) {
     return make(
         "div",
         { class: "bar", "aria-hidden": "true" },

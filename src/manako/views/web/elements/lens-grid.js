@@ -9,7 +9,7 @@ import { say } from "../text/messages.js";
 import { bytesBegun } from "../analysis/step-numbers.js";
 import { tokenChip } from "./token-chip.js";
 
-const COLUMNS = [9, 13]; // in a narrow window and in others
+const SHOWN_COLUMNS = [9, 13]; // in a narrow window and in others
 
 export class LensGridElement extends ViewElement {
     #first = 0; // step
@@ -33,7 +33,7 @@ export class LensGridElement extends ViewElement {
         const isShown = (/** @type {number} */ step) => view.path.at(view.place - index + step)?.trace === trace;
         let end = index + 1; // behind it the text that is shown may have gone another way
         while (end < trace.steps && isShown(end)) end++;
-        const count = Math.min(end, COLUMNS[Number(matchMedia("(min-width: 62rem)").matches)]);
+        const count = Math.min(end, SHOWN_COLUMNS[Number(matchMedia("(min-width: 62rem)").matches)]);
         this.#first = Math.max(0, Math.min(index - (count >> 1), end - count));
         const steps = Array.from({ length: count }, (_, i) => this.#first + i);
         const columns = steps.map((step) => readLens(/** @type {import("../trace/trace-file.js").StepLens} */ (trace.lens(step))));

@@ -11,7 +11,7 @@ const TOP = 12;
 const BOTTOM = 26;
 const LOWEST = 180;
 const LINE = 16; // of text
-const LONGEST = 14; // characters of a name; the table behind the picture has the whole
+const LONGEST_LABEL = 14; // characters of a name; the table behind the picture has the whole
 const LAYER_ROOM = 32;
 const SIZE = 13; // of letters
 const COLOURS = ["--lower", "--accent", "--warn", "--ink-soft"]; // of all lines but the first
@@ -40,7 +40,7 @@ export function ranksDrawing(title, layers, lines) {
     ]);
     const ticks = layers.flatMap((layer, i) => (i % every ? [] : [textShape(x(i) - 4, height - 6, layer, { size: SIZE })]));
     const drawn = lines.map(({ name, readings }, i) => {
-        const short = [...name].length > LONGEST ? `${[...name].slice(0, LONGEST - 1).join("")}\u2026` : name;
+        const short = [...name].length > LONGEST_LABEL ? `${[...name].slice(0, LONGEST_LABEL - 1).join("")}\u2026` : name;
         const points = readings.map(({ rank }, layer) => [x(layer), y(rank)]);
         const ends = /** @type {const} */ ([x(layers.length - 1) + 3, right + 4]);
         const dashes = i === 0 ? null : DASHES[i % DASHES.length];

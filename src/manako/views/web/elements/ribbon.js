@@ -57,15 +57,16 @@ export class RibbonElement extends ViewElement {
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
-        const same = before && before.path === view.path && before.lang === view.lang && before.tint === view.tint;
-        if (!same) this.#build(view, before && before.lang === view.lang && before.tint === view.tint ? before.path : null);
-        if (!same || before.guess !== view.guess) this.#hideFrom(view.guess ? view.guess.place + Number(view.guess.shown) : Infinity);
-        if (!same || before.place !== view.place) this.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
+        const alike = before?.lang === view.lang && before.tint === view.tint ? before : null;
+        const same = alike?.path === view.path;
+        if (!same) this.#build(view, alike?.path ?? null);
+        if (!same || alike.guess !== view.guess) this.#hideFrom();
+        if (!same || alike.place !== view.place) this.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
         this.#allow("prompt", view.isReady);
         this.#allow("tail", view.canAct && view.guess === null);
         this.#generate.disabled = !view.isReady;
         const chosen = this.#tokens[view.place];
-        if (!chosen || (same && before.place === view.place)) return;
+        if (!chosen || (same && alike.place === view.place)) return;
         chosen.setAttribute("aria-selected", "true");
         chosen.parentElement?.setAttribute("aria-activedescendant", chosen.id);
         this.#scrollTo(chosen);
@@ -74,12 +75,14 @@ export class RibbonElement extends ViewElement {
     /** Inside the text alone: the page itself must not jump. @param {HTMLElement} token */
     #scrollTo(token) {
         const text = /** @type {HTMLElement} */ (token.closest(".text"));
-        const [top, bottom] = [token.offsetTop, token.offsetTop + token.offsetHeight];
-        if (top < text.scrollTop) text.scrollTop = top - token.offsetHeight;
-        else if (bottom > text.scrollTop + text.clientHeight) text.scrollTop = bottom + token.offsetHeight - text.clientHeight;
+        const { offsetTop: top, offsetHeight: height } = token;
+        if (top < text.scrollTop) text.scrollTop = top - height;
+        else if (top + height > text.scrollTop + text.clientHeight) text.scrollTop = top + 2 * height - text.clientHeight;
         // Told to what hangs there alone: of their parent it would be every token's, and a long text would be styled anew.
         const hanging = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang"));
         hanging?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`);
+        // Another line lies between.
+        hanging?.toggleAttribute("data-apart", top + 2 * height <= text.scrollTop + text.clientHeight);
     }
 
     /** @param {"prompt" | "tail"} name */
@@ -168,7 +171,7 @@ export class RibbonElement extends ViewElement {
     stopWriting() {
         this.#written.replaceChildren();
         this.#edited.prompt.hidden = false;
-        this.#hideFrom(this.view.guess ? this.view.guess.place + Number(this.view.guess.shown) : Infinity);
+        this.#hideFrom();
     }
 
     /** @param {import("./token-chip.js").Token} token that the model wrote @param {number} pModel @param {number} rank */
@@ -184,9 +187,11 @@ export class RibbonElement extends ViewElement {
         text.scrollTop = text.scrollHeight;
     }
 
-    /** @param {number} place the first that is not shown */
+    /** @param {number} [place] the first that is not shown; by default, the one behind a guess */
     #hideFrom(place) {
-        this.#tokens.forEach((token, n) => (token.hidden = n >= place));
+        const { guess } = this.view;
+        place ??= guess ? guess.place + Number(guess.shown) : Infinity;
+        for (const [n, token] of this.#tokens.entries()) token.hidden = n >= place;
     }
 
     /** @param {View} view @param {Path | null} shown the text that is there already */

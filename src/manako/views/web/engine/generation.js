@@ -10,8 +10,7 @@
 /** @import {Column} from "../trace/safetensors.js" */
 import { RECORDERS, column, sum, wantsPromptRows } from "./captures.js";
 import { toKeep } from "./gpt2.js";
-import { writeContainer } from "../trace/container.js";
-import { columnDigest, pythonJson } from "../trace/digests.js";
+import { writeTrace } from "../trace/container.js";
 import { distribution, draw, uniform } from "../trace/sampling.js";
 import { CAPTURES, SELF_CHECKS, TRACE } from "../trace/schema.js";
 
@@ -27,8 +26,6 @@ import { CAPTURES, SELF_CHECKS, TRACE } from "../trace/schema.js";
  * @property {number} count tokens to draw at most
  * @property {string[]} capture
  */
-
-const WIDTHS = { float64: 8, float32: 4, int32: 4, int8: 1, uint8: 1 };
 
 export class Generation {
     /** @param {GPT2} model @param {ModelFile} file @param {Tokenizer} tokenizer @param {Run} run */
@@ -103,8 +100,6 @@ export class Generation {
         const isMade = this.steps > 0;
         const capture = isMade ? Object.keys(CAPTURES).filter((name) => this.#run.capture.includes(name)) : [];
         const columns = new Map(Object.entries({ ...this.#columns(), ...Object.assign({}, ...(isMade ? this.#recorders.map((each) => each.columns()) : [])) }));
-        const inOrder = [...columns].sort(([a, { dtype: one }], [b, { dtype: other }]) => widthOf(other) - widthOf(one) || (a < b ? -1 : 1));
-        const digests = await Promise.all(inOrder.map(async ([name, each]) => [name, await columnDigest(name, each)]));
         const { order, ...stages } = sampling;
         const meta = {
             schema: `${TRACE.name}/${TRACE.version}`,
@@ -126,9 +121,8 @@ export class Generation {
             first_step: firstStep,
             rounded: {},
             vocab_size: this.#model.config.vocab_size,
-            columns_sha256: Object.fromEntries(digests),
         };
-        return writeContainer(TRACE, pythonJson(exactJson(meta)), new Map(inOrder));
+        return writeTrace(exactJson(meta), columns);
     }
 
     /** @returns {Record<string, Column>} those that every trace has */
@@ -205,11 +199,6 @@ export class Generation {
     #bytes(id) {
         return this.#tokenizer.specialIds.includes(id) ? [] : [...(this.#tokenizer.bytes[id] ?? [])];
     }
-}
-
-/** @param {string} dtype */
-function widthOf(dtype) {
-    return WIDTHS[/** @type {keyof typeof WIDTHS} */ (dtype)];
 }
 
 /**

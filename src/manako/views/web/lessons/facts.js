@@ -49,14 +49,14 @@ export function lessonFacts(view) {
         get text() { return quoted(text()); },
         prompt_characters: count([...prompt].length),
         prompt_tokens: count(path.prompt),
-        get language() { return say(lang, `lesson.language_${told(view).language}`); },
-        get name() { return quoted(told(view).name); },
-        get begun() { return quoted(told(view).texts.alone.prompt); },
-        get watched() { return quoted(told(view).watched); },
-        get pieces() { return count(told(view).cuts.tokens.length); },
-        get characters() { return count([...told(view).cuts.tokens.join("")].length); },
-        get vocabulary() { return count(told(view).cuts.vocabulary); },
-        get word() { return quoted(told(view).cuts.word); },
+        get language() { return say(lang, `lesson.language_${storyOf(view).language}`); },
+        get name() { return quoted(storyOf(view).name); },
+        get begun() { return quoted(storyOf(view).texts.alone.prompt); },
+        get watched() { return quoted(storyOf(view).watched); },
+        get pieces() { return count(storyOf(view).cuts.tokens.length); },
+        get characters() { return count([...storyOf(view).cuts.tokens.join("")].length); },
+        get vocabulary() { return count(storyOf(view).cuts.vocabulary); },
+        get word() { return quoted(storyOf(view).cuts.word); },
         get watched_p() { return percent(watched(view)?.pModel ?? NaN); },
         get watched_rank() { return count(watched(view)?.rank ?? NaN); },
         layer: String(view.layer),
@@ -74,7 +74,7 @@ export function lessonFacts(view) {
 }
 
 /** What the lessons have of the model that wrote what is shown. @param {View} view */
-function told({ trace }) {
+function storyOf({ trace }) {
     return LESSON_MODELS[trace.header.model.ref];
 }
 
@@ -118,7 +118,7 @@ export const PICTURES = {
     },
     cuts: (view) => {
         const { lang } = view;
-        const { language, cuts } = told(view);
+        const { language, cuts } = storyOf(view);
         const row = (/** @type {string} */ key, /** @type {string[]} */ tokens) =>
             make("div", {}, make("dt", {}, say(lang, key)), make("dd", { lang: language }, ...tokens.map((each) => make("span", { class: "cut" }, each))));
         return make("dl", { class: "cuts" }, row("lesson.by_characters", [...cuts.tokens.join("")]), row("lesson.by_pieces", cuts.tokens));

@@ -1,6 +1,6 @@
 /** The lessons as data: what each step lights up, shows and asks. Their sentences lie in the catalogs under the same names. */
 
-import table from "./lessons.json" with { type: "json" };
+import lessonTable from "./lessons.json" with { type: "json" };
 
 /**
  * One step of a lesson.
@@ -17,7 +17,7 @@ import table from "./lessons.json" with { type: "json" };
 /** @typedef {{lesson: Lesson, step: LessonStep, number: number}} LessonPlace `number` from 1 */
 
 /** @type {Lesson[]} */
-export const LESSONS = table.lessons;
+export const LESSONS = lessonTable.lessons;
 /**
  * What the lessons show of one model: scripts/lesson_texts.py finds it.
  * @typedef {object} LessonModel
@@ -29,10 +29,10 @@ export const LESSONS = table.lessons;
  *     word in it: no model of that kind is in the page, so they are kept here
  */
 /** @type {Record<string, LessonModel>} by the model's name */
-export const LESSON_MODELS = table.models;
+export const LESSON_MODELS = lessonTable.models;
 /** @type {Record<string, [selector: string, tab: string | null]>} */
-export const LESSON_PARTS = /** @type {any} */ (table.parts);
-export const LESSON_TEMPERATURE = table.temperature;
+export const LESSON_PARTS = /** @type {any} */ (lessonTable.parts);
+export const LESSON_TEMPERATURE = lessonTable.temperature;
 /**
  * What a name such as "number.2" means; null where there is no such step.
  * @param {string | null} name

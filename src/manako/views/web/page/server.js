@@ -78,7 +78,7 @@ export class Server {
             const told = JSON.parse(data);
             [id, last, ended] = [told.id ?? id, field("id") ?? last, name === "end"];
             if (name === "start") listener.start(told.id, told.first_step);
-            if (name === "step") listener.step(stepOf(told));
+            if (name === "step") listener.step(toldStep(told));
             if (name === "error") listener.fault(told.message);
         };
         await readBlocks(await this.#ask("/api/generate", body, {}, signal), heard);
@@ -104,7 +104,7 @@ export class Server {
 }
 
 /** A step out of its event. @param {any} told @returns {ToldStep} */
-function stepOf({ index, chosen, candidates, other }) {
+function toldStep({ index, chosen, candidates, other }) {
     /** @returns {ToldToken} */
     const token = (/** @type {any} */ { id, bytes, p, p_model: pModel, rank, cut_by: cutBy = null }) => {
         return { id, bytes: Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0)), p, pModel, rank, cutBy };

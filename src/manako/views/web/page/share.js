@@ -3,14 +3,18 @@
 /** @import {Kept} from "./kept.js" */
 /** @import {Branch, Tree} from "../trace/tree.js" */
 /** @import {View} from "../elements/view.js" */
+/** @import {Trace} from "../trace/trace-file.js" */
 import { button, download, inRow, make, soft } from "../elements/dom.js";
 import { say } from "../text/messages.js";
 import { fixed } from "../text/numbers.js";
+import { compact } from "../trace/compact.js";
 import { packRecord } from "../trace/packed.js";
 import { saveMenu } from "./save.js";
 import { writeTree } from "../trace/tree-file.js";
 
 const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none
+/** @type {WeakMap<Trace, Promise<ArrayBuffer>>} the smaller copies, which take a while */
+const copies = new WeakMap();
 
 /**
  * What a page has that can write.
@@ -27,7 +31,7 @@ const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has non
  */
 export function shareSheet(look, tree, home) {
     const element = make("div", { class: "pane" });
-    return { element, fill: () => element.replaceChildren(...rows(look(), tree, home)) };
+    return { element, fill: () => element.replaceChildren(...shareRows(look(), tree, home)) };
 }
 
 /**
@@ -35,14 +39,21 @@ export function shareSheet(look, tree, home) {
  * @param {Tree} tree
  * @param {Home | null} home
  */
-function rows({ lang, path, branch }, tree, home) {
+function shareRows({ lang, path, branch }, tree, home) {
     const said = make("p", { role: "status", class: "soft" });
     const whole = make("input", { type: "radio", name: "texts", value: "all" });
     const chosen = () => (whole.checked ? [...tree.branches.values()] : path.chain);
+    const small = make("input", { type: "checkbox", name: "compact", checked: true });
+    const smaller = () => Promise.all(chosen().map(async (each) => {
+        if (!copies.has(each.trace)) copies.set(each.trace, compact(each.trace, each.bytes));
+        return { ...each, bytes: await /** @type {Promise<ArrayBuffer>} */ (copies.get(each.trace)) };
+    }));
     const bytes = async () => {
-        const branches = chosen();
+        const branches = small.checked ? await smaller() : chosen();
         return branches.length === 1 ? branches[0].bytes : writeTree(branches, branch);
     };
+    const compactSize = make("span");
+    const tell = async () => (compactSize.textContent = say(lang, "page.compact", { size: megabytes(await smaller()) }));
     const megabytes = (/** @type {Iterable<Branch>} */ branches) => fixed([...branches].reduce((sum, each) => sum + each.bytes.byteLength, 0) / 1e6, 1);
     const option = (/** @type {HTMLInputElement} */ input, /** @type {string} */ key, /** @type {Iterable<Branch>} */ branches) =>
         make("label", { class: "inline" }, input, make("span", {}, say(lang, key, { size: megabytes(branches) })));
@@ -73,9 +84,12 @@ function rows({ lang, path, branch }, tree, home) {
     const places = () => Array.from({ length: path.length }, (_, place) => path.at(place)).filter((each) => each !== null);
     const isChoice = tree.branches.size > path.chain.length;
     const one = make("input", { type: "radio", name: "texts", value: "this", checked: true });
+    for (const each of [one, whole]) each.addEventListener("change", tell);
+    tell();
     return [
         inRow(location.protocol !== "about:" && acting("page.copy_link", link)), // a frame in a notebook has no address
         inRow(isChoice && option(one, "page.this_text", path.chain), isChoice && option(whole, "page.all_texts", tree.branches.values())),
+        inRow(make("label", { class: "inline" }, small, compactSize)),
         inRow(acting("page.save_record", record), home && acting("page.save_html", page), path.next(0, 1) !== null && saveMenu(lang, places)),
         said,
         soft(say(lang, home ? "page.save_means_live" : "page.save_means")),

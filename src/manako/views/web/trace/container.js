@@ -2,8 +2,21 @@
 
 /** @import {Format} from "./schema.js" */
 /** @import {Column} from "./safetensors.js" */
-import { sha256Text } from "./digests.js";
-import { DTYPES } from "./schema.js";
+/** @import {Json} from "./strict-json.js" */
+import { columnDigest, pythonJson, sha256Text } from "./digests.js";
+import { DTYPES, TRACE } from "./schema.js";
+
+/**
+ * The file of a trace, as `manako.trace.file.to_bytes` writes it.
+ * @param {Map<string, Json>} meta but for the digests of the columns
+ * @param {Map<string, Column>} columns in any order
+ */
+export async function writeTrace(meta, columns) {
+    const width = (/** @type {Column} */ { data }) => data.BYTES_PER_ELEMENT;
+    const inOrder = [...columns].sort(([a, one], [b, other]) => width(other) - width(one) || (a < b ? -1 : 1));
+    const digests = await Promise.all(inOrder.map(async ([name, each]) => /** @type {const} */ ([name, await columnDigest(name, each)])));
+    return writeContainer(TRACE, pythonJson(new Map([...meta, ["columns_sha256", new Map(digests)]])), new Map(inOrder));
+}
 
 /**
  * @param {Format} format

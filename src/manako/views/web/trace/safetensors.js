@@ -30,7 +30,7 @@ export class TraceError extends Error {
 }
 
 const LARGEST_HEADER = 100_000_000; // bytes; the library reads no longer one
-const VIEWS = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
+export const VIEWS = { float64: Float64Array, float32: Float32Array, int32: Int32Array, int8: Int8Array, uint8: Uint8Array };
 const COLUMN_TYPES = new Map(
     Object.entries(VIEWS).map(([dtype, View]) => /** @type {const} */ ([DTYPES[dtype], { dtype, View }])),
 );

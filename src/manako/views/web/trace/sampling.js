@@ -65,7 +65,9 @@ export class Distribution {
 
     /** Entropy of `p` in bits: 0 when one token is certain, log2(V) when all are alike. */
     get entropy() {
-        return entropy(this.p);
+        let bits = 0;
+        for (const each of this.p) if (each > 0) bits -= each * Math.log2(each);
+        return Math.max(0, bits);
     }
 
     /**
@@ -239,11 +241,11 @@ export function ordered(sampling) {
  * @returns {keyof Sampling | null}
  */
 export function samplingFault(sampling) {
-    for (const { name, type, minimum = -Infinity, exclusiveMinimum = -Infinity, maximum = Infinity } of STAGE_RULES) {
+    for (const { name, type, minimum = -Infinity, exclusiveMinimum = -Infinity, maximum: most = Infinity } of STAGE_RULES) {
         const value = sampling[/** @type {StageName} */ (name)];
         if (value === null && name !== "temperature") continue;
         const isKind = typeof value === "number" && (type !== "integer" || Math.trunc(value) === value);
-        if (!isKind || !(value >= minimum && value > exclusiveMinimum && value <= maximum)) return /** @type {StageName} */ (name);
+        if (!isKind || !(value >= minimum && value > exclusiveMinimum && value <= most)) return /** @type {StageName} */ (name);
         if (value === Infinity && type !== "integer") return /** @type {StageName} */ (name); // any whole number will do
     }
     const { order } = sampling;
@@ -263,16 +265,6 @@ export function softmax(row) {
     for (let i = 0; i < row.length; i++) total += weights[i] = Math.exp(row[i] - largest);
     for (let i = 0; i < row.length; i++) weights[i] /= total;
     return weights;
-}
-
-/**
- * Entropy in bits of probabilities that sum to 1; cut tokens count nothing.
- * @param {Float64Array} p
- */
-export function entropy(p) {
-    let bits = 0;
-    for (const each of p) if (each > 0) bits -= each * Math.log2(each);
-    return Math.max(0, bits);
 }
 
 /**
@@ -397,8 +389,8 @@ function reaches(sum, count, mass) {
     return sum + SLACK + ULP * (count - 1) >= mass;
 }
 
-/** @param {Float64Array} row @returns {number} NaN where one is */
-function maximum(row) {
+/** The largest of a row. @param {Float64Array} row @returns {number} NaN where one is */
+export function maximum(row) {
     let largest = -Infinity;
     for (let i = 0; i < row.length; i++) {
         if (row[i] > largest) largest = row[i];

@@ -1,6 +1,6 @@
 /** The table of what a trace file may hold, which Python reads too; `about` in it says how it is read. */
 
-import table from "../../../trace/schema.json" with { type: "json" };
+import SCHEMA from "../../../trace/schema.json" with { type: "json" };
 
 /** @typedef {{dtype: string, axes: (string | number)[], numbers?: string, chosen_first?: boolean, rounded?: boolean, since?: number}} ColumnRule */
 /** @typedef {Record<string, ColumnRule>} ColumnRules by name */
@@ -8,28 +8,28 @@ import table from "../../../trace/schema.json" with { type: "json" };
 /** @typedef {{name: string, version: number, digest: string, header: Record<string, Rule>}} Format */
 
 /** @type {Format} */
-export const TRACE = table.trace;
+export const TRACE = SCHEMA.trace;
 /** @type {Format} */
-export const TREE = table.tree;
+export const TREE = SCHEMA.tree;
 /** @type {Format} of the file of a model that a page carries */
-export const MODEL = table.model;
+export const MODEL = SCHEMA.model;
 /** @type {Record<string, string[]>} kind of a trace -> why it can have ended */
-export const ENDS = table.trace.ends;
+export const ENDS = SCHEMA.trace.ends;
 /** @type {Record<string, string>} NumPy's name of a type -> the file's */
-export const DTYPES = table.dtypes;
+export const DTYPES = SCHEMA.dtypes;
 /** @type {{all: ColumnRules, whole: ColumnRules, part: ColumnRules}} */
-export const COLUMNS = table.columns;
+export const COLUMNS = SCHEMA.columns;
 /** @type {Record<string, ColumnRules>} capture -> its columns */
-export const CAPTURES = table.captures;
+export const CAPTURES = SCHEMA.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
-export const NUMBERS = table.numbers;
+export const NUMBERS = SCHEMA.numbers;
 /** @type {Record<string, number>} dtype -> the size of its rounding */
-const ROUNDING = table.rounding;
-export const LARGEST_PART = table.largest_part;
+const ROUNDING = SCHEMA.rounding;
+export const LARGEST_PART = SCHEMA.largest_part;
 /** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows: see checkLimit */
-export const SELF_CHECKS = table.self_checks;
+export const SELF_CHECKS = SCHEMA.self_checks;
 /** @type {(Rule & {name: string})[]} of the sampler chain, in the default order */
-export const STAGE_RULES = table.stages;
+export const STAGE_RULES = SCHEMA.stages;
 
 /**
  * The rules of a header of some version.

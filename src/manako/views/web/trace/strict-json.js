@@ -9,7 +9,7 @@
 
 const DEEPEST_JSON = 64; // objects and arrays inside each other, as in files.py
 const MOST_DIGITS = 4300; // of a whole number; Python refuses longer ones
-const TOKEN = /[{}[\]]|"(?:[^"\\]|\\.)*"|[^\s,:{}[\]"]+/g; // what is left out stands between them and says nothing
+const JSON_TOKEN = /[{}[\]]|"(?:[^"\\]|\\.)*"|[^\s,:{}[\]"]+/g; // what is left out stands between them and says nothing
 
 /** JSON that is well-formed and still not to be believed. */
 export class StrictJsonError extends Error {
@@ -31,7 +31,7 @@ export class StrictJsonError extends Error {
  */
 export function parseJson(text) {
     JSON.parse(text); // the browser's own parser finds every fault of syntax; below there is none left
-    const tokens = text.matchAll(TOKEN);
+    const tokens = text.matchAll(JSON_TOKEN);
     const next = () => /** @type {RegExpExecArray} */ (tokens.next().value)[0];
 
     /** @param {string} token @param {number} depth @returns {Json} */

@@ -13,7 +13,7 @@ import { CAPTURES, COLUMNS, LARGEST_PART, NUMBERS } from "./schema.js";
 /** @typedef {Map<string, Column>} Columns */
 
 /** @type {Record<string, number>} the largest finite number of a type */
-const LARGEST = { float64: Number.MAX_VALUE, float32: 2 ** 128 - 2 ** 104 };
+const LARGEST_FINITE = { float64: Number.MAX_VALUE, float32: 2 ** 128 - 2 ** 104 };
 
 /**
  * Throw TraceError for the first column that cannot be.
@@ -89,7 +89,7 @@ function checkRanges(header, table, columns, { V, A }) {
     for (const [name, { dtype, numbers, chosen_first: isChosenFirst }] of Object.entries(table)) {
         if (numbers === undefined || (name === "u" && header.kind === "score")) continue;
         /** @type {Record<string, number>} */
-        const named = { ...ends, max: LARGEST[dtype], "-max": -LARGEST[dtype] };
+        const named = { ...ends, max: LARGEST_FINITE[dtype], "-max": -LARGEST_FINITE[dtype] };
         const [low, high] = NUMBERS[numbers].map((end) => {
             const number = typeof end === "number" ? end : (named[end] ?? NaN);
             return dtype === "float32" ? Math.fround(number) : number; // as NumPy compares it

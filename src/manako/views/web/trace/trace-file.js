@@ -211,6 +211,22 @@ export class Trace {
         return rows.every((row) => this.#rowStart(row) === start) ? rows.map((row) => this.#attentionRow(row)) : null;
     }
 
+    /** How far the shares of a head are from 1 together at most, if these were the ones on record. @param {Float32Array} shares */
+    attentionError(shares) {
+        const [layers, heads] = this.#attentionShape;
+        let worst = 0;
+        (this.#rowEnds ?? []).forEach((end, row, ends) => {
+            const begin = row ? ends[row - 1] : 0;
+            const keys = (end - begin) / layers / heads;
+            for (let at = begin; at < end; at += keys) {
+                let total = 0;
+                for (let i = at; i < at + keys; i++) total += shares[i];
+                worst = Math.max(worst, Math.abs(total - 1));
+            }
+        });
+        return worst;
+    }
+
     /**
      * @param {number} step
      * @returns {StepLens | null} null where it is not on record

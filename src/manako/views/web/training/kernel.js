@@ -88,7 +88,7 @@ function inSimd(size, room) {
         numbers: new Float32Array(memory.buffer),
         name: "wasm",
         product: (y, x, w, rows, columns, inner, yRow, { bias = 0, triangle } = plain) => {
-            const part = triangle ? inner : PART;
+            const part = triangle === "x" ? inner : PART;
             for (let k = 0; k < inner; k += part) {
                 const size = Math.min(part, inner - k);
                 (w.isTurned ? run.pack_turned : run.pack)(panels, 4 * (w.at + k * (w.isTurned ? 1 : w.row)), size, columns, 4 * w.row);

@@ -11,12 +11,12 @@
 
 /** @typedef {"small" | "medium" | "large"} Size */
 
-const COMMON = { weight_decay: 0.1, grad_clip: 1 };
+const COMMON = { muon_rate: 0.02, weight_decay: 0.1, grad_clip: 1 };
 const WARMUP = 150; // steps
 /** @type {Record<Size, Omit<TrainingSettings, "steps" | "seed" | "warmup_steps">>} */
 export const SIZES = {
-    small: { n_layer: 2, n_head: 4, n_embd: 64, block_size: 32, batch_size: 8, learning_rate: 6e-3, ...COMMON },
-    medium: { n_layer: 2, n_head: 4, n_embd: 96, block_size: 32, batch_size: 8, learning_rate: 6e-3, ...COMMON },
+    small: { n_layer: 2, n_head: 4, n_embd: 64, block_size: 32, batch_size: 16, learning_rate: 6e-3, ...COMMON },
+    medium: { n_layer: 2, n_head: 4, n_embd: 96, block_size: 32, batch_size: 16, learning_rate: 6e-3, ...COMMON },
     large: { n_layer: 4, n_head: 4, n_embd: 128, block_size: 128, batch_size: 8, learning_rate: 2.5e-3, ...COMMON },
 };
 export const MINUTES = [1, 3, 10, 30];

@@ -5,6 +5,7 @@
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
 import { damaged } from "../trace/safetensors.js";
+import { rulesOf } from "../trace/schema.js";
 import { plainJson } from "../trace/strict-json.js";
 import table from "../../../trace/schema.json" with { type: "json" };
 
@@ -12,7 +13,8 @@ import table from "../../../trace/schema.json" with { type: "json" };
  * @typedef {object} Result
  * @property {string} name that its owner gave it
  * @property {{start: string, characters: number, sha256: string}} text
- * @property {TrainingSettings} settings
+ * @property {Omit<TrainingSettings, "muon_rate">} settings
+ * @property {number | null} [muon_rate]
  * @property {number} parameters
  * @property {number} step
  * @property {number} seconds of training
@@ -29,11 +31,11 @@ const text = { type: "string" };
 const object = (/** @type {Record<string, object>} */ properties, type = /** @type {string | string[]} */ ("object")) => ({ type, properties });
 const RESULT = {
     name: "manako.result",
-    version: 1,
+    version: 2,
     digest: "",
     header: {
         ...{ schema: text, name: text, text: object({ start: text, characters: whole, sha256: text }) },
-        ...{ settings: table.run.header.settings, parameters: whole, step: whole, seconds: amount },
+        ...{ settings: table.run.header.settings, muon_rate: { ...table.run.header.muon_rate, since: 2 }, parameters: whole, step: whole, seconds: amount },
         evaluation: object({ step: whole, bits: amount }, ["object", "null"]),
         ...{ guesses: object({ uniform: amount, unigram: amount, bigram: amount }), prompt: text, sample: text },
     },
@@ -47,8 +49,8 @@ export function resultFile(result) {
 /** Throws TraceError for anything else. @param {string} file @returns {Result} */
 export function readResult(file) {
     if (file.length > LARGEST) throw damaged("size");
-    const { meta } = readFileHeader(RESULT, new Map([[RESULT.name, file]]));
-    const wrong = misfitIn(meta, RESULT.header, "header");
+    const { meta, version } = readFileHeader(RESULT, new Map([[RESULT.name, file]]));
+    const wrong = misfitIn(meta, rulesOf(RESULT, version), "header");
     if (wrong !== null) throw damaged(wrong);
     return plainJson(meta);
 }

@@ -1,5 +1,5 @@
 /**
- * A training as one file, to go on with here or in Python: the text, the weights, what AdamW keeps of them, and how it
+ * A training as one file, to go on with here or in Python: the text, the weights, what the optimizer keeps of them, and how it
  * came to them; `manako import` makes a run folder of it. And its model alone, as the file that a page carries.
  */
 
@@ -19,9 +19,9 @@ import { plainJson } from "../trace/strict-json.js";
 import table from "../../../trace/schema.json" with { type: "json" };
 
 const RUN = /** @type {Format} */ (/** @type {unknown} */ (table.run));
-const MOMENTS = /** @type {const} */ (["exp_avg", "exp_avg_sq"]);
+const KEPT = /** @type {const} */ (["weight", "exp_avg", "exp_avg_sq", "momentum"]);
 const PREFIX = "transformer.";
-const NUMBERS = new Set(["seconds", "bits", "learning_rate", "weight_decay", "grad_clip", "layer_norm_epsilon"]); // never whole ones
+const NUMBERS = new Set(["seconds", "bits", "learning_rate", "muon_rate", "weight_decay", "grad_clip", "layer_norm_epsilon"]); // never whole ones
 
 /**
  * @param {Training} training
@@ -33,17 +33,19 @@ export async function runFile(training, seconds, versions) {
     const { trainer, corpus } = training;
     /** @type {Map<string, {dtype: string, shape: number[], data: ColumnData}>} */
     const columns = new Map();
-    for (const kind of /** @type {const} */ (["weight", ...MOMENTS])) {
+    for (const kind of KEPT) {
         for (const [name, { shape, data }] of trainer.tensors(kind)) columns.set(`${kind}/${name}`, { dtype: "float32", shape, data });
     }
     columns.set("loss", { dtype: "float32", shape: [training.step], data: Float32Array.from(training.losses) });
     const text = new TextEncoder().encode(corpus.text);
     columns.set("text", { dtype: "uint8", shape: [text.length], data: text });
     const digests = await Promise.all([...columns].map(async ([name, column]) => /** @type {const} */ ([name, await columnDigest(name, column)])));
+    const { muon_rate, ...settings } = training.settings;
     const meta = {
         schema: `${RUN.name}/${RUN.version}`,
         kernel: trainer.kernel.name,
-        settings: training.settings,
+        settings,
+        muon_rate,
         step: training.step,
         seconds,
         evaluations: training.evaluations,
@@ -67,16 +69,16 @@ export async function readRun(bytes) {
     const wrong = misfitIn(proof.meta, rulesOf(RUN, proof.version), "header");
     if (wrong !== null) throw damaged(wrong);
     await verifyDigests({ proof, columns });
-    const { settings, step, seconds, evaluations, sentences = [], tokenizer_sha256 } = plainJson(proof.meta);
+    const { settings, step, seconds, evaluations, sentences = [], muon_rate = null, tokenizer_sha256 } = plainJson(proof.meta);
     const taken = (/** @type {string} */ name, /** @type {string} */ dtype, /** @type {number[] | null} */ shape) => {
         const column = columns.get(name);
         if (column?.dtype !== dtype || (shape && column.shape.join() !== shape.join())) throw damaged(name);
         return /** @type {any} */ (column.data);
     };
-    const training = begun(taken("text", "uint8", null), settings);
+    const training = begun(taken("text", "uint8", null), { ...settings, muon_rate });
     if ((await sha256Text(tokenizerJson(training.corpus.vocabulary))) !== tokenizer_sha256) throw damaged("tokenizer_sha256");
     if (step > settings.steps) throw damaged("step");
-    for (const kind of /** @type {const} */ (["weight", ...MOMENTS])) {
+    for (const kind of KEPT) {
         for (const [name, { shape, data }] of training.trainer.tensors(kind)) data.set(finite(`${kind}/${name}`, taken(`${kind}/${name}`, "float32", shape)));
     }
     training.losses = [...finite("loss", taken("loss", "float32", [step]))];

@@ -1,5 +1,5 @@
 /**
- * GPT-2 forward and back, and AdamW, over one memory: what `manako.training` does with PyTorch, for a plain model whose
+ * GPT-2 forward and back, AdamW and Muon, over one memory: what `manako.training` does with PyTorch, for a plain model whose
  * sizes the kernel takes. tests/views/web/test_training.py compares gradients, losses and runs.
  *
  * Special here: every number that the way back needs is kept where the forward pass put it; gradients, moments and
@@ -12,11 +12,14 @@
 /** @import {KernelName, ProductHow, TrainingKernel} from "./kernel.js" */
 import { BETA1, BETA2, ROUND, trainingKernel } from "./kernel.js";
 import { UNSCORED } from "./held-out.js";
+import { isHidden, moveOrthogonally, roomFor } from "./muon.js";
 import { normals } from "./random.js";
 
 /** @typedef {{n_layer: number, n_head: number, n_embd: number, n_positions: number, vocab_size: number}} Shape in the names of config.json */
 /** @typedef {{steps: number, numbers: Float32Array | Float64Array}} Snapshot */
 /** @typedef {{at: number, shape: number[]}} Place of a tensor, in the shape that a file has it in */
+/** @typedef {"exp_avg" | "exp_avg_sq" | "momentum"} TensorKept by AdamW the first two, by Muon the last */
+/** @typedef {{rate: number, muonRate: number, decay: number, clip: number}} Pace rate: of AdamW; the gradient is clipped to a norm */
 /**
  * What the forward pass leaves of a layer.
  * @typedef {object} Passed
@@ -46,12 +49,14 @@ export class Trainer {
      * @param {number} batch windows a step
      * @param {number} seed of the first weights
      * @param {KernelName} [wanted] what it computes with
+     * @param {boolean} [hasMuon] whether Muon moves the matrices inside the blocks
      */
-    constructor(shape, batch, seed, wanted = "wasm") {
+    constructor(shape, batch, seed, wanted = "wasm", hasMuon = false) {
         const { n_layer, n_head, n_embd: C, n_positions: T, vocab_size } = shape;
         if ([C / n_head, T, batch * T].some((each) => !Number.isInteger(each / ROUND))) throw new RangeError("sizes must be multiples of 8");
         this.shape = shape;
         this.batch = batch;
+        this.hasMuon = hasMuon;
         const V = Math.ceil(vocab_size / ROUND) * ROUND;
         const R = batch * T;
         this.#sizes = { C, T, R, V, hs: C / n_head };
@@ -95,6 +100,7 @@ export class Trainer {
         this.#logits = take(R * V);
         this.#told = take(2 * Math.max(R, T));
         this.#back = { stream: take(R * C), narrow: take(R * C), qkv: take(3 * R * C), wide: take(4 * R * C), pattern: take(T * T) };
+        this.#room = take(hasMuon ? roomFor(C) : 0);
         this.kernel = trainingKernel(size, Math.max(V, 4 * C, T), T, wanted);
         this.#numbers = this.kernel.numbers;
         this.#begin(seed);
@@ -119,6 +125,7 @@ export class Trainer {
     #logits;
     #told;
     #back;
+    #room;
 
     /** How many numbers are learned. */
     get parameters() {
@@ -126,21 +133,24 @@ export class Trainer {
     }
 
     /**
-     * All weights, their gradients, or what AdamW keeps of them: views into the memory, by the names of a file.
-     * @param {"weight" | "gradient" | "exp_avg" | "exp_avg_sq"} kind
+     * All weights, their gradients, or what AdamW or Muon keeps of those that it moves: views into the memory, by the
+     * names of a file.
+     * @param {"weight" | "gradient" | TensorKept} kind
      * @returns {Map<string, {shape: number[], data: Float32Array | Float64Array}>}
      */
     tensors(kind) {
-        const by = { weight: 0, gradient: this.#toGradient, exp_avg: this.#toMoment, exp_avg_sq: this.#toSquare }[kind];
+        const by = { weight: 0, gradient: this.#toGradient, exp_avg: this.#toMoment, exp_avg_sq: this.#toSquare, momentum: this.#toMoment }[kind];
+        const isOfAll = kind === "weight" || kind === "gradient";
         const view = (/** @type {Place} */ { at, shape }) => ({ shape, data: this.#numbers.subarray(at + by, at + by + shape.reduce((a, b) => a * b)) });
-        return new Map([...this.#places].map(([name, place]) => [name, view(place)]));
+        const listed = [...this.#places].filter(([name, { shape }]) => isOfAll || (this.hasMuon && isHidden(name, shape)) === (kind === "momentum"));
+        return new Map(listed.map(([name, place]) => [name, view(place)]));
     }
 
     /** One optimizer step on windows [B, T]: its loss in nats a token, and the norm of the gradient, both of the weights
      * before it.
      * @param {Int32Array} ids
      * @param {Int32Array} targets
-     * @param {{rate: number, decay: number, clip: number}} how
+     * @param {Pace} how
      */
     step(ids, targets, how) {
         const loss = this.gradients(ids, targets);
@@ -173,16 +183,22 @@ export class Trainer {
         return this.look(ids).expected(place).slice();
     }
 
-    /** What the model makes of windows: views into the memory, good until it is used again. @param {Int32Array} ids */
-    look(ids) {
-        const { T, V } = this.#sizes;
-        this.#forward(ids, new Int32Array(ids.length).fill(UNSCORED));
+    /**
+     * What the model makes of windows: views into the memory, good until it is used again.
+     * @param {Int32Array} ids
+     * @param {boolean} [isNew] false where that was the last thing that it did
+     */
+    look(ids, isNew = true) {
+        const { C, R, T, V } = this.#sizes;
+        if (isNew) this.#forward(ids, new Int32Array(ids.length).fill(UNSCORED));
         const view = (/** @type {number} */ at, /** @type {number} */ count) => this.#numbers.subarray(at, at + count);
         return {
             /** The probabilities of what comes after a place. @param {number} place */
             expected: (place) => view(this.#logits + place * V, this.shape.vocab_size),
             /** [T, T] where a head looks in the first window. @param {number} layer @param {number} head */
             pattern: (layer, head) => view(this.#layers[layer].pattern + head * T * T, T * T),
+            /** [R, 3C] queries, keys and values. @param {number} layer */
+            qkv: (layer) => view(this.#layers[layer].qkv, 3 * R * C),
         };
     }
 
@@ -210,14 +226,19 @@ export class Trainer {
 
     /**
      * Move the weights along their gradients. Source: Loshchilov and Hutter 2019, arXiv:1711.05101.
-     * @param {{rate: number, decay: number, clip: number}} how
+     * @param {Pace} how
      * @param {number} norm of the gradient
      */
-    move({ rate, decay, clip }, norm) {
+    move({ rate, muonRate, decay, clip }, norm) {
         this.steps++;
         const correction = { rate: rate / (1 - BETA1 ** this.steps), root: 1 / Math.sqrt(1 - BETA2 ** this.steps) };
         const by = { clip: Math.min(1, clip / (norm + 1e-6)), ...correction };
-        for (const { at, shape } of this.#places.values()) {
+        for (const [name, { at, shape }] of this.#places) {
+            if (this.hasMuon && isHidden(name, shape)) {
+                const places = { at, gradient: at + this.#toGradient, momentum: at + this.#toMoment, room: this.#room };
+                moveOrthogonally(this.kernel, places, shape, by.clip, muonRate);
+                continue;
+            }
             const count = Math.ceil(shape.reduce((a, b) => a * b) / 4) * 4;
             const kept = shape.length > 1 ? 1 - rate * decay : 1;
             this.kernel.adamw(at, at + this.#toGradient, at + this.#toMoment, at + this.#toSquare, count, { ...by, kept });

@@ -10,6 +10,7 @@
 import { Batches } from "./batches.js";
 import { START } from "./corpus.js";
 import { HeldOut, UNSCORED } from "./held-out.js";
+import { INTERVAL, WINDOWS, clipScores } from "./qk-clip.js";
 import { Trainer } from "./trainer.js";
 
 /**
@@ -22,6 +23,7 @@ import { Trainer } from "./trainer.js";
  * @property {number} batch_size
  * @property {number} steps
  * @property {number} learning_rate
+ * @property {number | null} muon_rate of the matrices inside the blocks; null: AdamW moves them too
  * @property {number} warmup_steps
  * @property {number} weight_decay
  * @property {number} grad_clip
@@ -33,10 +35,10 @@ import { Trainer } from "./trainer.js";
 export class Training {
     /** @param {Corpus} corpus @param {TrainingSettings} settings @param {KernelName} [kernel] */
     constructor(corpus, settings, kernel = "wasm") {
-        const { n_layer, n_head, n_embd, block_size, batch_size, seed } = settings;
+        const { n_layer, n_head, n_embd, block_size, batch_size, seed, muon_rate } = settings;
         this.corpus = corpus;
         this.settings = settings;
-        this.trainer = new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: corpus.size }, batch_size, seed, kernel);
+        this.trainer = new Trainer({ n_layer, n_head, n_embd, n_positions: block_size, vocab_size: corpus.size }, batch_size, seed, kernel, muon_rate !== null);
         this.#batches = new Batches(corpus.train, block_size, seed);
         this.#heldOut = new HeldOut(corpus.heldOut, block_size);
         this.#ids = new Int32Array(batch_size * block_size);
@@ -89,7 +91,7 @@ export class Training {
     readWindows(rate) {
         const { batch_size } = this.settings;
         this.#batches.fill(this.step * batch_size, batch_size, this.#ids, this.#targets);
-        return this.#move(rate);
+        return this.#move(rate, Math.min(WINDOWS, batch_size), this.settings.block_size);
     }
 
     /** A step of one sentence, the same for the optimizer but none of the training's own. @param {readonly number[]} ids with START before @param {number} rate */
@@ -98,16 +100,18 @@ export class Training {
         this.#targets.fill(UNSCORED);
         this.#ids.set(ids.slice(0, -1));
         this.#targets.set(ids.slice(1));
-        const told = this.#move(rate);
+        const told = this.#move(rate, 1, ids.length - 1);
         this.trainer.steps--;
         return told;
     }
 
-    /** @param {number} rate */
-    #move(rate) {
-        const { weight_decay, grad_clip } = this.settings;
-        const told = this.trainer.step(this.#ids, this.#targets, { rate, decay: weight_decay, clip: grad_clip });
+    /** @param {number} rate of AdamW, with that of Muon in proportion @param {number} windows that were read @param {number} length of one */
+    #move(rate, windows, length) {
+        const { learning_rate, muon_rate, weight_decay, grad_clip } = this.settings;
+        const muonRate = ((muon_rate ?? 0) * rate) / learning_rate;
+        const told = this.trainer.step(this.#ids, this.#targets, { rate, muonRate, decay: weight_decay, clip: grad_clip });
         if (!Number.isFinite(told.loss) || !Number.isFinite(told.norm)) throw new RangeError("loss_not_finite");
+        if (muon_rate !== null && this.step % INTERVAL === 0) clipScores(this.trainer, this.#ids, windows, length);
         return told;
     }
 

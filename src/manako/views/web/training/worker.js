@@ -362,10 +362,11 @@ async function save(ref, versions) {
 
 /** @param {Run} run @param {string} name */
 async function tellResult({ training, facts, prompt, seconds }, name) {
-    const { settings, step, corpus, evaluations, trainer } = training;
+    const { step, corpus, evaluations, trainer } = training;
+    const { muon_rate, ...settings } = training.settings;
     const { text: sample } = await written(training, "", {}, []);
     const text = { start: facts.start, characters: facts.characters, sha256: await sha256Text(corpus.text) };
-    const told = { name, text, settings, parameters: trainer.parameters, step, seconds, evaluation: evaluations.at(-1) ?? null };
+    const told = { name, text, settings, muon_rate, parameters: trainer.parameters, step, seconds, evaluation: evaluations.at(-1) ?? null };
     tell({ kind: "result", result: resultFile({ ...told, guesses: facts.guesses, prompt, sample: recordText(sample) }) });
 }
 
