@@ -552,6 +552,7 @@ def test_bpe_brings_any_text_back(text: str, train: Any) -> None:
     assert tokenizer.encode_documents([text]) == [ids]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(alphabet="ab猫のー \n\uffff龘", min_size=1), min_size=1), st.sampled_from(TRAINERS))
 def test_whatever_it_was_trained_on(documents: list[str], train: Any) -> None:
     try:

@@ -197,6 +197,7 @@ def test_what_makes_no_sense_with_a_given_text(run: Run, two: tuple[str, ...]) -
         assert found.code == 2 and said in found.err and found.out == "", found.err
 
 
+@pytest.mark.slow
 def test_standard_input_is_read_once_for_all_models(run: Run) -> None:
     words = ["-m", "demo", "-m", "demo-en", "-n", "2", "--seed", "1", "--jsonl"]
     piped = run("compare", "-", *words, stdin=b"It was\n")

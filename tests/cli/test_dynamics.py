@@ -46,6 +46,7 @@ def test_verify_says_how_many_tokens_cannot_be_drawn_again(
     assert f"which cannot be checked: {outside}" in run("verify", file, "--lang", "en").out
 
 
+@pytest.mark.slow
 def test_errors_are_one_line(run: Run, toy_run: Path, tmp_path: Path) -> None:
     def failed(*arguments: object) -> int:
         result = run("dynamics", *arguments)

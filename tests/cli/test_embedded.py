@@ -34,6 +34,7 @@ def made_by(run: Run, *words: object) -> str:
     return json.loads(found.out)["model"]["ref"]
 
 
+@pytest.mark.slow
 def test_each_command_takes_the_model_that_reads_the_text(run: Run, english: Path, tmp_path: Path) -> None:
     assert made_by(run, "watch", "abc", "-n", 1) == "demo-en"
     assert made_by(run, "watch", "私は", "-n", 1) == "demo"

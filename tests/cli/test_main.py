@@ -155,6 +155,7 @@ def test_bad_input(
     assert files(here) == before
 
 
+@pytest.mark.slow
 def test_edges_that_are_no_mistakes(run: Run, toy: str, tmp_path: Path) -> None:
     for n, good in enumerate(
         [

@@ -391,10 +391,21 @@ PLACES: list[tuple[Any, str, int]] = [  # where Ctrl-C comes, at which call afte
 ]
 
 
+INTERRUPTED: dict[str, Any] = {"max_new_tokens": 12, "seed": 5, "capture": CAPTURES}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(model: Model) -> Trace:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_captures, "_CHUNK", 1)
+        return model.trace("私は猫", **INTERRUPTED)
+
+
 @pytest.mark.parametrize(("owner", "name", "call"), PLACES, ids=lambda v: v if isinstance(v, str) else "")
 @pytest.mark.parametrize(("steps", "looked"), [(0, True), (0, False), (1, True), (1, False), (6, True)])
 def test_ctrl_c_while_a_step_is_captured(
     model: Model,
+    undisturbed: Trace,
     monkeypatch: pytest.MonkeyPatch,
     owner: Any,
     name: str,
@@ -405,8 +416,7 @@ def test_ctrl_c_while_a_step_is_captured(
 ) -> None:
     """The record so far is whole, and the run goes on, whether or not somebody looked at it in between."""
     monkeypatch.setattr(engine_captures, "_CHUNK", 1)  # the lens is read at every step
-    settings: dict[str, Any] = {"max_new_tokens": 12, "seed": 5, "capture": CAPTURES}
-    run, expected = model.generate("私は猫", **settings), model.trace("私は猫", **settings)
+    run, expected = model.generate("私は猫", **INTERRUPTED), undisturbed
     for _ in range(steps):
         run.advance()
     original, left = getattr(owner, name), [call]

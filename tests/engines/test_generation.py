@@ -210,6 +210,7 @@ def test_same_seed_same_tokens_whatever_watches(model: Model, tmp_path: Path) ->
             assert other.columns.token_id.tolist() == expected
 
 
+@pytest.mark.slow
 def test_a_larger_limit_changes_no_earlier_token(model: Model) -> None:
     long = model.trace("猫", max_new_tokens=300, seed=1).columns.token_id  # more than one growth of the columns
     for n in (1, 255, 256, 257):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from golden import golden_inside
+from lanes import mostly_slow
 from screens import played
 from steppers import read
 
@@ -25,7 +26,7 @@ TAKEN = {  # name -> (size, keys)
 }
 
 
-@pytest.mark.parametrize("lang", messages.LANGUAGES)
+@pytest.mark.parametrize("lang", mostly_slow(messages.LANGUAGES, fast={"ja"}))  # whose cells are two wide
 @pytest.mark.parametrize("name", TAKEN)
 def test_a_picture(name: str, lang: str, request: pytest.FixtureRequest) -> None:
     size, keys = TAKEN[name]
