@@ -1,6 +1,7 @@
 """What the fast lane has shown in an environment of its own is not run again with the rest: `-p tests.support.shown`.
 
-`--show FILE` writes which tests passed there, `--shown FILE` leaves them out. Special here: only those whose answer
+`--show=FILE` writes which tests passed there, `--shown=FILE` leaves them out; each is one word, since a file that
+stands alone would be taken for tests, and for the root of all. Special here: only those are left out whose answer
 could be no other. A test stays where it started a process, where its file asked for a package that is missing there
 and is here, and all stay where a package that the program names in pyproject.toml has another version here.
 """
