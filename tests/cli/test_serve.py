@@ -11,7 +11,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,8 @@ def listening(pid: int) -> set[str]:
     """Local addresses of the listening sockets of a process, in hex, as `ss -ltnp` reads them."""
     inodes = set[str]()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        inodes |= {str(descriptor.readlink())}
+        with suppress(FileNotFoundError):  # closed in the meantime
+            inodes |= {str(descriptor.readlink())}
     found = set[str]()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]:

@@ -159,7 +159,7 @@ async function load(digest) {
     document.querySelector("manako-app")?.dispatchEvent(new CustomEvent("view-change", { detail: {} }));
 }
 
-/** In a file each script has modules of its own, so the sentences come from there too. @returns {Promise<MergeTable | null>} */
+/** Each script has modules of its own, so the sentences come from there too. @returns {Promise<MergeTable | null>} */
 async function fromFile() {
     const block = document.getElementById("manako-merges");
     if (!block) return null;
@@ -170,6 +170,7 @@ async function fromFile() {
 
 /** @param {string} digest @returns {Promise<MergeTable | null>} */
 async function fromServer(digest) {
+    setCatalogs(/** @type {any} */ (globalThis).manakoServed.words);
     const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "" };
     const answer = await fetch(`/api/merges/${digest}`, { headers }).catch(() => null); // gone: without a player, then
     return answer?.ok ? answer.json() : null;
