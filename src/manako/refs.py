@@ -249,7 +249,7 @@ def _recorded(run: Path) -> Path:
 
     if (run / "corpus").exists():
         return run / "corpus"
-    folder = Path(read_toml(run / "config.toml")["data"][0])
+    folder = Path(read_toml(run / run_folder.CONFIG)["data"][0])
     if not is_packed(folder):
         raise LoadError("evidence_corpus_moved", run=run, folder=folder)
     return folder

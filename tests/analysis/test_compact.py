@@ -1,6 +1,8 @@
 """A compact copy: what stays is the record's own, what is cut off stays as a sum, and what was rounded says so."""
 
+import itertools
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from golden import golden_inside, golden_score, golden_trace, large_generation, 
 from toy import toy_model
 
 import manako
+from manako import messages
 from manako.analysis.compact import KEPT, ROUNDING, compact, rounded
 from manako.sampling import Sampling
 from manako.trace.file import to_bytes
 from manako.trace.record import Listed, SelfCheck, Trace, derive
 from manako.trace.schema import CAPTURES
+from manako.views.html import WEB
 
 STAGES = Sampling(temperature=0.9, top_k=200, top_p=0.97, repetition_penalty=1.3)
 
@@ -210,3 +214,10 @@ def test_a_record_of_nothing_and_one_that_goes_on_from_another(tmp_path: Path) -
     list(run)
     made = reopened(compact(run.trace()), tmp_path)
     assert made.header.first_step == 4 and manako.verify(made).ok
+
+
+def test_the_page_says_how_many_candidates_a_compact_copy_keeps() -> None:
+    kept = r"const KEPT = (\d+);"
+    assert re.findall(kept, (WEB / "trace" / "compact.js").read_text(encoding="utf-8")) == [str(KEPT)]
+    for lang, key in itertools.product(messages.LANGUAGES, ("page.save_means", "page.save_means_live")):
+        assert re.findall(r"\d{3,}", messages.text(key, lang)) == [str(KEPT)]
