@@ -34,6 +34,14 @@ def test_the_table_names_tests_that_exist() -> None:
     assert missing == []
 
 
+def test_what_a_page_shows_is_counted_with_patience() -> None:
+    """`count()` tells of one instant: what a task of the browser adds next, a busy machine adds after it."""
+    hasty = re.compile(r"assert .*\.count\(\) ==|== .*\.count\(\)$", re.MULTILINE)
+    assert hasty.search("    assert page.locator('tr').count() == 4\n")
+    found = {file.name: hasty.findall(file.read_text(encoding="utf-8")) for file in (TESTS / "page").glob("*.py")}
+    assert [name for name, lines in found.items() if lines] == [], "expect(locator).to_have_count(n) waits"
+
+
 def test_what_could_differ_is_run_again() -> None:
     passed = ["tests/test_a.py::test_one", "tests/test_a.py::test_two[x::y]", "tests/test_b.py::test_three"]
     found = {"versions": {"numpy": version("numpy"), "pytest": "0"}, "missing": {}, "passed": passed}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from pages import close, violations, watch
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from toy import toy_model
 
 from manako.analysis.aligned import aligned
@@ -45,7 +45,7 @@ def test_the_page_shows_what_python_aligned(browser: Browser, tmp_path: Path, la
             "tokens": count(found.tokens(n)),
             "characters": count(len(READ)),
         }
-        assert page.get_by_text(text("aligned.whole", lang, ref="toy", **whole)).count() == 1
+        expect(page.get_by_text(text("aligned.whole", lang, ref="toy", **whole))).to_have_count(1)
     page.get_by_role("listbox").press("ArrowRight")
     page.get_by_role("listbox").press("ArrowRight")
     s = found.stretches[2]
@@ -53,6 +53,7 @@ def test_the_page_shows_what_python_aligned(browser: Browser, tmp_path: Path, la
     tokens = {"tokens_1": s.tokens[0], "tokens_2": s.tokens[1]}
     assert page.get_by_role("status").inner_text() == text("aligned.chosen", lang, text=s.text, **values, **tokens)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert violations(page) == [] and page.locator(".warn").count() == 0
+    expect(page.locator(".warn")).to_have_count(0)
+    assert violations(page) == []
     assert "\u202e" not in page.locator("manako-comparison").inner_text()
     close([context], complaints)

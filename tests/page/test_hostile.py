@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from golden import golden_inside, golden_trace
 from pages import MARKUP, PAYLOADS, UNSEEN, trace_of
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from manako.trace.record import SelfCheck, Trace
 
@@ -25,7 +25,7 @@ def test_no_token_becomes_anything_but_text(open_page: Open) -> None:
     harmless = kinds(open_page(trace_of([b"abc"] * len(PAYLOADS)), "en", "details=1&top=50"))
     trace = trace_of(PAYLOADS)
     page = open_page(trace, "en", "details=1&top=50")
-    assert page.locator("[role=option]").count() == len(trace)
+    expect(page.locator("[role=option]")).to_have_count(len(trace))
     seen = page.evaluate(WALK)
     assert len(seen) == len(trace) and len({said for said, _ in seen}) > len(trace) / 2  # the steps were really shown
     assert {kind for _, here in seen for kind in here} <= harmless

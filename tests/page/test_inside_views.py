@@ -192,7 +192,7 @@ def test_the_squares_follow_the_scheme_and_the_width(open_page: Open) -> None:
 def test_the_table_of_heads_has_the_strongest_of_each(open_page: Open) -> None:
     trace = demo()
     page = open_page(trace, "en", "step=9&tab=attention+layers")
-    assert page.locator("manako-heads details td").count() == 0  # made when it is opened
+    expect(page.locator("manako-heads details td")).to_have_count(0)  # made when it is opened
     page.click("manako-heads summary")
     for step in (8, 9):
         weights = trace.attention[step].reshape(LAYERS * HEADS, -1)
@@ -257,7 +257,8 @@ def test_the_ranks_are_those_of_every_tracked_token(lang: str, open_page: Open) 
     for step in (8, 22):
         page.locator("[role=option]").nth(step).click()
         tracked = lens(trace, step).tracked
-        assert page.locator(".ranks polyline[stroke-width]").count() == len(tracked) >= 3
+        expect(page.locator(".ranks polyline[stroke-width]")).to_have_count(len(tracked))
+        assert len(tracked) >= 3
         points = page.eval_on_selector_all(
             ".ranks polyline[stroke-width]",
             "all => all.map(e => e.getAttribute('points').split(' ').map(p => p.split(',').map(Number)))",
@@ -364,7 +365,7 @@ def test_a_text_that_went_on_from_another_shows_the_record_of_each_step(open_pag
         marked = [y for y, pixel in enumerate(column) if pixel == ink]
         assert marked and abs(marked[0] - (rows - len(trace) + step) * side / rows) <= 2
         assert page.locator(".lens-grid button[aria-pressed=true] small").all_inner_texts() == [str(place + 1)]
-        assert page.locator(".ranks polyline[stroke-width]").count() == len(lens(trace, step).tracked)
+        expect(page.locator(".ranks polyline[stroke-width]")).to_have_count(len(lens(trace, step).tracked))
     page.locator("[role=option]").nth(7).click()
     page.locator(".lens-grid button").nth(2).click()  # of the second record
     assert page.locator(".lens-grid button[aria-pressed=true] small").all_inner_texts() == ["10"]

@@ -74,7 +74,7 @@ def test_any_head_at_any_snapshot(opened: Callable[..., Page], found: Dynamics) 
     page, last = opened("ja"), len(found.tokens) - 1
     layers, heads = found.columns["attention"].shape[1:3]
     select = page.locator("main select")
-    assert select.locator("option").count() == 1 + layers * heads
+    expect(select.locator("option")).to_have_count(1 + layers * heads)
     for z, layer, head in ((0, 0, 1), (4, 1, 0)):
         slide(page, z)
         select.select_option(label=f"{layer}.{head}")
@@ -150,11 +150,11 @@ def test_play_goes_through_all_snapshots_and_stops(opened: Callable[..., Page]) 
 def test_a_table_is_behind_each_picture(opened: Callable[..., Page], found: Dynamics) -> None:
     page = opened("ja")
     summaries = page.locator("summary")
-    assert summaries.count() == 3  # this run has neither corpus nor log
+    expect(summaries).to_have_count(3)  # this run has neither corpus nor log
     for i in range(3):
         summaries.nth(i).press("Enter")
-    assert page.locator("details table").nth(0).locator("tbody tr").count() == len(found.tokens)
-    assert page.locator("details table").nth(1).locator("tbody tr").count() == len(STEPS)
+    expect(page.locator("details table").nth(0).locator("tbody tr")).to_have_count(len(found.tokens))
+    expect(page.locator("details table").nth(1).locator("tbody tr")).to_have_count(len(STEPS))
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
@@ -168,7 +168,8 @@ def test_it_fits_360_pixels(opened: Callable[..., Page], lang: str) -> None:
 def test_hostile_text_stays_text(opened: Callable[..., Page], found: Dynamics) -> None:
     hostile = "<img src=x onerror=alert(1)></script>\u202e"
     page = opened(record=replace(found, header=replace(found.header, run=hostile.replace("/", ""), text=hostile)))
-    assert page.locator("img").count() == 0 and "<img" in page.locator("h1").inner_text()
+    expect(page.locator("img")).to_have_count(0)
+    assert "<img" in page.locator("h1").inner_text()
     assert "\u202e" not in page.locator("manako-learning").inner_text()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from golden import FakeSession
 from pages import PAYLOADS, close, open_sheet, open_tab, trace_of, violations, watch, wish
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from serving import TOKEN, Serving, serving, until
 
 import manako
@@ -171,7 +171,7 @@ def test_a_forced_candidate_forks_with_the_same_luck_and_nothing_is_lost(
     assert text_of(page) == forked.text.replace("\n", "")
     assert page.inner_text("[data-place=title]").startswith("Step 5 of ")
     assert "the token was forced" in page.inner_text("[data-place=forced]")
-    assert page.locator("manako-candidates tr.forced").count() == 1
+    expect(page.locator("manako-candidates tr.forced")).to_have_count(1)
     assert len(rows(page)) == 3
     page.keyboard.press("Control+z")
     assert text_of(page) == whole
@@ -197,8 +197,8 @@ def test_typed_words_fork_at_the_step_or_at_the_end(open_live: Callable[..., Pag
     page.fill("[data-edit=tail]", "\u72ac\u3068")
     wait(page, lambda: page.press("[data-edit=tail]", "Enter"))
     assert text_of(page).startswith(whole + "\u72ac\u3068")
-    assert page.locator("manako-ribbon .given").count() == 2
-    assert page.locator("manako-ribbon .given[role=option]").count() == 0  # no step stands behind them: past the end
+    expect(page.locator("manako-ribbon .given")).to_have_count(2)
+    expect(page.locator("manako-ribbon .given[role=option]")).to_have_count(0)  # without a step: past the end
 
 
 def test_step_play_and_other_luck(open_live: Callable[..., Page], model: Model) -> None:
@@ -232,7 +232,7 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
         page.get_by_text("golden").first.wait_for()
         page.get_by_text("\u5225\u306e\u30e2\u30c7\u30eb").wait_for()
         assert page.is_disabled("[data-act=go]")
-        assert page.locator("button.force").count() == 0
+        expect(page.locator("button.force")).to_have_count(0)
         page.evaluate("""() => {
             globalThis.others = [];  // what is told of all other tokens while it writes
             new MutationObserver(() => {
@@ -423,7 +423,8 @@ def test_a_connection_that_breaks_leaves_the_page_alive_and_the_text_readable(br
     assert text_of(page) == before and page.is_enabled("[data-act=go]") and len(rows(page)) == 1
     page.unroute("**/api/traces/*")
     wait(page, lambda: page.click("[data-act=go]"))
-    assert text_of(page).startswith(before) and page.locator("[data-place=state].warn").count() == 0
+    assert text_of(page).startswith(before)
+    expect(page.locator("[data-place=state].warn")).to_have_count(0)
     page.close()
 
 
@@ -439,7 +440,7 @@ def test_while_the_model_loads_the_page_stays_whatever_the_server_does(browser: 
         page.unroute("**/api/model")
         site.runs.model.set_result(model)
         page.wait_for_selector("[data-act=go]:not([disabled])")
-        assert page.locator("[data-place=state].warn").count() == 0
+        expect(page.locator("[data-place=state].warn")).to_have_count(0)
         page.close()
 
 
@@ -600,5 +601,5 @@ def test_putting_in_what_was_drawn_is_not_said_to_be_something_else(open_live: C
     wish(page, 2)
     page.click("#token-2")
     wait(page, lambda: page.locator("manako-candidates tr.chosen button.force").click())
-    assert page.locator("manako-candidates tr.chosen.forced").count() == 1
+    expect(page.locator("manako-candidates tr.chosen.forced")).to_have_count(1)
     assert page.inner_text("[data-place=forced]") == ""

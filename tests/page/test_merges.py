@@ -81,7 +81,7 @@ def test_a_file_replays_its_text_offline(browser: Browser, tmp_path: Path, model
     shown.get_by_role("button", name=back).press("Enter")
     assert pieces(shown) == cuts(found, len(found.merges) - 1)
     shown.locator("manako-merges summary").press("Enter")
-    assert shown.locator("manako-merges tbody tr").count() == len(found.merges)
+    expect(shown.locator("manako-merges tbody tr")).to_have_count(len(found.merges))
     assert shown.evaluate("document.documentElement.scrollWidth") <= 360
     assert lang == "ja" or violations(shown) == []
     close([context], complaints)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from golden import LOGITS, golden_inside, golden_score, golden_trace, large_inside
 from pages import open_sheet, open_tab
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from toy import toy_model
 
 from manako import messages
@@ -261,7 +261,7 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
 def test_what_was_not_captured_is_not_there(open_page: Open) -> None:
     page = open_page(golden_trace())
     assert page.locator("[role=tab]:visible").all_inner_texts() == ["Candidates", "What if", "Branches"]
-    assert page.locator("manako-attention, manako-lens, manako-why").locator("visible=true").count() == 0
+    expect(page.locator("manako-attention, manako-lens, manako-why").locator("visible=true")).to_have_count(0)
 
 
 def test_the_whole_page_works_by_keyboard_alone(open_page: Open) -> None:
@@ -414,5 +414,5 @@ def test_a_record_that_was_changed_is_not_believed(place: int, browser: Browser,
     page.goto((tmp_path / "page.html").as_uri())
     page.wait_for_selector("[role=alert]")
     assert re.search("is damaged|is not a manako trace|is not valid JSON|newer", page.inner_text("[role=alert]"))
-    assert page.locator("manako-candidates").count() == 0
+    expect(page.locator("manako-candidates")).to_have_count(0)
     page.context.close()

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from golden import TOKENS, FakeSession, golden_header, golden_inside, golden_trace, large_inside
 from pages import open_sheet, open_tab
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from serving import TOKEN, free, serving
 
 from manako import messages
@@ -246,9 +246,10 @@ def test_what_is_longer_than_the_axis_has_no_bar(open_page: Open) -> None:
     trace = trace_of(tokens, np.zeros((2, len(tokens))))
     page = open_page(trace, fragment="axis=zoom")
     last = page.locator("manako-candidates tbody tr").last
-    assert last.locator(".bar").count() == 0 and messages.text("page.beyond", "en") in last.inner_text()
+    expect(last.locator(".bar")).to_have_count(0)
+    assert messages.text("page.beyond", "en") in last.inner_text()
     page.click("manako-candidates .choices button:text-is('log')")
-    assert last.locator(".bar > .p").count() == 1
+    expect(last.locator(".bar > .p")).to_have_count(1)
 
 
 def set_view(page: Page, changes: dict[str, Any]) -> None:
@@ -261,12 +262,14 @@ def set_view(page: Page, changes: dict[str, Any]) -> None:
 def test_a_candidate_can_be_put_here_where_a_model_can_go_on(open_page: Open) -> None:
     trace = golden_trace()
     page = open_page(trace, fragment="step=2&details=1")
-    assert page.locator(".force").count() == 0 and "force" not in page.inner_text("manako-candidates")
+    expect(page.locator(".force")).to_have_count(0)
+    assert "force" not in page.inner_text("manako-candidates")
     set_view(page, {"canAct": True})
     assert page.inner_text("manako-candidates thead th:last-child") == "force"
     rows = page.locator("manako-candidates tbody tr:not(.other)")
     ids = [int(text) for text in page.locator("manako-candidates tbody td:nth-child(3)").all_inner_texts() if text]
-    assert rows.count() == len(ids) == page.locator("tr:not(.other) > td:last-child > .force").count()
+    expect(rows).to_have_count(len(ids))
+    expect(page.locator("tr:not(.other) > td:last-child > .force")).to_have_count(len(ids))
     button = rows.nth(ids.index(TOKENS.index(b"[bold]"))).locator(".force")
     assert button.get_attribute("aria-label") == button.get_attribute("title")
     assert button.get_attribute("title") == "force '[bold]' at this step and continue"
@@ -297,5 +300,6 @@ def test_a_token_put_there_of_which_nothing_is_on_record_has_no_bar(open_page: O
     before = page.inner_text("tr.other")
     set_view(page, {"forcedId": next(i for i in range(20_000) if i not in listed)})
     row = page.locator("tr.forced")
-    assert row.locator("td").first.inner_text() == "?" and row.locator(".bar").count() == 0
+    assert row.locator("td").first.inner_text() == "?"
+    expect(row.locator(".bar")).to_have_count(0)
     assert page.inner_text("tr.other") == before

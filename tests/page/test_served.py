@@ -173,7 +173,7 @@ def test_each_reader_has_a_list_of_his_own_unless_it_is_shared(browser: Browser,
         for page in pages:  # what was given at the start is everybody's
             page.reload()
             page.locator("manako-tree [role=option]").nth(2 if shared else 1).wait_for()
-            assert page.locator("manako-tree [role=option]").count() == (3 if shared else 2)
+            expect(page.locator("manako-tree [role=option]")).to_have_count(3 if shared else 2)
         assert len(site.runs.traces) == 3
         for context in contexts:
             context.close()

@@ -127,7 +127,7 @@ def test_the_large_head_has_the_share_of_each_cell(open_page: Open) -> None:
     assert rows[-1] == [percent(float(w)) for w in weights[-16:]]
     assert all(cell == "" for n, row in enumerate(rows[:-1]) for cell in row[len(row) - len(rows) + n + 1 :])
     page.select_option("manako-attention select >> nth=1", "")
-    assert page.locator(".matrix").count() == 0  # no one head is chosen
+    expect(page.locator(".matrix")).to_have_count(0)  # no one head is chosen
     page.hover("manako-heads canvas", position={"x": 22 + 5, "y": 22 + 5})
     assert "0.0" in page.inner_text(".matrix caption")
 
@@ -176,11 +176,8 @@ def test_sliders_move_their_settings_and_a_number_beyond_them_can_be_typed(open_
 def test_one_tab_is_shown_where_it_is_narrow_and_two_where_it_is_wide(open_page: Open) -> None:
     for width, count in ((1199, 1), (1200, 2), (360, 1)):
         page = open_page(golden_inside(), "en", "tab=why+layers", viewport={"width": width, "height": 800})
-        assert (
-            page.locator("[role=tabpanel]:visible").count()
-            == count
-            == page.locator("[aria-selected=true][role=tab]").count()
-        )
+        for part in ("[role=tabpanel]:visible", "[aria-selected=true][role=tab]"):
+            expect(page.locator(part)).to_have_count(count)
         assert page.is_visible("manako-why")
         open_tab(page, "attention")
         assert page.is_visible("manako-attention") and page.is_visible("manako-why") == (count == 2)
@@ -251,7 +248,7 @@ def test_axe_has_nothing_to_say_of_an_open_sheet(sheet: str, open_page: Open) ->
 
 def test_projector_mode_is_large_with_one_tab_and_lives_in_the_address(open_page: Open) -> None:
     page = open_page(golden_inside(), "en", "projector=1")
-    assert page.locator("[role=tabpanel]:visible").count() == 1
+    expect(page.locator("[role=tabpanel]:visible")).to_have_count(1)
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 24
     open_sheet(page, "settings")
     page.click("[data-toggle=projector]")

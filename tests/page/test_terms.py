@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from golden import golden_inside
 from pages import violations
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from manako import messages
 
@@ -24,7 +24,7 @@ def test_a_term_opens_and_closes_by_keyboard(lang: str, open_page: Callable[...,
         assert violations(page) == []
         page.keyboard.press("Escape")
         page.wait_for_selector("button.term[aria-expanded=true]", state="detached")
-        assert page.locator(OPEN).count() == 0
+        expect(page.locator(OPEN)).to_have_count(0)
         assert term.evaluate("e => e === document.activeElement")
 
 
@@ -47,4 +47,4 @@ def test_terms_open_by_touch_and_close_inside_a_narrow_window(open_page: Callabl
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         terms.nth(n).tap()
-        assert page.locator(OPEN).count() == 0
+        expect(page.locator(OPEN)).to_have_count(0)

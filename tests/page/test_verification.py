@@ -48,7 +48,7 @@ def test_a_forged_u_or_probability_is_told(lang: str, open_page: Open) -> None:
     for name, value in (("u", 0.5), ("p", 0.25), ("rank", 11)):
         page = open_page(forged(trace, name, 4, value), lang)
         assert verdict(page) == messages.text("page.verify_column", lang, step=5, name=name)
-        assert page.locator("manako-checks summary.warn").count() == 1
+        expect(page.locator("manako-checks summary.warn")).to_have_count(1)
         assert page.locator("manako-checks details").get_attribute("open") is not None
 
 

@@ -1,9 +1,10 @@
 """A LoRA adapter: a folder with two small matrices for some products of a base model, merged into them at load.
 
-Special here: W + scale * B A, computed in float32 and never stored; from then on the model is as any other, and its
-fingerprint is that of base and adapter together. The adapter names its base: a folder, or a model in the hub's cache;
-nothing is fetched. A setting of `adapter_config.json` that nothing here knows changes the numbers until the opposite is
-known, so it is refused where it is set. Source: Hu et al. 2021, arXiv:2106.09685; `peft` for the files.
+Special here: W + scale * B A, summed in float64 and rounded once (the same weights on every machine), never stored;
+from then on the model is as any other, and its fingerprint is that of base and adapter together. The adapter names its
+base: a folder, or a model in the hub's cache; nothing is fetched. A setting of `adapter_config.json` that nothing here
+knows changes the numbers until the opposite is known, so it is refused where it is set. Source: Hu et al. 2021,
+arXiv:2106.09685; `peft` for the files.
 """
 
 import hashlib
@@ -85,7 +86,7 @@ def merged(folder: Path, base: Checkpoint) -> Checkpoint:
                 raise LoadError("tensor_shape", file=file, tensor=halves[half].name, found=found, expected=list(shape))
         (a, a_digest), (b, b_digest) = halves["A"].widened(), halves["B"].widened()
         with np.errstate(over="ignore", invalid="ignore"):  # said below, by name
-            change = (b @ a) * np.float32(scale)  # [out, in]
+            change = b.astype(np.float64) @ a * scale  # [out, in]
             weight += change.T if turned else change
         if not np.isfinite(weight).all():
             raise LoadError("tensor_not_finite", file=file, tensor=name, count=1, index=())
