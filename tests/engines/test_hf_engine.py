@@ -457,7 +457,10 @@ def test_pickled_weights_are_read_by_our_own_reader(
     monkeypatch.setattr(torch, "load", None)
     for ref in ("hf:org/name", str(folder)):
         opened = load_hf(ref)
-        np.testing.assert_array_equal(opened.forward(IDS, opened.new_cache()), plain.forward(IDS, plain.new_cache()))
+        there = opened.model.state_dict()
+        assert {n for n, w in plain.model.state_dict().items() if not torch.equal(w, there[n])} == set()
+        ours, theirs = (each.forward(IDS, each.new_cache()) for each in (opened, plain))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)  # PyTorch's sums depend on where its memory lies
     assert len(asked) == 2 and not any(pattern.endswith(".bin") for pattern in asked[0])
 
 

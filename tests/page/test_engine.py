@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pages import close, open_sheet, open_tab, watch, wish
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from toy import write_toy
 
 from manako.analysis.verification import verify
@@ -143,13 +143,15 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     told = [[(b.id, b.parent, b.keep, b.trace.text) for b in tree.branches] for tree in (before, after)]
     assert told[0] == told[1] and all(verify(branch.trace).ok for branch in after.branches)
     write(shown, "私", 3, 1)  # under a name of its own
+    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # by another tab
     open_sheet(shown, "share")
     shown.get_by_role("button", name="Delete the kept texts").click()
     shown.get_by_text("Deleted.").wait_for()
+    assert shown.evaluate(f"({store})((texts) => texts.count())") == 0
     shown.reload()
     shown.wait_for_selector(READY)
     open_tab(shown, "branches")
-    shown.locator("manako-tree [role=option]").wait_for()  # the only one: with two of them this is an error
+    expect(shown.locator("manako-tree [role=option]")).to_have_count(1)
 
 
 def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page) -> None:

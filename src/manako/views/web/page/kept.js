@@ -33,7 +33,7 @@ export class Kept {
             let [size, kept] = [bytes.byteLength, this.#sizes.length];
             while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
             for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
-            await new Promise((resolve, reject) => Object.assign(store.transaction, { oncomplete: resolve, onabort: reject }));
+            await written(store);
             this.#sizes.push({ n: Number(added.result), size: bytes.byteLength });
             return true;
         } catch {
@@ -65,10 +65,13 @@ export class Kept {
         return rows.length > 0;
     }
 
-    /** Forget all of this page. */
+    /** Forget all of this page, what other tabs of it kept too. Throws DOMException where the browser does not. */
     async clear() {
         const store = await this.#store("readwrite");
-        for (const { n } of this.#sizes.splice(0)) store.delete(n);
+        const asked = store.index("home").getAllKeys(this.#home);
+        asked.onsuccess = () => asked.result.forEach((n) => store.delete(n));
+        await written(store);
+        this.#sizes = [];
     }
 
     /** @param {IDBTransactionMode} mode */
@@ -90,6 +93,11 @@ export class Kept {
             asked.onerror = reject;
         });
     }
+}
+
+/** Until what was asked of a store is on the disk; until then it may still fail. @param {IDBObjectStore} store */
+function written({ transaction }) {
+    return new Promise((resolve, reject) => Object.assign(transaction, { oncomplete: resolve, onabort: () => reject(transaction.error) }));
 }
 
 /** The trace in a file; null where it is none, which must not keep the page from opening. @param {ArrayBuffer} bytes */
