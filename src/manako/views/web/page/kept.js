@@ -9,7 +9,7 @@
 import { readTrace } from "../trace/trace-file.js";
 import { fitsParent } from "../trace/tree-file.js";
 
-/** @typedef {{n?: number, home: string, id: string, parent: string | null, keep: number, bytes: ArrayBuffer}} Row */
+/** @typedef {{n: number, home: string, id: string, parent: string | null, keep: number, bytes: ArrayBuffer}} Row */
 const STORE = "texts";
 const MOST = 64e6; // bytes of one page
 
@@ -33,8 +33,8 @@ export class Kept {
             let [size, kept] = [bytes.byteLength, this.#sizes.length];
             while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
             for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
-            await written(store);
-            this.#sizes.push({ n: Number(added.result), size: bytes.byteLength });
+            await done(store);
+            this.#sizes.push({ n: /** @type {number} */ (added.result), size: bytes.byteLength });
             return true;
         } catch {
             return false;
@@ -47,15 +47,15 @@ export class Kept {
      * @returns {Promise<boolean>} whether there was anything
      */
     async restore(tree) {
-        const rows = await this.#store("readonly").then((store) => this.#rows(store)).catch(() => []);
-        this.#sizes = rows.map(({ n, bytes }) => ({ n: Number(n), size: bytes.byteLength }));
+        const rows = await this.#rows().catch(() => []);
+        this.#sizes = rows.map(({ n, bytes }) => ({ n, size: bytes.byteLength }));
         /** @type {Map<string | null, string>} id that it had -> that it has */
         const named = new Map();
         for (const { id, bytes, ...row } of rows) {
             const trace = readable(bytes);
             if (!trace) continue;
             const there = tree.branches.get(id);
-            const isSame = there && indexedDB.cmp(there.bytes, bytes) === 0; // a page that was saved has it too
+            const isSame = there && !indexedDB.cmp(there.bytes, bytes); // a page that was saved has it too
             const branch = { id: there ? tree.freeId() : id, parent: named.get(row.parent) ?? row.parent, keep: row.keep, trace, bytes };
             named.set(id, isSame ? id : branch.id);
             if (isSame) continue;
@@ -70,7 +70,7 @@ export class Kept {
         const store = await this.#store("readwrite");
         const asked = store.index("home").getAllKeys(this.#home);
         asked.onsuccess = () => asked.result.forEach((n) => store.delete(n));
-        await written(store);
+        await done(store);
         this.#sizes = [];
     }
 
@@ -85,18 +85,17 @@ export class Kept {
         return (await this.#opened).transaction(STORE, mode).objectStore(STORE);
     }
 
-    /** The oldest first. @param {IDBObjectStore} store @returns {Promise<Row[]>} */
-    #rows(store) {
-        return new Promise((resolve, reject) => {
-            const asked = store.index("home").getAll(this.#home);
-            asked.onsuccess = () => resolve(asked.result);
-            asked.onerror = reject;
-        });
+    /** The oldest first. @returns {Promise<Row[]>} */
+    async #rows() {
+        const store = await this.#store("readonly");
+        const asked = store.index("home").getAll(this.#home);
+        await done(store);
+        return asked.result;
     }
 }
 
-/** Until what was asked of a store is on the disk; until then it may still fail. @param {IDBObjectStore} store */
-function written({ transaction }) {
+/** Once all that was asked of a store has been done, and what it writes is on the disk. @param {IDBObjectStore} store */
+function done({ transaction }) {
     return new Promise((resolve, reject) => Object.assign(transaction, { oncomplete: resolve, onabort: () => reject(transaction.error) }));
 }
 

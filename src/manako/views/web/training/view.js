@@ -10,7 +10,6 @@
 /** @import {Asked, Expected, Progress, TextFacts, Told} from "./worker.js" */
 /** @import {Saved} from "./cards.js" */
 /** @import {Likeness} from "./likeness.js" */
-/** @import {Size} from "./proposal.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
 import { headLines, ngramLines } from "../learning/kinds.js";
@@ -24,15 +23,12 @@ import { clock } from "./clock.js";
 import { STROKES, curveDrawing } from "./curve.js";
 import { Glass } from "./glass.js";
 import { KeptRun } from "./kept-run.js";
-import { LEARNS_BY_HEART, MINUTES, SIZES, TRAINED, readings, settingsFor, sizeFor } from "./proposal.js";
+import { Plan } from "./plan.js";
+import { TRAINED } from "./proposal.js";
 import { Results } from "./results.js";
-import { textOf } from "./text-file.js";
+import { TextCard } from "./text-card.js";
 
-const LARGEST_FILE = 40e6; // bytes
-const LONGEST_SHOWN = 20_000; // characters in the field; a browser takes seconds to lay out a longer one
-const TYPED = 400; // ms without a key before a text is read
 const KEEP_EVERY = 15_000; // ms
-const LARGEST_SEED = 2 ** 32 - 1;
 const WORSE = 0.03; // bits that held-out text loses before it is said
 const RECENT = 50; // steps whose mean loss is compared with that
 
@@ -47,20 +43,21 @@ export class TrainingElement extends HTMLElement {
     #versions = {};
     #kept = new KeptRun();
     #isFirst = true;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    #typing;
+    #text = new TextCard({
+        text: (text) => this.#give(text),
+        run: (bytes) => {
+            this.#notes = [];
+            this.#ask({ kind: "open", bytes, prompt: this.#plan.prompt });
+        },
+        fault: (key, values) => {
+            this.#notes = [{ key, values }];
+            this.#fillNotes();
+        },
+    });
+    #plan = new Plan((asked) => this.#ask(asked));
 
     /** @type {TextFacts | null} */
     #facts = null;
-    /** @type {Map<Size, number>} of those that were measured on this text, tokens a second */
-    #speeds = new Map();
-    /** @type {Size | null} that is being measured */
-    #measured = null;
-    #minutes = MINUTES[1];
-    /** @type {Size | null} where the reader chose one */
-    #size = null;
-    #seed = 0;
-    #prompt = "";
     #glass = new Glass((asked) => this.#ask(asked));
     /** @type {Shown | null} */
     #shown = null;
@@ -69,7 +66,6 @@ export class TrainingElement extends HTMLElement {
     #sampledPrompt = "";
     /** @type {{key: string, values: Record<string, string | number>}[]} what is to be said above all else */
     #notes = [];
-    #file = "";
     #keptAt = 0;
     #isNew = false;
     /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
@@ -106,7 +102,7 @@ export class TrainingElement extends HTMLElement {
         if (!this.#isFirst) this.#note("other_tab");
         const kept = this.#isFirst ? await this.#kept.get() : null;
         if (kept && !this.#facts && !this.#shown) {
-            this.#prompt = kept.prompt;
+            this.#plan.prompt = kept.prompt;
             this.#ask({ kind: "open", bytes: kept.bytes, prompt: kept.prompt });
         }
     }
@@ -127,16 +123,11 @@ export class TrainingElement extends HTMLElement {
     #hear(told) {
         if (told.kind === "text") {
             this.#facts = told.facts;
-            this.#prompt ||= firstWords(told.facts.start);
-            this.#speeds.clear();
-            this.#measured = null;
+            this.#plan.prompt ||= firstWords(told.facts.start);
+            this.#plan.give(told.facts);
             this.#fillBefore();
         }
-        if (told.kind === "measured" && this.#measured) {
-            this.#speeds.set(this.#measured, told.speed);
-            this.#measured = null;
-            this.#fillPlan();
-        }
+        if (told.kind === "measured") this.#plan.hear(told.speed);
         if (told.kind === "begun") {
             this.#shown = { ...told, losses: [], evaluations: [], likenesses: [], samples: new Map(), progress: null };
             this.#back = null;
@@ -185,7 +176,7 @@ export class TrainingElement extends HTMLElement {
     /** @param {Fault} fault */
     #fault({ key, values }) {
         if (this.#glass.fails(key, values)) return;
-        const file = this.#file || this.#say("page.this_file");
+        const file = this.#text.file || this.#say("page.this_file");
         const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_damaged", json_invalid: "run_damaged", trace_newer: "run_newer" });
         const known = ["text_short", "text_long", "text_monotone", "text_surrogate", "prompt_surrogate", "loss_not_finite"];
         const name = readable[key] ?? (known.includes(key) ? key : "unexpected");
@@ -212,7 +203,7 @@ export class TrainingElement extends HTMLElement {
 
     /** @param {ArrayBuffer} run */
     async #put(run) {
-        if (this.#shown && !(await this.#kept.put(this.#prompt, run))) this.#note("not_kept");
+        if (this.#shown && !(await this.#kept.put(this.#plan.prompt, run))) this.#note("not_kept");
     }
 
     /** What the thread tells when it is asked. @template T @param {string} kind @param {Asked} asked @returns {Promise<T>} */
@@ -254,7 +245,7 @@ export class TrainingElement extends HTMLElement {
             if (part === "curve") this.#fillCurve(this.#shown);
             if (part === "likenesses") this.#fillLikenesses(this.#shown);
             if (part === "expects" && next) this.#parts.expects.replaceChildren(expectedBars(next));
-            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#prompt, this.#back));
+            if (part === "samples") this.#parts.samples.replaceChildren(...sampleTexts(samples, this.#plan.prompt, this.#back));
         }
     }
 
@@ -265,13 +256,12 @@ export class TrainingElement extends HTMLElement {
             document.documentElement.lang = lang;
             this.#draw();
         };
-        const typed = /** @type {HTMLTextAreaElement | undefined} */ (this.#parts.text)?.value ?? "";
         this.#parts = { notes: make("div", { class: "pane", role: "alert" }) };
         this.replaceChildren(
             make("header", { class: "top" },
                 make("div", { class: "facts" }, make("h1", {}, this.#say("training.title")), soft(this.#say("training.lead"))),
                 choices(this.#say("page.language"), languageNames, pageLanguage(), choose)),
-            make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before(typed))),
+            make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before())),
         );
         this.#fillNotes();
         if (this.#shown) this.#change("status", "curve", "expects", "samples", "likenesses");
@@ -290,118 +280,24 @@ export class TrainingElement extends HTMLElement {
 
     // --- before
 
-    /** @param {string} typed */
-    #before(typed) {
-        const area = make("textarea", { rows: 8, "aria-label": this.#say("training.text_label"), placeholder: this.#say("training.text_hint"), spellcheck: "false", class: "training-text", input: () => {
-            clearTimeout(this.#typing);
-            this.#typing = setTimeout(() => this.#give(area.value), TYPED);
-        } });
-        area.addEventListener("paste", (event) => {
-            const pasted = event.clipboardData?.getData("text/plain") ?? "";
-            if (pasted.length <= LONGEST_SHOWN) return;
-            event.preventDefault();
-            this.#give(pasted);
-        });
-        area.value = typed;
-        this.#parts.text = area;
-        const file = make("input", { type: "file", hidden: true, change: () => file.files?.[0] && this.#read(file.files[0]) });
-        const own = () => this.#give(ownText());
-        return [
-            this.#card(this.#say("training.text"), area,
-                inRow(button(() => file.click(), this.#say("training.file")), file, button(own, this.#say("training.own"))),
-                soft(this.#say("training.file_is"))),
-            (this.#parts.below = make("div", { class: "learning-main training-below" })),
-            this.#results.card(),
-        ];
+    #before() {
+        this.#parts.below = make("div", { class: "learning-main training-below" });
+        return [this.#text.card(), this.#parts.below, this.#results.card()];
     }
 
     /** All below the text, which keeps its caret. */
     #fillBefore() {
-        this.#parts.below?.replaceChildren(...(this.#facts ? [factsCard(this.#facts), this.#planCard()] : []));
-        this.#fillPlan();
-    }
-
-    /** @param {File} file */
-    async #read(file) {
-        this.#file = file.name;
-        if (file.size > LARGEST_FILE) return this.#tell("fault_file_long", { file: file.name, size: fixed(file.size / 1e6, 0), most: LARGEST_FILE / 1e6 });
-        const bytes = await file.arrayBuffer();
-        if (file.name.endsWith(".manako-run")) {
-            this.#notes = [];
-            return this.#ask({ kind: "open", bytes, prompt: this.#prompt });
-        }
-        const text = textOf(bytes);
-        if (text === null) return this.#tell("fault_file_binary", { file: file.name });
-        this.#give(text);
-    }
-
-    /** @param {string} key @param {Record<string, string | number>} values */
-    #tell(key, values) {
-        this.#notes = [{ key, values }];
-        this.#fillNotes();
+        const begun = () => (this.#notes = this.#notes.filter(({ key }) => key === "other_tab"));
+        this.#parts.below?.replaceChildren(...(this.#facts ? [factsCard(this.#facts), this.#plan.card(begun)] : []));
     }
 
     /** @param {string} text */
     #give(text) {
-        const area = /** @type {HTMLTextAreaElement} */ (this.#parts.text);
-        if (area.value !== text) area.value = text.length > LONGEST_SHOWN ? "" : text;
-        if (text === "") return;
         this.#notes = this.#notes.filter(({ key }) => !key.startsWith("fault_"));
-        this.#prompt = "";
+        this.#plan.prompt = "";
         this.#fillNotes();
         this.#parts.below.replaceChildren(make("p", {}, this.#say("training.reading")));
         this.#ask({ kind: "text", text });
-    }
-
-    #planCard() {
-        const prompt = make("input", { type: "text", name: "prompt", input: () => (this.#prompt = prompt.value) });
-        prompt.value = this.#prompt;
-        const seed = make("input", { type: "number", name: "seed", min: 0, max: LARGEST_SEED, step: 1, value: this.#seed, input: () => (this.#seed = Math.min(LARGEST_SEED, Math.max(0, Math.floor(Number(seed.value))))) });
-        this.#parts.plan = make("div", { class: "pane", "aria-live": "polite" });
-        this.#parts.begin = button(() => this.#begin(), this.#say("training.start"), { class: "primary", disabled: true });
-        return this.#card(this.#say("training.plan"), this.#parts.plan,
-            make("label", {}, this.#say("training.prompt"), prompt), soft(this.#say("training.prompt_is")),
-            make("label", { class: "training-seed" }, this.#say("training.seed"), seed), soft(this.#say("training.seed_is")),
-            inRow(this.#parts.begin));
-    }
-
-    get #sizeNow() {
-        return this.#size ?? sizeFor(this.#minutes);
-    }
-
-    #fillPlan() {
-        if (!this.#parts.plan || !this.#facts) return;
-        const size = this.#sizeNow;
-        const speed = this.#speeds.get(size);
-        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = speed === undefined;
-        if (speed === undefined) {
-            if (!this.#measured) this.#ask({ kind: "measure", settings: settingsFor(size, 0, 0, 0) });
-            this.#measured ??= size;
-            return this.#parts.plan.replaceChildren(make("p", {}, this.#say("training.measuring")));
-        }
-        const plan = settingsFor(size, speed, this.#minutes, this.#seed);
-        const sizes = /** @type {[Size, string][]} */ (Object.keys(SIZES).map((each) => [each, this.#say(`training.${each}`)]));
-        const times = readings(plan, this.#facts);
-        const told = { n_layer: plan.n_layer, n_head: plan.n_head, n_embd: plan.n_embd, block_size: plan.block_size, steps: count(plan.steps), tokens: count(plan.batch_size * plan.block_size), epochs: fixed(times, 1) };
-        const chosen = (/** @type {() => void} */ change) => {
-            change();
-            this.#fillPlan();
-        };
-        this.#parts.plan.replaceChildren(
-            make("p", {}, this.#say("training.speed", { speed: count(Number(speed.toPrecision(2))) })),
-            inRow(make("span", {}, this.#say("training.minutes")), choices(this.#say("training.minutes"), MINUTES.map((each) => [`m${each}`, String(each)]), `m${this.#minutes}`, (each) => chosen(() => (this.#minutes = Number(each.slice(1)))))),
-            inRow(make("span", {}, this.#say("training.size")), choices(this.#say("training.size"), sizes, size, (each) => chosen(() => (this.#size = each)))),
-            make("p", {}, this.#say("training.plan_is", told)),
-            ...(times > LEARNS_BY_HEART ? [make("p", { class: "note" }, this.#say("training.by_heart"))] : []));
-    }
-
-    #begin() {
-        const size = this.#sizeNow;
-        const speed = this.#speeds.get(size);
-        if (speed === undefined) return;
-        /** @type {HTMLButtonElement} */ (this.#parts.begin).disabled = true;
-        this.#notes = this.#notes.filter(({ key }) => key === "other_tab");
-        this.#ask({ kind: "start", settings: settingsFor(size, speed, this.#minutes, this.#seed), prompt: this.#prompt });
     }
 
     // --- in a training
@@ -409,11 +305,11 @@ export class TrainingElement extends HTMLElement {
     /** @param {Shown} shown */
     #during(shown) {
         const prompt = make("input", { type: "text", name: "prompt", "aria-label": this.#say("training.prompt"), change: () => {
-            this.#prompt = prompt.value;
+            this.#plan.prompt = prompt.value;
             this.#notes = this.#notes.filter(({ key }) => key !== "fault_prompt_surrogate");
             this.#ask({ kind: "prompt", prompt: prompt.value });
         } });
-        prompt.value = this.#prompt;
+        prompt.value = this.#plan.prompt;
         const parts = this.#parts;
         for (const part of ["now", "value", "warning", "curve", "expects", "samples", "likenesses"]) parts[part] = make("div", { class: "pane" });
         parts.value.setAttribute("aria-live", "polite");
@@ -532,12 +428,6 @@ export class TrainingElement extends HTMLElement {
         this.#parts.curve.replaceChildren(make("div", { class: "learning-plot training-plot" }, svgElement(drawing)));
     }
 
-}
-
-/** All that this page says, in its language: a text that everybody has. */
-function ownText() {
-    const said = JSON.parse(document.getElementById("manako-words")?.textContent ?? "{}")[pageLanguage()];
-    return Object.values(said).join("\n");
 }
 
 /** A prompt out of the beginning of a text: a word or two, on one line. @param {string} start */
