@@ -180,6 +180,15 @@ def test_a_long_text_shows_how_far_it_is(run: Run, toy: str, monkeypatch: pytest
     assert run(*command, stdin=text).err.count("tokens read") == 1
 
 
+def test_a_log_has_a_line_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    monkeypatch.setattr("manako.cli.console.time.monotonic", lambda: now[0])
+    progress = console.Progress()
+    for now[0] in (1.0, 3.0, 30.0, 64.0, 65.0, 125.0):
+        progress(int(now[0]), 1000)
+    assert [line.split()[1] for line in capsys.readouterr().err.splitlines()] == ["3", "64", "125"]
+
+
 def test_a_terminal_rewrites_the_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 1.0, 3.0, 3.0, 3.1, 9.0, 9.0, 9.1, 9.1])
     monkeypatch.setattr("manako.cli.console.time.monotonic", lambda: next(clock))

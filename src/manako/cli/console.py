@@ -4,7 +4,6 @@ Special here: light, since `manako --help` needs it: neither NumPy nor rich.
 """
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from manako.messages.lines import wrap
 
 MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 _SILENT = 2.0  # seconds that nobody minds waiting for
+_IN_A_LOG = 60.0  # seconds between two lines that cannot be rewritten
 
 
 def chosen_language(arguments: Sequence[str] | None = None) -> str:
@@ -70,7 +70,7 @@ def _on_stderr(message: str, name: str = "manako: ") -> None:
 class Progress:
     """How far a long work is, on stderr: nothing for two seconds, then a line that a terminal rewrites.
 
-    Where stderr is no terminal, one line says once that it takes long.
+    Where stderr is no terminal, each minute has a line of its own.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Progress:
         message = f"manako: {say('notice.progress', done=count(done), total=count(total))}"
         with contextlib.suppress(OSError):
             self._begun = sys.stderr.isatty()
-            self._next = time.monotonic() + _SILENT / 4 if self._begun else math.inf
+            self._next = time.monotonic() + (_SILENT / 4 if self._begun else _IN_A_LOG)
             print(message, end="\r" if self._begun and not ends else "\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
