@@ -23,11 +23,11 @@ export const MINUTES = [1, 3, 10, 30];
 export const LEARNS_BY_HEART = 20; // readings of a text
 export const TRAINED = 0.8; // of the time; the rest goes to looking at the model
 const LEAST_STEPS = 50;
-const LARGER_FROM = 10; // minutes
+const SMALL_FOR = 1; // minutes; with more of them a wider model is ahead, and reads the text less often
 
 /** The size for so many minutes. @param {number} minutes @returns {Size} */
 export function sizeFor(minutes) {
-    return minutes > LARGER_FROM ? "medium" : "small";
+    return minutes > SMALL_FOR ? "medium" : "small";
 }
 
 /**
