@@ -4,13 +4,12 @@ Special here: whatever a page complains about fails the test that opened it: an 
 dialog, a breach of its own policy. A missing browser is an error and not a skip; scripts/test installs it.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import close, quiet, watch
+from pages import chromium, close, quiet, watch
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from manako.trace.record import Trace
@@ -28,11 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")  # __init__.py makes the folder one
 def browser() -> Iterator[Browser]:
     """One for this folder: as long as it is open, its event loop runs in this thread and none of other tests can."""
-    path = shutil.which("chromium")
-    assert path, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"]  # a container has no user namespaces
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(**chromium())
         yield browser
         browser.close()
 

@@ -1,6 +1,5 @@
 """The page as `manako serve` serves it, in a real browser; and what other pages in it can reach (T11, T12)."""
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 from golden import golden_trace
-from pages import open_sheet, watch, wish
+from pages import chromium, open_sheet, watch, wish
 from playwright.sync_api import Browser, Route, expect
 from serving import TOKEN, Serving, free, serving, until
 from toy import write_toy
@@ -89,10 +88,9 @@ def test_another_site_reaches_nothing_even_with_the_token(browser: Browser, site
 
 
 def test_a_rebound_name_gets_403(browser: Browser, site: Serving) -> None:
-    rebound = browser.browser_type.launch(
-        executable_path=shutil.which("chromium"),
-        args=["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"],
-    )
+    program = chromium()
+    program["args"] += ["--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    rebound = browser.browser_type.launch(**program)
     page = rebound.new_page()
     answer = page.goto(f"http://evil.example:{site.port}/")
     assert answer and answer.status == 403 and "E-SERVE-HOST" in page.content()

@@ -1,8 +1,10 @@
-"""What the tests of the page share: the judge of its accessibility, and records full of hostile tokens."""
+"""What the tests of the page share: the browser, the judge of its accessibility, and records full of hostile tokens."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from golden import HOSTILE, FakeSession, golden_header
@@ -48,6 +50,13 @@ BYTES = (
     b"",
 )
 PAYLOADS = (*(text.encode() for text in (*MARKUP, *UNSEEN)), *BYTES, *HOSTILE)
+
+
+def chromium() -> dict[str, Any]:
+    """How to launch it: without the part that is windows and menus where that is installed, as a page starts sooner."""
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    assert path, "these tests need Chromium: apt-get install chromium-headless-shell"
+    return {"executable_path": path, "args": ["--no-sandbox"]}  # a container has no user namespaces
 
 
 def watch(page: Page, complaints: list[str]) -> None:
