@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from pages import chromium, close, quiet, watch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from manako.trace.record import Trace
 from manako.views.html import page as page_of
 
 Open = Callable[..., Page]
+expect.set_options(timeout=30_000)  # as everything else that is waited for: other work may take the machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

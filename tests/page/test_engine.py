@@ -206,7 +206,6 @@ def test_a_site_writes_and_opens_again_without_its_host(browser: Browser, host: 
         page.wait_for_selector(READY)
         write(page, "猫は", count, 5)
         assert tokens(page) == count
-        page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
-        page.wait_for_timeout(500)
+        page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
         context.set_offline(True)
     close([context], complaints)

@@ -1,7 +1,8 @@
 """What the tests of the page share: the browser, the judge of its accessibility, and records full of hostile tokens."""
 
+import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from manako.sampling import Sampling
 from manako.trace.record import Trace, Vocabulary
 
 AXE = Path(__file__).parents[2] / ".venv-test/node/node_modules/axe-core/axe.min.js"
+SEEN = """([width, height, scheme]) => innerWidth === width && innerHeight === height &&
+    (scheme === null || matchMedia(`(prefers-color-scheme: ${scheme})`).matches)"""
 MARKUP = (
     "<script>alert(1)</script>", "</script><script>alert(1)//", "<img src=x onerror=alert(1)>",
     "<svg onload=alert(1)>", "<svg><script>alert(1)</script></svg>",
@@ -105,13 +108,33 @@ def wish(page: Page, count: int | None = None, seed: int | str = "", inside: boo
     page.keyboard.press("Escape")
 
 
+def look(page: Page, width: int, height: int, scheme: str | None = None) -> None:
+    """Change what the page is seen in, and wait until it knows, which may be later than it was asked for."""
+    if scheme is not None:
+        page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(SEEN, arg=[width, height, scheme])
+
+
+def looks(
+    page: Page, schemes: Sequence[str] = ("light", "dark"), widths: Sequence[int] = (360, 1280)
+) -> Iterator[None]:
+    """The page in each scheme at each width, one after another; it must fit into each."""
+    for scheme, width in itertools.product(schemes, widths):
+        look(page, width, 900, scheme)
+        yield
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+
+
 def violations(page: Page) -> list[str]:
     """What axe-core has to say."""
     assert AXE.exists(), "axe-core is missing; scripts/test installs it"
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    if page.evaluate("globalThis.axe === undefined"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
     # A card that is still fading in has the colours of no theme; the caret blinks for ever and is not waited for.
-    page.wait_for_function("""() => document.getAnimations().every((animation) =>
-        animation.playState === "finished" || animation.effect.getComputedTiming().endTime === Infinity)""")
+    page.wait_for_function("""() => new Promise(requestAnimationFrame).then(() => document.getAnimations().every(
+        (animation) => animation.playState === "finished" || animation.effect.getComputedTiming().endTime === Infinity))
+    """)
     found = page.evaluate("axe.run().then(r => r.violations)")
     return [f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]]
 
