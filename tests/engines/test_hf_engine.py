@@ -461,7 +461,10 @@ def test_pickled_weights_are_read_by_our_own_reader(
     monkeypatch.setattr(torch, "load", None)
     for ref in ("hf:org/name", str(folder)):
         opened = load_hf(ref)
-        np.testing.assert_array_equal(opened.forward(IDS, opened.new_cache()), plain.forward(IDS, plain.new_cache()))
+        for ours, theirs in zip(opened.model.parameters(), plain.model.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+        rows = [engine.forward(IDS, engine.new_cache()) for engine in (opened, plain)]
+        np.testing.assert_allclose(*rows, atol=1e-5)  # whose last bits depend on where the weights lie in memory
     assert len(asked) == 2 and not any(pattern.endswith(".bin") for pattern in asked[0])
 
 
