@@ -355,8 +355,8 @@ def test_the_same_bits_with_and_without_capture(model: Model) -> None:
 
 
 @pytest.mark.slow
-def test_hundreds_of_runs_with_and_without_capture(model: Model) -> None:
-    for seed in range(40, 240):
+def test_a_thousand_runs_with_and_without_capture(model: Model) -> None:
+    for seed in range(40, 1040):
         check_seed(model, seed)
 
 
