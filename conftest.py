@@ -46,7 +46,11 @@ LONGEST = (  # files with tests of up to a minute: begun last, all other process
     "tests/test_kills.py",
     "tests/test_distribution.py",
     "tests/cli/test_train.py",
+    "tests/experiments/test_ray.py",
     "tests/experiments/test_sweep.py",
+    "tests/integration/test_smollm2.py",
+    "tests/page/test_lessons.py",
+    "tests/server/test_openapi.py",
     "tests/server/test_soak.py",
 )
 

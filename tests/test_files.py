@@ -167,19 +167,26 @@ def test_need_space_counts_bytes_and_not_elements(target: Path, monkeypatch: pyt
 
 
 class Fails:
-    """A function that raises an OSError at its n-th call in this thread and works otherwise."""
+    """A function that raises an OSError at its n-th call about a folder or what lies in it, and works otherwise.
 
-    def __init__(self, real: Callable[..., Any], code: int, at: int = 1) -> None:
-        self.real, self.code, self.at, self.calls = real, code, at, 0
-        self.thread = threading.get_ident()  # one that an earlier test left behind would take the failure away
+    Others call it meanwhile: threads that an earlier test left behind, and objects of it that are collected and clean
+    up, in this thread.
+    """
+
+    def __init__(self, real: Callable[..., Any], code: int, folder: Path, at: int = 1) -> None:
+        self.real, self.code, self.folder, self.at, self.calls = real, code, folder, at, 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != self.thread:
-            return self.real(*args, **kwargs)
-        self.calls += 1
-        if self.calls == self.at:
-            raise OSError(self.code, os.strerror(self.code))
+        if self.is_about(args[0]):
+            self.calls += 1
+            if self.calls == self.at:
+                raise OSError(self.code, os.strerror(self.code))
         return self.real(*args, **kwargs)
+
+    def is_about(self, what: Any) -> bool:
+        if not isinstance(what, int):
+            return Path(os.fsdecode(what)).is_relative_to(self.folder)
+        return any(os.path.samestat(os.fstat(what), p.stat()) for p in (self.folder, *self.folder.iterdir()))
 
 
 CODES = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT, errno.EACCES, errno.EINTR]
@@ -188,7 +195,7 @@ CODES = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE, errno.EDQUOT, errno
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("call", ["open", "fdopen", "fsync", "replace"])
 def test_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int) -> None:
-    failing = Fails(getattr(os, call), code)
+    failing = Fails(getattr(os, call), code, target.parent)
     monkeypatch.setattr(os, call, failing)
     assert_fails(target, os.strerror(code))
     assert failing.calls >= 1
@@ -197,11 +204,15 @@ def test_each_call_fails(target: Path, monkeypatch: pytest.MonkeyPatch, call: st
         assert left_open(target.parent) == []
 
 
-def test_an_injected_failure_meets_no_other_thread(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO))
-    other = threading.Thread(target=lambda: os.close(os.open(target, os.O_RDONLY)))
-    other.start()
-    other.join()
+def test_an_injected_failure_meets_nothing_elsewhere(
+    target: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name in ("open", "fsync"):
+        monkeypatch.setattr(os, name, Fails(getattr(os, name), errno.EIO, target.parent))
+    descriptor = os.open(elsewhere, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
     assert_fails(target, os.strerror(errno.EIO))
 
 
@@ -237,8 +248,8 @@ def test_the_disk_fills_up_in_the_middle(target: Path, monkeypatch: pytest.Monke
 
 
 def test_the_first_error_is_the_one_that_is_told(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.ENOSPC))
-    monkeypatch.setattr(os, "unlink", Fails(os.unlink, errno.EIO))
+    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.ENOSPC, target.parent))
+    monkeypatch.setattr(os, "unlink", Fails(os.unlink, errno.EIO, target.parent))
     assert_fails(target, os.strerror(errno.ENOSPC))
     assert target.read_bytes() == OLD
 
@@ -259,7 +270,7 @@ def test_an_interruption_leaves_the_old_file(
 def test_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.EIO, at=2))
+    monkeypatch.setattr(os, "fsync", Fails(os.fsync, errno.EIO, target.parent, at=2))
     with pytest.raises(ManakoError) as caught:
         write_file(target, NEW)
     assert target.read_bytes() == NEW  # the rename is done; what is unknown is whether it survives a power cut
@@ -269,7 +280,7 @@ def test_a_folder_that_cannot_be_synced_is_not_told_as_nothing_changed(
 def test_space_is_asked_for_before_anything_is_written(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(target.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_500_000))
-    monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO))  # not reached
+    monkeypatch.setattr(os, "open", Fails(os.open, errno.EIO, target.parent))  # not reached
     with pytest.raises(ManakoError) as caught:
         write_file(target, bytes(2_000_000))
     assert (caught.value.code, caught.value.exit_code) == ("E-DISK-FULL", 1)

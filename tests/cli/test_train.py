@@ -266,7 +266,7 @@ def test_on_a_terminal_a_panel_is_rewritten_and_a_summary_stays(text: Path, tmp_
             if not data:
                 break
             shown += data
-        assert process.wait(timeout=60) == 0, shown[-2000:].decode()
+        assert process.wait(timeout=120) == 0, shown[-2000:].decode()
     os.close(leader)
     for wanted in (rb"loss of each batch: [\d.]+", rb"tokens/s; the work is", "“私” → “は”".encode(), b"Ctrl-C"):
         assert re.search(wanted, shown), wanted
@@ -304,7 +304,7 @@ def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(
                 process.send_signal(number)
                 break
         rest = process.stderr.read()
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=120)
     assert code == {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGKILL: -9}[number], rest
     if number != signal.SIGKILL:
         assert f"stopping after step {int(run_folder.pointed(tmp_path / 'm', 'last').name[5:])}" in rest
@@ -318,13 +318,12 @@ def test_stopped_and_resumed_it_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one(text: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_as_one(run: Run, text: Path, tmp_path: Path) -> None:
     """The same command under torchrun: 7 sequences a step, so that the shares of the two are unequal."""
     settings: list[Any] = [*TINY[:-1], "7", "--steps", "50", "--eval-interval", "25", "--dtype", "float32"]
     words = ["train", "--data", str(text), *settings]
-    with start(*words, "--out", tmp_path / "one") as process:
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    one = run(*words, "--out", tmp_path / "one")
+    assert one.code == 0, one.err
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for name in ("two", "again"):
         command = [*torchrun, "-m", "manako", *words, "--lang", "en", "--out", str(tmp_path / name)]

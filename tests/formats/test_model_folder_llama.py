@@ -350,9 +350,9 @@ def test_a_million_shards_are_refused_in_no_time(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     entries = ",".join(f'"t{i}":"{i}.safetensors"' for i in range(10**6))
     (folder / INDEX).write_text('{"weight_map":{' + entries + "}}")
-    began = time.monotonic()
+    began = time.process_time()
     refused(folder, "file_too_large")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     write_index(folder, {f"t{i}": f"{i}.safetensors" for i in range(1001)})
     assert "1001" in str(refused(folder, "shard_index"))
 
@@ -404,9 +404,9 @@ def test_a_shard_cut_short(folder: Path, size: int) -> None:
 
 def test_a_shape_larger_than_the_machine_is_refused_before_anything_is_read(folder: Path) -> None:
     edit(folder / "config.json", hidden_size=65_536, intermediate_size=1_000_000, num_hidden_layers=1000, head_dim=64)
-    began = time.monotonic()
+    began = time.process_time()
     error = refused(folder, "model_too_large")
-    assert time.monotonic() - began < 5 and "GB" in error.values["need"]
+    assert time.process_time() - began < 5 and "GB" in error.values["need"]
 
 
 def test_nothing_is_read_before_every_shape_is_known_to_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,9 +439,9 @@ def test_a_folder_of_absurd_size(folder: Path) -> None:
     name = sorted(set(shard(folder).values()))[0]
     with (folder / name).open("r+b") as stream:
         stream.truncate(2**36)  # sparse: takes no room
-    began = time.monotonic()
+    began = time.process_time()
     refused(folder, "file_too_large")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_file_that_changes_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

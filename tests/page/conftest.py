@@ -4,19 +4,19 @@ Special here: whatever a page complains about fails the test that opened it: an 
 dialog, a breach of its own policy. A missing browser is an error and not a skip; scripts/test installs it.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import close, quiet, watch
-from playwright.sync_api import Browser, Page, sync_playwright
+from pages import chromium, close, quiet, watch
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from manako.trace.record import Trace
 from manako.views.html import page as page_of
 
 Open = Callable[..., Page]
+expect.set_options(timeout=30_000)  # as everything else that is waited for: other work may take the machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,11 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")  # __init__.py makes the folder one
 def browser() -> Iterator[Browser]:
     """One for this folder: as long as it is open, its event loop runs in this thread and none of other tests can."""
-    path = shutil.which("chromium")
-    assert path, "these tests need Chromium: apt-get install chromium"
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"]  # a container has no user namespaces
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(**chromium())
         yield browser
         browser.close()
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pages import close, open_sheet, open_tab, watch, wish
 from playwright.sync_api import Browser, Page, expect
+from serving import until
 from toy import write_toy
 
 from manako.analysis.verification import verify
@@ -133,7 +134,7 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     shown.wait_for_selector(IDLE)
     open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()
-    assert shown.evaluate(f"({store})((texts) => texts.count())") == 2
+    until(lambda: shown.evaluate(f"({store})((texts) => texts.count())") == 2)
     text = shown.inner_text("manako-ribbon .text")
     before = open_tree(saved(shown, "Trace (.manako)", tmp_path / "before.manako"))
     shown.reload()
@@ -208,7 +209,6 @@ def test_a_site_writes_and_opens_again_without_its_host(browser: Browser, host: 
         page.wait_for_selector(READY)
         write(page, "猫は", count, 5)
         assert tokens(page) == count
-        page.evaluate("navigator.serviceWorker.ready.then(() => 0)")
-        page.wait_for_timeout(500)
+        page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
         context.set_offline(True)
     close([context], complaints)

@@ -144,7 +144,8 @@ def test_a_png_looks_like_its_svg(card: str, scheme: str, open_page: Open, brows
     page = open_page(golden_inside(), fragment="step=3&axis=zoom", **settings)
     if page.is_hidden(card):
         open_tab(page, TABS[card])
-    page.wait_for_timeout(300)  # the squares of the heads are drawn little by little
+    if card == "manako-attention":
+        page.wait_for_selector("manako-heads canvas[style]:not([aria-busy])")  # drawn little by little
     png, svg = save(page, card, "PNG")[1], save(page, card, "SVG")[1]
     root = ElementTree.fromstring(svg)
     assert size_of(png) == tuple(round(2 * float(root.attrib[side])) for side in ("width", "height"))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from click.testing import CliRunner
-from pages import violations
+from pages import look, violations
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import manako
@@ -145,8 +145,7 @@ def results(page: Page, folder: Path) -> None:
 
 def pictures(page: Page) -> None:
     for scheme, lang, width in (("dark", "ja", 360), ("light", "en", 1280)):
-        page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
-        page.set_viewport_size({"width": width, "height": 800})
+        look(page, width, 800, scheme)
         page.locator(f"[data-choice={lang}]").click()
         expect(page.locator("svg[role=img] polyline")).not_to_have_count(0, timeout=WAIT)
         assert violations(page) == []

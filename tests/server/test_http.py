@@ -1,5 +1,6 @@
 """The page's server: who gets in (T11, T12), what a path can name (T15), bounds (T23), and its documented answers."""
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -563,17 +564,16 @@ def test_what_is_no_http_is_answered_and_closed(site: Serving, head: bytes) -> N
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"POST /api/generate HTTP/1.1\r\nHost: HOST\r\nX: y"])
 @pytest.mark.slow
 def test_who_sends_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, count: int, begun: bytes) -> None:
-    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(server_module, "PATIENCE_SECONDS", 2)  # what asks at once gets through on a busy machine too
     with serving(free) as site:
         clients = [socket.create_connection(("127.0.0.1", site.port), timeout=30) for _ in range(count)]
         for client in clients:
-            client.sendall(begun.replace(b"HOST", site.host.encode()))
+            with contextlib.suppress(ConnectionError):  # the first may be closed before the last has begun
+                client.sendall(begun.replace(b"HOST", site.host.encode()))
         assert site.ask("GET", "/")[0] == 200
         for client in clients:
-            try:
+            with contextlib.suppress(ConnectionError):
                 assert client.recv(100) == b""
-            except ConnectionResetError:
-                pass
             client.close()
         until(lambda: not site.server.server_state.connections)
 

@@ -1,8 +1,11 @@
-"""What the tests of the page share: the judge of its accessibility, and records full of hostile tokens."""
+"""What the tests of the page share: the browser, the judge of its accessibility, and records full of hostile tokens."""
 
-from collections.abc import Sequence
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from golden import HOSTILE, FakeSession, golden_header
@@ -13,6 +16,8 @@ from manako.sampling import Sampling
 from manako.trace.record import Trace, Vocabulary
 
 AXE = Path(__file__).parents[2] / ".venv-test/node/node_modules/axe-core/axe.min.js"
+SEEN = """([width, height, scheme]) => innerWidth === width && innerHeight === height &&
+    (scheme === null || matchMedia(`(prefers-color-scheme: ${scheme})`).matches)"""
 MARKUP = (
     "<script>alert(1)</script>", "</script><script>alert(1)//", "<img src=x onerror=alert(1)>",
     "<svg onload=alert(1)>", "<svg><script>alert(1)</script></svg>",
@@ -48,6 +53,13 @@ BYTES = (
     b"",
 )
 PAYLOADS = (*(text.encode() for text in (*MARKUP, *UNSEEN)), *BYTES, *HOSTILE)
+
+
+def chromium() -> dict[str, Any]:
+    """How to launch it: without the part that is windows and menus where that is installed, as a page starts sooner."""
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+    assert path, "these tests need Chromium: apt-get install chromium-headless-shell"
+    return {"executable_path": path, "args": ["--no-sandbox"]}  # a container has no user namespaces
 
 
 def watch(page: Page, complaints: list[str]) -> None:
@@ -96,13 +108,33 @@ def wish(page: Page, count: int | None = None, seed: int | str = "", inside: boo
     page.keyboard.press("Escape")
 
 
+def look(page: Page, width: int, height: int, scheme: str | None = None) -> None:
+    """Change what the page is seen in, and wait until it knows, which may be later than it was asked for."""
+    if scheme is not None:
+        page.emulate_media(color_scheme=scheme)  # pyright: ignore[reportArgumentType]
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function(SEEN, arg=[width, height, scheme])
+
+
+def looks(
+    page: Page, schemes: Sequence[str] = ("light", "dark"), widths: Sequence[int] = (360, 1280)
+) -> Iterator[None]:
+    """The page in each scheme at each width, one after another; it must fit into each."""
+    for scheme, width in itertools.product(schemes, widths):
+        look(page, width, 900, scheme)
+        yield
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+
+
 def violations(page: Page) -> list[str]:
     """What axe-core has to say."""
     assert AXE.exists(), "axe-core is missing; scripts/test installs it"
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    if page.evaluate("globalThis.axe === undefined"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
     # A card that is still fading in has the colours of no theme; the caret blinks for ever and is not waited for.
-    page.wait_for_function("""() => document.getAnimations().every((animation) =>
-        animation.playState === "finished" || animation.effect.getComputedTiming().endTime === Infinity)""")
+    page.wait_for_function("""() => new Promise(requestAnimationFrame).then(() => document.getAnimations().every(
+        (animation) => animation.playState === "finished" || animation.effect.getComputedTiming().endTime === Infinity))
+    """)
     found = page.evaluate("axe.run().then(r => r.violations)")
     return [f"{v['id']}: {node['html'][:200]} {node['failureSummary']}" for v in found for node in v["nodes"]]
 
