@@ -33,6 +33,7 @@ export class Kept {
             let [size, kept] = [bytes.byteLength, this.#sizes.length];
             while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
             for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
+            store.transaction.commit(); // whatever the page does meanwhile
             await new Promise((resolve, reject) => Object.assign(store.transaction, { oncomplete: resolve, onabort: reject }));
             this.#sizes.push({ n: Number(added.result), size: bytes.byteLength });
             return true;
@@ -68,7 +69,9 @@ export class Kept {
     /** Forget all of this page. */
     async clear() {
         const store = await this.#store("readwrite");
-        for (const { n } of this.#sizes.splice(0)) store.delete(n);
+        const asked = store.index("home").getAllKeys(this.#home); // with those that are on their way
+        asked.onsuccess = () => asked.result.forEach((n) => store.delete(n));
+        this.#sizes = [];
     }
 
     /** @param {IDBTransactionMode} mode */
