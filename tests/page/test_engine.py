@@ -165,6 +165,25 @@ def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page)
     write(shown, "私", 3, 1)
 
 
+def test_the_token_of_a_step_waits_for_nothing(shown: Page) -> None:
+    """Neither for a disk that never says that it is done, nor for what the page says of the token."""
+    write(shown, "猫は", 5, 5)
+    shown.evaluate("Object.defineProperty(IDBTransaction.prototype, 'oncomplete', { set() {} })")
+    shown.evaluate("""() => {
+        const title = () => document.querySelector("[data-place=title]").textContent;
+        new MutationObserver((_, own) => {
+            if (document.querySelectorAll("manako-ribbon [role=option]").length === 5) return;
+            globalThis.before = title();
+            own.disconnect();
+        }).observe(document.querySelector("manako-ribbon"), { childList: true, subtree: true });
+    }""")
+    shown.press("manako-ribbon [role=listbox]", "End")
+    shown.locator("[data-act=step]").click()
+    expect(shown.locator("[data-place=title]")).to_have_text("Step 6 of 6")
+    expect(shown.locator("manako-ribbon [role=option]")).to_have_count(6)
+    assert shown.evaluate("before") == "Step 5 of 5"
+
+
 def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
     write_toy(tmp_path / "toy", from_characters([*"私は猫ab"]))
     trace, data = load(tmp_path / "toy").trace("私", seed=0, max_new_tokens=3), for_page(tmp_path / "toy")

@@ -379,7 +379,7 @@ def test_the_page_fits_a_narrow_phone_and_two_hundred_percent(scheme: str, open_
 def test_nothing_moves_where_motion_is_not_wanted(open_page: Open) -> None:
     durations = [
         open_page(golden_trace(), reduced_motion=motion).eval_on_selector(
-            "manako-candidates .bar > .p", "e => getComputedStyle(e).transitionDuration"
+            ".card:not([hidden])", "e => getComputedStyle(e).animationDuration"
         )
         for motion in ("reduce", "no-preference")
     ]

@@ -89,7 +89,7 @@ def test_the_arrow_to_the_candidates_is_seen_only_right_below_the_selected_token
     page = open_page(trace, viewport={"width": 360, "height": 740})  # where two lines are seen
     for place, apart in ((39, False), (0, True)):
         page.locator(f"#token-{place}").click()
-        assert page.locator(".hang").evaluate("e => e.hasAttribute('data-apart')") == apart, place
+        assert page.locator(".point").evaluate("e => e.hasAttribute('data-apart')") == apart, place
 
 
 def test_the_picture_of_the_model_has_the_part_of_each_box(open_page: Open) -> None:

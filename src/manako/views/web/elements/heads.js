@@ -10,6 +10,7 @@ import { columnHead, make, number, rowHead, scroller, soft, table } from "./dom.
 import { ViewElement } from "./view.js";
 import { folded } from "./folded.js";
 import { headMatrix } from "./head-matrix.js";
+import { sliced } from "./moments.js";
 import { attentionRecord, attentionSquares, favouriteKeys } from "../analysis/inside.js";
 import { percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
@@ -19,7 +20,6 @@ const SMALLEST = 28; // CSS pixels of a square's side
 const LARGEST = 96; // and the most places of it
 const BETWEEN = 6;
 const NUMBERS = 22; // room above and beside, for the numbers of heads and layers
-const SLICE = 6; // ms of drawing at a time
 
 export class HeadsElement extends ViewElement {
     #canvas = make("canvas", {
@@ -34,7 +34,7 @@ export class HeadsElement extends ViewElement {
     #drawn = make("canvas"); // what no step changes
     #pens = [this.#canvas, this.#drawn].map((canvas) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")));
     #table = folded("", () => "");
-    #timer = 0;
+    #stop = () => {};
     #width = 0; // CSS pixels that there are; 0 while it is hidden
     #ratio = 1; // pixels of the canvas to one of CSS; so are all sizes below
     #side = 0;
@@ -44,8 +44,8 @@ export class HeadsElement extends ViewElement {
     #colours = { color: "", caretColor: "", borderTopColor: "", outlineColor: "", fontFamily: "" };
     #scheme = matchMedia("(prefers-color-scheme: dark)");
     #again = () => {
-        clearTimeout(this.#timer);
-        this.#timer = setTimeout(() => this.#start()); // no size may change while sizes are observed
+        this.#stop();
+        this.#stop = sliced(this.#drawing()); // not at once: no size may change while sizes are observed
     };
     #observer = new ResizeObserver(([{ contentRect }]) => {
         if (this.#width !== contentRect.width) this.#again();
@@ -67,7 +67,7 @@ export class HeadsElement extends ViewElement {
     }
 
     disconnectedCallback() {
-        clearTimeout(this.#timer);
+        this.#stop();
         this.#scheme.removeEventListener("change", this.#again);
         this.#observer.disconnect();
     }
@@ -93,7 +93,7 @@ export class HeadsElement extends ViewElement {
         }
     }
 
-    #start() {
+    *#drawing() {
         if (!this.firstChild || this.#width === 0) return;
         const rows = attentionRecord(this.view.trace);
         const [{ layers, heads }, ratio] = [rows[0], Math.min(2, devicePixelRatio)];
@@ -110,23 +110,9 @@ export class HeadsElement extends ViewElement {
         const { color, caretColor, borderTopColor, outlineColor, fontFamily } = getComputedStyle(this.#canvas);
         this.#colours = { color, caretColor, borderTopColor, outlineColor, fontFamily };
         [this.#ratio, this.#side, this.#rows] = [ratio, side, rows.length];
-        const { squares, filling } = attentionSquares(rows, Math.min(side, LARGEST));
-        const drawing = this.#drawing(squares, filling);
-        const slice = () => {
-            for (const end = performance.now() + SLICE; performance.now() < end; ) if (drawing.next().done) return this.#mark();
-            this.#timer = setTimeout(slice);
-        };
-        slice();
-    }
-
-    /**
-     * @param {import("../analysis/inside.js").Squares} squares
-     * @param {Iterable<void>} filling
-     */
-    *#drawing({ data, width, height }, filling) {
+        const { squares: { data, width, height }, filling } = attentionSquares(rows, Math.min(side, LARGEST));
         yield* filling;
-        const [pen, side] = [this.#pens[1], this.#side];
-        const { color, caretColor, outlineColor, fontFamily } = this.#colours;
+        const pen = this.#pens[1];
         for (const [n, { x, y }] of this.#squares.entries()) {
             const image = pen.createImageData(side, side); // its opacity alone
             for (let i = 0; i < side * side; i++) {
@@ -143,14 +129,15 @@ export class HeadsElement extends ViewElement {
         pen.globalCompositeOperation = "destination-over";
         for (const { x, y } of this.#squares) pen.fillRect(x, y, side, side);
         pen.fillStyle = outlineColor;
-        pen.font = `${12 * this.#ratio}px ${fontFamily}`;
+        pen.font = `${12 * ratio}px ${fontFamily}`;
         [pen.textAlign, pen.textBaseline] = ["center", "middle"];
-        const beside = (NUMBERS / 2) * this.#ratio;
+        const beside = (NUMBERS / 2) * ratio;
         for (const { layer, head, x, y } of this.#squares) {
             if (layer === 0) pen.fillText(String(head), x + side / 2, beside);
             if (head === 0) pen.fillText(String(layer), beside, y + side / 2);
         }
         this.#canvas.removeAttribute("aria-busy");
+        this.#mark();
     }
 
     /** The squares with the row of the step and the chosen head. */

@@ -11,6 +11,7 @@
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {Shape} from "./drawing.js" */
 import { make } from "./dom.js";
+import { sliced } from "./moments.js";
 import { svgElement } from "./drawing.js";
 import { ViewElement } from "./view.js";
 import { term } from "./term.js";
@@ -18,17 +19,16 @@ import { say } from "../text/messages.js";
 import { StepNumbers, surprisal } from "../analysis/step-numbers.js";
 
 const HEIGHT = 40; // of the drawing, whose width is one for each place
-const SLICE = 6; // ms of work at a time
 
 export class OverviewElement extends ViewElement {
     /** @type {WeakMap<Trace, Float64Array>} entropy in bits of each step; NaN until it is known */
     #entropies = new WeakMap();
     #chart = make("div", { class: "chart", click: (event) => this.#go(/** @type {MouseEvent} */ (event)) });
     #here = make("span", { class: "here" });
-    #timer = 0;
+    #stop = () => {};
 
     disconnectedCallback() {
-        clearTimeout(this.#timer);
+        this.#stop();
     }
 
     /** @param {View} view @param {View | null} before */
@@ -72,15 +72,10 @@ export class OverviewElement extends ViewElement {
 
     /** Find the entropies that are not known yet, and draw once more when all are. */
     #follow() {
-        clearTimeout(this.#timer);
+        this.#stop();
         const traces = this.view.path.chain.map(({ trace }) => trace).filter((trace) => trace.steps > 0);
         for (const trace of traces) if (!this.#entropies.has(trace)) this.#entropies.set(trace, new Float64Array(trace.steps).fill(NaN));
-        const finding = this.#finding(traces);
-        const slice = () => {
-            for (const end = performance.now() + SLICE; performance.now() < end; ) if (finding.next().done) return this.#show();
-            this.#timer = setTimeout(slice);
-        };
-        if (traces.some((trace) => this.#entropies.get(trace)?.some(Number.isNaN))) this.#timer = setTimeout(slice);
+        if (traces.some((trace) => this.#entropies.get(trace)?.some(Number.isNaN))) this.#stop = sliced(this.#finding(traces), () => this.#show());
     }
 
     /** @param {readonly Trace[]} traces */

@@ -78,11 +78,12 @@ export class RibbonElement extends ViewElement {
         const { offsetTop: top, offsetHeight: height } = token;
         if (top < text.scrollTop) text.scrollTop = top - height;
         else if (top + height > text.scrollTop + text.clientHeight) text.scrollTop = top + 2 * height - text.clientHeight;
-        // Told to what hangs there alone: of their parent it would be every token's, and a long text would be styled anew.
-        const hanging = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang"));
-        hanging?.style.setProperty("--at", `${token.offsetLeft + Math.min(token.offsetWidth, 40) / 2}px`);
-        // Another line lies between.
-        hanging?.toggleAttribute("data-apart", top + 2 * height <= text.scrollTop + text.clientHeight);
+        const at = token.offsetLeft + Math.min(token.offsetWidth, 40) / 2;
+        const isApart = top + 2 * height <= text.scrollTop + text.clientHeight; // another line lies between
+        // Told to the point alone, once all is measured: of its parent it would be everybody's, and all would be styled anew.
+        const point = /** @type {HTMLElement | null | undefined} */ (this.parentElement?.querySelector(".hang > .point"));
+        point?.style.setProperty("--at", `${at}px`);
+        point?.toggleAttribute("data-apart", isApart);
     }
 
     /** @param {"prompt" | "tail"} name */
@@ -216,7 +217,7 @@ export class RibbonElement extends ViewElement {
         this.#list.append(...runningText(added));
         this.#tokens = [...this.#tokens.slice(0, kept), ...added];
         this.#list.setAttribute("aria-label", say(lang, "page.ribbon"));
-        this.#text.lang = view.textLang ?? "";
+        if (this.#text.lang !== (view.textLang ?? "")) this.#text.lang = view.textLang ?? ""; // told again, it would style all tokens
         this.#written.replaceChildren();
         this.#edited.tail.textContent = "";
         this.#edited.prompt.hidden = false;

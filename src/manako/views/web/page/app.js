@@ -10,6 +10,7 @@
 /** @import {Home} from "./share.js" */
 /** @import {KnownModel, ToldStep} from "./source.js" */
 import { make } from "../elements/dom.js";
+import { painted } from "../elements/moments.js";
 import { frame } from "./frame.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { ActElement } from "../elements/act.js";
@@ -88,7 +89,7 @@ export class AppElement extends HTMLElement {
         this.#store = new Store(tree, { lang: pageLanguage(), branch: current });
         this.#restore();
         if (isKept || !home) return;
-        await new Promise((shown) => requestAnimationFrame(() => setTimeout(shown))); // there may be much to read
+        await painted(); // there may be much to read
         if (await home.kept.restore(tree)) this.#redraw();
     }
 
@@ -373,12 +374,22 @@ export class AppElement extends HTMLElement {
         const begins = this.#isStep ? setTimeout(begin, STEP_TIME) : void begin();
         const id = await written;
         clearTimeout(begins);
-        if (id !== null && this.#home) this.#isKept &&= await this.#home.kept.put(/** @type {Branch} */ (tree.branches.get(id)));
-        if (id === null) ribbon?.stopWriting();
+        const made = tree.branches.get(id ?? "");
+        const kept = made && this.#isKept ? this.#home?.kept.put(made) : null; // shown meanwhile: a disk takes its time
+        if (!made) ribbon?.stopWriting();
         if (writer.fault) this.#pause();
         const place = Math.max(0, start);
-        this.#change(id === null ? {} : { branch: id, place: tree.path(id).next(place, 1) ?? place });
+        const change = made ? { branch: made.id, place: tree.path(made.id).next(place, 1) ?? place } : {};
+        if (made && ribbon && this.#isStep) {
+            this.#shown.change(change);
+            ribbon.view = this.#view; // the token first, and what there is to say of it behind the frame that shows it
+            await painted();
+            this.#redraw();
+        } else this.#change(change);
         this.#focusAgain();
+        if ((await kept) !== false) return;
+        this.#isKept = false;
+        this.#redraw();
     }
 
     /**

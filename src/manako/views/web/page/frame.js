@@ -75,7 +75,7 @@ function stage(page) {
         make("manako-overview"),
         make("manako-ribbon"),
         make("manako-guess", { hidden: true }),
-        make("div", { class: "hang answer still" }, make("manako-fan"), make("manako-draw")),
+        make("div", { class: "hang answer still" }, make("span", { class: "point" }), make("manako-fan"), make("manako-draw")),
         make(
             "div",
             { role: "status", class: "say still answer" },

@@ -33,6 +33,7 @@ export class Kept {
             let [size, kept] = [bytes.byteLength, this.#sizes.length];
             while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
             for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
+            store.transaction.commit(); // whatever the page does meanwhile
             await done(store);
             this.#sizes.push({ n: /** @type {number} */ (added.result), size: bytes.byteLength });
             return true;
