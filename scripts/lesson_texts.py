@@ -79,7 +79,7 @@ Claims = Iterator[tuple[str, bool]]
 def example(told: Told) -> Claims:
     """Lessons 1 to 3. What costs least comes first: thousands of seeds are asked."""
     usual = told.first("example")
-    yield "the first token is not the likeliest", usual.chosen.rank > 1
+    yield "the first token is among those that are shown, and not the likeliest", 1 < usual.chosen.rank <= 10
     hot = told.first("example", HOT)
     yield "a high temperature selects one of a higher rank", hot.chosen.rank > usual.chosen.rank
     cold = told.first("example", COLD)
