@@ -321,10 +321,10 @@ def test_a_million_letters_take_less_than_two_seconds() -> None:
     for tokenizer in (toy_tokenizer(), byte_level_bpe()):
         began = time.monotonic()
         assert len(tokenizer.encode("a" * 10**6)) > 1000
-        assert time.monotonic() - began < 60  # a ceiling against hangs: it takes about one second
+        assert time.monotonic() - began < 20  # a ceiling against hangs: it takes about one second
     began = time.monotonic()
     refused(from_characters("a"), "b" * 10**6)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 20
 
 
 # --- hostile files (T10) ----------------------------------------------------------------------------------------------
@@ -409,7 +409,7 @@ def test_hostile_files_are_refused(name: str, tmp_path: Path, capfd: pytest.Capt
     began = time.monotonic()
     with pytest.raises(LoadError) as caught:
         Tokenizer.from_file(path)
-    assert time.monotonic() - began < 60  # takes milliseconds; a ceiling against hangs
+    assert time.monotonic() - began < 5  # takes milliseconds; a ceiling against hangs
     assert caught.value.exit_code == 3 and str(path)[:40] in str(caught.value)
     assert "\n" not in str(caught.value) and caught.value.text("ja")
     capfd.readouterr()  # the Rust library writes its panics to stderr
@@ -443,7 +443,7 @@ def test_known_patterns_open_and_stay_linear() -> None:
         ):
             began = time.monotonic()
             assert tokenizer.decode(tokenizer.encode(text)).decode() == text
-            assert time.monotonic() - began < 60
+            assert time.monotonic() - began < 10
 
 
 @pytest.mark.slow

@@ -129,17 +129,17 @@ def partings(session: Session, prompt: list[int], ours: list[int], seed: int) ->
 
 
 @pytest.mark.slow
-def test_300_seeds_write_the_same_text_but_for_draws_at_an_edge(node: Node) -> None:
+def test_1000_seeds_write_the_same_text_but_for_draws_at_an_edge(node: Node) -> None:
     model = load("demo")
-    runs = [run_of(model, "私は", seed=str(n), count=6, capture=[]) for n in range(300)]
+    runs = [run_of(model, "私は", seed=str(n), count=6, capture=[]) for n in range(1000)]
     drawn = ask(node, for_page("demo"), draws=runs)["drawn"]
     session = Session(model.engine)  # one pass of a whole text, where writing it takes one for each token
-    parted = [found for n, run in enumerate(runs) for found in partings(session, run["ids"], drawn[n], n)]
+    parted = [found for n in range(1000) for found in partings(session, runs[n]["ids"], drawn[n], n)]
     written = [
         model.trace("私は", seed=n, temperature=0.8, max_new_tokens=6).columns.token_id.tolist() for n in range(5)
     ]
     assert written == drawn[:5]
-    assert all(distance < EDGE for distance in parted) and len(parted) <= 2, parted
+    assert all(distance < EDGE for distance in parted) and len(parted) <= 5, parted
 
 
 def test_the_end_of_a_text_is_that_of_numpy(node: Node, tmp_path: Path) -> None:
