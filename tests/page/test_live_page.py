@@ -240,11 +240,11 @@ def test_a_text_of_another_model_can_be_read_but_not_gone_on_with(browser: Brows
                 others.push(document.querySelector("tr.other th").textContent);
             }).observe(document.body, { childList: true, subtree: true });
         }""")
+        wish(page, 300, 1)  # so many that a busy machine, too, draws more than the last of them
         generate(page, "私は")
         page.wait_for_selector("[data-act=go]:not([disabled])")
         others = page.evaluate("others")
-        assert others  # as often as a busy machine drew it; the first may be what stood there
-        assert all("3,85" in text for text in others[1:] or others), others  # of its vocabulary, not of the record's
+        assert len(others) > 5 and all("3,85" in text for text in others[1:])  # of its vocabulary, not of the record's
         page.close()
 
 
