@@ -1,6 +1,6 @@
-"""Bits per character after equal processor time: our preset for five minutes, and nanoGPT as its README says for a CPU.
+"""Bits per character after equal processor time: one of our presets, and nanoGPT as its README says for a CPU.
 
-    python nanogpt.py NANOGPT PACKED... [--seconds 300] [--seeds 3]
+    python nanogpt.py NANOGPT PACKED... [--preset laptop-5min] [--seconds 300] [--seeds 3]
 
 NANOGPT is a clone of karpathy/nanoGPT, PACKED what `manako corpus build` made. Both sides are whole processes, start
 included, and `manako eval` scores them on the same first characters of the held-out side: each character once, with at
@@ -32,6 +32,7 @@ from measure import calibration, report
 
 from manako.corpus.packed import PackedCorpus, open_packed
 from manako.tokenizer import Tokenizer
+from manako.training.config import PRESETS
 
 README = "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4"
 README += " --n_head=4 --n_embd=128 --dropout=0.0"
@@ -51,20 +52,27 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("nanogpt", type=Path)
     options.add_argument("packed", type=Path, nargs="+")
-    options.add_argument("--seconds", type=float, default=300)
+    options.add_argument("--preset", default="laptop-5min")
+    options.add_argument("--seconds", type=float, help="another time than the preset's own")
     options.add_argument("--seeds", type=int, default=3)
     given = options.parse_args()
+    seconds = given.seconds or 60 * PRESETS[given.preset]["max_minutes"]
     start, results = calibration(), {}
     for packed in given.packed:
         with tempfile.TemporaryDirectory() as place:
-            results[packed.name] = compared(Path(place), given.nanogpt, packed, given.seconds, given.seeds)
-    report("bits per character beside nanoGPT", "<= 0.97 of nanoGPT's", start, **results)
+            unpack(given.nanogpt, Path(place))
+            results[packed.name] = compared(Path(place), packed, given.preset, seconds, given.seeds)
+    report(f"bits per character beside nanoGPT, {given.preset}", "<= 0.97 of nanoGPT's", start, **results)
 
 
-def compared(place: Path, nanogpt: Path, packed: Path, seconds: float, seeds: int) -> dict[str, Any]:
-    """The runs of all seeds on one corpus, in pairs."""
+def unpack(nanogpt: Path, place: Path) -> None:
+    """Put nanoGPT as it was committed last into a folder."""
     archive = subprocess.run(["git", "-C", nanogpt, "archive", "HEAD"], capture_output=True, check=True).stdout
     subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
+
+
+def compared(place: Path, packed: Path, preset: str, seconds: float, seeds: int) -> dict[str, Any]:
+    """The runs of all seeds on one corpus, in pairs."""
     corpus = open_packed(packed)
     text = prepare(corpus, place / "data" / "packed")
     (place / "held_out.txt").write_bytes(text.encode())
@@ -73,7 +81,7 @@ def compared(place: Path, nanogpt: Path, packed: Path, seconds: float, seeds: in
     pairs: list[dict[str, Any]] = []
     for seed in range(seeds):
         run = place / f"ours-{seed}"
-        command = ["manako", "train", "--data", packed.resolve(), "--out", run, "--preset", "laptop-5min"]
+        command = ["manako", "train", "--data", packed.resolve(), "--out", run, "--preset", preset]
         ours = timed([sys.executable, "-m", *command, "--max-minutes", seconds / 60, "--seed", seed], place)
         ours["bits"] = scored(run, place)
         other = theirs(place, max(1, round((ours["processor"] - small) / each) + SHORT[0]), seed)
