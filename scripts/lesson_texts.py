@@ -86,7 +86,10 @@ def example(told: Told) -> Claims:
     yield "a low temperature selects the likeliest", cold.chosen.rank == 1
     yield "all three have the same random number", len({step.u for step in (cold, usual, hot)}) == 1
     likeliest = [step.candidates[0].p for step in (cold, usual, hot)]
-    yield "the likeliest rises above a half and falls", likeliest[0] > 0.5 > likeliest[1] > APART[told.lang] * likeliest[2]
+    yield (
+        "the likeliest rises above a half and falls",
+        likeliest[0] > 0.5 > likeliest[1] > APART[told.lang] * likeliest[2],
+    )
     yield "no probability is 0", min(c.p for c in usual.candidates) > 0
     yield "the likeliest is far from even", usual.candidates[0].p_model > 100 / len(usual.candidates)
     whole = told.whole("example")

@@ -16,6 +16,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -746,3 +747,47 @@ def test_a_bare_infinity_is_read_where_it_is_asked_for() -> None:
     for text, allowed in (('{"a": Infinity}', False), ('{"a": NaN}', True)):
         with pytest.raises(LoadError):
             files.strict_json(text, "x", infinity=allowed)
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="nothing is locked there")
+def test_a_file_that_is_swept_before_it_is_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweeper that has the lock already has yet to unlink: seen there, the file would be gone a moment later."""
+    created, sweepers = files._created, list[threading.Thread]()
+
+    def swept(path: Path, is_folder: bool) -> int:
+        descriptor = created(path, is_folder)
+        if not sweepers:
+            other = os.open(path, os.O_RDONLY)
+            files.fcntl.flock(other, files.fcntl.LOCK_EX)
+
+            def sweep() -> None:
+                time.sleep(0.1)
+                path.unlink()
+                os.close(other)
+
+            sweepers.append(threading.Thread(target=sweep))
+            sweepers[0].start()
+        return descriptor
+
+    monkeypatch.setattr(files, "_created", swept)
+    temporary, descriptor = files._begin(tmp_path / "a")
+    sweepers[0].join()
+    os.close(descriptor)
+    assert [*tmp_path.iterdir()] == [temporary]
+
+
+def test_without_hard_links_a_write_that_fails_leaves_no_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no such thing here")
+
+    if os.name == "nt":
+        pytest.skip("a rename does it there")
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(ManakoError):
+        write_file(tmp_path / "a", b"x", replace=False)
+    assert [*tmp_path.iterdir()] == []

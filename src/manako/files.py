@@ -90,7 +90,7 @@ def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
             descriptor = _created(temporary, is_folder)
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for a sweeper that was quicker, to see it gone
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.rmdir() if is_folder else temporary.unlink()
@@ -120,7 +120,11 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         raise
     except OSError:  # a file system without hard links, such as exFAT: take the name first, then fill it
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def need_space(folder: Path, size: int) -> None:
