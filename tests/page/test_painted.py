@@ -57,7 +57,7 @@ def name(step: Step, token: Candidate, lang: str) -> str:
 def record() -> Tree:
     """Three texts: one by the model in the page; one that parts from it, under another chain; one past its context."""
     model = manako.load("demo")
-    first = model.trace("吾輩は猫である。名前は", max_new_tokens=12, seed=28, capture=INSIDE)
+    first = model.trace("吾輩は猫である。名前は", max_new_tokens=12, seed=33, capture=INSIDE)
     other = first.steps[FORCED].candidates[2].id
     fork = model.fork(first, FORCED, token_id=other, max_new_tokens=6, temperature=1.2, top_k=40, top_p=0.7)
     list(fork)
