@@ -4,7 +4,7 @@
 
 NANOGPT is a clone of karpathy/nanoGPT, PACKED what the model was trained on, steps and batch what its card says. The
 recipe is nanoGPT's for characters (config/train_shakespeare_char.py: AdamW at 1e-3, 100 steps of warm-up, a cosine to
-a tenth) without dropout, since no text is read twice, and its products are in bfloat16, as ours were. Both are scored
+a tenth) without dropout, since hardly any text is read twice, and its products are in bfloat16, as ours were. Both are scored
 on the first characters of each held-out work, each character once.
 
 Special here: nanoGPT knows no document, so works follow each other behind one line feed, in training and in scoring.
@@ -12,7 +12,6 @@ The embedded model did not begin from random weights, as its card says: this com
 """
 
 import argparse
-import math
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +22,6 @@ from nanogpt import imported, prepare, timed, unpack
 
 import manako
 from manako.corpus.packed import open_packed
-from manako.model import Model
 from manako.refs import Ref
 
 LOWER = """
@@ -61,7 +59,7 @@ def main() -> None:
         start,
         bits_per_character=bits,
         ratio=bits["ours"] / bits["nanogpt"],
-        parameters={"ours": size(ours), "nanogpt": size(other)},
+        parameters={"ours": ours.engine.n_parameters, "nanogpt": other.engine.n_parameters},
         tokens=tokens,
         scored_characters=len(text),
         seconds=taken,
@@ -76,11 +74,6 @@ def theirs(place: Path, shape: Any, steps: int, batch: int) -> dict[str, Any]:
     settings |= {"device": "cpu", "compile": False}
     words = [f"--{name}={value}" for name, value in settings.items()]
     return timed([sys.executable, "-c", LOWER, "config/train_shakespeare_char.py", *words], place)
-
-
-def size(model: Model) -> int:
-    """Numbers in its weights."""
-    return sum(math.prod(shape) for shape in model.config.parameters().values())
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         try:
             temporary.replace(path)
         except BaseException:
-            path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
 
 

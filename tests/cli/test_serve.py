@@ -286,11 +286,11 @@ def test_the_example_is_the_embedded_models(run: Run) -> None:
         info.weights_sha256,
         info.tokenizer_sha256,
     )
-    assert (settings.prompt, len(trace), settings.sampling.temperature) == ("私は", 13, 0.8)
+    assert (settings.prompt, len(trace), settings.sampling.temperature) == ("彼は", 13, 0.8)
     assert settings.capture == ("attention", "lens", "contributions")
     assert manako.verify(trace).rederived == 13
     assert TRACE.id.encode() in serve.example().read_bytes()  # or it is older than the program
-    again = load("demo").trace("私は", max_new_tokens=13, temperature=0.8, seed=settings.seed)
+    again = load("demo").trace("彼は", max_new_tokens=13, temperature=0.8, seed=settings.seed)
     assert (again.columns.token_id == trace.columns.token_id).all()
     assert serve.example().stat().st_size < 400_000
 
