@@ -63,7 +63,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             unpack(given.nanogpt, Path(place))
             results[packed.name] = compared(Path(place), packed, given.preset, seconds, given.seeds)
-    report(f"bits per character beside nanoGPT, {given.preset}", f"<= {TARGETS[given.preset]} of nanoGPT's", start, **results)
+    report(
+        f"bits per character beside nanoGPT, {given.preset}",
+        f"<= {TARGETS[given.preset]} of nanoGPT's",
+        start,
+        **results,
+    )
 
 
 def unpack(nanogpt: Path, place: Path) -> None:
