@@ -4,8 +4,8 @@
 
 NANOGPT is a clone of karpathy/nanoGPT, PACKED what the model was trained on, steps and batch what its card says. The
 recipe is nanoGPT's for characters (config/train_shakespeare_char.py: AdamW at 1e-3, 100 steps of warm-up, a cosine to
-a tenth) without dropout, since hardly any text is read twice, and its products are in bfloat16, as ours were. Both are scored
-on the first characters of each held-out work, each character once.
+a tenth) without dropout, since hardly any text is read twice, and its products are in bfloat16, as ours were. Both are
+scored on the first characters of each held-out work, each character once.
 
 Special here: nanoGPT knows no document, so works follow each other behind one line feed, in training and in scoring.
 The embedded model did not begin from random weights, as its card says: this compares what is shipped, not two recipes.
