@@ -140,7 +140,7 @@ def top_p(row: Row, threshold: float) -> Row:
     """
     if threshold == 1:
         return row
-    order = np.argsort(-row, kind="stable")  # [V] best first; stable: ties must not depend on the platform
+    order = _best_first(row)  # [V]
     stay = order[: int(np.count_nonzero(_reached(softmax(row[order])) < threshold)) + 1]
     after = np.full_like(row, -np.inf)
     after[stay] = row[stay]
@@ -175,7 +175,7 @@ def typical_p(row: Row, mass: float) -> Row:
     surprisal[kept] = -np.log(p[kept])
     expected = float((p[kept] * surprisal[kept]).sum())
     off = np.abs(surprisal - expected)  # [V] inf where p is 0
-    order = np.argsort(off, kind="stable")  # [V] most typical first
+    order = _best_first(-off)  # [V] most typical first
     last = off[order[min(int(np.count_nonzero(_reached(p[order]) < mass)), row.size - 1)]]
     return np.where(off > last + _SLACK * (1 + expected + last), -np.inf, row)
 
@@ -570,4 +570,26 @@ def _best(values: Row, then_by: Row, n: int) -> Ids:
     elif 0 < n < len(some):
         candidates = values[some]
         some = some[candidates >= np.partition(candidates, len(some) - n)[len(some) - n]]
-    return some[np.lexsort((-then_by[some], -values[some]))][:n]  # lexsort is stable: ties stay by id
+    return _in_order(some, values, then_by)[:n]
+
+
+def _best_first(row: Row) -> Ids:
+    """All places of a row by (value, lower place), those of -inf last."""
+    kept = row > -np.inf
+    return np.append(_in_order(np.flatnonzero(kept), row, row), np.flatnonzero(~kept))
+
+
+def _in_order(places: Ids, values: Row, then_by: Row) -> Ids:
+    """Places, given from the lowest up, by (value, then_by, lower place): the same on every machine.
+
+    np.lexsort would do, and takes four times as long: equal values are few, so only those are put in order by the rest.
+    """
+    some = -values[places]
+    order = np.argsort(some)
+    ranked = some[order]
+    same = ranked[1:] == ranked[:-1]
+    if same.any():
+        tied = np.append(same, False) | np.append(False, same)
+        equal = np.sort(order[tied])
+        order[tied] = equal[np.lexsort((-then_by[places[equal]], some[equal]))]  # stable: the rest stays by place
+    return places[order]

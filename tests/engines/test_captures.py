@@ -326,7 +326,7 @@ def test_best_of_and_ranks_of_are_plain_sorting(rows: int, size: int, n: int, va
     expected = np.argsort(-table, axis=1, kind="stable")[:, :n]
     assert np.array_equal(ids, expected) and np.array_equal(logits, np.take_along_axis(table, expected, axis=1))
     some = np.take_along_axis(table, rng.integers(0, size, (rows, 5)), axis=1)
-    assert ranks_of(table, some).tolist() == [
+    assert ranks_of(np.sort(table, axis=1), some).tolist() == [
         [1 + sum(v > x for v in row.tolist()) for x in wanted] for row, wanted in zip(table, some.tolist(), strict=True)
     ]
 
@@ -335,6 +335,13 @@ def test_best_of_and_ranks_of_are_plain_sorting(rows: int, size: int, n: int, va
 def test_best_of_signed_zeros_and_far_numbers(row: list[float]) -> None:
     table = np.array([row, row[::-1]], dtype=np.float32)
     assert np.array_equal(best_of(table, 10)[0], np.argsort(-table, axis=1, kind="stable")[:, :10])
+
+
+def test_best_of_a_row_of_no_numbers_takes_none_of_another() -> None:
+    table = np.array([[1, 2, 3], [np.nan, np.nan, np.nan], [3, 2, 1], [np.nan, 1, np.nan]], dtype=np.float32)
+    ids, logits = best_of(table, 3)
+    assert ids.tolist()[:3] == [[2, 1, 0], [0, 1, 2], [0, 1, 2]]
+    assert np.array_equal(np.sort(logits, axis=1), np.sort(table, axis=1), equal_nan=True)
 
 
 # --- N17: watching changes nothing ------------------------------------------------------------------------------------
