@@ -490,15 +490,29 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
 def test_the_headers_of_a_tar_are_bounded_and_what_is_passed_over_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long_name = tarfile.TarInfo("././@LongLink")
-    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 8 * archives.LONGEST_HEADER
-    skipped = tarfile.TarInfo("video.bin")
-    skipped.size = 8 * 2**20
-    for info, key in ((long_name, "corpus_archive_header"), (skipped, "corpus_archive_bomb")):
+    def announced(kind: bytes, size: int) -> tarfile.TarInfo:
+        info = tarfile.TarInfo("header")
+        info.type, info.size = kind, size
+        return info
+
+    def ordinary(name: str, size: int) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(name)
+        info.size = size
+        return info
+
+    small, huge = announced(tarfile.XHDTYPE, 512), announced(tarfile.GNUTYPE_LONGNAME, 8 * archives.LONGEST_HEADER)
+    for infos, key in (
+        ([huge], "corpus_archive_header"),
+        ([small, huge], "corpus_archive_header"),  # one header behind another
+        ([ordinary("a.png", 2**20), ordinary("b.png", 2**20), huge], "corpus_archive_header"),
+        ([ordinary("video.bin", 16 * 2**20)], "corpus_archive_bomb"),
+    ):
         with tarfile.open(tmp_path / "a.tar.bz2", "w:bz2") as stream:
-            stream.addfile(info, io.BytesIO(bytes(info.size)))
+            for info in infos:
+                text = b"6 a=b\n" if info is small else b""
+                stream.addfile(info, io.BytesIO(text + bytes(info.size - len(text))))
         with monkeypatch.context() as patch:
-            patch.setattr(archives, "NEVER_A_BOMB", 2**20)
+            patch.setattr(archives, "NEVER_A_BOMB", 6 * 2**20)
             assert key_of(tmp_path / "a.tar.bz2")[0] == key
 
 

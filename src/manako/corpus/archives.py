@@ -3,7 +3,7 @@
 Special here: nothing is unpacked to disk, so a name such as ../../x can do no harm, and links and devices are left
 alone. Every byte that comes out of a compressed file is counted where it comes out, headers and members that are passed
 over included, and at MOST_INFLATED times the file's size reading ends: no claim has to be believed. A tar's extended
-headers, which tarfile reads at whatever size they claim (python/cpython#151497), are refused above LONGEST_HEADER.
+headers, which tarfile keeps at whatever size they claim, are refused where those of one member pass LONGEST_HEADER.
 """
 
 import bz2
@@ -14,7 +14,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,16 +22,12 @@ from manako.errors import LoadError, MissingExtraError
 
 MOST_INFLATED = 200  # times; text shrinks to a tenth, and rarely to less than a fiftieth
 NEVER_A_BOMB = 256 * 2**20  # bytes; as much as this may come out of any file
-LONGEST_HEADER = 2**20  # bytes of one extended header of a tar
+LONGEST_HEADER = 2**20  # bytes of all headers of one member of a tar
 DAMAGE = (  # what reading a damaged or encrypted archive raises, at any call
 
     tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError,
     RuntimeError,  # zipfile's for a password
 )  # fmt: skip
-_EXTENDED = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
-
 
 def members(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     """(name, stream) of each regular member that `takes` says yes to, in the archive's order.
@@ -90,28 +85,30 @@ def refuse_bomb(name: object, size: int, inflated: int) -> None:
         raise LoadError("corpus_archive_bomb", file=name, size=size, inflated=inflated)
 
 
-class _HeaderTooLong(Exception):
-    """Its argument is the size that was claimed."""
+class _HeadersBounded:
+    """A tar's bytes. Raises LoadError where reading goes on past `limit`."""
 
+    def __init__(self, path: Path, stream: BinaryIO) -> None:
+        self._path, self._stream, self._read = path, stream, 0
+        self.limit = LONGEST_HEADER
 
-class _Header(tarfile.TarInfo):
-    """A tar header that refuses to announce an extended header of any size."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        found = super().frombuf(buf, encoding, errors)
-        if found.type in _EXTENDED and found.size > LONGEST_HEADER:
-            raise _HeaderTooLong(found.size)
-        return found
+    def read(self, size: int) -> bytes:
+        """As of a file; tarfile reads some 10 kB at a time."""
+        if self._read > self.limit:
+            raise LoadError("corpus_archive_header", file=self._path, limit=LONGEST_HEADER)
+        data = self._stream.read(size)
+        self._read += len(data)
+        return data
 
 
 def _tar(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     size, claimed = path.stat().st_size, 0
     with path.open("rb") as file:
-        stream = decompressed(str(path), file, size)
+        stream = _HeadersBounded(path, decompressed(str(path), file, size))
         # Front to back, so that the bytes of members that are passed over are counted too.
-        with _headers_bounded(path), tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
+                stream.limit = archive.offset + LONGEST_HEADER  # to the end of this member, and the next one's headers
                 if not member.isfile() or not takes(member.name):
                     continue
                 claimed += member.size  # a sparse member may claim any size
@@ -119,14 +116,6 @@ def _tar(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, Binary
                 inner = archive.extractfile(member)
                 assert inner is not None  # a regular member always has one
                 yield f"{path}:{member.name}", cast("BinaryIO", inner)
-
-
-@contextmanager
-def _headers_bounded(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _HeaderTooLong as error:
-        raise LoadError("corpus_archive_header", file=path, size=error.args[0], limit=LONGEST_HEADER) from None
 
 
 def _zip(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
