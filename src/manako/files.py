@@ -5,11 +5,13 @@ after a crash or on a full disk. JSON is read more strictly than Python does: no
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,41 @@ except ImportError:  # Windows
 
 SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
 _NAME_KEPT = 32  # characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
+_NOTHING_WINDOWS = (21, 123, 1921)  # no disk in the drive, a name that cannot be one, a link that leads nowhere
 DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako reads nests deeper than ten
+
+
+def exists(path: Path) -> bool:
+    """Whether a path leads to anything. Raises OSError where that cannot be told, as `is_file` and `is_dir` do.
+
+    Such are a name that is too long and a folder without permission. Path.exists takes them for nothing from Python
+    3.14 on, so that a user who lacks a permission would be told that there is no file.
+    """
+    return _mode(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a regular file."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def is_dir(path: Path) -> bool:
+    """Whether a path leads to a folder."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno not in _NOTHING and getattr(error, "winerror", None) not in _NOTHING_WINDOWS:
+            raise
+    except ValueError:  # a NUL in the name
+        pass
+    return None
 
 
 def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> None:
@@ -36,7 +72,7 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
     """
     folder, data = path.parent, memoryview(data).cast("B")
     try:
-        if path.exists() and not path.is_file():  # a rename would replace a folder's or device's name, /dev/null's too
+        if exists(path) and not is_file(path):  # a rename would replace a folder's or device's name, /dev/null's too
             raise ManakoError("write_failed", file=path, reason="it is not a regular file")
         sweep(path)
         need_space(folder, len(data))
@@ -77,7 +113,7 @@ def sweep(path: Path) -> None:
                 descriptor = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(other) if other.is_dir() else other.unlink()
+                    shutil.rmtree(other) if is_dir(other) else other.unlink()
                 finally:
                     os.close(descriptor)
 
@@ -95,7 +131,7 @@ def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
             with contextlib.suppress(OSError):
                 temporary.rmdir() if is_folder else temporary.unlink()
             raise
-        if temporary.exists():
+        if exists(temporary):
             return temporary, descriptor
         os.close(descriptor)  # swept in the moment before it was locked
 
@@ -142,13 +178,13 @@ def writable_target(path: Path, force: bool) -> None:
     folder is missing or cannot be written.
     """
     try:
-        if path.is_dir():
+        if is_dir(path):
             raise UsageError("target_is_folder", file=path)
-        if path.exists() and not path.is_file():  # a device or pipe: the rename would replace it
+        if exists(path) and not is_file(path):  # a device or pipe: the rename would replace it
             raise UsageError("file_not_regular", file=path)
-        if (path.exists() or path.is_symlink()) and not force:
+        if (exists(path) or path.is_symlink()) and not force:
             raise UsageError("target_exists", file=path)
-        if not path.parent.is_dir():
+        if not is_dir(path.parent):
             raise ManakoError("target_folder_missing", file=path.parent)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise ManakoError("write_failed", file=path, reason=os.strerror(13))
@@ -158,10 +194,10 @@ def writable_target(path: Path, force: bool) -> None:
 
 def writable_folder(folder: Path) -> None:
     """Check before any work that a new folder can be made. Raises ManakoError."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if exists(folder) and (not is_dir(folder) or any(folder.iterdir())):
         raise ManakoError("target_exists_folder", file=folder)
-    parent = next(p for p in folder.absolute().parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    parent = next(p for p in folder.absolute().parents if exists(p))
+    if not is_dir(parent) or not os.access(parent, os.W_OK):
         raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
 
 
@@ -178,7 +214,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         if "\0" in str(folder):
             raise ManakoError(failed, file=folder, reason="embedded null byte")
         writable_folder(folder)
-        made = [p for p in folder.parents if not p.exists()]
+        made = [p for p in folder.parents if not exists(p)]
         temporary, descriptor = folder, None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -186,7 +222,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             temporary, descriptor = _begin(folder, is_folder=True)
             yield temporary
             sync_folder(temporary)
-            if folder.exists():
+            if exists(folder):
                 folder.rmdir()
             temporary.rename(folder)
             made = []
@@ -220,8 +256,8 @@ def sync_folder(folder: Path) -> None:
 
 def check_regular(path: Path) -> None:
     """Raise LoadError unless this is a regular file; a FIFO or device would hang who reads it."""
-    if not path.is_file():
-        key = "file_is_folder" if path.is_dir() else "file_not_regular" if path.exists() else "file_missing"
+    if not is_file(path):
+        key = "file_is_folder" if is_dir(path) else "file_not_regular" if exists(path) else "file_missing"
         raise LoadError(key, file=path)
 
 

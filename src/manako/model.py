@@ -19,7 +19,7 @@ from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_i
 from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.shape import FileShape
-from manako.files import writable_folder
+from manako.files import exists, writable_folder
 from manako.formats import lora
 from manako.formats.chat_template import filled
 from manako.formats.checkpoint import Checkpoint, Source, Tensors
@@ -71,7 +71,7 @@ def checkpoint(ref: Ref) -> Checkpoint:
             return lora.merged(folder, read_checkpoint(lora.base_of(folder)))
         return read_checkpoint(folder)
     except LoadError:
-        if folder.exists():
+        if exists(folder):
             raise
         return read_checkpoint(ref.checkpoint())  # its trainer removed it after `best` or `last` had been read
 

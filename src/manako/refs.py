@@ -10,7 +10,7 @@ from typing import Literal
 
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError, near
-from manako.files import read_regular, strict_json
+from manako.files import exists, is_dir, is_file, read_regular, strict_json
 from manako.formats import lora, run_folder
 from manako.formats.model_folder import read_tokenizer
 from manako.formats.vocabulary_files import vocabulary_files
@@ -33,7 +33,7 @@ _PREFIXES: dict[str, Kind] = {"run:": "run", "gguf:": "gguf", "hf:": "hf", "open
 
 def installed() -> list[str]:
     """The embedded models that are there, the default one first."""
-    return [name for name, folder in EMBEDDED.items() if folder.is_dir()]
+    return [name for name, folder in EMBEDDED.items() if is_dir(folder)]
 
 
 def for_text(text: str) -> str:
@@ -65,7 +65,7 @@ def for_language(lang: str) -> str:
 def example(name: str = DEFAULT) -> Path:
     """A trace that an embedded model wrote; that of the default model where it has none."""
     path = EMBEDDED[name] / "example.manako"
-    return path if path.exists() else DEMO / path.name
+    return path if exists(path) else DEMO / path.name
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Ref:
         if self.kind == "run":
             return run_folder.checkpoint(self._run_folder(), self.step)
         path = self._existing()
-        if path.is_file() and path.suffix == ".gguf":
+        if is_file(path) and path.suffix == ".gguf":
             raise LoadError("ref_is_gguf", file=self.text, ref=f"gguf:{self.text}")
-        if not path.is_dir():
+        if not is_dir(path):
             raise LoadError(
                 "ref_is_pickle" if path.suffix in (".pt", ".pth", ".bin") else "not_a_folder", file=self.text
             )
@@ -130,12 +130,12 @@ class Ref:
             from manako.formats.hf_folder import hf_folder  # torch
 
             return hf_folder(self.name, self.text).tokenizer
-        if self.kind == "folder" and self._existing("tokenizer_ref").is_file():
+        if self.kind == "folder" and is_file(self._existing("tokenizer_ref")):
             return Tokenizer.from_file(Path(self.name))
         folder = Path(self.name) if is_packed(Path(self.name)) else self.checkpoint()
         if lora.is_adapter(folder):
             folder = lora.base_of(folder)
-        if not all(path.exists() for path in vocabulary_files(folder)):
+        if not all(exists(path) for path in vocabulary_files(folder)):
             raise LoadError("tokenizer_none", folder=folder)
         return read_tokenizer(folder)
 
@@ -189,11 +189,11 @@ class Ref:
     def _existing(self, otherwise: str = "ref_unknown") -> Path:
         path = Path(self.name)
         try:
-            exists = path.exists()
+            there = exists(path)
         except (OSError, ValueError) as error:  # a name that is too long, a parent folder without permission
             reason = getattr(error, "strerror", None) or error
             raise LoadError("file_unreadable", file=self.text, reason=reason) from None
-        if exists:
+        if there:
             return path
         if self.text.count("/") == 1 and not self.text.startswith((".", "/", "~")) and otherwise == "ref_unknown":
             raise LoadError("ref_maybe_hub", ref=self.text)
@@ -247,7 +247,7 @@ def _recorded(run: Path) -> Path:
     """Where a run says that its corpus is, as `manako resume` looks for it."""
     from manako.training.config import read_toml  # it needs no torch, but most runs have their corpus inside
 
-    if (run / "corpus").exists():
+    if exists(run / "corpus"):
         return run / "corpus"
     folder = Path(read_toml(run / run_folder.CONFIG)["data"][0])
     if not is_packed(folder):

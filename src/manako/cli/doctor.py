@@ -21,6 +21,7 @@ from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.engines.provenance import blas_library, blas_threads
 from manako.errors import first_line
+from manako.files import is_dir
 from manako.views.terminal.glyphs import pad, prose
 from manako.views.terminal.steps import Look
 
@@ -69,7 +70,7 @@ def _facts(look: Look) -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in _SET if name in os.environ},
         "folders": {
             "package": short(Path(__file__).parents[1]),
-            "runs": "there" if Path("runs").is_dir() else None,
+            "runs": "there" if is_dir(Path("runs")) else None,
             **{name: short(Path(os.environ.get(name, usual)).expanduser()) for name, usual in _FOLDERS.items()},
         },
     }

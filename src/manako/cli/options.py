@@ -16,6 +16,7 @@ from manako.cli.console import note, say
 from manako.cli.help import ScreenOption
 from manako.corpus.encodings import Decoder
 from manako.errors import LoadError, UsageError, near
+from manako.files import is_dir, is_file
 from manako.refs import completions
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -143,7 +144,7 @@ def is_trace(source: str, as_text: bool = False) -> bool:
         return False
     path = Path(source)
     try:
-        there, folder = path.is_file(), path.parent.is_dir()
+        there, folder = is_file(path), is_dir(path.parent)
     except (OSError, ValueError):  # a name that no file can have
         there = folder = False
     if source.endswith(TRACE):

@@ -24,6 +24,7 @@ from manako.cli.options import Number, model_option
 from manako.cli.training import progress_line
 from manako.errors import ManakoError, UsageError
 from manako.experiments.dynamics import Following
+from manako.files import is_dir
 from manako.model import Model, load
 from manako.refs import example, for_language, installed
 from manako.server.generations import LONGEST_TITLE, Runs
@@ -97,7 +98,7 @@ def _training(files: tuple[Path, ...]) -> tuple[Learning | None, Following | Non
     Raises LoadError, UsageError where something else is named beside it.
     """
     for file in files:
-        is_run = file.is_dir()
+        is_run = is_dir(file)
         if not is_run and not is_dynamics(read_parts(read_bytes(file), str(file))):
             continue
         if len(files) > 1:

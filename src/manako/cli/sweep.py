@@ -18,7 +18,7 @@ from manako.errors import UsageError
 from manako.experiments.grid import FLOPS, SWEEP, Grid, read_grid, read_values
 from manako.experiments.on_ray import on_ray
 from manako.experiments.sweep import sweep
-from manako.files import write_file
+from manako.files import exists, write_file
 from manako.messages.numbers import count
 from manako.views.plots import check_plot, sweep_plot
 from manako.views.terminal.steps import Look
@@ -48,7 +48,7 @@ def command(
     budgets = [f"{name}={rest[name]}" for name in ("steps", FLOPS) if rest[name] is not None]
     vary, base = _pairs(rest["vary"]), _single(_pairs((*rest["fixed"], *budgets)))
     asked = bool(data or vary or base or config)
-    if config is None and not asked and (out / SWEEP).exists():
+    if config is None and not asked and exists(out / SWEEP):
         config = out / SWEEP
     grid = read_grid(config, data, base, vary) if config else Grid(data, base, vary)
     if len(grid) > MANY and not yes:

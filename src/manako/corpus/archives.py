@@ -29,6 +29,7 @@ DAMAGE = (  # what reading a damaged or encrypted archive raises, at any call
     RuntimeError,  # zipfile's for a password
 )  # fmt: skip
 
+
 def members(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     """(name, stream) of each regular member that `takes` says yes to, in the archive's order.
 

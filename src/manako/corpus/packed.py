@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from manako.checks import Rule, check
 from manako.errors import LoadError
-from manako.files import read_regular, strict_json
+from manako.files import exists, is_dir, is_file, read_regular, strict_json
 
 Ids = npt.NDArray[np.uint16 | np.uint32]
 Side = Literal["train", "validation"]
@@ -82,7 +82,7 @@ class Shard:
         """Raises LoadError when the file is missing or has another size than its tokens need."""
         need = len(self.head) + self.tokens * self.dtype.itemsize
         try:
-            if not self.path.is_file():
+            if not is_file(self.path):
                 raise LoadError("file_missing", file=self.path)
             if (size := self.path.stat().st_size) != need:
                 raise LoadError("corpus_shard_damaged", file=self.path, reason=f"{size} bytes, should be {need}")
@@ -226,7 +226,7 @@ class PackedCorpus:
 def is_packed(folder: Path) -> bool:
     """Whether a folder looks like a packed corpus: it has a corpus.json. Whether that is sound, open_packed tells."""
     try:
-        return (folder / HEADER).is_file()
+        return is_file(folder / HEADER)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
 
@@ -237,8 +237,8 @@ def open_packed(folder: Path) -> PackedCorpus:
     Raises LoadError for anything missing, damaged or contradictory, naming the file. PackedCorpus.verify reads all.
     """
     try:
-        if not folder.is_dir():
-            raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
+        if not is_dir(folder):
+            raise LoadError("folder_missing" if not exists(folder) else "not_a_folder", file=folder)
     except (OSError, ValueError) as error:
         raise LoadError("file_unreadable", file=folder, reason=getattr(error, "strerror", None) or error) from None
     path = folder / HEADER
@@ -250,7 +250,7 @@ def open_packed(folder: Path) -> PackedCorpus:
     source = read_regular(folder / TOKENIZER, _MAX_TOKENIZER_BYTES)
     if hashlib.sha256(source).hexdigest() != header.tokenizer_sha256:
         raise LoadError("corpus_contradicts", file=folder / TOKENIZER, reason="SHA-256")
-    if not (folder / DOCUMENTS).is_file():
+    if not is_file(folder / DOCUMENTS):
         raise LoadError("file_missing", file=folder / DOCUMENTS)
     try:
         corpus = PackedCorpus(folder, header, source.decode("utf-8"))

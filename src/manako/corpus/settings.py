@@ -8,7 +8,7 @@ from typing import Any
 from manako.corpus.documents import Reading
 from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
 from manako.errors import Names, UsageError, near
-from manako.files import printable
+from manako.files import exists, is_dir, printable
 from manako.tokenizer import (
     DOCUMENT_START,
     Tokenizer,
@@ -61,9 +61,9 @@ class CorpusSettings(Reading):
             train = train_character_bpe if self.tokenizer == "bpe" else train_byte_bpe
             return lambda texts: _vocabulary(train(texts, self.vocab_size))
         path = Path(self.tokenizer)
-        if not path.exists():
+        if not exists(path):
             raise UsageError("tokenizer_kind", got=self.tokenizer, kinds=", ".join(KINDS))
-        given = _vocabulary(Tokenizer.from_file(path / "tokenizer.json" if path.is_dir() else path))
+        given = _vocabulary(Tokenizer.from_file(path / "tokenizer.json" if is_dir(path) else path))
         return lambda texts: given
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from manako.errors import LoadError
+from manako.files import is_dir, is_file
 from manako.messages.numbers import count
 
 TEXT_SUFFIXES = (".txt", ".md")
@@ -124,9 +125,9 @@ def inside(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     """The files of a folder that are read, at any depth, in the order of their names."""
     home = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if path.is_dir():
+        if is_dir(path):
             continue
-        if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(home)):
+        if not is_file(path) or (path.is_symlink() and not path.resolve().is_relative_to(home)):
             if by_system(path.relative_to(folder).parts) is None:
                 left_out.link()
         elif left_out.takes(path.relative_to(folder).as_posix()):

@@ -21,7 +21,7 @@ from manako.engines.session import Session
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.activations import Activations
 from manako.families.shape import Shape
-from manako.files import megabytes, read_regular, strict_json
+from manako.files import exists, is_file, megabytes, read_regular, strict_json
 from manako.formats import run_folder
 from manako.model import Model, load
 from manako.refs import Ref, at_step, run_named
@@ -107,7 +107,7 @@ class Following:
             try:
                 model = load(at_step(self._folder, at))
             except LoadError as error:
-                if run_folder.step_folder(self._folder, at).exists():  # else its trainer has thinned it out meanwhile
+                if exists(run_folder.step_folder(self._folder, at)):  # else its trainer has thinned it out meanwhile
                     self._report("dynamics.damaged", step=at, reason=error)
                     self._damaged.append(at)
                 continue
@@ -294,7 +294,7 @@ def _curve(folder: Path) -> Columns:
     """The loss of the training as its log has it, in nats a token; {} without a log."""
     path = folder / run_folder.METRICS
     found = list[tuple[int, float]]()
-    for line in read_regular(path).splitlines() if path.is_file() else []:
+    for line in read_regular(path).splitlines() if is_file(path) else []:
         try:
             values: Mapping[str, Any] = strict_json(line, str(path))
             found.append((int(values["step"]), float(values["loss"])))

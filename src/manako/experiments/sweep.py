@@ -28,7 +28,7 @@ from manako.errors import ManakoError, UsageError, first_line
 from manako.experiments.grid import FLOPS, SHARE, SWEEP, Grid, Point, read_grid
 from manako.experiments.results import write_parquet
 from manako.families.gpt2 import ModelConfig
-from manako.files import read_regular, writable_folder, write_file
+from manako.files import exists, read_regular, writable_folder, write_file
 from manako.formats import run_folder
 from manako.messages.numbers import count, fixed, small
 from manako.training.run import Report, Show, quiet, require_torch, resume, train
@@ -75,7 +75,7 @@ def sweep(
     """
     require_torch()
     points = list(grid.points())
-    new = not (out / SWEEP).exists()
+    new = not exists(out / SWEEP)
     if new:
         run_folder.clear_unfinished(out)
         writable_folder(out)
@@ -86,7 +86,7 @@ def sweep(
         _refuse_changed(grid, out)
         jobs = _jobs(points, out, _corpora(grid, points, out, report))
         _plan(jobs, report)
-        known = {each.run: each for each in (read_results(out) if (out / RESULTS).exists() else ())}
+        known = {each.run: each for each in (read_results(out) if exists(out / RESULTS) else ())}
         results = {j.point.name: known[j.point.name] for j in jobs if isinstance(known.get(j.point.name), Outcome)}
         if results:
             report("sweep.known", count=len(results), of=len(jobs))

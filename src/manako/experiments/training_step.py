@@ -7,6 +7,7 @@ from manako.analysis.training_step import TokenChange, TrainingStep, together
 from manako.errors import CapabilityError, UsageError
 from manako.experiments.dynamics import held_out_text
 from manako.families.gpt2 import only_gpt2
+from manako.files import is_file
 from manako.formats import run_folder
 from manako.formats.checkpoint import Checkpoint
 from manako.formats.model_folder import read_checkpoint
@@ -39,8 +40,8 @@ def training_step(
     if learning_rate is not None:
         check_range("learning_rate", learning_rate, POSITIVE)
     folder, at = run_and_checkpoint(run)
-    if not (at / run_folder.STATE).is_file():
-        kept = [s for s in run_folder.steps(folder) if (run_folder.step_folder(folder, s) / run_folder.STATE).is_file()]
+    if not is_file(at / run_folder.STATE):
+        kept = [s for s in run_folder.steps(folder) if is_file(run_folder.step_folder(folder, s) / run_folder.STATE)]
         raise CapabilityError("training_step_no_state", folder=at, steps=", ".join(map(str, kept)))
     source = read_checkpoint(at)
     context = only_gpt2(source.config).block_size

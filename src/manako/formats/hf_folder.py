@@ -21,7 +21,7 @@ from typing import Any
 from manako.errors import LoadError, MissingExtraError, first_line
 from manako.families import FAMILIES
 from manako.families.shape import Notices
-from manako.files import read_regular, strict_json
+from manako.files import exists, is_dir, is_file, read_regular, strict_json
 from manako.formats import tensor_files
 from manako.formats.checkpoint import Source
 from manako.formats.model_folder import (
@@ -110,7 +110,7 @@ def hf_folder(place: str, ref: str) -> HfFolder:
     """
     _require_extra()
     # A name that a folder here has is never asked of a server.
-    if place.startswith((".", "/", "\\")) or Path(place).is_absolute() or (place and Path(place).is_dir()):
+    if place.startswith((".", "/", "\\")) or Path(place).is_absolute() or (place and is_dir(Path(place))):
         return read_hf_folder(Path(place))
     if _HUB_NAME.fullmatch(place) and ".." not in place:
         return read_hf_folder(_snapshot(place, ref))
@@ -126,7 +126,7 @@ def read_hf_folder(path: Path) -> HfFolder:
             refuse_link_outside(file)
     except OSError as error:
         raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
-    if (path / "adapter_config.json").exists():  # it names another model to load, wherever that may be
+    if exists(path / "adapter_config.json"):  # it names another model to load, wherever that may be
         raise LoadError("hf_adapter", file=path / "adapter_config.json")
     config_bytes = read_regular(path / "config.json", 1 << 20)
     config, notices = _clean_config(path, strict_json(config_bytes, str(path / "config.json"), infinity=True))
@@ -211,7 +211,7 @@ def _is_whole(folder: Path) -> bool:
         files = [folder / "config.json", *weights.paths]
     except LoadError:
         return False
-    return all(f.is_file() for f in files) and any((folder / n).is_file() for n in ("tokenizer.json", *_VOCABULARIES))
+    return all(is_file(f) for f in files) and any(is_file(folder / n) for n in ("tokenizer.json", *_VOCABULARIES))
 
 
 def _clean_config(folder: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], Notices]:
@@ -264,7 +264,7 @@ def _layers(config: Mapping[str, Any]) -> Iterator[int]:
 def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer:
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
-    if path.exists() or not any((folder / name).exists() for name in _VOCABULARIES):
+    if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
         return Tokenizer.from_file(path)
     older = vocabulary_files(folder)[0]
     if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):

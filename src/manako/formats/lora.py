@@ -20,7 +20,7 @@ import numpy as np
 
 from manako.errors import LoadError
 from manako.families import family_of
-from manako.files import read_regular, strict_json
+from manako.files import exists, is_dir, is_file, read_regular, strict_json
 from manako.formats import torch_zip
 from manako.formats.checkpoint import Checkpoint
 from manako.formats.model_folder import refuse_link_outside
@@ -45,7 +45,7 @@ _PLAIN = re.compile(r"[\w.]+", re.ASCII)  # a name and no regular expression
 def is_adapter(folder: Path) -> bool:
     """Whether a folder has an adapter and no whole model."""
     whole = (path for kind in ("model*.safetensors", "pytorch_model*.bin") for path in folder.glob(kind))
-    return (folder / CONFIG).exists() and not any(whole)
+    return exists(folder / CONFIG) and not any(whole)
 
 
 def base_of(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def base_of(folder: Path) -> Path:
     name, revision = config.get("base_model_name_or_path"), config.get("revision") or "main"
     found = None
     if isinstance(name, str) and name and "\0" not in name:
-        if Path(name).is_dir():
+        if is_dir(Path(name)):
             found = Path(name)
         elif _HUB_NAME.fullmatch(name) and ".." not in name and isinstance(revision, str):
             found = _cached(name, revision)
@@ -67,7 +67,7 @@ def base_of(folder: Path) -> Path:
 
 def merged(folder: Path, base: Checkpoint) -> Checkpoint:
     """The base model with the adapter in its weights, changed in place. Raises LoadError naming what is wrong."""
-    config, file = _config(folder), next((folder / n for n in WEIGHTS if (folder / n).exists()), folder / WEIGHTS[0])
+    config, file = _config(folder), next((folder / n for n in WEIGHTS if exists(folder / n)), folder / WEIGHTS[0])
     refuse_link_outside(file)
     read = torch_zip.announced if file.suffix == ".bin" else announced
     _, stored = read(file, sum(tensor.nbytes for tensor in base.tensors.values()) + MAX_HEADER_BYTES)
@@ -161,6 +161,6 @@ def _cached(name: str, revision: str) -> Path | None:
     if not _HUB_NAME.fullmatch(revision) or ".." in revision:
         return None
     named = place / "refs" / revision
-    commit = read_regular(named, 100).decode("ascii", "ignore").strip() if named.is_file() else revision
+    commit = read_regular(named, 100).decode("ascii", "ignore").strip() if is_file(named) else revision
     found = place / "snapshots" / commit
-    return found if found.parent.name == "snapshots" and found.is_dir() else None
+    return found if found.parent.name == "snapshots" and is_dir(found) else None

@@ -32,7 +32,7 @@ from manako.errors import LoadError
 from manako.families import family_of
 from manako.families.family import Family, StoredTensor
 from manako.families.shape import FileShape, Notices
-from manako.files import megabytes, new_folder, read_regular, strict_json, write_file
+from manako.files import exists, is_dir, megabytes, new_folder, read_regular, strict_json, write_file
 from manako.formats import int8_rows, torch_zip
 from manako.formats.checkpoint import Checkpoint, Tensors
 from manako.formats.special_tokens import check_vocabulary, special_tokens, token_names
@@ -191,13 +191,13 @@ class WeightFiles:
 def weight_files(folder: Path) -> WeightFiles:
     """The files with the weights, safetensors before pickles. Raises LoadError where there are none."""
     try:
-        if not folder.is_dir():
-            raise LoadError("folder_missing" if not folder.exists() else "not_a_folder", file=folder)
+        if not is_dir(folder):
+            raise LoadError("folder_missing" if not exists(folder) else "not_a_folder", file=folder)
         for name in (WEIGHTS, int8_rows.FILE, PICKLED):
             index = folder / f"{name}.index.json"
-            if (folder / name).exists():
+            if exists(folder / name):
                 return WeightFiles([folder / name])
-            if index.exists():
+            if exists(index):
                 refuse_link_outside(index)
                 placed = read_index(index)
                 return WeightFiles([folder / name for name in sorted(set(placed.values()))], index, placed)
@@ -210,7 +210,7 @@ def weight_files(folder: Path) -> WeightFiles:
 
 def _without_weights(folder: Path) -> LoadError:
     """The error for a folder that has no weights: what it is instead, and what to do."""
-    if (folder / "adapter_config.json").exists():
+    if exists(folder / "adapter_config.json"):
         return LoadError("hf_adapter", file=folder / "adapter_config.json")
     checkpoints = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
     if checkpoints:
@@ -242,7 +242,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 def optional_json(path: Path, limit: int, infinity: bool = False) -> dict[str, Any]:
     """A JSON object that a folder may lack."""
-    if not path.exists():
+    if not exists(path):
         return {}
     refuse_link_outside(path)
     return strict_json(read_regular(path, limit), str(path), infinity=infinity)
@@ -251,7 +251,7 @@ def optional_json(path: Path, limit: int, infinity: bool = False) -> dict[str, A
 def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
     """The text in chat_template.jinja, else in tokenizer_config.json, there the one named "default" of several."""
     path, template = folder / CHAT_TEMPLATE, wrapper.get("chat_template")
-    if path.exists():
+    if exists(path):
         refuse_link_outside(path)
         try:
             return read_regular(path, _MAX_TEMPLATE_BYTES).decode("utf-8")

@@ -14,7 +14,7 @@ import numpy as np
 from manako import tokenizer as tokenizers
 from manako.errors import LoadError
 from manako.families.gpt2 import FAMILY
-from manako.files import read_regular
+from manako.files import exists, read_regular
 from manako.formats.checkpoint import Tensors
 from manako.formats.imported import Imported, Notices, gpt2_config
 from manako.formats.pickle_reader import MAX_BYTES, read_pickle
@@ -102,7 +102,7 @@ def _numbers(path: Path, weights: Mapping[str, Stored], name: str, shape: tuple[
 def _characters(path: Path, settings: Any) -> Tokenizer:
     """The vocabulary in the `meta.pkl` beside the file: a character each, ids 0 to V - 1."""
     file = path.with_name(META)
-    if not file.exists():
+    if not exists(file):
         dataset = settings.get("dataset") if isinstance(settings, dict) else None
         place = f"data/{dataset if isinstance(dataset, str) else 'NAME'}/{META}"
         raise LoadError("nanogpt_no_vocabulary", file=path, meta=place)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from manako.errors import LoadError, ManakoError
 from manako.families.gpt2 import ModelConfig
-from manako.files import read_regular, write_file
+from manako.files import exists, is_dir, is_file, read_regular, write_file
 from manako.formats.model_folder import write_checkpoint
 from manako.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ _STEP = re.compile(r"step-(\d{6,12})")
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run with at least one checkpoint."""
-    return (folder / LAST).is_file() and (folder / CHECKPOINTS).is_dir()
+    return is_file(folder / LAST) and is_dir(folder / CHECKPOINTS)
 
 
 def step_folder(run: Path, step: int) -> Path:
@@ -47,7 +47,7 @@ def step_folder(run: Path, step: int) -> Path:
 
 def steps(run: Path) -> list[int]:
     """The steps that have a checkpoint, in order."""
-    found = [_STEP.fullmatch(p.name) for p in (run / CHECKPOINTS).iterdir()] if (run / CHECKPOINTS).is_dir() else []
+    found = [_STEP.fullmatch(p.name) for p in (run / CHECKPOINTS).iterdir()] if is_dir(run / CHECKPOINTS) else []
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -55,7 +55,7 @@ def pointed(run: Path, pointer: str) -> Path:
     """The checkpoint that `last` or `best` names. Raises LoadError where the file, or what it names, is not there."""
     name = read_regular(run / pointer, limit=100).decode("ascii", "replace").strip()
     folder = run / CHECKPOINTS / name
-    if not _STEP.fullmatch(name) or not folder.is_dir():
+    if not _STEP.fullmatch(name) or not is_dir(folder):
         raise LoadError("run_pointer", file=run / pointer, name=name)
     return folder
 
@@ -73,7 +73,7 @@ def checkpoint(run: Path, at: str | None = None) -> Path:
     if not is_run(run):
         raise LoadError("run_none", folder=run)
     if at is None:
-        return pointed(run, BEST if (run / BEST).is_file() else LAST)
+        return pointed(run, BEST if is_file(run / BEST) else LAST)
     if at in (LAST, BEST):
         return pointed(run, at)
     there = steps(run)
@@ -96,7 +96,7 @@ def save(
     state: the files STATE and STATE_ARRAYS. Raises ManakoError; `last` then names what it named before.
     """
     folder = step_folder(run, step)
-    if folder.exists():  # a run was killed between this checkpoint and the pointer to it
+    if exists(folder):  # a run was killed between this checkpoint and the pointer to it
         discard(folder)
     write_checkpoint(folder, config, tensors, tokenizer, state)
     point(run, LAST, folder)
@@ -116,12 +116,12 @@ def thin(run: Path, keep: int | None, spared: Collection[int] = ()) -> None:
     """Remove what no longer serves: all checkpoints but the `keep` newest, the best one and the `spared` steps (None
     keeps all), and the training state of all but the two newest that have one, which stay model folders."""
     there = steps(run)
-    best = pointed(run, BEST) if (run / BEST).is_file() else None
+    best = pointed(run, BEST) if is_file(run / BEST) else None
     for step in [step for step in there if step not in spared][: -keep if keep else 0]:
         folder = step_folder(run, step)
         if folder != best:
             discard(folder)
-    stateful = [step for step in there if (step_folder(run, step) / STATE).is_file()]
+    stateful = [step for step in there if is_file(step_folder(run, step) / STATE)]
     for step in stateful[:-2]:
         for name in (STATE_ARRAYS, STATE):  # by STATE a killed thinning is gone on with
             (step_folder(run, step) / name).unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def rewind(run: Path, step: int, best: int | None) -> None:
     for later in steps(run):
         if later > step:
             discard(step_folder(run, later))
-    if best is not None and step_folder(run, best).is_dir():
+    if best is not None and is_dir(step_folder(run, best)):
         point(run, BEST, step_folder(run, best))
 
 
@@ -158,7 +158,7 @@ def clear_unfinished(run: Path) -> None:
 
 def _lasting(folder: Path) -> set[str]:
     """What a folder holds, but for temporary names of ours; nothing where it is none."""
-    if folder.is_symlink() or not folder.is_dir():
+    if folder.is_symlink() or not is_dir(folder):
         return set()
     return {path.name for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))}
 
@@ -174,7 +174,7 @@ def sweep(run: Path) -> None:
     """Remove what a killed process left over under temporary names. The caller holds the lock."""
     for place in (run, run / CHECKPOINTS):
         for path in place.glob(".*.tmp"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if is_dir(path) else path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -210,7 +210,7 @@ def locked(run: Path) -> Iterator[None]:
 def refuse_links(run: Path) -> None:
     """Raise LoadError where something that a trainer writes to or removes is a link: it may lead anywhere."""
     inside = [run / name for name in _WRITTEN]
-    if (run / CHECKPOINTS).is_dir() and not (run / CHECKPOINTS).is_symlink():
+    if is_dir(run / CHECKPOINTS) and not (run / CHECKPOINTS).is_symlink():
         inside += (run / CHECKPOINTS).iterdir()
     for path in inside:
         if path.is_symlink():

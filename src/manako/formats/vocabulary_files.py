@@ -14,7 +14,7 @@ from typing import Any
 
 from manako.encoder import PIECES
 from manako.errors import LoadError
-from manako.files import read_regular, strict_json
+from manako.files import exists, read_regular, strict_json
 from manako.formats.gguf_tokenizer import byte_level, merges_of, template
 from manako.sentencepiece import model_file
 from manako.sentencepiece.model_file import SPACE, PieceModel, read_piece_model
@@ -41,7 +41,7 @@ def vocabulary_files(folder: Path) -> list[Path]:
     """The files of a folder that make its vocabulary; tokenizer.json where it has none of the kinds that open."""
     kinds = [[TOKENIZER], [VOCAB, MERGES], *([name] for name in PIECE_MODELS)]
     found = [[folder / name for name in kind] for kind in kinds]
-    return next((files for files in found if all(path.exists() for path in files)), found[0])
+    return next((files for files in found if all(exists(path) for path in files)), found[0])
 
 
 def with_class(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[st
             raise LoadError("tokenizer_older", folder=folder)
         return pieces
     if len(files) == 1:
-        if not files[0].exists() and any((folder / name).exists() for name in _OTHERS):
+        if not exists(files[0]) and any(exists(folder / name) for name in _OTHERS):
             raise LoadError("tokenizer_older", folder=folder)
         return Tokenizer.from_file(files[0])
     named = wrapper.get("tokenizer_class") or _OF_MODEL.get(str(model_type), "GPT2Tokenizer")
@@ -174,7 +174,7 @@ def _added(folder: Path, wrapper: Mapping[str, Any], vocab: Mapping[str, Any]) -
         if id.isdecimal() and isinstance(token, dict):
             put(int(id), token)
     more = folder / "added_tokens.json"
-    ids = dict(vocab) | (strict_json(read_regular(more, MAX_FILE_BYTES), str(more)) if more.exists() else {})
+    ids = dict(vocab) | (strict_json(read_regular(more, MAX_FILE_BYTES), str(more)) if exists(more) else {})
     for name in (*(wrapper.get(key) for key in _NAMED), _END):
         text = name.get("content") if isinstance(name, dict) else name
         if isinstance(text, str):

@@ -20,7 +20,7 @@ import safetensors
 
 from manako.checks import check_properties
 from manako.errors import LoadError, ManakoError
-from manako.files import read_regular, strict_json, write_file
+from manako.files import is_file, read_regular, strict_json, write_file
 from manako.sampling import Sampling
 from manako.trace.record import Columns, Header, Ids, ModelInfo, SelfCheck, Trace, Vocabulary
 from manako.trace.schema import (
@@ -145,7 +145,7 @@ def container(form: Format, meta: Mapping[str, Any], arrays: Mapping[str, Array]
 def _check_start(path: Path) -> None:
     """Refuse what cannot be safetensors by its first bytes, before a file of any size is read into memory."""
     try:
-        if not path.is_file():
+        if not is_file(path):
             return  # read_regular has the right words
         with path.open("rb") as stream:
             start, size = stream.read(9), os.fstat(stream.fileno()).st_size

@@ -18,7 +18,7 @@ from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whol
 from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import ModelConfig, only_gpt2
-from manako.files import writable_folder, write_file
+from manako.files import exists, writable_folder, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.training.config import SHAPE, TrainingConfig, check_range, read_toml, to_toml, training_settings
@@ -136,7 +136,7 @@ def resume(
         checkpoint = read_checkpoint(folder)
         config = only_gpt2(checkpoint.config)
         inside = run / "corpus"
-        corpus = open_whole(Path(data or (inside if inside.exists() else settings["data"][0])))
+        corpus = open_whole(Path(data or (inside if exists(inside) else settings["data"][0])))
         with memory.said(here.device):
             trainer = Trainer(run, config, training, corpus, here, report, watch)
             trainer.restore(checkpoint, folder)

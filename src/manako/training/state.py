@@ -18,7 +18,7 @@ from torch import Tensor
 from manako.checks import Misfit, Rule, check
 from manako.corpus.packed import header_digest
 from manako.errors import LoadError
-from manako.files import read_regular, strict_json, write_file
+from manako.files import exists, read_regular, strict_json, write_file
 from manako.formats import run_folder
 from manako.training.recipe import SCHEMA, SHARES
 
@@ -75,7 +75,7 @@ def shares_of(run: Path) -> npt.NDArray[np.float64]:
 
 def keep_lines(path: Path, step: int) -> None:
     """Cut metrics.jsonl back to a step: what came after it is computed again. Damaged lines go: nothing needs them."""
-    lines = read_regular(path).splitlines() if path.exists() else []
+    lines = read_regular(path).splitlines() if exists(path) else []
     write_file(path, b"".join(line + b"\n" for line in lines if _step_of(line) <= step))
 
 

@@ -19,7 +19,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from manako.errors import ManakoError
-from manako.files import write_file
+from manako.files import exists, write_file
 from manako.trace.file import to_bytes
 from manako.trace.tree import tree_bytes
 from manako.tui import panels, repeat
@@ -423,7 +423,7 @@ class StepApp(App[None]):
         if not said:
             return False
         path = Path(said).expanduser()
-        if path.exists() and self._agreed != said:
+        if exists(path) and self._agreed != said:
             self._agreed = said
             await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
             await self._tell("stepper.exists")
