@@ -107,7 +107,7 @@ def _tar(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, Binary
     with path.open("rb") as file:
         stream = _HeadersBounded(path, decompressed(str(path), file, size))
         # Front to back, so that the bytes of members that are passed over are counted too.
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|") as archive:
             for member in archive:
                 stream.limit = archive.offset + LONGEST_HEADER  # to the end of this member, and the next one's headers
                 if not member.isfile() or not takes(member.name):
