@@ -12,6 +12,7 @@ The embedded model did not begin from random weights, as its card says: this com
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -27,7 +28,7 @@ from manako.refs import Ref
 LOWER = """
 import runpy, sys, torch
 sys.argv[0] = "train.py"
-with torch.autocast("cpu", torch.bfloat16):
+with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):  # else every step would have the first weights
     runpy.run_path("train.py", run_name="__main__")
 """
 
@@ -52,6 +53,7 @@ def main() -> None:
         other = manako.load(imported(place, 0))
     text = "\n".join(texts)
     bits = {"ours": ours.evaluate(text).bits_per_character, "nanogpt": other.evaluate(text).bits_per_character}
+    assert bits["nanogpt"] < math.log2(other.config.vocab_size), f"nanoGPT has learnt nothing: {bits}"
     tokens = given.steps * given.batch * ours.config.block_size
     report(
         f"{given.model} beside nanoGPT's recipe",
