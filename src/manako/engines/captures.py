@@ -34,6 +34,7 @@ Array = npt.NDArray[Any]
 Seen = dict[str, Array]  # what waits of one step
 PROMPT_ROWS_BYTES = 64_000_000  # of a prompt's own attention rows; of a longer prompt only deciding rows are kept
 _CHUNK = 8_000_000  # logits of the lens at a time, 32 MB in float32
+_GROUP = 64  # neighbours that the search for the best candidates takes the largest of first
 
 
 class CaptureRecorder:
@@ -259,8 +260,7 @@ def lens_columns(engine: Engine, resid: Array, chosen: Array) -> dict[str, Array
     """
     steps, layers, width = resid.shape
     rows = engine.unembed(resid.reshape(-1, width)).astype(np.float32, copy=False)  # [S * layers, V]
-    ranked = np.sort(rows, axis=1)
-    ids, logits = best_of(rows, LENS_TOP, ranked)  # [S * layers, K]
+    ids, logits = best_of(rows, LENS_TOP)  # [S * layers, K]
     tracked = np.concatenate([chosen[:, None], ids[:, 0].reshape(steps, layers)], axis=1)  # [S, T]
     places = np.repeat(tracked, layers, axis=0)  # [S * layers, T]
     values = np.take_along_axis(rows, places, axis=1)
@@ -270,30 +270,36 @@ def lens_columns(engine: Engine, resid: Array, chosen: Array) -> dict[str, Array
         "lens_logsumexp": logsumexps(rows, logits[:, 0]).reshape(steps, layers),
         "lens_tracked_id": tracked.astype(np.int32),
         "lens_tracked_logit": values.reshape(steps, layers, -1),
-        "lens_tracked_rank": ranks_of(ranked, values).reshape(steps, layers, -1),
+        "lens_tracked_rank": ranks_of(rows, values).reshape(steps, layers, -1),
     }
 
 
-def best_of(rows: Array, n: int, ranked: Array | None = None) -> tuple[Array, Array]:
+def best_of(rows: Array, n: int) -> tuple[Array, Array]:
     """(ids, logits) of the n largest of each row [R, V], best first, equal ones by id.
 
-    ranked: the rows sorted, if they are at hand. Sorting numbers is fast, sorting their places is not: so the n-th
-    largest tells which few places can be among the first n, and only those are put in order.
+    A whole sort of every layer's row would cost more than the model itself: the n-th largest of the maxima of groups
+    is a bound below which nothing can be among the first n, and few numbers lie above it.
     """
     size, n = rows.shape[1], min(n, rows.shape[1])
-    bound = (np.sort(rows, axis=1) if ranked is None else ranked)[:, size - n, None]
-    row, column = np.divmod(np.flatnonzero(~(rows < bound)), size)  # ten times as fast as np.nonzero; keeps NaN
+    groups = size // _GROUP
+    if groups >= 2 * n:
+        largest = rows[:, : groups * _GROUP].reshape(len(rows), _GROUP, groups).max(axis=1)  # [R, groups]
+        bound = np.partition(largest, groups - n, axis=1)[:, groups - n]
+    else:
+        bound = np.partition(rows, size - n, axis=1)[:, size - n]
+    row, column = np.divmod(np.flatnonzero(~(rows < bound[:, None])), size)  # NaN too; ten times as fast as np.nonzero
     order = np.lexsort((column, -rows[row, column], row))
     starts = np.searchsorted(row, np.arange(len(rows)))  # `row` is sorted; `order` keeps each row's stretch
     ids = column[order][starts[:, None] + np.arange(n)]
     return ids, np.take_along_axis(rows, ids, axis=1)
 
 
-def ranks_of(ranked: Array, values: Array) -> Array:
-    """[R, T]: 1 + how many numbers of each sorted row [R, V] are larger than each of its values [R, T]."""
+def ranks_of(rows: Array, values: Array) -> Array:
+    """[R, T]: 1 + how many numbers of each row [R, V] are larger than each of its values [R, T]."""
     found = np.empty(values.shape, dtype=np.int32)
-    for row, value, rank in zip(ranked, values, found, strict=True):
-        rank[:] = 1 + len(row) - np.searchsorted(row, value, side="right")
+    for row, value, rank in zip(rows, values.tolist(), found, strict=True):
+        each = {v: 1 + np.count_nonzero(row > v) for v in set(value)}  # several layers often agree on a token
+        rank[:] = [each[v] for v in value]
     return found
 
 
