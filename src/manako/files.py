@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from manako.errors import LoadError, ManakoError, UsageError
 from manako.messages.numbers import count, fixed
@@ -24,6 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+Kind = Literal["file", "folder", "other"]
 SPARE_BYTES = 1 << 20  # left free on the disk beside what is written
 _NAME_KEPT = 32  # characters of 4 bytes: with the rest still within the 255 bytes that a file name may have
 _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
@@ -32,35 +33,42 @@ DEEPEST_JSON = 64  # objects and arrays inside each other; nothing that manako r
 
 
 def exists(path: Path) -> bool:
-    """Whether a path leads to anything. Raises OSError where that cannot be told, as `is_file` and `is_dir` do.
+    """Whether a path leads to anything. Raises LoadError where that cannot be told, as `is_file` and `is_dir` do.
 
-    Such are a name that is too long and a folder without permission. Path.exists takes them for nothing from Python
-    3.14 on, so that a user who lacks a permission would be told that there is no file.
+    Such are a name that is too long and a folder without permission: pathlib raises OSError for them, and from Python
+    3.14 on takes them for nothing, so that a user who lacks a permission would be told that there is no file.
     """
-    return _mode(path) is not None
+    return _asked(path) is not None
 
 
 def is_file(path: Path) -> bool:
     """Whether a path leads to a regular file."""
-    mode = _mode(path)
-    return mode is not None and stat.S_ISREG(mode)
+    return _asked(path) == "file"
 
 
 def is_dir(path: Path) -> bool:
     """Whether a path leads to a folder."""
-    mode = _mode(path)
-    return mode is not None and stat.S_ISDIR(mode)
+    return _asked(path) == "folder"
 
 
-def _mode(path: Path) -> int | None:
+def _asked(path: Path) -> Kind | None:
     try:
-        return path.stat().st_mode
+        return _kind(path)
     except OSError as error:
-        if error.errno not in _NOTHING and getattr(error, "winerror", None) not in _NOTHING_WINDOWS:
-            raise
+        raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
+
+
+def _kind(path: Path) -> Kind | None:
+    """What a path leads to. Raises OSError; who writes has other words for it than who reads."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno in _NOTHING or getattr(error, "winerror", None) in _NOTHING_WINDOWS:
+            return None
+        raise
     except ValueError:  # a NUL in the name
-        pass
-    return None
+        return None
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
 def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> None:
@@ -72,7 +80,7 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
     """
     folder, data = path.parent, memoryview(data).cast("B")
     try:
-        if exists(path) and not is_file(path):  # a rename would replace a folder's or device's name, /dev/null's too
+        if _kind(path) not in (None, "file"):  # a rename would replace a folder's or device's name, /dev/null's too
             raise ManakoError("write_failed", file=path, reason="it is not a regular file")
         sweep(path)
         need_space(folder, len(data))
@@ -113,7 +121,7 @@ def sweep(path: Path) -> None:
                 descriptor = os.open(other, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(other) if is_dir(other) else other.unlink()
+                    shutil.rmtree(other) if _kind(other) == "folder" else other.unlink()
                 finally:
                     os.close(descriptor)
 
@@ -131,7 +139,7 @@ def _begin(path: Path, is_folder: bool = False) -> tuple[Path, int]:
             with contextlib.suppress(OSError):
                 temporary.rmdir() if is_folder else temporary.unlink()
             raise
-        if exists(temporary):
+        if _kind(temporary):
             return temporary, descriptor
         os.close(descriptor)  # swept in the moment before it was locked
 
@@ -178,13 +186,14 @@ def writable_target(path: Path, force: bool) -> None:
     folder is missing or cannot be written.
     """
     try:
-        if is_dir(path):
+        kind = _kind(path)
+        if kind == "folder":
             raise UsageError("target_is_folder", file=path)
-        if exists(path) and not is_file(path):  # a device or pipe: the rename would replace it
+        if kind == "other":  # a device or pipe: the rename would replace it
             raise UsageError("file_not_regular", file=path)
-        if (exists(path) or path.is_symlink()) and not force:
+        if (kind or path.is_symlink()) and not force:
             raise UsageError("target_exists", file=path)
-        if not is_dir(path.parent):
+        if _kind(path.parent) != "folder":
             raise ManakoError("target_folder_missing", file=path.parent)
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise ManakoError("write_failed", file=path, reason=os.strerror(13))
@@ -194,11 +203,15 @@ def writable_target(path: Path, force: bool) -> None:
 
 def writable_folder(folder: Path) -> None:
     """Check before any work that a new folder can be made. Raises ManakoError."""
-    if exists(folder) and (not is_dir(folder) or any(folder.iterdir())):
-        raise ManakoError("target_exists_folder", file=folder)
-    parent = next(p for p in folder.absolute().parents if exists(p))
-    if not is_dir(parent) or not os.access(parent, os.W_OK):
-        raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
+    try:
+        kind = _kind(folder)
+        if kind and (kind != "folder" or any(folder.iterdir())):
+            raise ManakoError("target_exists_folder", file=folder)
+        parent = next(p for p in folder.absolute().parents if _kind(p))
+        if _kind(parent) != "folder" or not os.access(parent, os.W_OK):
+            raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
+    except OSError as error:
+        raise ManakoError("write_failed", file=folder, reason=error.strerror or error) from None
 
 
 @contextlib.contextmanager
@@ -214,7 +227,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         if "\0" in str(folder):
             raise ManakoError(failed, file=folder, reason="embedded null byte")
         writable_folder(folder)
-        made = [p for p in folder.parents if not exists(p)]
+        made = [p for p in folder.parents if not _kind(p)]
         temporary, descriptor = folder, None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +235,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             temporary, descriptor = _begin(folder, is_folder=True)
             yield temporary
             sync_folder(temporary)
-            if exists(folder):
+            if _kind(folder):
                 folder.rmdir()
             temporary.rename(folder)
             made = []
@@ -256,8 +269,9 @@ def sync_folder(folder: Path) -> None:
 
 def check_regular(path: Path) -> None:
     """Raise LoadError unless this is a regular file; a FIFO or device would hang who reads it."""
-    if not is_file(path):
-        key = "file_is_folder" if is_dir(path) else "file_not_regular" if exists(path) else "file_missing"
+    kind = _asked(path)
+    if kind != "file":
+        key = "file_is_folder" if kind == "folder" else "file_not_regular" if kind else "file_missing"
         raise LoadError(key, file=path)
 
 

@@ -188,12 +188,7 @@ class Ref:
 
     def _existing(self, otherwise: str = "ref_unknown") -> Path:
         path = Path(self.name)
-        try:
-            there = exists(path)
-        except (OSError, ValueError) as error:  # a name that is too long, a parent folder without permission
-            reason = getattr(error, "strerror", None) or error
-            raise LoadError("file_unreadable", file=self.text, reason=reason) from None
-        if there:
+        if exists(path):
             return path
         if self.text.count("/") == 1 and not self.text.startswith((".", "/", "~")) and otherwise == "ref_unknown":
             raise LoadError("ref_maybe_hub", ref=self.text)

@@ -286,3 +286,41 @@ def test_a_command_called_again_is_wrapped_no_deeper() -> None:
         assert command is not None
         made.append(command.make_parser)
     assert made[0] is made[1]
+
+
+LONG = "n" * 300  # longer than any file system lets a name be
+READERS = ("view", "verify", "attention", "lens", "why", "evidence", "serve")
+SLOW = pytest.mark.slow  # they need torch
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "stable"),
+    [
+        (("watch", "あ", "-m", LONG), 3, "FILE-UNREADABLE"),
+        (("watch", "あ", "-m", f"run:{LONG}"), 3, "FILE-UNREADABLE"),
+        (("watch", "あ", "-m", f"gguf:{LONG}"), 3, "FILE-UNREADABLE"),
+        (("watch", "あ", "-m", "TOY", "--save", f"{LONG}.manako"), 1, "WRITE-FAILED"),
+        *(((name, f"{LONG}.manako"), 3, "FILE-UNREADABLE") for name in READERS),
+        (("export", "html", f"{LONG}.manako", "-o", "a.html"), 3, "FILE-UNREADABLE"),
+        (("export", "model", "TOY", "-o", LONG), 1, "WRITE-FAILED"),
+        (("import", "TOY", "-o", LONG), 1, "WRITE-FAILED"),
+        (("import", LONG, "-o", "new"), 3, "FILE-UNREADABLE"),
+        (("corpus", "build", LONG, "-o", "new"), 3, "FILE-UNREADABLE"),
+        (("corpus", "build", "TEXT", "-o", LONG), 1, "WRITE-FAILED"),
+        (("corpus", "build", "TEXT", "-o", "new", "--tokenizer", LONG), 3, "FILE-UNREADABLE"),
+        (("eval", "-m", "TOY", "--data", LONG), 3, "FILE-UNREADABLE"),
+        (("dynamics", LONG), 3, "FILE-UNREADABLE"),
+        pytest.param(("train", "--data", "TEXT", "--out", LONG), 3, "FILE-UNREADABLE", marks=SLOW),
+        pytest.param(("train", "--data", LONG, "--out", "new"), 3, "FILE-UNREADABLE", marks=SLOW),
+        pytest.param(("resume", LONG), 3, "FILE-UNREADABLE", marks=SLOW),
+        pytest.param(("training-step", LONG), 3, "FILE-UNREADABLE", marks=SLOW),
+    ],
+)  # fmt: skip
+def test_a_path_that_cannot_be_looked_at_is_one_line(
+    run: Run, toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int, stable: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("吾輩は猫である。", encoding="utf-8")
+    found = run(*(word.replace("TOY", toy).replace("TEXT", "text.txt") for word in words))
+    assert (found.code, found.out) == (code, "") and found.err.endswith(f"[E-{stable}]\n")
+    assert found.err.count("\n") == 1 and sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]

@@ -138,14 +138,17 @@ def is_trace(source: str, as_text: bool = False) -> bool:
     """Whether what was given is the file of a trace, and not a text. as_text: it is a text, whatever it looks like.
 
     A word that looks like another file is a text, and that is said on stderr.
-    Raises UsageError for the name of a trace that is not there: nobody wants it continued as a text.
+    Raises UsageError for the name of a trace that is not there, LoadError for one that cannot be looked at: nobody
+    wants those continued as a text.
     """
     if as_text:
         return False
     path = Path(source)
     try:
         there, folder = is_file(path), is_dir(path.parent)
-    except (OSError, ValueError):  # a name that no file can have
+    except LoadError:  # a name that no file can have: any text is one
+        if source.endswith(TRACE):
+            raise
         there = folder = False
     if source.endswith(TRACE):
         if not there:

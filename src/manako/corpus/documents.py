@@ -17,7 +17,7 @@ from manako.corpus import aozora, archives, markup, rows
 from manako.corpus.encodings import Decoder, decode, document_kind, known_encoding
 from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
 from manako.errors import LoadError, UsageError
-from manako.files import exists, is_dir, is_file, printable
+from manako.files import check_regular, is_dir, printable
 from manako.messages.numbers import count
 
 __all__ = ["Document", "Reading", "decode", "document", "documents", "read"]
@@ -124,12 +124,11 @@ def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOu
         yield from _from_stream("-", stdin, reading, left_out)
         return
     path = Path(source)
-    try:
-        folder, there, regular = is_dir(path), exists(path), is_file(path)
-        taken = list(inside(path, left_out)) if folder else []
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise LoadError("file_unreadable", file=path, reason=getattr(error, "strerror", None) or error) from None
-    if folder:
+    if is_dir(path):
+        try:
+            taken = list(inside(path, left_out))
+        except OSError as error:
+            raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
         if not taken:
             raise LoadError("corpus_empty_folder", file=path)
         for p in taken:
@@ -137,11 +136,8 @@ def documents(source: str | Path, reading: Reading = Reading(), left_out: LeftOu
                 yield from _from_file(p, reading, left_out)
             except LoadError as error:
                 left_out.bad(error)
-    elif not there:
-        raise LoadError("file_missing", file=path)
-    elif not regular:
-        raise LoadError("file_not_regular", file=path)
     else:
+        check_regular(path)
         yield from _from_file(path, reading, left_out)
 
 

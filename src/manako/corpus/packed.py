@@ -227,7 +227,7 @@ def is_packed(folder: Path) -> bool:
     """Whether a folder looks like a packed corpus: it has a corpus.json. Whether that is sound, open_packed tells."""
     try:
         return is_file(folder / HEADER)
-    except (OSError, ValueError):  # ValueError: a NUL in the name
+    except LoadError:
         return False
 
 
@@ -236,11 +236,8 @@ def open_packed(folder: Path) -> PackedCorpus:
 
     Raises LoadError for anything missing, damaged or contradictory, naming the file. PackedCorpus.verify reads all.
     """
-    try:
-        if not is_dir(folder):
-            raise LoadError("folder_missing" if not exists(folder) else "not_a_folder", file=folder)
-    except (OSError, ValueError) as error:
-        raise LoadError("file_unreadable", file=folder, reason=getattr(error, "strerror", None) or error) from None
+    if not is_dir(folder):
+        raise LoadError("folder_missing" if not exists(folder) else "not_a_folder", file=folder)
     path = folder / HEADER
     raw = strict_json(read_regular(path, _MAX_HEADER_BYTES), str(path))
     try:

@@ -158,7 +158,7 @@ def clear_unfinished(run: Path) -> None:
 
 def _lasting(folder: Path) -> set[str]:
     """What a folder holds, but for temporary names of ours; nothing where it is none."""
-    if folder.is_symlink() or not is_dir(folder):
+    if not is_dir(folder) or folder.is_symlink():
         return set()
     return {path.name for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))}
 

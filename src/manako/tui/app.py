@@ -423,7 +423,7 @@ class StepApp(App[None]):
         if not said:
             return False
         path = Path(said).expanduser()
-        if exists(path) and self._agreed != said:
+        if await self._do(lambda: exists(path), pick=False) and self._agreed != said:
             self._agreed = said
             await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
             await self._tell("stepper.exists")
