@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -538,6 +539,35 @@ def test_a_pass_that_breaks_off_leaves_a_cache_that_goes_on(engine: HfEngine, mo
         engine.forward(IDS[8:9], cache, keep=Activations(attention=True))
     assert cache.length == 8 and engine.model.config._attn_implementation == "sdpa"
     assert close(engine.forward(IDS[8:], cache), engine.forward(IDS, engine.new_cache()), 1e-5)
+
+
+@pytest.mark.parametrize("what", ["kept", "lens"])
+def test_a_pass_of_another_thread_disturbs_nothing(engine: HfEngine, what: str) -> None:
+    """A plain pass that another thread begins in the middle of one that hooks modules, or leaves out blocks."""
+
+    def plain() -> list[Any]:
+        return [engine.forward(IDS[:5], engine.new_cache())]
+
+    def ours() -> list[Any]:
+        keep = Activations(attention=True)
+        if what == "lens":
+            return [engine.unembed(np.ones((3, engine.config.n_embd), np.float32))]
+        rows = engine.forward(IDS, engine.new_cache(), False, keep)
+        return [rows, *keep.pattern, *keep.embed, *keep.resid_post, *keep.z, *keep.mlp_out]
+
+    def beside(*_: Any) -> None:
+        handle.remove()
+        thread.start()
+        thread.join(0.3)  # time to disturb us; one that waits for us is waited for below
+
+    expected = [*plain(), *ours()]
+    others: list[Any] = []
+    thread = threading.Thread(target=lambda: others.extend(plain()))
+    handle = engine.parts.blocks[-1].register_forward_hook(beside)
+    found = ours()
+    thread.join()
+    assert len(others) + len(found) == len(expected)
+    assert all(close(a, b, 1e-6) for a, b in zip([*others, *found], expected, strict=True))
 
 
 def test_too_little_memory_is_a_message(engine: HfEngine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@ runs the model itself with its blocks left out, so whatever stands behind them (
 the model's own and cannot be stale. Attention is eager in the passes that record it, and in those alone. Everything is
 tried once at load, on a few ids; `lacks` says what this model cannot give, and why.
 
+Hooks, blocks left out, eager attention and the library's own settings are changes of what all threads share, so one
+pass runs at a time, of whichever model (`_alone`). Each uses all threads of PyTorch, and would gain little by another.
+
 A cache keeps the ids beside what the model made of them: where that is no longer valid, the next pass starts over.
 
 Letters: T tokens given, K = tokens cached and given, R rows wanted, C = n_embd, nh heads, hs one's size, V logits.
@@ -14,6 +17,7 @@ import contextlib
 import inspect
 import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +53,7 @@ NO_LIMIT = 1 << 20  # the context of a model without positions that run out
 LENS_ROWS = 256  # at a time
 _CONTEXT = ("max_position_embeddings", "max_seq_len", "context_length")
 _CACHES = ("past_key_values", "cache_params")
+_ONE = threading.Lock()  # see the header
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class HfEngine:
         rows = 1 if last_only else len(ids)
         attention = keep is not None and keep.attention
         try:
-            with torch.inference_mode(), _quiet(), self._eager(attention):
+            with torch.inference_mode(), _alone(), self._eager(attention):
                 if keep is None:
                     made = self._pass(given, past, rows)
                 else:
@@ -198,7 +203,7 @@ class HfEngine:
         """[R, C] -> [R, V] float32, the rows as R texts of one token each, so that no context limits them."""
         given = torch.zeros((len(resid), 1), dtype=torch.long, device=self.model.device)  # [R, 1]
         stream = resid.to(self.model.device, self.model.dtype)[:, None]  # [R, 1, C]
-        with _quiet(), _left_out(self.parts, stream):
+        with _alone(), _left_out(self.parts, stream):
             return self.model(input_ids=given, use_cache=False, return_dict=True).logits[:, 0].float()
 
     @contextlib.contextmanager
@@ -214,7 +219,7 @@ class HfEngine:
 
     def _watched(self, ids: Sequence[int]) -> Watched:
         """One pass seen from inside, with attention if the model gives it and still says the same."""
-        with _quiet():
+        with _alone():
             plain = watch(self.model, ids, attention=False)
             try:
                 with self._eager(True):
@@ -286,7 +291,7 @@ def open_engine(folder: HfFolder) -> HfEngine:
 
 def _built(folder: HfFolder, dtype: torch.dtype) -> tuple[Any, Mapping[str, Any]]:
     """The model as `transformers` builds it, and what it says about the tensors."""
-    with _quiet():
+    with _alone():
         kind = type(transformers.AutoConfig.for_model(folder.config["model_type"]))
         made: Any = transformers.AutoModelForCausalLM
         weights: dict[str, Any] = {"pretrained_model_name_or_path": folder.path, "use_safetensors": True}
@@ -386,17 +391,22 @@ def _left_out(parts: Parts, stream: Tensor) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library's own remarks and progress bars off the screen: what a user should know is in `notices`."""
+def _alone() -> Iterator[None]:
+    """Wait until no other thread is in here; keep the library's own remarks and progress bars off the screen.
+
+    What a user should know is in `notices`. Remarks, like warnings, are switched for the whole process: two threads
+    that do so crosswise would leave them off.
+    """
     log = transformers.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity(logging.CRITICAL)
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
+    with _ONE:
+        level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+        log.set_verbosity(logging.CRITICAL)
+        log.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            log.set_verbosity(level)
+            if bars:
+                log.enable_progress_bar()

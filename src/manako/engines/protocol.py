@@ -5,6 +5,9 @@ catalog key of the reason. Its keys are the captures (attention, lens, contribut
 an engine that is told only some candidates of each step, as by a server, lacks whole rows of logits and everything that
 needs them. What an engine lacks is never called: it may have no such method, or one that raises.
 
+Several threads may run one engine at the same time, each with a cache of its own; where its passes would disturb each
+other, the engine lets them wait.
+
 The NumPy models of families/ are engines as they are; hf_engine.py is one over `transformers`.
 
 Letters: T tokens given, R rows, C = n_embd, nh heads, hs the size of one, V logits.

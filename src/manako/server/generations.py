@@ -1,8 +1,9 @@
 """Generations that somebody watches while they run: a step at a time in a thread, told to every reader as events.
 
-Special here: nothing of HTTP. All but the step itself happens on one event loop, so nothing needs a lock. A reader's
-queue is a stretch of the run's one list of events: it costs no memory of its own, and a run never gets more than AHEAD
-events in front of its fastest reader. So a slow reader holds up nobody, and a run that nobody reads stops.
+Special here: nothing of HTTP. All but the step itself happens on one event loop, so nothing needs a lock; engines take
+passes from several threads. A reader's queue is a stretch of the run's one list of events: it costs no memory of its
+own, and a run never gets more than AHEAD events in front of its fastest reader. So a slow reader holds up nobody, and
+a run that nobody reads stops.
 """
 
 import asyncio
