@@ -135,6 +135,38 @@ def test_what_killed_writers_left_is_swept_by_the_next_and_what_living_ones_writ
     assert left() == {".a.0123.tmp"} and (tmp_path / "a").read_bytes() == NEW
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_without_locks_no_open_file_is_renamed_or_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    """Windows, which refuses both, and has none of the locks that an open descriptor holds."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("what is open is not told here")
+    done: list[str] = []
+
+    def refusing(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *rest: Any, **more: Any) -> Any:
+            assert str(path.resolve()) not in left_open(tmp_path)
+            done.append(name)
+            return real(path, *rest, **more)
+
+        return call
+
+    monkeypatch.setattr(files, "fcntl", None)
+    for name in ("replace", "rename", "unlink"):
+        monkeypatch.setattr(Path, name, refusing(name, getattr(Path, name)))
+    monkeypatch.setattr(os, "link", refusing("link", os.link))
+    write_file(tmp_path / "a", NEW, replace)
+    assert (tmp_path / "a").read_bytes() == NEW and done == (["replace"] if replace else ["link", "unlink"])
+    with new_folder(tmp_path / "b") as made:
+        write_file(made / "a", NEW)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Fails(os.fsync, errno.ENOSPC, tmp_path))
+        assert_fails(tmp_path / "c", os.strerror(errno.ENOSPC))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"] and left_open(tmp_path) == []
+    assert done[-2:] == ["rename", "unlink"]
+
+
 def test_named_files_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

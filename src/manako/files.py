@@ -85,8 +85,9 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
         sweep(path)
         need_space(folder, len(data))
         temporary, descriptor = _begin(path)
+        locked = fcntl is not None  # on Windows nothing is, so nobody sweeps it; and no open file can be renamed there
         try:
-            with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            with os.fdopen(descriptor, "wb", closefd=not locked) as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -99,7 +100,8 @@ def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> No
                 temporary.unlink(missing_ok=True)
             raise
         finally:
-            os.close(descriptor)  # and with it the lock: not before the file has its name
+            if locked:
+                os.close(descriptor)  # and with it the lock: not before the file has its name
     except FileExistsError:
         raise UsageError("target_exists", file=path) from None
     except OSError as error:
