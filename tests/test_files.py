@@ -34,6 +34,7 @@ from manako.files import (
     new_folder,
     read_regular,
     strict_json,
+    writable_folder,
     writable_target,
     write_file,
 )
@@ -728,6 +729,34 @@ def test_a_new_folder_that_fails_leaves_nothing(tmp_path: Path, error: BaseExcep
             write_file(temporary / "a", b"x")
             raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_an_empty_folder_stays_and_leads_to_the_new_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "disk" / "real", tmp_path / "link"
+    real.mkdir(parents=True)
+    link.symlink_to(Path("disk") / "real")
+    with new_folder(link) as temporary:
+        assert temporary.parent == real.parent  # so that the last step is a rename on one disk
+        (temporary / "a").write_bytes(NEW)
+    assert link.is_symlink() and (real / "a").read_bytes() == NEW and [*real.parent.iterdir()] == [real]
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).samefile(tmp_path / "disk"))
+    for name, key in (("dangling", "target_exists_folder"), ("loop", "target_exists_folder"), ("disk", "write_failed")):
+        with pytest.raises(ManakoError) as caught, new_folder(tmp_path / name):
+            pytest.fail("the work was begun")
+        assert caught.value.key == key and caught.value.values["file"] == str(tmp_path / name)
+    with pytest.raises(ManakoError):
+        writable_folder(tmp_path / "link")
+    assert writable_folder(tmp_path / "link", in_place=True) == tmp_path / "disk"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dangling", "disk", "link", "loop"]
 
 
 def test_an_error_inside_a_new_folder_names_the_folder_that_was_wanted(tmp_path: Path) -> None:

@@ -203,15 +203,23 @@ def writable_target(path: Path, force: bool) -> None:
         raise ManakoError("write_failed", file=path, reason=getattr(error, "strerror", None) or error) from None
 
 
-def writable_folder(folder: Path) -> None:
-    """Check before any work that a new folder can be made. Raises ManakoError."""
+def writable_folder(folder: Path, in_place: bool = False) -> Path:
+    """Check before any work that a folder can be made, or taken over where an empty one is there; where it will stand.
+
+    That is `folder`, or what it leads to where it is a link. in_place: an empty one is filled as it is; otherwise a new
+    one is put in its place, which no mount point allows. Raises ManakoError.
+    """
     try:
         kind = _kind(folder)
-        if kind and (kind != "folder" or any(folder.iterdir())):
+        if (kind and (kind != "folder" or any(folder.iterdir()))) or (not kind and folder.is_symlink()):
             raise ManakoError("target_exists_folder", file=folder)
-        parent = next(p for p in folder.absolute().parents if _kind(p))
+        if kind and not in_place and os.path.ismount(folder):
+            raise ManakoError("write_failed", file=folder, reason="it is a mount point; name a folder inside it")
+        place = folder.resolve() if folder.is_symlink() else folder.absolute()  # Path(".") has no name of its own
+        parent = next(p for p in place.parents if _kind(p))
         if _kind(parent) != "folder" or not os.access(parent, os.W_OK):
             raise ManakoError("write_failed", file=folder, reason=os.strerror(13))
+        return place
     except OSError as error:
         raise ManakoError("write_failed", file=folder, reason=error.strerror or error) from None
 
@@ -225,10 +233,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     made: list[Path] = []  # folders above it that were not there, nearest first
     failed = "write_failed"
     try:
-        folder = folder.absolute()  # Path(".") has no name of its own
         if "\0" in str(folder):
             raise ManakoError(failed, file=folder, reason="embedded null byte")
-        writable_folder(folder)
+        folder = writable_folder(folder)
         made = [p for p in folder.parents if not _kind(p)]
         temporary, descriptor = folder, None
         try:

@@ -78,7 +78,7 @@ def sweep(
     new = not exists(out / SWEEP)
     if new:
         run_folder.clear_unfinished(out)
-        writable_folder(out)
+        writable_folder(out, in_place=True)
         out.mkdir(parents=True, exist_ok=True)
     with run_folder.locked(out):
         if new:

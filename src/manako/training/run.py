@@ -77,7 +77,7 @@ def train(
     with processes(training.device) as here:
         if here.first:
             run_folder.clear_unfinished(out)
-            writable_folder(out)
+            writable_folder(out, in_place=True)
         here.wait()
         some = ModelConfig(**shape, **switches, vocab_size=2, start_id=0)  # its own vocabulary is not known yet
         memory.refuse_too_large(some, training, here.device, here.size)
