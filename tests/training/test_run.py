@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 import manako
-from manako.errors import LoadError, UsageError
+from manako.errors import LoadError, ManakoError, UsageError
 from manako.formats import run_folder
+from manako.training import run
 from manako.training.run import DEFAULTS, resume, settings_of
 
 TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
@@ -45,6 +46,17 @@ def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> No
     assert manako.evidence(trace, 0, out / "corpus").step.index == 0
     resume(out, report=lambda key, **_: told.append(key))
     assert told[-2:] == ["train.resumed", "train.done"]
+
+
+def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
+    """One that looked before the first had put anything there, and comes to the lock after it."""
+    out = tmp_path / "m"
+    with run._new_run(out):
+        (out / "corpus").mkdir()
+        with pytest.raises(ManakoError) as caught, run._new_run(out):
+            pytest.fail("two trainers have it")
+        assert caught.value.key == "run_in_use" and (out / "corpus").is_dir()
+    assert not out.exists()  # it came to no checkpoint
 
 
 def test_a_packed_corpus_is_taken_as_it_is(text: Path, tmp_path: Path) -> None:

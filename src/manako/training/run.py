@@ -207,12 +207,12 @@ def _ending_cleanly() -> Iterator[None]:
 def _new_run(out: Path) -> Iterator[None]:
     """A run folder, locked; gone again when it comes to no checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
-    try:
-        with run_folder.locked(out):
+    with run_folder.locked(out):  # outside of the rest: a folder that another trainer has is not ours to remove
+        try:
             yield
-    finally:
-        if not run_folder.is_run(out):
-            shutil.rmtree(out, ignore_errors=True)
+        finally:
+            if not run_folder.is_run(out):
+                shutil.rmtree(out, ignore_errors=True)
 
 
 def _pack(sources: list[str], out: Path, settings: Mapping[str, Any], report: Report) -> None:
