@@ -1,5 +1,6 @@
 """`manako import`: a checkpoint of torch.save becomes a folder that opens."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,11 @@ def test_a_checkpoint_of_nanogpt_with_a_vocabulary_of_its_own(run: Run, toy: str
     done = run("import", tmp_path / "ckpt.pt", "-o", tmp_path / "new", "--tokenizer", toy)
     assert done.code == 0, done.err
     assert run("watch", "私は", "-m", tmp_path / "new", "-n", 2).code == 0
+
+
+def test_a_pipe_is_refused_before_it_is_opened(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To open it would wait for a writer, for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: pytest.fail(f"{path} was opened"))
+    done = run("import", tmp_path / "pipe", "-o", tmp_path / "new")
+    assert done.code == 3 and "is not a regular file" in done.err and not (tmp_path / "new").exists()

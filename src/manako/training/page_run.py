@@ -22,7 +22,7 @@ from manako.corpus.packing import pack
 from manako.corpus.settings import CorpusSettings
 from manako.errors import LoadError
 from manako.families.gpt2 import ModelConfig
-from manako.files import new_folder, write_file
+from manako.files import is_file, new_folder, write_file
 from manako.formats import run_folder
 from manako.formats.checkpoint import Tensors
 from manako.formats.model_folder import check_tensors
@@ -48,6 +48,8 @@ class Imported:
 
 def is_page_run(path: Path) -> bool:
     """Whether a file looks like a training of the page: its header names that format."""
+    if not is_file(path):  # to open a FIFO would hang
+        return False
     try:
         with path.open("rb") as stream:
             start = stream.read(9)
