@@ -604,6 +604,16 @@ print(json.dumps([model.chat_template, [key for key, _ in model.notices], "jinja
     assert (shown, run) == (template, False) and "notice.chat_template" in notices
 
 
+def test_weights_larger_than_the_machine_are_refused_before_any_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed weights become eight times as large in float32."""
+    monkeypatch.setattr(gguf_file, "_tensors", lambda *_: pytest.fail("room was made for the weights"))
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1, "SC_PAGE_SIZE": 512}.__getitem__)
+    error = refusal(tmp_path / "m.gguf", toy_file()[2])
+    assert error.key == "model_too_large" and error.values["have"] == "0.5 kB"
+
+
 @pytest.mark.slow
 def test_the_weights_take_little_more_than_float32(tmp_path: Path) -> None:
     """The peak of a process that opens 34 million numbers in Q8_0, above that of one that opens 17 million."""

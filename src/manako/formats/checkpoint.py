@@ -1,14 +1,18 @@
 """A model as its files have it: tokens and origin of every one, shape and weights of those that NumPy runs."""
 
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 
+from manako.errors import LoadError
 from manako.families import family_of
 from manako.families.numpy_model import NumpyModel
 from manako.families.shape import FileShape, Notices
+from manako.files import megabytes
 from manako.tokenizer import Tokenizer
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -42,3 +46,18 @@ class Checkpoint(Source):
     def model(self) -> NumpyModel[Any]:
         """Its forward pass, which is an engine."""
         return family_of(self.config.model_type).model(self.config, self.tensors)
+
+
+def count_weights(config: FileShape) -> int:
+    """How many numbers the weights are, before room is made for any.
+
+    Raises LoadError where they are more than the machine has memory: they are never held in part.
+    """
+    numbers = sum(math.prod(shape) for shape in config.parameters().values())
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # the system does not tell
+        memory = None
+    if memory is not None and 4 * numbers > memory:
+        raise LoadError("model_too_large", need=megabytes(4 * numbers), have=megabytes(memory))
+    return numbers

@@ -22,7 +22,7 @@ from manako.families import FAMILIES
 from manako.families.family import Family, GGUFLayout, GGUFSettings
 from manako.families.shape import FileShape
 from manako.files import check_regular
-from manako.formats.checkpoint import Checkpoint, Tensors
+from manako.formats.checkpoint import Checkpoint, Tensors, count_weights
 from manako.formats.gguf_head import QUANTISATIONS, GGUFHead, Metadata, TensorPlace, read_head
 from manako.formats.gguf_tokenizer import notices, start_token, token_id, tokenizer_json
 from manako.formats.special_tokens import check_vocabulary
@@ -94,6 +94,7 @@ def _read(path: Path, stream: BinaryIO) -> Checkpoint:
         raise LoadError("gguf_config", file=path, reason=str(error).removeprefix("config.json: ")) from None
     told += check_vocabulary(path, tokenizer, config.vocab_size)
     places = _checked_layout(path, head, family.gguf, config, small)
+    count_weights(config)
     tensors, digests = _tensors(path, stream, family, config, places)
     digests = [f"{name} {digest}\n" for name, digest in (digests | small).items()]
     if config.block_size < (context := settings["context_length"]):

@@ -18,7 +18,6 @@ no other loader takes it for a plain GPT-2. Weights are never folded, centred or
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,9 +31,9 @@ from manako.errors import LoadError
 from manako.families import family_of
 from manako.families.family import Family, StoredTensor
 from manako.families.shape import FileShape, Notices
-from manako.files import exists, is_dir, megabytes, new_folder, read_regular, strict_json, write_file
+from manako.files import exists, is_dir, new_folder, read_regular, strict_json, write_file
 from manako.formats import int8_rows, torch_zip
-from manako.formats.checkpoint import Checkpoint, Tensors
+from manako.formats.checkpoint import Checkpoint, Tensors, count_weights
 from manako.formats.special_tokens import check_vocabulary, special_tokens, token_names
 from manako.formats.tensor_files import (
     DTYPES,
@@ -266,18 +265,11 @@ def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:
 def _largest_file(family: Family[Any], config: FileShape) -> int:
     """Bytes that the weights can have at most, with a tied matrix stored twice and the buffers of old files.
 
-    Raises LoadError where the weights alone are more than the machine has memory: they are never held in part.
+    Raises LoadError as `count_weights`.
     """
-    shapes = config.parameters()
-    numbers = sum(math.prod(shape) for shape in shapes.values())
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # the system does not tell
-        memory = None
-    if memory is not None and 4 * numbers > memory:
-        raise LoadError("model_too_large", need=megabytes(4 * numbers), have=megabytes(memory))
+    numbers, embedding = count_weights(config), math.prod(config.parameters()[family.embedding])
     buffers = config.n_layer * family.buffer_size(config)
-    return 4 * (numbers + math.prod(shapes[family.embedding]) + buffers) + MAX_HEADER_BYTES
+    return 4 * (numbers + embedding + buffers) + MAX_HEADER_BYTES
 
 
 def _checked_layout(
