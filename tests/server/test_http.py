@@ -488,7 +488,9 @@ def test_what_is_no_json_object_is_told_so(site: Serving, body: bytes, code: str
     ({"prompt": "a", "settings": {"max_new_tokens": 1e308}}, "max_new_tokens"),
     ({"prompt": "a", "settings": {"max_new_tokens": "NaN"}}, "max_new_tokens"),
     ({"prompt": "a", "settings": {"max_new_tokens": MOST_STEPS + 1}}, str(MOST_STEPS)),
-    ({"prompt": "a" * (LONGEST_PROMPT + 1)}, str(LONGEST_PROMPT)),
+    ({"prompt": "a" * (LONGEST_PROMPT + 1)}, f"prompt has {LONGEST_PROMPT + 1} characters"),
+    ({"prompt": "a", "settings": {"system": "a" * (LONGEST_PROMPT + 1)}}, f"system has {LONGEST_PROMPT + 1} char"),
+    ({"prompt": "a", "settings": {"system": 1}}, "system"),
 ])  # fmt: skip
 def test_a_wrong_field_is_named(site: Serving, body: Any, names: str) -> None:
     status, said = site.ask("POST", "/api/generate", body)
@@ -656,7 +658,7 @@ def test_the_document_knows_settings_and_bounds() -> None:
     assert schema["max_new_tokens"]["maximum"] == MOST_STEPS
     assert schema["top_p"] == {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1}
     body = document()["paths"]["/api/generate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert body["properties"]["prompt"]["maxLength"] == LONGEST_PROMPT
+    assert body["properties"]["prompt"]["maxLength"] == schema["system"]["maxLength"] == LONGEST_PROMPT
 
 
 def test_the_document_knows_every_status_that_a_route_can_answer_with() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from manako.checks import Rule
-from manako.server.requests import AFTER, COUNT, LONGEST_PROMPT, SETTING_RULES, TEXT
+from manako.server.requests import AFTER, COUNT, PROMPT, SETTING_RULES, TEXT
 from manako.trace.schema import CAPTURES
 
 SHAPE = ("n_layer", "n_head", "n_embd", "n_positions")
@@ -169,7 +169,7 @@ def _generate() -> Rule:
         "trace's own, max_new_tokens aside"
     )
     asked: dict[str, Rule] = {
-        "prompt": TEXT | {"maxLength": LONGEST_PROMPT, "description": prompt},
+        "prompt": PROMPT | {"description": prompt},
         "after": _object(AFTER, ("id", "steps"), description=after) | {"type": ["object", "null"]},
         "settings": _component("schemas", "Settings"),
     }

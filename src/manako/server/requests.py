@@ -18,6 +18,7 @@ MOST_STEPS = 2_000  # of one generation
 LONGEST_PROMPT = 8_192  # characters; every event of a step has the text before it
 
 TEXT: dict[str, Any] = {"type": "string"}
+PROMPT: dict[str, Any] = TEXT | {"maxLength": LONGEST_PROMPT}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 AFTER: Mapping[str, Rule] = {
     "id": TEXT | {"description": "Of the trace"},
@@ -38,7 +39,7 @@ _RULES: Mapping[str, dict[str, Any]] = {
     "ablate": _list_of(),
     "special": {"type": "boolean"},
     "chat": {"type": "boolean"},
-    "system": TEXT,
+    "system": PROMPT,
     **{stage.name: stage.rule for stage in STAGES},
     "order": _list_of(enum=list(DEFAULT_ORDER)),
 }
@@ -59,8 +60,9 @@ def checked(body: Mapping[str, Any]) -> tuple[str, dict[str, Any], After | None]
     for name, rule in SETTING_RULES.items():
         if "items" in rule:
             _field(settings, name, {"type": rule["type"], "items": TEXT})
-    if len(prompt) > LONGEST_PROMPT:
-        raise UsageError("serve_prompt", got=len(prompt), most=LONGEST_PROMPT)
+    for name, text in (("prompt", prompt), ("system", settings.get("system"))):
+        if isinstance(text, str) and len(text) > LONGEST_PROMPT:
+            raise UsageError("serve_prompt", name=name, got=len(text), most=LONGEST_PROMPT)
     count = settings.get("max_new_tokens")
     if isinstance(count, int) and count > MOST_STEPS:
         raise UsageError("serve_steps", got=count, most=MOST_STEPS)
