@@ -97,6 +97,7 @@ def test_parts_that_cannot_be_switched_off(run: Run, toy: str) -> None:
         (("--ablate", "head:0"), "E-ABLATE-FORM"),
         (("--run", "top_k=3 dreams=1"), "E-RUN-FORM"),
         (("--run", "top_k"), "E-RUN-FORM"),
+        (("--run", 't=1 "'), "E-RUN-FORM"),
         (("--run", "top_k=0 "), "E-TOP-K"),
         (("-t", "0.3"), "E-COMPARE-COUNT"),
         (("--step", "99"), "E-VIEW-STEP"),

@@ -103,6 +103,8 @@ def test_a_packed_corpus_is_trained_on_where_it_lies(run: Run, text: Path, tmp_p
         (["--steps", "0"], 2, "E-TRAINING-RANGE"),
         (["--n-embd", "10", "--n-head", "4"], 2, "E-TRAIN-HEADS"),
         (["--n-layer", "0"], 2, "E-TRAINING-RANGE"),
+        (["--n-layer", "5000"], 2, "E-TRAINING-RANGE"),
+        (["--seed", str(2**64)], 2, "E-TRAINING-RANGE"),
         (["--learning-rate", "nan"], 2, "E-TRAINING-RANGE"),
         (["--max-minutes", "0"], 2, "E-TRAINING-RANGE"),
         (["--optimizer", "sgd"], 2, "E-CLI-CHOICE"),

@@ -55,6 +55,13 @@ def test_a_grid_of_billions_is_counted_and_not_made() -> None:
     ({"steps": 5}, {"flops": [1e9]}, "sweep_budgets"),
     ({}, {"n_embd": [64, 10]}, "train_heads"),
     ({}, {"n_embd": ["many"]}, "training_range"),
+    ({}, {"n_layer": [2, 5000]}, "training_range"),
+    ({"min_count": "a"}, {}, "training_range"),
+    ({"tokenizer": "bpe"}, {"vocab_size": [300, "x"]}, "training_range"),
+    ({"validation": "half"}, {}, "training_range"),
+    ({"encoding": 5}, {}, "setting_text"),
+    ({"authors": "夏目"}, {}, "setting_texts"),
+    ({"skip_bad": 1}, {}, "setting_switch"),
     ({}, {"data": [0.1, 1.5]}, "sweep_share"),
     ({}, {"data": [True]}, "sweep_share"),
     ({}, {"flops": [-1]}, "training_range"),
@@ -88,6 +95,8 @@ def test_numbers_switches_and_names_are_read() -> None:
     assert read_values("learning_rate=1e-3,0.5") == ("learning_rate", [1e-3, 0.5])
     assert read_values("flops=1e12") == ("flops", [1e12])
     assert read_values("optimizer=adamw") == ("optimizer", ["adamw"])
+    assert read_values("encoding=932") == ("encoding", ["932"])
+    assert read_values("seed=" + "9" * 5000) == ("seed", ["9" * 5000])  # more than Python reads as a number
     assert read_values("n-layer=٣") == ("n_layer", ["٣"])  # refused later, by its range
 
 

@@ -28,6 +28,8 @@ def test_any_position_gives_the_same_windows_whatever_was_asked_before() -> None
     batches = Batches(Numbers(103), 4, seed=3, start_id=0)
     assert np.array_equal(batches.windows(50, 20), whole[50:70]) and np.array_equal(batches.windows(3, 9), whole[3:12])
     assert not np.array_equal(Batches(Numbers(103), 4, seed=4, start_id=0).windows(0, 90), whole)
+    first, last = (Batches(Numbers(103), 4, seed=seed, start_id=0).windows(0, 90) for seed in (2**63, 2**64 - 1))
+    assert not np.array_equal(first, last)  # of the largest seeds too every bit counts
 
 
 def test_every_other_window_has_the_document_start_in_front_and_nothing_else_changed() -> None:

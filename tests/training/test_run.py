@@ -59,6 +59,13 @@ def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None
     assert not out.exists()  # it came to no checkpoint
 
 
+@pytest.mark.parametrize("minutes", [-5, 0, float("nan")])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, minutes: float) -> None:
+    """Though a run that had ten minutes would have five left."""
+    with pytest.raises(UsageError, match="max_minutes must be greater than 0"):
+        resume(tmp_path / "m", max_minutes=minutes)
+
+
 def test_a_packed_corpus_is_taken_as_it_is(text: Path, tmp_path: Path) -> None:
     corpus = manako.corpus.build(text, tmp_path / "c", min_count=1)
     out = manako.train(tmp_path / "c", tmp_path / "m", steps=1, **TINY)

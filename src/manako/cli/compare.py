@@ -155,7 +155,11 @@ def _read(text: str) -> dict[str, Any]:
     """The settings of one --run."""
     kinds = {stage.name: Number(stage.whole, stage.name) for stage in STAGES} | {"seed": Number(True, "seed")}
     found: dict[str, Any] = {}
-    for word in shlex.split(text):
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quotation mark that nothing closes
+        raise UsageError("run_form", got=text) from None
+    for word in words:
         name, equals, value = word.partition("=")
         name = {"t": "temperature", "T": "temperature"}.get(name, name.replace("-", "_"))
         if not equals or name not in kinds and name not in ("order", "ablate"):

@@ -1,14 +1,16 @@
 """How text becomes a packed corpus: what is read, how much is held out, and which vocabulary counts it into tokens."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from manako.checks import Rule, fits
 from manako.corpus.documents import Reading
 from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
 from manako.errors import Names, UsageError, near
 from manako.files import exists, is_dir, printable
+from manako.messages import Phrase
 from manako.tokenizer import (
     DOCUMENT_START,
     Tokenizer,
@@ -19,6 +21,19 @@ from manako.tokenizer import (
 )
 
 KINDS = ("char", "bpe", "byte-bpe")
+_TEXT: Rule = {"type": "string"}
+RULES: Mapping[str, Rule] = {  # Reading has the choices of format and kana, pack the range of validation
+    "encoding": {"type": ["string", "null"]},
+    "field": _TEXT,
+    "authors": {"type": "array", "items": _TEXT},
+    "skip_bad": {"type": "boolean"},
+    "validation": {"type": "number"},
+    "tokenizer": _TEXT,
+    "vocab_size": {"type": "integer", "minimum": 1, "maximum": 5_000_000},  # of any model
+    "min_count": {"type": "integer", "minimum": 0},
+}
+_ERRORS = {"string": "setting_text", "array": "setting_texts", "boolean": "setting_switch"}  # numbers have a range
+_BELOW = {"minimum": "range.at_least", "exclusiveMinimum": "range.above"}
 VOCABULARY_SETTINGS = {"min_count": KINDS[:1], "vocab_size": KINDS[1:]}  # the kinds of vocabulary that each decides
 
 
@@ -36,6 +51,10 @@ class CorpusSettings(Reading):
     """How often a character must occur to have a token of its own."""
 
     def __post_init__(self) -> None:
+        given = vars(self) | {"authors": list(self.authors) if isinstance(self.authors, tuple) else self.authors}
+        for name, rule in RULES.items():
+            check_range(name, given[name], rule)
+        object.__setattr__(self, "authors", tuple(self.authors))  # out of a file it is a list
         super().__post_init__()
         for name, kinds in VOCABULARY_SETTINGS.items():
             if self.tokenizer not in kinds and getattr(self, name) != getattr(CorpusSettings, name):
@@ -73,6 +92,22 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             raise UsageError("setting_unknown", name=name, near=near(name, known), known=Names(known))
+
+
+def check_range(name: str, value: object, rule: Rule) -> None:
+    """Raise UsageError for a setting of another type than its rule says, or out of its range."""
+    if fits(value, rule):
+        return
+    for kind in (rule["type"],) if isinstance(rule["type"], str) else rule["type"]:
+        if kind in _ERRORS:
+            raise UsageError(_ERRORS[kind], name=name, got=value)
+    if not fits(value, {"type": rule["type"]}):
+        said = Phrase("range.whole" if "integer" in rule["type"] else "range.number")
+    elif fits(value, {word: limit for word, limit in rule.items() if word != "maximum"}):
+        said = Phrase("range.at_most", bound=rule["maximum"])
+    else:
+        said = next(Phrase(key, bound=rule[word]) for word, key in _BELOW.items() if word in rule)
+    raise UsageError("training_range", name=name, got=value, range=said)
 
 
 def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from manako.analysis.training_step import TokenChange, TrainingStep, together
+from manako.corpus.settings import check_range
 from manako.errors import CapabilityError, UsageError
 from manako.experiments.dynamics import held_out_text
 from manako.families.gpt2 import only_gpt2
@@ -13,7 +14,7 @@ from manako.formats.checkpoint import Checkpoint
 from manako.formats.model_folder import read_checkpoint
 from manako.refs import Ref, run_and_checkpoint
 from manako.trace.record import Vocabulary, bytes_to_text
-from manako.training.config import POSITIVE, check_range
+from manako.training.config import POSITIVE
 from manako.training.run import require_torch, settings_of
 
 

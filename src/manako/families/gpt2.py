@@ -34,7 +34,7 @@ from manako.families.weights import Weights, held
 Array = npt.NDArray[Any]
 ABLATED_MODEL_TYPE = "manako_gpt2_ablated"
 _FIXED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-_RULES: Mapping[str, Rule] = {
+RULES: Mapping[str, Rule] = {
     "n_layer": whole(1, 1_000),
     "n_head": whole(1, 1_000),
     "n_embd": whole(1, 65_536),
@@ -85,7 +85,7 @@ class ModelConfig:
     """What text it was trained on, in words: language -> such as "English fiction 1813–1925"."""
 
     def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
+        for name, rule in RULES.items():
             check_value(name, getattr(self, name), rule)
         if self.n_embd % self.n_head:
             raise LoadError("config_heads", n_embd=self.n_embd, n_head=self.n_head)

@@ -39,7 +39,7 @@ class Batches:
     def _start(self, position: int) -> int:
         epoch, place = divmod(position, self.blocks)
         if epoch != self._epoch:
-            random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            random = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64)))
             self._phase = int(random.integers(len(self.tokens) - self.blocks * self.block_size))
             self._order = random.permutation(self.blocks)
             self._epoch = epoch

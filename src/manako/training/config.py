@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from manako.checks import Rule, fits
+from manako.checks import Rule
+from manako.corpus.settings import check_range
 from manako.errors import LoadError, UsageError
 from manako.files import printable, read_regular
 
@@ -38,13 +39,13 @@ PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags an
         "eval_interval": 500,
     },
 }
-COUNT: Rule = {"type": ["integer", "null"], "minimum": 1}
-_FROM_ZERO: Rule = {"type": "integer", "minimum": 0}
-POSITIVE: Rule = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e300}  # beyond it would be no float
-_RANGES: dict[str, Rule] = {
-    **dict.fromkeys(("steps", "batch_size", "micro_batch", "eval_interval", "keep"), COUNT),
-    **dict.fromkeys(("warmup_steps", "seed"), _FROM_ZERO),
-    "snapshots": _FROM_ZERO | {"maximum": 10_000},
+_COUNT: Rule = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}  # what PyTorch takes
+POSITIVE: Rule = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e300}  # beyond it would be no float
+_RANGES: dict[str, Rule] = {  # one that is None by default may be None
+    **dict.fromkeys(("steps", "batch_size", "micro_batch", "eval_interval", "keep"), _COUNT),
+    "warmup_steps": _COUNT | {"minimum": 0},
+    "seed": {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
+    "snapshots": {"type": "integer", "minimum": 0, "maximum": 10_000},
     **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), POSITIVE),
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
 }
@@ -93,7 +94,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name, rule in _RANGES.items():
-            check_range(name, getattr(self, name), rule)
+            if getattr(self, name) is not None or getattr(TrainingConfig, name) is not None:
+                check_range(name, getattr(self, name), rule)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError("cli_choice", name=name, choices=", ".join(allowed))
@@ -102,12 +104,6 @@ class TrainingConfig:
 def moved_by_muon(name: str, dimensions: int) -> bool:
     """Whether Muon, where it is chosen, moves a weight: the matrices inside the blocks."""
     return name.startswith("h.") and dimensions == 2
-
-
-def check_range(name: str, value: object, rule: Rule = COUNT) -> None:
-    """Raise UsageError for a setting out of its range."""
-    if not fits(value, rule):
-        raise UsageError("training_range", name=name, got=value, least=rule.get("minimum", "> 0"))
 
 
 def to_toml(settings: Mapping[str, Any]) -> bytes:

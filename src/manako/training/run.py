@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from manako.corpus import build
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
-from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names
+from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range
 from manako.errors import LoadError, MissingExtraError, UsageError
-from manako.families.gpt2 import ModelConfig, only_gpt2
+from manako.families.gpt2 import RULES, ModelConfig, only_gpt2
+from manako.families.shape import FLAG
 from manako.files import exists, writable_folder, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.config import SHAPE, TrainingConfig, check_range, read_toml, to_toml, training_settings
+from manako.training.config import POSITIVE, SHAPE, TrainingConfig, read_toml, to_toml, training_settings
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -120,6 +121,8 @@ def resume(
     The rest as for `train`. Raises LoadError, and UsageError for another corpus.
     """
     require_torch()
+    if max_minutes is not None:
+        check_range("max_minutes", max_minutes, POSITIVE)
     from manako.training import memory
     from manako.training.loop import Trainer
     from manako.training.processes import processes
@@ -243,10 +246,14 @@ def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
 
 
 def checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
-    """The shape as the user gave it, checked before any text is read."""
+    """The shape as the user gave it, checked with the ablation switches before any text is read."""
+    for name in ("no_residual", "no_attention"):
+        check_range(name, told[name], FLAG)
+    if told["norm"] not in ("pre", "post"):
+        raise UsageError("cli_choice", name="norm", choices="pre, post")
     shape = {name: told[name] for name in SHAPE}
     for name, value in shape.items():
-        check_range(name, value)
+        check_range(name, value, RULES[name])
     if shape["n_embd"] % shape["n_head"]:
         raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
     return shape
