@@ -46,6 +46,19 @@ def test_no_secret_and_no_name_of_a_person(
     assert "secret" not in out and "somebody" not in out and str(Path("~") / "hub") in out
 
 
+def test_a_user_without_a_home_is_told_all_the_same(run: Run, light: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    told = run("doctor", "--json")
+    assert told.code == 0 and json.loads(told.out)["folders"]["HF_HOME"].startswith("~"), told.err
+
+
 def test_what_is_broken_is_said_and_stops_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_extra.py").write_text("raise OSError('libx.so is not there\\nsecond line')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 import manako
 from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dynamics
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
-from manako.experiments.dynamics import dynamics
+from manako.experiments.dynamics import _curve, dynamics
 from manako.formats import run_folder
 from manako.refs import Ref
 from manako.trace.dynamics import Dynamics, dynamics_bytes, open_dynamics
@@ -26,6 +26,15 @@ TEXT = "私は猫である。"
 @pytest.fixture(scope="module")
 def found(tiny_run: Path) -> Dynamics:
     return dynamics(tiny_run, TEXT, max_new_tokens=5, seed=3)
+
+
+def test_lines_of_the_log_that_no_training_writes_are_passed_over(tmp_path: Path) -> None:
+    hostile = ('{"st', '{"step": 1e12, "loss": 1}', f'{{"step": 2, "loss": 1{"0" * 400}}}', '{"step": [], "loss": 1}')
+    (tmp_path / run_folder.METRICS).write_text("\n".join([*hostile, '{"step": 3, "loss": 0.5}']))
+    assert {name: column.tolist() for name, column in _curve(tmp_path).items()} == {
+        "curve_step": [3],
+        "curve_loss": [0.5],
+    }
 
 
 def test_cells_are_those_of_the_model_of_that_step(tiny_run: Path, found: Dynamics) -> None:

@@ -111,6 +111,23 @@ def test_it_is_another_model_than_its_base_wherever_that_lies(
     assert end.value.code == 0 and "adapter mine2 is merged into org/toy: 2 matrices" in capsys.readouterr().err
 
 
+def test_without_a_home_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose user has no name, say; HF_HOME may be unset there too."""
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    write_toy(tmp_path / "base")
+    write_adapter(folder := tmp_path / "mine", tmp_path / "base", base_model_name_or_path="org/toy")
+    for name in ("HOME", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(LoadError) as caught:
+        manako.load(folder)
+    assert caught.value.key == "lora_base"
+
+
 def config(**changes: Any) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         path = folder / "adapter_config.json"

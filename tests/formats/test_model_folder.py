@@ -747,6 +747,23 @@ def test_a_snapshot_of_a_hugging_face_cache_opens(tmp_path: Path) -> None:
     refused(snapshot, "link_outside")
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "generation_config.json"])
+def test_a_link_to_itself_is_no_file(tmp_path: Path, name: str) -> None:
+    write_toy(tmp_path / "m")
+    (tmp_path / "m" / name).unlink()
+    (tmp_path / "m" / name).symlink_to(name)
+    if name != "generation_config.json":  # which a folder may lack
+        assert refused(tmp_path / "m", "file_missing").exit_code == 3
+    else:
+        read_checkpoint(tmp_path / "m")
+
+
+def test_a_checkpoint_whose_number_is_none_is_passed_over(tmp_path: Path) -> None:
+    for number in ("\u00b2", "7"):  # a power of two in one character: a digit, and no number
+        (tmp_path / "m" / f"checkpoint-{number}").mkdir(parents=True)
+    assert "checkpoint-7" in str(refused(tmp_path / "m", "folder_of_checkpoints"))
+
+
 # --- P21, F15: references to what is no model -------------------------------------------------------------------------
 
 

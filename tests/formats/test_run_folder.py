@@ -42,7 +42,7 @@ def test_references_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert opened(run) == opened("run:a@b@best") == 100 and opened("run:a@b@last") == 250
 
 
-@pytest.mark.parametrize("at", ["7", "-1", "x", "２５０", ""])
+@pytest.mark.parametrize("at", ["7", "-1", "x", "２５０", "", "9" * 5000], ids=lambda at: at[:9])
 def test_a_step_that_is_not_there_lists_those_that_are(tmp_path: Path, at: str) -> None:
     run = make(tmp_path / "a", 0, 250)
     if not at:

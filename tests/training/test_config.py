@@ -55,7 +55,9 @@ def test_toml_goes_out_and_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"a = ", b"\xff = 1", b"a = 1\na = 2", b"[" * 100_000], ids=["half", "bytes", "twice", "deep"]
+    "data",
+    [b"a = ", b"\xff = 1", b"a = 1\na = 2", b"[" * 100_000, b"seed = " + b"9" * 5000],
+    ids=["half", "bytes", "twice", "deep", "digits"],
 )
 def test_bad_toml_names_the_file(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "c.toml").write_bytes(data)

@@ -1,5 +1,6 @@
 """Training end to end at toy size: it learns, stops cleanly, leaves folders that open, and goes on bit by bit."""
 
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from small_runs import SHAPE, TEXT, checkpoint_bytes, corpus_of, metrics, resume, timeless, train, trainer
 from toy import worst
@@ -499,6 +501,24 @@ def test_a_state_that_lies_is_a_load_error(tmp_path: Path, change: dict[str, Any
     path.write_text(json.dumps(found | {"digest": header_digest(found)}))
     with pytest.raises(LoadError):
         read_state(path.parent)
+
+
+F8 = b'{"shares":{"dtype":"F8_E4M3","shape":[20],"data_offsets":[0,20]}}'
+
+
+def test_arrays_that_fit_their_digest_and_nothing_else_are_a_load_error(tmp_path: Path) -> None:
+    """A run from somebody else, who has computed every digest anew."""
+    train(tmp_path / "m", steps=20)
+    folder = run_folder.step_folder(tmp_path / "m", 20)
+    other = {"shares": np.zeros(20, np.int64)}, {"torch_rng": np.zeros(3, np.uint8), "shares": np.arange(20) / 20}
+    for data in (b"", b"garbage", len(F8).to_bytes(8, "little") + F8 + bytes(20), *map(safetensors.numpy.save, other)):
+        (folder / run_folder.STATE_ARRAYS).write_bytes(data)
+        found = json.loads((folder / run_folder.STATE).read_text()) | {"sha256": hashlib.sha256(data).hexdigest()}
+        del found["digest"]
+        (folder / run_folder.STATE).write_text(json.dumps(found | {"digest": header_digest(found)}))
+        with pytest.raises(LoadError) as caught:
+            resume(tmp_path / "m", steps=20)
+        assert caught.value.key in ("safetensors_damaged", "training_state_other")
 
 
 def test_damaged_lines_of_the_log_are_dropped(tmp_path: Path) -> None:

@@ -71,9 +71,14 @@ def _facts(look: Look) -> dict[str, Any]:
         "folders": {
             "package": short(Path(__file__).parents[1]),
             "runs": "there" if is_dir(Path("runs")) else None,
-            **{name: short(Path(os.environ.get(name, usual)).expanduser()) for name, usual in _FOLDERS.items()},
+            **{name: short(_expanded(os.environ.get(name, usual))) for name, usual in _FOLDERS.items()},
         },
     }
+
+
+def _expanded(folder: str) -> Path:
+    """With the home of the user in place of ~; as it is where there is none, for which pathlib has an exception."""
+    return Path(os.path.expanduser(folder))  # noqa: PTH111
 
 
 def _version(package: str) -> str | None:

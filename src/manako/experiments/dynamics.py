@@ -293,12 +293,12 @@ def held_out_text(folder: Path, tokenizer: Tokenizer, context: int, data: Path |
 def _curve(folder: Path) -> Columns:
     """The loss of the training as its log has it, in nats a token; {} without a log."""
     path = folder / run_folder.METRICS
-    found = list[tuple[int, float]]()
+    found = list[tuple[np.int32, float]]()
     for line in read_regular(path).splitlines() if is_file(path) else []:
         try:
             values: Mapping[str, Any] = strict_json(line, str(path))
-            found.append((int(values["step"]), float(values["loss"])))
-        except (LoadError, KeyError, TypeError, ValueError):
+            found.append((np.int32(int(values["step"])), float(values["loss"])))
+        except (LoadError, KeyError, TypeError, ValueError, OverflowError):
             continue  # half a line of a killed run
     if not found:
         return {}

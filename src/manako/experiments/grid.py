@@ -144,7 +144,7 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
     if colon and kind in KINDS[1:]:
         if not size.isascii() or not size.isdigit():
             raise UsageError("sweep_tokenizer", got=told["tokenizer"])
-        told |= {"tokenizer": kind, "vocab_size": int(size)}
+        told |= {"tokenizer": kind, "vocab_size": _value("vocab_size", size)}
     elif kind not in KINDS[1:]:
         told["vocab_size"] = CorpusSettings.vocab_size  # that of another tokenizer of the grid
     if kind != KINDS[0]:

@@ -157,7 +157,8 @@ def _strength(folder: Path, config: Mapping[str, Any], name: str) -> tuple[int, 
 def _cached(name: str, revision: str) -> Path | None:
     """The folder of a hub model in the hub's cache, as `huggingface_hub` lays it out; None where it is not there."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    place = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser() / f"models--{name.replace('/', '--')}"
+    hub = os.path.expanduser(os.environ.get("HF_HUB_CACHE") or home / "hub")  # noqa: PTH111  raises nothing, as there
+    place = Path(hub) / f"models--{name.replace('/', '--')}"
     if not _HUB_NAME.fullmatch(revision) or ".." in revision:
         return None
     named = place / "refs" / revision

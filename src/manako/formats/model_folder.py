@@ -18,6 +18,7 @@ no other loader takes it for a plain GPT-2. Weights are never folded, centred or
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -211,7 +212,7 @@ def _without_weights(folder: Path) -> LoadError:
     """The error for a folder that has no weights: what it is instead, and what to do."""
     if exists(folder / "adapter_config.json"):
         return LoadError("hf_adapter", file=folder / "adapter_config.json")
-    checkpoints = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
+    checkpoints = [p for p in folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdecimal()]
     if checkpoints:
         newest = max(checkpoints, key=lambda p: int(p.name.removeprefix("checkpoint-")))
         return LoadError("folder_of_checkpoints", folder=folder, newest=newest)
@@ -226,7 +227,8 @@ def _without_weights(folder: Path) -> LoadError:
 
 def refuse_link_outside(path: Path) -> None:
     """A file of the folder lies in it, or, in a Hugging Face cache, among the blobs of the same model."""
-    target, home = path.resolve(), path.parent.resolve()
+    # Not `resolve`, which before Python 3.13 raises RuntimeError for a link to itself: its reader says what that is.
+    target, home = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     blobs = [home.parent.parent / "blobs"] if home.parent.name == "snapshots" else []
     if not any(target.is_relative_to(place) for place in (home, *blobs)):
         raise LoadError("link_outside", file=path, target=target)

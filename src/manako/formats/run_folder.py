@@ -77,9 +77,10 @@ def checkpoint(run: Path, at: str | None = None) -> Path:
     if at in (LAST, BEST):
         return pointed(run, at)
     there = steps(run)
-    if not (at.isascii() and at.isdigit() and int(at) in there):
+    step = {str(step): step for step in there}.get(at.lstrip("0") or at[-1:])  # as text: it may have 5,000 digits
+    if step is None:
         raise LoadError("run_step", folder=run, got=at, steps=", ".join(map(str, there)))
-    return step_folder(run, int(at))
+    return step_folder(run, step)
 
 
 def save(

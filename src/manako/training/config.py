@@ -130,7 +130,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Flat settings from a TOML file. Raises LoadError naming the file."""
     try:
         return tomllib.loads(read_regular(path, limit=1 << 20).decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also of a number of thousands of digits
         raise LoadError("toml_invalid", file=path, reason=error) from None
 
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from manako.corpus.packed import PackedCorpus
-from manako.errors import ManakoError, UsageError
+from manako.errors import LoadError, ManakoError, UsageError
 from manako.families.gpt2 import ModelConfig
 from manako.files import megabytes, write_file
 from manako.formats import run_folder
@@ -45,7 +45,7 @@ from manako.training.processes import Processes
 from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES, recipe
 from manako.training.snapshots import all_due, due
-from manako.training.state import read_state, shares_of
+from manako.training.state import RANDOM, read_state, shares_of
 
 Report = Callable[..., None]  # (catalog key, **values)
 DEFAULT_STEPS = 2_000
@@ -291,7 +291,7 @@ class Trainer:
         better = self._is_best(evaluated)
         if self.here.first:
             shares = torch.tensor(self.shares, dtype=torch.float64)
-            state = self.optimizers.state() | {"torch_rng": torch.get_rng_state(), SHARES: shares}
+            state = self.optimizers.state() | {RANDOM: torch.get_rng_state(), SHARES: shares}
             arrays = safetensors.numpy.save({n: v.detach().cpu().numpy() for n, v in state.items()})
             self._arrays_sha256 = hashlib.sha256(arrays).hexdigest()
             files = {run_folder.STATE_ARRAYS: arrays, run_folder.STATE: self._recipe()}
@@ -347,8 +347,12 @@ class Trainer:
                 raise UsageError("resume_setting", run=self.run, name=name, was=was, now=now.get(name))
         if made["threads"] not in (None, torch.get_num_threads()):
             self.report("train.other_threads", was=made["threads"], now=torch.get_num_threads())
-        if "torch_rng" in state:  # no step draws from it; a run of the page has none
-            torch.set_rng_state(state.pop("torch_rng"))
+        if RANDOM in state:  # a run of the page has none
+            try:
+                torch.set_rng_state(state.pop(RANDOM))
+            except RuntimeError:  # it is of another size, or none that the generator could have
+                file = folder / run_folder.STATE_ARRAYS
+                raise LoadError("training_state_other", file=file, name=RANDOM) from None
         done = made["done"]
         if done is None:  # a run of a fixed number of steps, as all were once
             state[SHARES] = torch.arange(made["step"]) / (self.training.steps or 1)

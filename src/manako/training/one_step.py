@@ -30,7 +30,7 @@ from manako.training.optim import Optimizers, schedule
 from manako.training.processes import processes
 from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES
-from manako.training.state import read_state
+from manako.training.state import RANDOM, read_state
 
 MOST_RATE = 1e30  # float32 holds no more
 RateFrom = Literal["schedule", "peak", "given"]
@@ -92,7 +92,7 @@ def one_step(
     training = training_settings({**settings, **made["settings"]})
     config = only_gpt2(checkpoint.config)
     shares = state.pop(SHARES, None)
-    state.pop("torch_rng", None)
+    state.pop(RANDOM, None)
     done = made["done"] if shares is not None else min(1.0, made["step"] / (training.steps or math.inf))
     weights = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
     with processes(training.device) as here, memory.said(here.device):

@@ -22,6 +22,7 @@ from manako.files import exists, read_regular, strict_json, write_file
 from manako.formats import run_folder
 from manako.training.recipe import SCHEMA, SHARES
 
+RANDOM = "torch_rng"  # the state of PyTorch's random numbers, from which no step draws
 OLD_SCHEMAS = {  # what their training.json lacks
     "manako.training/1": {"settings": {}, "threads": None, "done": None},
     "manako.training/2": {"done": None},
@@ -56,10 +57,17 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         check(recipe, _STATE, "")
     except Misfit as error:
         raise LoadError("json_invalid", file=path, reason=error) from None
-    data = read_regular(folder / run_folder.STATE_ARRAYS)
+    file = folder / run_folder.STATE_ARRAYS
+    data = read_regular(file)
     if recipe["sha256"] != hashlib.sha256(data).hexdigest():
-        raise LoadError("digest_mismatch", file=folder / run_folder.STATE_ARRAYS, part="SHA-256")
-    arrays = {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
+        raise LoadError("digest_mismatch", file=file, part="SHA-256")
+    try:
+        arrays = {n: torch.from_numpy(np.array(a)) for n, a in safetensors.numpy.load(data).items()}
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:  # KeyError: a type of numbers that NumPy lacks
+        raise LoadError("safetensors_damaged", file=file, reason=error) from None
+    for name, array in arrays.items():
+        if array.dtype not in ((torch.uint8,) if name == RANDOM else (torch.float32, torch.float64)):
+            raise LoadError("training_state_other", file=file, name=name)
     if recipe["done"] is not None and (SHARES not in arrays or arrays[SHARES].shape != (recipe["step"],)):
         raise LoadError("json_invalid", file=path, reason=f"{SHARES}: not one for each step")
     return recipe, arrays
