@@ -6,7 +6,9 @@ their characters take two cells in some Japanese terminals.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,6 @@ class StepApp(App[None]):
         self._stop: Stop | None = None
         self._wanted = ""
         self._asking: Callable[[str], Awaitable[None]] | None = None
-        self._agreed: str | None = None
 
     def say(self, key: str, **values: object) -> str:
         """A sentence of the catalog."""
@@ -293,7 +294,7 @@ class StepApp(App[None]):
         except ValueError:
             await self._tell("stepper.no_number")
             return
-        await self._set(made.name, int(value) if value is not None and made.whole and value == int(value) else value)
+        await self._set(made.name, int(value) if value is not None and made.whole and value.is_integer() else value)
 
     async def action_resample(self) -> None:
         self._stop_playing()
@@ -401,38 +402,43 @@ class StepApp(App[None]):
     async def action_export(self) -> None:
         await self._ask("stepper.ask_export", self._export, "step.html")
 
-    async def _save(self, said: str) -> None:
+    async def _save(self, said: str, agreed: str | None = None) -> None:
         def data() -> bytes:
             tree = self.stepper.tree()
             return tree_bytes(tree) if tree.only is None else to_bytes(tree.only)
 
-        if await self._written(said, data, self._save):
-            self.file, self.stepper.saved = Path(said), True
+        file = await self._written(said, data, agreed, "stepper.ask_save", self._save)
+        if file is not None:
+            self.file, self.stepper.saved = file, True
 
-    async def _export(self, said: str) -> None:
+    async def _export(self, said: str, agreed: str | None = None) -> None:
         from manako.views.html import page  # only here, and its tables of names take as long
 
         def data() -> bytes:
             tree = self.stepper.tree()
             return page(tree if tree.only is None else tree.only, self.frame.look.lang).encode()
 
-        await self._written(said, data, self._export)
+        await self._written(said, data, agreed, "stepper.ask_export", self._export)
 
-    async def _written(self, said: str, data: Callable[[], bytes], again: Callable[[str], Awaitable[None]]) -> bool:
-        """Write a file; one that is there is replaced once its name is entered a second time."""
+    async def _written(
+        self, said: str, data: Callable[[], bytes], agreed: str | None, key: str, then: Callable[..., Awaitable[None]]
+    ) -> Path | None:
+        """Write a file and say where; None where nothing was written.
+
+        One that is there is replaced once the question, `key` and `then`, is answered with its name a second time.
+        agreed: the name that this question was asked about; a question that is left takes it along.
+        """
         if not said:
-            return False
-        path = Path(said).expanduser()
-        if await self._do(lambda: exists(path), pick=False) and self._agreed != said:
-            self._agreed = said
-            await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
+            return None
+        path = Path(os.path.expanduser(said))  # noqa: PTH111  as in a shell, `~name` of nobody stays
+        if await self._do(lambda: exists(path), pick=False) and said != agreed:
+            await self._ask(key, partial(then, agreed=said), said)
             await self._tell("stepper.exists")
-            return False
-        self._agreed = None
-        done = await self._do(lambda: write_file(path, data(), replace=True) or True, pick=False)
-        if done:
-            await self._tell("stepper.written", file=said)
-        return bool(done)
+            return None
+        if not await self._do(lambda: write_file(path, data(), replace=said == agreed) or True, pick=False):
+            return None
+        await self._tell("stepper.written", file=said)
+        return path
 
     # --- what is typed ------------------------------------------------------------------------------------------------
 
