@@ -189,6 +189,35 @@ def test_slash_finds() -> None:
     play(script)
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_nothing_tells_what_is_to_be_guessed(width: int) -> None:
+    first = messages.text("stepper.guess_first", "en")
+
+    def part(app: StepApp, name: str) -> str:
+        return " ".join(" ".join(line.plain for line in app.frame.lines(width, 40)[0][name]).split())
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "end", "n")
+        await typed(pilot, "[bold]")
+        whole = part(app, "ribbon")
+        await press(pilot, "home", "g")
+        for tab in "23456":
+            await press(pilot, tab)
+            assert messages.text("stepper.guess_now", "en")[:20] in text(app)
+            assert part(app, "beside") == (first if width > 100 else "")
+        for key in ("end", "slash", "n", "N"):
+            await press(pilot, key)
+            assert app.stepper.at == 0 and not app.query("#asked") and app.frame.told == first
+        await press(pilot, "1", "enter", "5", "end", "n")  # guessed; what follows is not
+        assert app.frame.guesses is not None and app.frame.guesses.guess and app.stepper.at == 0
+        assert not app.frame.in_branches and part(app, "beside") == first
+        assert whole.startswith(part(app, "ribbon")) and part(app, "ribbon") != whole
+        await press(pilot, "g")
+        assert part(app, "ribbon") == whole and first not in part(app, "beside")
+
+    play(script, read(golden_inside()), size=(width, 40))
+
+
 def test_g_hides_the_choice_until_it_is_guessed() -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         await press(pilot, *["right"] * 4, "home", "g")

@@ -166,8 +166,8 @@ class StepApp(App[None]):
             lines, heights = await asyncio.to_thread(self.frame.lines, width, height)
             self.query_one("#choice").styles.width = self.frame.left
             wide = width >= WIDE
-            self.query_one("#choice").display = wide or (self.frame.tab == 0 and not self.frame.helping)
-            self.query_one("#side").display = wide or self.frame.tab > 0 or self.frame.helping
+            self.query_one("#choice").display = wide or (self.frame.in_front == 0 and not self.frame.helping)
+            self.query_one("#side").display = wide or self.frame.in_front > 0 or self.frame.helping
             self.query_one("#legend").display = bool(lines["legend"])
             for name, made in lines.items():
                 self._put(name, made, heights.get(name))
@@ -313,7 +313,8 @@ class StepApp(App[None]):
             await self._tell("stepper.stop_set" if self._stop else "stepper.stop_none", stop=said.strip())
 
     async def action_find(self) -> None:
-        await self._ask("stepper.ask_find", self._find)
+        if not await self._to_guess():
+            await self._ask("stepper.ask_find", self._find)
 
     async def _find(self, said: str) -> None:
         self._wanted = said or self._wanted
@@ -327,6 +328,8 @@ class StepApp(App[None]):
 
     async def _found(self, backwards: bool) -> None:
         wanted = self._wanted
+        if await self._to_guess():
+            return
         if not wanted:
             await self.action_find()
         elif await self._do(lambda: self.stepper.find(wanted, backwards)) is False:
@@ -337,6 +340,12 @@ class StepApp(App[None]):
         self.frame.guesses = Guesses() if self.frame.guesses is None else None
         self.frame.pick_chosen()
         await self._draw()
+
+    async def _to_guess(self) -> bool:
+        """Whether tokens ahead are to be guessed, which a jump would pass; then it is said instead."""
+        if self.frame.guesses is not None:
+            await self._tell("stepper.guess_first")
+        return self.frame.guesses is not None
 
     async def action_tab(self) -> None:
         await self.action_show_tab((self.frame.tab + 1) % len(TABS))
@@ -355,7 +364,8 @@ class StepApp(App[None]):
         await self._do(lambda: self.stepper.jump(0) or True)
 
     async def action_last(self) -> None:
-        await self._do(lambda: self.stepper.jump(len(self.stepper) - 1) or True)
+        if not await self._to_guess():
+            await self._do(lambda: self.stepper.jump(len(self.stepper) - 1) or True)
 
     async def action_page_up(self) -> None:
         self.query_one("#side", VerticalScroll).scroll_page_up(animate=False)
