@@ -61,6 +61,8 @@ def _quoted(word: str) -> str:
 def _escaped(ch: str, mark: str) -> str:
     if ch.isprintable() and mark == " ":
         return f"\\{ch}" if ch in "\\'" else ch
+    if "\udc80" <= ch <= "\udcff":  # a byte of a file's name that is no UTF-8, as Python holds it
+        return f"\\x{ord(ch) - 0xDC00:02x}"
     return f"\\u{ord(ch):04x}" if ord(ch) < 0x10000 else f"\\U{ord(ch):08x}"
 
 
