@@ -4,6 +4,7 @@ import ast
 import string
 from pathlib import Path
 
+import pytest
 from sources import parsed
 
 import manako
@@ -39,6 +40,16 @@ def used_keys() -> set[str]:
 
 def test_every_key_that_the_source_uses_exists() -> None:
     assert used_keys() - messages.catalog("en").keys() == set()
+
+
+@pytest.mark.parametrize(("lang", "stop"), [("en", "."), ("ja", "。")])
+def test_what_an_option_does_is_a_sentence(lang: str, stop: str) -> None:
+    known = {key: said for key, said in messages.catalog(lang).items() if key.startswith("option.")}
+    assert [key for key, said in known.items() if stop not in said[-2:]] == []  # a bracket may close behind it
+
+
+def test_a_value_that_was_given_is_written_alike() -> None:
+    assert [key for key, said in messages.catalog("ja").items() if "指定された値" in said or "：" in said] == []
 
 
 def test_a_value_with_braces_is_shown_as_it_is() -> None:

@@ -186,7 +186,7 @@ def test_a_vocabulary_without_bytes_names_each_character() -> None:
     model = toy_model(from_characters("あい"))
     with pytest.raises(UsageError) as caught:
         model.trace("あ龘い😀")
-    assert "龘 U+9F98 at 2, 😀 U+1F600 at 4" in str(caught.value) and caught.value.exit_code == 2
+    assert "龘 U+9F98 (2), 😀 U+1F600 (4)" in str(caught.value) and caught.value.exit_code == 2
 
 
 def test_a_lone_surrogate_is_refused_with_its_place(model: Model) -> None:

@@ -269,8 +269,8 @@ def refused(tokenizer: Tokenizer, text: str) -> str:
 
 def test_each_unknown_character_is_named_with_its_place() -> None:
     tokenizer = from_characters("あい")
-    assert refused(tokenizer, "あ龘い😀") == "龘 U+9F98 at 2, 😀 U+1F600 at 4"
-    assert refused(tokenizer, "x" * 8).endswith("x U+0078 at 5 (+3)")
+    assert refused(tokenizer, "あ龘い😀") == "龘 U+9F98 (2), 😀 U+1F600 (4)"
+    assert refused(tokenizer, "x" * 8).endswith("x U+0078 (5), +3")
     assert tokenizer.encode("いあ") == [1, 0] and tokenizer.encode("") == []
 
 
@@ -278,13 +278,13 @@ def test_a_character_of_which_only_some_bytes_are_known_is_refused() -> None:
     """é is two bytes; with one of them in the vocabulary the other was dropped in silence."""
     rust = tokenizers.Tokenizer(models.BPE(vocab={"a": 0, "Ã": 1}, merges=[]))
     rust.pre_tokenizer, rust.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    assert refused(Tokenizer(rust.to_str()), "aé") == "é U+00E9 at 2"
+    assert refused(Tokenizer(rust.to_str()), "aé") == "é U+00E9 (2)"
 
 
 def test_nothing_is_mapped_to_an_ordinary_token() -> None:
     spec = json.loads(from_characters("あい").source)
     spec["model"]["unk_token"] = "あ"
-    assert refused(Tokenizer(json.dumps(spec)), "い龘") == "龘 U+9F98 at 2"
+    assert refused(Tokenizer(json.dumps(spec)), "い龘") == "龘 U+9F98 (2)"
 
 
 def test_a_special_unk_of_a_foreign_vocabulary_is_used_and_known() -> None:
@@ -299,7 +299,7 @@ def test_a_unigram_vocabulary_without_unk_names_the_character() -> None:
     rust = tokenizers.Tokenizer(models.Unigram([("あ", -1.0), ("い", -2.0)], unk_id=None))
     tokenizer = Tokenizer(rust.to_str())
     assert tokenizer.encode("いあ") == [1, 0]
-    assert refused(tokenizer, "い龘") == "龘 U+9F98 at 2"
+    assert refused(tokenizer, "い龘") == "龘 U+9F98 (2)"
 
 
 def test_a_normaliser_changes_bytes_and_loses_nothing() -> None:

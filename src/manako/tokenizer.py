@@ -187,8 +187,8 @@ class Tokenizer:
             covered = {i for start, end in spans for i in range(start, end)}
             unknown = [(i + 1, ch) for i, ch in enumerate(text) if i not in covered and not ch.isspace()]
         if unknown:
-            named = ", ".join(f"{ch} U+{ord(ch):04X} at {i}" for i, ch in unknown[:5])
-            more = f" (+{len(unknown) - 5})" if len(unknown) > 5 else ""
+            named = ", ".join(f"{ch} U+{ord(ch):04X} ({i})" for i, ch in unknown[:5])
+            more = f", +{len(unknown) - 5}" if len(unknown) > 5 else ""
             raise UsageError("prompt_unknown_characters", characters=named + more)
 
     def _loses(self, ch: str) -> bool:

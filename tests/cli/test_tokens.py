@@ -109,7 +109,7 @@ def test_folders_and_files_that_have_none(run: Run, tmp_path: Path) -> None:
     assert run("tokens", "a", "--with", tmp_path).code == 3
     (tmp_path / "tokenizer.json").write_text(from_characters("a").source, encoding="utf-8")
     found = run("tokens", "ab", "--with", tmp_path)
-    assert found.code == 2 and "b U+0062 at 2" in found.err and found.out == ""
+    assert found.code == 2 and "b U+0062 (2)" in found.err and found.out == ""
 
 
 def test_a_run_and_any_of_its_steps_have_a_tokenizer(run: Run, tmp_path: Path) -> None:

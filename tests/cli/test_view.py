@@ -1,7 +1,9 @@
 """`manako view` and `manako verify`: a record opens without its model, one step or all, and a changed one is found."""
 
 import json
+import os
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from golden import golden_inside, golden_score, golden_trace, large_generation, 
 
 import manako
 from manako import messages
+from manako.trace.file import to_bytes
 from manako.trace.record import SelfCheck
 
 
@@ -25,6 +28,19 @@ def test_one_step(run: Run, saved: Path) -> None:
     document = json.loads(run("view", saved, "--step", "2", "--json").out)
     assert [s["index"] for s in document["steps"]] == [1]
     assert document["text"] == json.loads(run("view", saved, "--json").out)["text"]
+
+
+@pytest.mark.parametrize("name", [b"a.manako", "猫 'b\x1b\u202e.manako".encode(), b"a\x94b.manako"])
+def test_the_command_for_one_step_can_be_pasted(run: Run, tmp_path: Path, name: bytes) -> None:
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).write_bytes(to_bytes(golden_trace()))
+    start = messages.text("overview.one", "en", command="")
+    [line] = [line for line in run("view", path).out.splitlines() if line.startswith(start)]
+    assert line.isprintable()
+    shell = ["bash", "-c", f"printf '%s\\0' {line.removeprefix(start)}"]
+    words = subprocess.run(shell, capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}).stdout.split(b"\0")[:-1]
+    assert words[:3] == [b"manako", b"view", path]
+    assert run(*words[1:]).out.count("--- Step") == 1
 
 
 @pytest.mark.parametrize("step", ["0", "5", "-1", "99999999999999999999"])

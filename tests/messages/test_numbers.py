@@ -59,7 +59,8 @@ CASES: dict[str, list[list[Any]]] = {  # rule: its arguments
         [[], 0.0],
     ],
     "count": [[n] for n in (0, 1, 999, 1000, 3480, 12345, 10**6, 2**31, 2**53)],
-    "perplexity": [[bits] for bits in (0, 0.01, 1, 1.5, 3.3, 5, 6.64, 6.65, 9.97, 11, 11.77, 14.25, 17.2)],
+    "perplexity": [[bits] for bits in (0, 0.01, 1, 1.5, 3.3, 5, 6.64, 6.65, 9.97, 11, 11.77, 14.25, 17.2)]
+    + [[10.43567026093655]],  # 1385, which is an exact half
     "setting": [[value] for value in _SETTINGS],
     "small": [[error] for error in _ERRORS],
     "decimals": [[d] for d in (1, 0.02, 0.001, 0.00099, 0.00034, 1e-4, 1e-5, 1.2e-7, 1e-12, 1e-15, 1e-17, 0)],

@@ -193,7 +193,7 @@ def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> 
     shown = opened(context.new_page(), tmp_path / "page.html", complaints)
     shown.fill("[data-edit=prompt]", "犬")
     shown.press("[data-edit=prompt]", "Enter")
-    shown.get_by_text("characters not in this model's vocabulary: 犬 U+72AC at 1").wait_for()
+    shown.get_by_text("犬 U+72AC (1)").wait_for()
     write(shown, "私", 3, 1)
     close([context], complaints)
 

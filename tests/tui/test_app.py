@@ -3,16 +3,18 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from math import log2
 from pathlib import Path
 
 import pytest
-from golden import HOSTILE, golden_inside, golden_score, large_inside
+from golden import HOSTILE, golden_header, golden_inside, golden_score, golden_trace, large_inside
 from screens import press, text
 from steppers import MODEL, begun, read
 from textual.pilot import Pilot
 
 from manako import messages
+from manako.sampling import Sampling
 from manako.trace.tree import open_tree
 from manako.tui.app import StepApp
 from manako.tui.frame import LEAST, WIDE, Frame
@@ -116,6 +118,17 @@ def test_t_moves_sliders_on_the_same_row() -> None:
     play(script)
 
 
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e999", "1e300", "2.5"])
+@pytest.mark.parametrize("name", ["top_k", "temperature"])
+def test_no_number_that_is_typed_ends_it(name: str, number: str) -> None:
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "t", *["down"] * [each.stage.name for each in app.frame.sliders].index(name), "enter")
+        await typed(pilot, number)
+        assert app.is_running and (name in app.frame.told) == (app.stepper.sampling == Sampling(temperature=0.8))
+
+    play(script)
+
+
 def test_space_plays_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manako.tui.app.PLAY_SECONDS", 3600)  # each step is asked for below
 
@@ -174,6 +187,35 @@ def test_slash_finds() -> None:
         assert "龍" in text(app) and app.stepper.at == at
 
     play(script)
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_nothing_tells_what_is_to_be_guessed(width: int) -> None:
+    first = messages.text("stepper.guess_first", "en")
+
+    def part(app: StepApp, name: str) -> str:
+        return " ".join(" ".join(line.plain for line in app.frame.lines(width, 40)[0][name]).split())
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "end", "n")
+        await typed(pilot, "[bold]")
+        whole = part(app, "ribbon")
+        await press(pilot, "home", "g")
+        for tab in "23456":
+            await press(pilot, tab)
+            assert messages.text("stepper.guess_now", "en")[:20] in text(app)
+            assert part(app, "beside") == (first if width > 100 else "")
+        for key in ("end", "slash", "n", "N"):
+            await press(pilot, key)
+            assert app.stepper.at == 0 and not app.query("#asked") and app.frame.told == first
+        await press(pilot, "1", "enter", "5", "end", "n")  # guessed; what follows is not
+        assert app.frame.guesses is not None and app.frame.guesses.guess and app.stepper.at == 0
+        assert not app.frame.in_branches and part(app, "beside") == first
+        assert whole.startswith(part(app, "ribbon")) and part(app, "ribbon") != whole
+        await press(pilot, "g")
+        assert part(app, "ribbon") == whole and first not in part(app, "beside")
+
+    play(script, read(golden_inside()), size=(width, 40))
 
 
 def test_g_hides_the_choice_until_it_is_guessed() -> None:
@@ -294,6 +336,37 @@ def test_s_saves_and_asks_before_it_replaces(tmp_path: Path) -> None:
     play(script)
 
 
+def test_a_file_is_replaced_by_what_was_asked_about_alone(tmp_path: Path) -> None:
+    file = tmp_path / "t.manako"
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        for key in ("s", "e", "s"):
+            await press(pilot, key)
+            await typed(pilot, str(file))
+            assert file.read_bytes() == b"mine" and messages.text("stepper.exists", "en") in text(app)
+            await press(pilot, "escape")
+
+    file.write_bytes(b"mine")
+    play(script)
+
+
+def test_a_tilde_is_read_as_a_shell_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+
+    async def script(app: StepApp, pilot: Pilot[None]) -> None:
+        await press(pilot, "right", "down", "enter", "s")
+        await typed(pilot, "~nobody-at-all.manako")  # no user has this name
+        assert app.stepper.saved and len(open_tree(tmp_path / "~nobody-at-all.manako").branches) == 2
+        await press(pilot, "s")
+        await typed(pilot, "~/t.manako")
+        await press(pilot, "c")
+        assert app.clipboard == f"manako step --step 3 -- {tmp_path / 'home' / 't.manako'}"
+
+    play(script)
+
+
 def test_e_exports_a_page(tmp_path: Path) -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         await press(pilot, "right", "e")
@@ -306,7 +379,7 @@ def test_e_exports_a_page(tmp_path: Path) -> None:
 def test_c_copies_the_command_that_repeats_this(tmp_path: Path) -> None:
     async def script(app: StepApp, pilot: Pilot[None]) -> None:
         await press(pilot, "right", "c")
-        assert app.clipboard == "manako step --step 2 -m toy --seed 1 --temperature 0.8 -- '私'"
+        assert app.clipboard == "manako step --step 2 -m toy --seed 1 --temperature 0.8 -- 私"
         await press(pilot, "down", "enter", "c")
         assert messages.text("stepper.save_first", "en") in text(app)
         await press(pilot, "s")
@@ -315,6 +388,17 @@ def test_c_copies_the_command_that_repeats_this(tmp_path: Path) -> None:
         assert app.clipboard == f"manako step --step 3 -- {tmp_path / 't.manako'}"
 
     play(script)
+
+
+def test_what_stays_in_the_terminal_is_text(tmp_path: Path) -> None:
+    hostile = "a\x1b]0;b\x07\u202e"
+    header = golden_header(stop=(hostile,), ablate=(hostile,), first_step=0)
+    header = replace(header, prompt=hostile, model=replace(header.model, ref=hostile))
+    whole = read(replace(golden_trace(), header=header))
+    part = read(replace(golden_trace(), header=replace(header, first_step=1)))  # repeated from its file
+    for app in (StepApp(whole, Look(lang="en")), StepApp(part, Look(lang="en"), tmp_path / hostile)):
+        said = [line.plain for line in app.last_words()]
+        assert not set("".join(said)) & set(hostile[1:]) - set("]0;b") and "\\u001b" in said[-1]
 
 
 def test_q_does_not_throw_a_tree_away_without_a_word() -> None:

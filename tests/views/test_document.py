@@ -8,7 +8,7 @@ from typing import Any
 
 from golden import HOSTILE, LOGITS, golden_score, golden_trace, large_generation
 
-from manako.trace.record import Trace
+from manako.trace.record import SelfCheck, Trace
 from manako.views.document import step_record, trace_document
 
 
@@ -72,6 +72,13 @@ def test_numbers_by_hand(golden_trace: Trace) -> None:
     assert removed["temperature"] == (12, 0.0)
     assert removed["top_k"][0] == 8 and abs(removed["top_k"][1] - lost / (1408 + 16 + 4 + 1 + 1 + lost)) < 1e-7
     assert removed["top_p"][0] == 4 and abs(removed["top_p"][1] - 22 / 1430) < 1e-7
+
+
+def test_an_error_without_a_number_is_null(golden_trace: Trace) -> None:
+    check = SelfCheck("probabilities_sum_to_1", float("inf"), 1e-9)
+    document = trace_document(replace(golden_trace, header=replace(golden_trace.header, self_checks=(check,))), top=1)
+    wanted = [{"name": "probabilities_sum_to_1", "error": None, "limit": 1e-9, "ok": False}]
+    assert through_json(document)["self_checks"] == wanted
 
 
 def test_every_number_is_exact(golden_trace: Trace) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import UsageError
+from manako.messages.unseen import UNSEEN
 from manako.trace.record import Candidate, Step, Trace
 
 Kind = Literal["embedding", "head", "mlp", "bias"]
@@ -175,7 +176,8 @@ class Contributed:
         """What `find` knows a token by: its text where one can type it and no other token on record reads the same."""
         text = token.text
         alone = sum(c.text == text for c in self.tokens) == 1 and not token.special
-        plain = text.strip() == text and text.isprintable() and not text.startswith("id:") and "," not in text
+        seen = text.strip() == text and text.isprintable() and not UNSEEN.search(text)
+        plain = seen and not text.startswith("id:") and "," not in text
         return text if text and alone and plain else f"id:{token.id}"
 
 

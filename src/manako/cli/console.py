@@ -14,6 +14,7 @@ import click
 
 from manako import messages
 from manako.messages.lines import wrap
+from manako.messages.unseen import UNSEEN
 
 MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 _SILENT = 2.0  # seconds that nobody minds waiting for
@@ -105,6 +106,6 @@ def safe(message: str) -> str:
     shown, marks = "", 0
     for ch in message:
         marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
-        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW
+        visible = (ch.isprintable() or ch == "\u3000") and marks <= MARKS_IN_A_ROW and not UNSEEN.match(ch)
         shown += ch if visible else ch.encode("unicode_escape").decode()
     return shown

@@ -19,7 +19,7 @@ from manako.sampling import Distribution
 from manako.settings import RunSettings
 from manako.trace.record import Header, Step, Trace
 from manako.views.terminal.again import command_line, hint
-from manako.views.terminal.glyphs import is_partial, visible
+from manako.views.terminal.glyphs import is_partial
 from manako.views.terminal.overview import TINTS, row_lines, summary_lines, text_lines, title_line, window_lines
 from manako.views.terminal.steps import characters, final_lines, header_lines, step_lines
 
@@ -97,7 +97,7 @@ class Show:
         look, asked = self._screen.look, trace.header.max_new_tokens
         if self._file is not None:
             command = command_line(["manako", "view", str(self._file), "--step", str(summary.surprised.index + 1)])
-            return Text(look.say("overview.one", command=visible(command, look.glyphs)), "dim", no_wrap=True)
+            return Text(look.say("overview.one", command=command), "dim", no_wrap=True)
         count = None if asked == RunSettings.max_new_tokens else asked
         return hint("overview.more", look, trace, "watch", "--view", "steps", count=count)
 

@@ -1,7 +1,5 @@
 """`manako verify`: draw every token of a saved trace again, and check what was captured, or by it."""
 
-import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,4 +137,4 @@ def document(found: Verification, again: SelfCheck | None) -> dict[str, Any]:
 
 
 def _check(check: SelfCheck) -> dict[str, Any]:
-    return asdict(check) | {"error": check.error if math.isfinite(check.error) else None, "ok": check.ok}
+    return check.to_dict() | {"ok": check.ok}

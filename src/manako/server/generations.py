@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import json
 import logging
-import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -294,8 +293,6 @@ def _finished(generation: Generation) -> tuple[dict[str, Any], str, bytes]:
     """(what only the end of a run tells, a title, the file's content)."""
     trace = generation.trace()
     told = {name: value for name, value in trace_document(trace, 0).items() if name in ENDING}
-    for check in told["self_checks"]:  # null where it is not finite, as in the file
-        check["error"] = check["error"] if math.isfinite(check["error"]) else None
     return told, trace.text[:LONGEST_TITLE], to_bytes(trace)
 
 

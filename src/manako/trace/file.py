@@ -10,7 +10,6 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +159,7 @@ def _check_start(path: Path) -> None:
 def to_bytes(trace: Trace) -> bytes:
     """The file's content; the same record gives the same bytes."""
     arrays = _arrays(trace)
-    checks = [asdict(c) | ({} if math.isfinite(c.error) else {"error": None}) for c in trace.header.self_checks]
     meta: dict[str, Any] = trace.header.to_dict() | {
-        "self_checks": checks,  # an error that is not finite is null, for which JSON has no number; read as infinite
         "vocab_size": trace.vocabulary.size,
         "columns_sha256": {name: column_digest(name, a) for name, a in arrays.items()},
     }

@@ -6,6 +6,7 @@ twice. For larger ones the 256 first candidates are, with the exact rest. What w
 asked for it, is described in captures.py; file.py is the record's file, schema.json what that may hold.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -82,6 +83,10 @@ class SelfCheck:
         """Whether the error lies within the limit."""
         return self.error <= self.limit
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. It has no number for an error that is not finite: null, which is read as infinite."""
+        return asdict(self) | ({} if math.isfinite(self.error) else {"error": None})
+
 
 @dataclass(frozen=True)
 class Header:
@@ -121,7 +126,9 @@ class Header:
         """Plain values for JSON."""
         ref = self.model.ref.encode("utf-8", "backslashreplace").decode()  # a folder's name need not be Unicode
         model = replace(self.model, ref=ref, config=dict(self.model.config), versions=dict(self.model.versions))
-        return asdict(replace(self, model=model, rounded=dict(self.rounded))) | {"sampling": self.sampling.to_dict()}
+        plain = asdict(replace(self, model=model, rounded=dict(self.rounded)))
+        checks = [check.to_dict() for check in self.self_checks]
+        return plain | {"sampling": self.sampling.to_dict(), "self_checks": checks}
 
 
 @dataclass(frozen=True)

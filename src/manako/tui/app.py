@@ -6,7 +6,9 @@ their characters take two cells in some Japanese terminals.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +92,6 @@ class StepApp(App[None]):
         self._stop: Stop | None = None
         self._wanted = ""
         self._asking: Callable[[str], Awaitable[None]] | None = None
-        self._agreed: str | None = None
 
     def say(self, key: str, **values: object) -> str:
         """A sentence of the catalog."""
@@ -165,8 +166,8 @@ class StepApp(App[None]):
             lines, heights = await asyncio.to_thread(self.frame.lines, width, height)
             self.query_one("#choice").styles.width = self.frame.left
             wide = width >= WIDE
-            self.query_one("#choice").display = wide or (self.frame.tab == 0 and not self.frame.helping)
-            self.query_one("#side").display = wide or self.frame.tab > 0 or self.frame.helping
+            self.query_one("#choice").display = wide or (self.frame.in_front == 0 and not self.frame.helping)
+            self.query_one("#side").display = wide or self.frame.in_front > 0 or self.frame.helping
             self.query_one("#legend").display = bool(lines["legend"])
             for name, made in lines.items():
                 self._put(name, made, heights.get(name))
@@ -293,7 +294,7 @@ class StepApp(App[None]):
         except ValueError:
             await self._tell("stepper.no_number")
             return
-        await self._set(made.name, int(value) if value is not None and made.whole and value == int(value) else value)
+        await self._set(made.name, int(value) if value is not None and made.whole and value.is_integer() else value)
 
     async def action_resample(self) -> None:
         self._stop_playing()
@@ -312,7 +313,8 @@ class StepApp(App[None]):
             await self._tell("stepper.stop_set" if self._stop else "stepper.stop_none", stop=said.strip())
 
     async def action_find(self) -> None:
-        await self._ask("stepper.ask_find", self._find)
+        if not await self._to_guess():
+            await self._ask("stepper.ask_find", self._find)
 
     async def _find(self, said: str) -> None:
         self._wanted = said or self._wanted
@@ -326,6 +328,8 @@ class StepApp(App[None]):
 
     async def _found(self, backwards: bool) -> None:
         wanted = self._wanted
+        if await self._to_guess():
+            return
         if not wanted:
             await self.action_find()
         elif await self._do(lambda: self.stepper.find(wanted, backwards)) is False:
@@ -336,6 +340,12 @@ class StepApp(App[None]):
         self.frame.guesses = Guesses() if self.frame.guesses is None else None
         self.frame.pick_chosen()
         await self._draw()
+
+    async def _to_guess(self) -> bool:
+        """Whether tokens ahead are to be guessed, which a jump would pass; then it is said instead."""
+        if self.frame.guesses is not None:
+            await self._tell("stepper.guess_first")
+        return self.frame.guesses is not None
 
     async def action_tab(self) -> None:
         await self.action_show_tab((self.frame.tab + 1) % len(TABS))
@@ -354,7 +364,8 @@ class StepApp(App[None]):
         await self._do(lambda: self.stepper.jump(0) or True)
 
     async def action_last(self) -> None:
-        await self._do(lambda: self.stepper.jump(len(self.stepper) - 1) or True)
+        if not await self._to_guess():
+            await self._do(lambda: self.stepper.jump(len(self.stepper) - 1) or True)
 
     async def action_page_up(self) -> None:
         self.query_one("#side", VerticalScroll).scroll_page_up(animate=False)
@@ -401,38 +412,43 @@ class StepApp(App[None]):
     async def action_export(self) -> None:
         await self._ask("stepper.ask_export", self._export, "step.html")
 
-    async def _save(self, said: str) -> None:
+    async def _save(self, said: str, agreed: str | None = None) -> None:
         def data() -> bytes:
             tree = self.stepper.tree()
             return tree_bytes(tree) if tree.only is None else to_bytes(tree.only)
 
-        if await self._written(said, data, self._save):
-            self.file, self.stepper.saved = Path(said), True
+        file = await self._written(said, data, agreed, "stepper.ask_save", self._save)
+        if file is not None:
+            self.file, self.stepper.saved = file, True
 
-    async def _export(self, said: str) -> None:
+    async def _export(self, said: str, agreed: str | None = None) -> None:
         from manako.views.html import page  # only here, and its tables of names take as long
 
         def data() -> bytes:
             tree = self.stepper.tree()
             return page(tree if tree.only is None else tree.only, self.frame.look.lang).encode()
 
-        await self._written(said, data, self._export)
+        await self._written(said, data, agreed, "stepper.ask_export", self._export)
 
-    async def _written(self, said: str, data: Callable[[], bytes], again: Callable[[str], Awaitable[None]]) -> bool:
-        """Write a file; one that is there is replaced once its name is entered a second time."""
+    async def _written(
+        self, said: str, data: Callable[[], bytes], agreed: str | None, key: str, then: Callable[..., Awaitable[None]]
+    ) -> Path | None:
+        """Write a file and say where; None where nothing was written.
+
+        One that is there is replaced once the question, `key` and `then`, is answered with its name a second time.
+        agreed: the name that this question was asked about; a question that is left takes it along.
+        """
         if not said:
-            return False
-        path = Path(said).expanduser()
-        if await self._do(lambda: exists(path), pick=False) and self._agreed != said:
-            self._agreed = said
-            await self._ask("stepper.ask_save" if again == self._save else "stepper.ask_export", again, said)
+            return None
+        path = Path(os.path.expanduser(said))  # noqa: PTH111  as in a shell, `~name` of nobody stays
+        if await self._do(lambda: exists(path), pick=False) and said != agreed:
+            await self._ask(key, partial(then, agreed=said), said)
             await self._tell("stepper.exists")
-            return False
-        self._agreed = None
-        done = await self._do(lambda: write_file(path, data(), replace=True) or True, pick=False)
-        if done:
-            await self._tell("stepper.written", file=said)
-        return bool(done)
+            return None
+        if not await self._do(lambda: write_file(path, data(), replace=said == agreed) or True, pick=False):
+            return None
+        await self._tell("stepper.written", file=said)
+        return path
 
     # --- what is typed ------------------------------------------------------------------------------------------------
 

@@ -79,9 +79,14 @@ class Frame:
         return self.guesses is not None and self.guesses.guess is None
 
     @property
+    def in_front(self) -> int:
+        """The tab that a narrow window shows: the choice, while a token is to be guessed."""
+        return 0 if self.guessing else self.tab
+
+    @property
     def in_branches(self) -> bool:
         """Whether the arrows move through the branches."""
-        return TABS[self.tab] == "branches" and not self.helping
+        return TABS[self.tab] == "branches" and self.guesses is None and not self.helping
 
     @property
     def sliders(self) -> list[panels.Slider]:
@@ -116,7 +121,7 @@ class Frame:
         made["choice"] = self._choice(step, left - 2, rest)
         made["tabs"] = [self._tab_line(width - left - 2 if wide else room, wide)]
         look = replace(self.look, columns=(width - left if wide else width) - 3)
-        made["beside"] = self._beside_lines(step, look) if wide or self.tab or self.helping else []
+        made["beside"] = self._beside_lines(step, look) if wide or self.in_front or self.helping else []
         return made, parts | {"head": 1, "tabs": 1, "choice": rest}
 
     def _head(self, room: int) -> Line:
@@ -145,10 +150,9 @@ class Frame:
         cursor, first = stepper.here.position, positions[0]
         columns = [(len(t.trace.columns.prompt_ids), n, t.trace.columns.p_model) for t, n in text.line]
         forced = {len(t.trace.columns.prompt_ids) - 1 for t, _ in text.line[1:] if t.forced}
-        if self.guessing:
-            ids = [*ids[:cursor], HIDDEN]  # what is to be guessed is not shown
-        elif stepper.what_if:
-            ids = [*ids[:cursor], step.token_id]  # what comes after it would be another text
+        if self.guesses is not None or stepper.what_if:  # what comes after it is to be guessed, or another text
+            here = HIDDEN if self.guessing else step.token_id if stepper.what_if else ids[cursor]
+            ids = [*ids[:cursor], here]
 
         def style(n: int) -> str:
             if n == cursor:
@@ -223,7 +227,7 @@ class Frame:
         """
         line = Line(no_wrap=True)
         self.tab_cells = []
-        beside = self.tab or (self.beside if wide else 0)
+        beside = self.in_front or (self.beside if wide else 0)
         named = [f"{n} {self.say(f'stepper.tab_{name}')}" for n, name in enumerate(TABS, 1)]
         close = ["1", *named[1:]] if wide else named
         numbers = [name if n == beside else str(n + 1) for n, name in enumerate(named)]
@@ -239,7 +243,9 @@ class Frame:
         """What the tab in front shows; an error where that cannot be had."""
         if self.helping:
             return self._help_lines(look)
-        name = TABS[self.tab or self.beside]
+        name = TABS[self.in_front or self.beside]
+        if self.guessing or (self.guesses is not None and name == "branches"):  # which tell what is to be guessed
+            return panels.wrapped([Line(self.say("stepper.guess_first"), panels.QUIET)], look.columns)
         try:
             lines = getattr(self, f"_{name}_lines")(step, look)
         except ManakoError as error:

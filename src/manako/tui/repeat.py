@@ -1,21 +1,21 @@
 """The command that shows the same again."""
 
-import shlex
 from pathlib import Path
 
 from manako.messages.numbers import setting
 from manako.sampling import DEFAULT_ORDER
 from manako.trace.record import Header
 from manako.tui.stepper import Stepper
+from manako.views.terminal.again import command_line
 
 
 def command(stepper: Stepper, file: Path | None) -> str | None:
     """A whole line for a shell: of a text that began with a prompt, or of the file that all is saved in; else None."""
     header, step = stepper.text.trace.header, ["--step", str(stepper.at + 1)]
     if stepper.text.parent is None and header.kind == "generation" and not header.first_step:
-        return shlex.join(["manako", "step", *step, *_options(header), "--", header.prompt])
+        return command_line(["manako", "step", *step, *_options(header), "--", header.prompt])
     if file is not None and stepper.saved:
-        return shlex.join(["manako", "step", *step, "--", str(file)])
+        return command_line(["manako", "step", *step, "--", str(file)])
     return None
 
 

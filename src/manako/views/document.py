@@ -44,7 +44,7 @@ def trace_document(trace: Trace, top: int) -> dict[str, Any]:
         "text": trace.text,
         "end": header["end"],
         "stop": list(header["stop"]),
-        "self_checks": [{**check, "ok": check["error"] <= check["limit"]} for check in header["self_checks"]],
+        "self_checks": [check.to_dict() | {"ok": check.ok} for check in trace.header.self_checks],
     }
 
 

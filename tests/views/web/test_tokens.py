@@ -12,6 +12,7 @@ import pytest
 from golden import TOKENS
 
 from manako import messages
+from manako.messages.unseen import UNSEEN
 from manako.trace.record import bytes_to_text
 from manako.views.terminal import glyphs
 
@@ -65,9 +66,16 @@ def test_every_character_that_both_know_is_spelled_alike(ask: Ask) -> None:
     characters = [chr(code) for code in range(sys.maxunicode + 1)]
     known = [c for c in characters if unicodedata.category(c) != "Cn" and glyphs.cell_len(c) > 0 or ord(c) < 160]
     shown = ask("visible", known)
-    different = [c for c, s in zip(known, shown, strict=True) if s != glyphs.visible(c, glyphs.BLOCK)]
-    assert {f"{ord(c):04X}" for c in different} == {"115F", "2800"}  # blanks: the page spells them out
-    assert len(known) > 250_000
+    assert shown == [glyphs.visible(c, glyphs.BLOCK) for c in known] and len(known) > 250_000
+
+
+def test_no_unseen_character_hides_on_a_letter(ask: Ask) -> None:
+    """Every mark that Python has assigned, and every character that shows nothing by its own."""
+    marks = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M" or UNSEEN.match(c)]
+    known = [f"a{c}" for c in marks if unicodedata.category(c) != "Cn"]
+    assert ask("visible", known) == [glyphs.visible(text, glyphs.BLOCK) for text in known]
+    spelled = {c for c in marks if len(glyphs.visible(f"a{c}", glyphs.BLOCK)) > 2}
+    assert spelled == {c for c in marks if UNSEEN.match(c)} and {"\u034f", "\u180b", "\u3164"} < spelled
 
 
 def test_what_a_terminal_gives_no_cell_is_spelled_out_where_it_cannot_be_seen(ask: Ask) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from manako.messages.numbers import setting
+from manako.messages.unseen import UNSEEN
 from manako.sampling import DEFAULT_ORDER, STAGES, Sampling
 from manako.trace.record import Trace
 from manako.views.terminal.steps import Look
@@ -53,14 +54,16 @@ def command_line(words: Sequence[str]) -> str:
 
 def _quoted(word: str) -> str:
     marks = "".join("m" if unicodedata.combining(ch) else " " for ch in word)
-    if word.isprintable() and "mmm" not in marks:
+    if word.isprintable() and "mmm" not in marks and not UNSEEN.search(word):
         return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word)
     return "$'" + "".join(map(_escaped, word, marks)) + "'"
 
 
 def _escaped(ch: str, mark: str) -> str:
-    if ch.isprintable() and mark == " ":
+    if ch.isprintable() and mark == " " and not UNSEEN.match(ch):
         return f"\\{ch}" if ch in "\\'" else ch
+    if "\udc80" <= ch <= "\udcff":  # a byte of a file's name that is no UTF-8, as Python holds it
+        return f"\\x{ord(ch) - 0xDC00:02x}"
     return f"\\u{ord(ch):04x}" if ord(ch) < 0x10000 else f"\\U{ord(ch):08x}"
 
 

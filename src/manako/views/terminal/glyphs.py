@@ -13,6 +13,7 @@ from typing import Protocol
 from rich.cells import cell_len
 
 from manako import messages
+from manako.messages.unseen import UNSEEN
 
 _NAMED = {" ": "space", "\n": "newline", "\t": "tab", "\u3000": "fullwidth_space"}
 _MARKS_IN_A_ROW = 2  # combining marks shown on one base; more would pile up over other lines
@@ -108,7 +109,7 @@ def visible(text: str, glyphs: Glyphs) -> str:
     marks = _MARKS_IN_A_ROW  # a combining mark at the start has nothing to sit on
     for ch in text:
         category = unicodedata.category(ch)
-        if category[0] == "M" and not is_variation_selector(ch) and marks < _MARKS_IN_A_ROW:
+        if category[0] == "M" and not UNSEEN.match(ch) and marks < _MARKS_IN_A_ROW:
             shown.append(ch)
             marks += 1
             continue
@@ -264,7 +265,7 @@ def _spelled(ch: str, category: str, glyphs: Glyphs) -> str:
     if is_variation_selector(ch):
         number = code - 0xFE00 + 1 if code < 0xFF00 else code - 0xE0100 + 17
         return f"{glyphs.left}VS{number}{glyphs.right}"
-    if category in ("Cf", "Zs", "Cs", "Co", "Cn") or category[0] == "M" or cell_len(ch) == 0:
+    if category in ("Cf", "Zs", "Cs", "Co", "Cn") or category[0] == "M" or cell_len(ch) == 0 or UNSEEN.match(ch):
         return f"{glyphs.left}U+{code:04X}{glyphs.right}"
     if ch in "\u2039\u203a":  # the brackets of bytes in bytes_to_text
         return glyphs.left if ch == "\u2039" else glyphs.right

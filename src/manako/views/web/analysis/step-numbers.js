@@ -167,7 +167,7 @@ export class StepNumbers {
     }
 
     /**
-     * What a token's p was under the recorded settings; 0 for one that is not on record.
+     * What a token's p was under the recorded settings; NaN for one that is not on record.
      * @param {number} id
      */
     recordedP(id) {

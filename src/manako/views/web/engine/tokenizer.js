@@ -73,8 +73,8 @@ export class Tokenizer {
         }
         const lost = [...text].map((ch, i) => ({ ch, at: i + 1 })).filter(({ ch }) => this.#spelled(ch) === null);
         if (lost.length) {
-            const named = lost.slice(0, NAMED).map(({ ch, at }) => `${ch} ${codeName(Number(ch.codePointAt(0)))} at ${at}`).join(", ");
-            const more = lost.length > NAMED ? ` (+${lost.length - NAMED})` : "";
+            const named = lost.slice(0, NAMED).map(({ ch, at }) => `${ch} ${codeName(Number(ch.codePointAt(0)))} (${at})`).join(", ");
+            const more = lost.length > NAMED ? `, +${lost.length - NAMED}` : "";
             throw new PromptError("prompt_unknown_characters", { characters: named + more });
         }
         return this.#cut(text).flatMap((word) => this.#merged([...word].flatMap((ch) => /** @type {number[]} */ (this.#spelled(ch)))));

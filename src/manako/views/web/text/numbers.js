@@ -29,7 +29,7 @@ export function percent(p) {
  */
 export function fixed(value, digits) {
     if (Math.abs(value) >= 1e9) return small(value);
-    const [whole, ...part] = halfToEven(value, (number, more) => number.toFixed(digits + more)).split(".");
+    const [whole, ...part] = halfToEven(value, "toFixed", digits).split(".");
     return [grouped(whole), ...part].join(".");
 }
 
@@ -72,7 +72,7 @@ export function count(n) {
  * @param {number} bits
  */
 export function perplexity(bits) {
-    return grouped(setting(Number((2 ** bits).toPrecision(3))));
+    return grouped(setting(Number(halfToEven(2 ** bits, "toExponential", 2))));
 }
 
 /**
@@ -89,7 +89,7 @@ export function setting(value) {
  */
 export function small(error) {
     if (!Number.isFinite(error)) return Number.isNaN(error) ? "nan" : "inf";
-    const text = halfToEven(error, (number, more) => number.toExponential(1 + more));
+    const text = halfToEven(error, "toExponential", 1);
     const size = Math.abs(Number(text));
     if (size === 0 || (size >= 0.001 && size < 1000)) return setting(Number(text));
     return text.replace(".0e", "e").replace("e+", "e");
@@ -120,11 +120,12 @@ function grouped(whole) {
 /**
  * A number as it is written, but of an exact half the even digit, where JavaScript takes the larger one.
  * @param {number} number
- * @param {(number: number, more: number) => string} write with so many digits more
+ * @param {"toFixed" | "toExponential"} write
+ * @param {number} digits behind the point
  */
-function halfToEven(number, write) {
-    const text = write(number, 0);
-    const isHalf = /^50*$/.test(write(number, MORE).split("e")[0].slice(-MORE));
+function halfToEven(number, write, digits) {
+    const text = number[write](digits);
+    const isHalf = /^50*$/.test(number[write](digits + MORE).split("e")[0].slice(-MORE));
     const isOdd = Number(text.split("e")[0].slice(-1)) % 2 === 1;
-    return isHalf && isOdd ? write(number * (1 - Number.EPSILON / 2), 0) : text;
+    return isHalf && isOdd ? (number * (1 - Number.EPSILON / 2))[write](digits) : text;
 }

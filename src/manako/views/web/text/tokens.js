@@ -56,7 +56,8 @@ const UNICODE_NAMES = new Map([
     ["\ufeff", "zero width no-break space"],
 ]);
 const BIDI_CONTROL = /[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u;
-const UNSEEN = /[\p{Cf}\p{Zs}\p{Cs}\p{Co}\p{Cn}\p{M}\p{Default_Ignorable_Code_Point}\u2800]/u;
+// DI is Default_Ignorable_Code_Point; the last four are blank by their drawing, as in messages/unseen.py.
+const UNSEEN = /[\p{Cf}\p{Zs}\p{Cs}\p{Co}\p{Cn}\p{M}\p{DI}\u2800\u{1d159}\u{13441}\u{13442}]/u;
 const VARIATION_SELECTOR = /[\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/u;
 const CHARACTERS = // whole ones; or a byte that begins none, and those behind it that could only have continued it
     /((?:[\0-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+)|[\x80-\xff][\x80-\xbf]*/g;
@@ -261,7 +262,7 @@ function textPieces(text) {
     const found = [];
     let marks = MARKS_IN_A_ROW; // a combining mark at the start has nothing to sit on
     for (const ch of text) {
-        const isMark = /\p{M}/u.test(ch) && !VARIATION_SELECTOR.test(ch) && marks < MARKS_IN_A_ROW;
+        const isMark = /\p{M}/u.test(ch) && !/\p{DI}/u.test(ch) && marks < MARKS_IN_A_ROW;
         const spelled = isMark ? ch : spell(ch);
         const kind = spelled === ch ? "text" : "spelled";
         if (isMark) marks++;
