@@ -186,6 +186,7 @@ def test_a_control_token_is_never_put_together_from_pieces() -> None:
     (ggml(add_bos_token=False, model="llama"), None),
     (ggml(model="llama"), 1),
     (ggml(model="gpt2", pre="llama-bpe"), 1),
+    (ggml(model="gpt2", pre="tekken"), 1),
     (ggml(model="gpt2", pre="qwen2"), None),
     (ggml(model="gpt2"), None),
 ])  # fmt: skip

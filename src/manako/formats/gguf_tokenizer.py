@@ -19,7 +19,7 @@ from manako.formats.gguf_head import Metadata
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token types
 MAX_PIECE_CHARACTERS = 2_000_000  # in all; 256,000 pieces have about 1,800,000
 MAX_PIECE = 256  # characters; SentencePiece itself stops at 16 where nobody asks for more
-DEFAULT_BOS = ("llama", "llama3", "llama-v3", "llama-bpe")  # older files have no flag, and llama.cpp puts it in front
+DEFAULT_BOS = ("llama", "llama3", "llama-v3", "llama-bpe", "tekken")  # llama.cpp puts it in front without a flag
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
