@@ -151,6 +151,10 @@ class Tokenizer:
         """The id of a token by its name in the file, None where there is none of that name."""
         return self._ids.get(name)
 
+    def name_of(self, token_id: int) -> str | None:
+        """The name of a token in the file, which need not be its text; None where no token has the id."""
+        return next((name for name, i in self._ids.items() if i == token_id), None)
+
     def special_names(self, text: str) -> list[str]:
         """The names of special tokens that stand in a text, in the order of the vocabulary."""
         names = (self._token_bytes[i].decode("utf-8", "ignore") for i in sorted(self.special_ids - self.gaps))
