@@ -66,6 +66,12 @@ def test_two_files_alone_are_gpt2s(folder: Path) -> None:
     assert tokenizer.special_ids == {tokenizer.id_of("<|endoftext|>")}
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1.0", "x", ""])
+def test_what_is_no_id_names_no_token(number: str, folder: Path) -> None:
+    plain = read_vocabulary(folder, {}, {})
+    assert read_vocabulary(folder, {"added_tokens_decoder": {number: {"content": "x"}}}, {}).source == plain.source
+
+
 @pytest.mark.parametrize("wrapper", [{"tokenizer_class": "CodeGenTokenizer"}, {"add_bos_token": True}])
 def test_another_class_is_for_transformers(wrapper: dict[str, Any], folder: Path) -> None:
     with pytest.raises(LoadError, match="hf:./FOLDER"):

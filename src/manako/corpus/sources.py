@@ -84,10 +84,10 @@ class LeftOut:
     def takes(self, name: str, kinds: tuple[str | None, ...] = KINDS) -> bool:
         """Whether a file below a source is read, by the name it has there; counted where it is not."""
         path = PurePosixPath(name)
-        if kind := by_system(path.parts):
+        if kind := by_system(path.parts or (str(path),)):  # an archive may call a file "." or nothing
             self._kinds[kind] += 1
         elif kind_of(path.name) not in kinds:
-            self._suffixes[path.suffix.lower() or path.name] += 1
+            self._suffixes[path.suffix.lower() or path.name or str(path)] += 1
         else:
             return True
         return False

@@ -176,7 +176,7 @@ def _require_extra() -> None:
 def _snapshot(name: str, ref: str) -> Path:
     """The folder of a hub model: as the cache has it if that is whole, else fetched. Raises LoadError."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     def fetch(local: bool, files: tuple[str, ...] = FILES) -> Path:
         return Path(
@@ -189,6 +189,8 @@ def _snapshot(name: str, ref: str) -> Path:
         cached = fetch(local=True)
     except LocalEntryNotFoundError:
         cached = None
+    except HFValidationError:  # a name that the hub gives to nobody
+        raise LoadError("hf_ref", ref=ref) from None
     if cached and _is_whole(cached):
         return cached
     if huggingface_hub.constants.HF_HUB_OFFLINE:

@@ -8,6 +8,7 @@ own. Source: `tokenization_gpt2.py`, `_qwen2.py`, `_llama.py`, `_gemma.py` and `
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ _OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
 _PIECES_OF_MODEL = {"llama": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma": "GemmaTokenizer"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_ID = re.compile("[0-9]{1,9}")
 _END = "<|endoftext|>"  # the one special token of both where no file says more
 
 
@@ -171,7 +173,7 @@ def _added(folder: Path, wrapper: Mapping[str, Any], vocab: Mapping[str, Any]) -
 
     listed = wrapper.get("added_tokens_decoder")
     for id, token in (listed if isinstance(listed, dict) else {}).items():
-        if id.isdecimal() and isinstance(token, dict):
+        if _ID.fullmatch(id) and isinstance(token, dict):
             put(int(id), token)
     more = folder / "added_tokens.json"
     ids = dict(vocab) | (strict_json(read_regular(more, MAX_FILE_BYTES), str(more)) if exists(more) else {})
