@@ -463,6 +463,18 @@ def test_a_member_without_a_name_is_counted(tmp_path: Path, name: str) -> None:
         assert ("corpus.not_read_suffixes" in said) == (not name.endswith("/") or path.suffix == ".tar")
 
 
+def test_a_linked_folder_that_leads_out_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "b.txt").write_text("b")
+    (tmp_path / "home" / "in").mkdir(parents=True)
+    (tmp_path / "home" / "in" / "a.txt").write_text("a")
+    (tmp_path / "home" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "home" / "again").symlink_to(tmp_path / "home" / "in")
+    (tmp_path / "home" / "loop").symlink_to("loop")
+    found, said = told(tmp_path / "home")
+    assert [d.text for d in found] == ["a"] and said["corpus.not_read_link"] == {"count": "2"}
+
+
 def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:
     (tmp_path / ".notes").mkdir()
     (tmp_path / ".notes" / "a.txt").write_text("a")

@@ -125,10 +125,9 @@ def inside(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     """The files of a folder that are read, at any depth, in the order of their names."""
     home = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if is_dir(path):
-            continue
-        if not is_file(path) or (path.is_symlink() and not path.resolve().is_relative_to(home)):
+        nested = is_dir(path)  # what lies in one that is linked and not outside is met where it is
+        if not (nested or is_file(path)) or (path.is_symlink() and not path.resolve().is_relative_to(home)):
             if by_system(path.relative_to(folder).parts) is None:
                 left_out.link()
-        elif left_out.takes(path.relative_to(folder).as_posix()):
+        elif not nested and left_out.takes(path.relative_to(folder).as_posix()):
             yield path
