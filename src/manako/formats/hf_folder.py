@@ -37,7 +37,7 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files, with_class
+from manako.formats.vocabulary_files import PIECE_MODELS, as_wrapped, read_pieces, vocabulary_files, with_class
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -267,7 +267,7 @@ def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> 
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
-        return Tokenizer.from_file(path)
+        return as_wrapped(Tokenizer.from_file(path), path, wrapper)
     older = vocabulary_files(folder)[0]
     if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
         return pieces
