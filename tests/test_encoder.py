@@ -82,6 +82,32 @@ def test_an_expression_that_is_too_slow_is_named_and_the_next_text_is_read(monke
     assert tokenizer.encode("あ。") == toy_tokenizer().encode("あ。")
 
 
+def test_an_answer_that_nobody_waited_for_is_not_that_to_the_next_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = Tokenizer(with_pattern("x+|y+"))
+    first, second = tokenizer.encode("は"), tokenizer.encode("の")
+    beside = tokenizer._encoder
+    assert isinstance(beside, encoder.Beside) and beside._process and first != second
+    stdout = beside._process.stdout
+    assert stdout
+
+    class Interrupted:
+        """Ctrl-C while the first answer is waited for."""
+
+        waited = False
+        close = stdout.close
+
+        def readline(self) -> bytes:
+            if not self.waited:
+                self.waited = True
+                raise KeyboardInterrupt
+            return stdout.readline()
+
+    monkeypatch.setattr(beside._process, "stdout", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("は")
+    assert tokenizer.encode("の") == second
+
+
 @pytest.mark.parametrize("name", mostly_slow(PUBLISHED, fast={"DeepSeek V3"}))  # a process each
 def test_published_expressions_open(name: str) -> None:
     tokenizer = Tokenizer(with_pattern(PUBLISHED[name]))

@@ -249,13 +249,16 @@ class Beside:
             process.kill()
 
         clock = threading.Timer(seconds, end)
-        clock.start()
         try:
+            clock.start()
             process.stdin.write(json.dumps(question).encode() + b"\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         except OSError:  # it ended: its memory was not enough, or somebody ended it
             answer = b""
+        except BaseException:  # Ctrl-C: the answer, which is still to come, would be taken for that to the next text
+            self.close()
+            raise
         finally:
             clock.cancel()
         if over.is_set() or not answer.endswith(b"\n"):

@@ -3,7 +3,7 @@
 Special here: bytes come from one table id -> bytes built once, as the file's decoder spells each token inside a text;
 `decode([id])` drops spaces for some tokenizers and turns part of a character into U+FFFD. A literal "<|endoftext|>" in
 a text is text unless somebody asks for more. Nothing is mapped silently to another token: a text that would lose a
-character is refused. A foreign vocabulary's own `<unk>` is the one exception, where it is a special token, which every
+character is refused; a corpus says how many it lost. A foreign vocabulary's own `<unk>` is the one exception, where it is a special token, which every
 view marks.
 
 The file is hostile data: ids are compared with those that the Rust library uses, dropout is turned off, and a regular
@@ -151,6 +151,10 @@ class Tokenizer:
         """The id of a token by its name in the file, None where there is none of that name."""
         return self._ids.get(name)
 
+    def name_of(self, token_id: int) -> str | None:
+        """The name of a token in the file, which need not be its text; None where no token has the id."""
+        return next((name for name, i in self._ids.items() if i == token_id), None)
+
     def special_names(self, text: str) -> list[str]:
         """The names of special tokens that stand in a text, in the order of the vocabulary."""
         names = (self._token_bytes[i].decode("utf-8", "ignore") for i in sorted(self.special_ids - self.gaps))
@@ -163,13 +167,18 @@ class Tokenizer:
         return None if self.unknown_id in ids or read.strip(" ") == text.strip(" ") else read
 
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
-        """`encode` for many trusted texts at once, on all cores and without the check for lost characters."""
+        """`encode` for many texts at once, on all cores. What it loses of them is the caller's to say: `unspelled`."""
         try:
             return self._encoder.encode_many(documents)
         except TooSlow as error:
             raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
         except Failed as error:
             raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
+
+    def unspelled(self, characters: Sequence[str]) -> list[str]:
+        """Those of some characters that come through as nothing, or as others; what becomes `<unk>` has its token."""
+        cut = zip(characters, self.encode_documents(characters), strict=True)
+        return [ch for ch, ids in cut if self.unknown_id not in ids and self._lost(ch, ids)]
 
     def decode(self, ids: Iterable[int]) -> bytes:
         """The bytes of the ids, joined; they may end inside a character."""
@@ -199,6 +208,9 @@ class Tokenizer:
             raise LoadError("tokenizer_slow", file=self._name, reason=error) from None
         except Failed:
             return True
+        return self._lost(ch, ids)
+
+    def _lost(self, ch: str, ids: Sequence[int]) -> bool:
         if self.unknown_id in ids:
             return self.unknown_id not in self.special_ids
         if not ids:  # a space that comes back between two words, or what a normaliser takes away and `rewritten` shows
@@ -225,9 +237,10 @@ def utf8(text: str) -> bytes:
 def sizes_of(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """(characters, bytes) [V] of the text that each id stands for, none for a special token.
 
-    A character whose bytes are several tokens counts where its first byte is.
+    A character whose bytes are several tokens counts where its first byte is; the name of `<unk>` is no text.
     """
-    texts = [b"" if i in tokenizer.special_ids else b for i, b in enumerate(tokenizer.token_bytes)]
+    none = tokenizer.special_ids | {tokenizer.unknown_id}
+    texts = [b"" if i in none else b for i, b in enumerate(tokenizer.token_bytes)]
     return [sum(x & 0xC0 != 0x80 for x in b) for b in texts], [len(b) for b in texts]
 
 

@@ -379,6 +379,23 @@ def test_parquet(tmp_path: Path) -> None:
         assert key_of(tmp_path / "b.parquet", Reading(field="body"))[0] == "file_unreadable"
 
 
+def test_a_column_of_parquet_that_is_no_single_text_is_named(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    text, title = pa.array(["一", "二"]), pa.array(["題", "名"])
+    for name, columns, names in (
+        ("twice", [text, text, title], ["text", "text", "title"]),
+        ("struct", [pa.array([{"a": 1}] * 2)], ["text"]),
+        ("list", [pa.array([["一"]] * 2)], ["text"]),
+        ("titles", [text, title, title], ["text", "title", "title"]),
+    ):
+        pq.write_table(pa.Table.from_arrays(columns, names=names), tmp_path / f"{name}.parquet")
+    assert key_of(tmp_path / "twice.parquet")[0] == "corpus_field_twice"
+    assert key_of(tmp_path / "struct.parquet")[0] == key_of(tmp_path / "list.parquet")[0] == "corpus_field_no_text"
+    assert [(d.text, d.title) for d in documents(tmp_path / "titles.parquet")] == [("一", None), ("二", None)]
+
+
 def test_parquet_without_pyarrow_names_the_install_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setattr(rows, "find_spec", lambda name: None)
@@ -433,6 +450,29 @@ def test_what_systems_leave_beside_real_files_is_not_read_and_told(tmp_path: Pat
             stream.write(tmp_path / name, name)
     found, said = told(tmp_path / "finder.zip")
     assert [d.text for d in found] == ["text"] and said["corpus.not_read_macos"] == {"count": "2"}
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "a/"])
+def test_a_member_without_a_name_is_counted(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as stream:
+        stream.writestr(zipfile.ZipInfo(name), b"" if name.endswith("/") else b"x")
+        stream.writestr("a.txt", "a")
+    for path in (tmp_path / "a.zip", archive(tmp_path / "a.tar", {name: b"x", "a.txt": b"a"})):
+        found, said = told(path)
+        assert [d.text for d in found] == ["a"]
+        assert ("corpus.not_read_suffixes" in said) == (not name.endswith("/") or path.suffix == ".tar")
+
+
+def test_a_linked_folder_that_leads_out_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "b.txt").write_text("b")
+    (tmp_path / "home" / "in").mkdir(parents=True)
+    (tmp_path / "home" / "in" / "a.txt").write_text("a")
+    (tmp_path / "home" / "out").symlink_to(tmp_path / "outside")
+    (tmp_path / "home" / "again").symlink_to(tmp_path / "home" / "in")
+    (tmp_path / "home" / "loop").symlink_to("loop")
+    found, said = told(tmp_path / "home")
+    assert [d.text for d in found] == ["a"] and said["corpus.not_read_link"] == {"count": "2"}
 
 
 def test_a_hidden_folder_that_is_named_itself_is_read(tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ import pytest
 from corpora import build_toy, toy_documents, toy_vocabulary
 
 from manako import files
+from manako.corpus import build
 from manako.corpus import packing as module
 from manako.corpus.documents import Document
-from manako.corpus.packed import PackedCorpus
+from manako.corpus.packed import SIDES, PackedCorpus
 from manako.corpus.packing import ShardWriter, Vocabulary, pack, parts
 from manako.errors import LoadError, ManakoError, UsageError
+from manako.tokenizer import from_characters
 
 
 def by_side(corpus: PackedCorpus) -> dict[str, list[str]]:
@@ -325,3 +327,24 @@ print(json.dumps([corpus.header.statistics, int(peak.split()[1])]))
     statistics, peak = json.loads(done.stdout)
     assert statistics["train"]["characters"] + statistics["validation"]["characters"] == 34_952_500
     assert peak / 1024 < 900  # MB; the text alone, held once as str, would be 70, its ids as Python ints 280
+
+
+@pytest.mark.parametrize("unknown", [None, "<unk>"])
+def test_what_a_given_vocabulary_lacks_is_counted(tmp_path: Path, unknown: str | None) -> None:
+    spec = json.loads(from_characters(["<|endoftext|>", "<unk>", "a", "b", " ", "\n"]).source)
+    spec["model"]["unk_token"] = unknown
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    spec["added_tokens"] = [{"id": 0, "content": "<|endoftext|>", **flags}]
+    (tmp_path / "t.json").write_text(json.dumps(spec))
+    (tmp_path / "a.txt").write_text("abc xyz ab ba c\n" * 27)
+    said = Said()
+    corpus = build(tmp_path / "a.txt", tmp_path / "c", tokenizer=str(tmp_path / "t.json"), report=said)
+    told = [entry for entry in said if entry[0] in ("corpus.unspelled", "corpus.unknown")]
+    sizes = [corpus.header.statistics[side] for side in SIDES]
+    characters, tokens = (sum(s[name] for s in sizes) for name in ("characters", "tokens"))
+    if unknown is None:
+        named = "c U+0063 54, x U+0078 27, y U+0079 27, z U+007A 27"
+        assert told == [("corpus.unspelled", {"count": "135", "of": "432", "characters": named})]
+        assert (characters, tokens) == (432, 432 - 135)
+    else:
+        assert told == [("corpus.unknown", {"count": "135", "of": "432"})] and tokens == characters

@@ -75,6 +75,19 @@ def test_a_character_of_several_tokens_is_never_cut(tmp_path: Path) -> None:
         assert texts(made)["train"] == [("ああいい龘" * 100)[:wanted]]
 
 
+def test_a_piece_that_ends_inside_a_character_is_never_the_last(tmp_path: Path) -> None:
+    text = "".join(chr(CHANCE.randrange(0x3041, 0x3091)) for _ in range(3000))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    whole = build(tmp_path / "a.txt", tmp_path / "c", tokenizer="byte-bpe", vocab_size=500, validation=0.1)
+    there = whole.header.statistics["train"]["characters"]
+    lengths = []
+    for wanted in range(20, 40):
+        [made] = texts(sample(whole, tmp_path / f"{wanted}", wanted / there, wanted))["train"]
+        assert text.startswith(made) and len(made) <= wanted
+        lengths.append(wanted - len(made))
+    assert max(lengths) < 16  # characters of the longest piece
+
+
 def test_a_folder_that_is_there_is_left_alone(text: Path, tmp_path: Path) -> None:
     whole = build(text, tmp_path / "c", min_count=1)
     with pytest.raises(ManakoError) as refused:

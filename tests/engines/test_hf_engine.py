@@ -413,6 +413,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.parametrize("name", ["a--b/c", "a/b-", "a.git", "x" * 120, "a b"])
+def test_a_name_that_the_hub_gives_to_nobody_is_no_name(name: str, home: Path) -> None:
+    with pytest.raises(LoadError) as caught:
+        load_hf(f"hf:{name}")
+    assert caught.value.key == "hf_ref"
+
+
 def test_offline_a_model_that_is_not_whole_says_so(folder: Path, home: Path) -> None:
     with pytest.raises(LoadError) as caught:
         load_hf("hf:org/name")

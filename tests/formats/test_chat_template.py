@@ -2,6 +2,7 @@
 
 import json
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from toy import toy_tokenizer
 from toy_llama import write_toy_llama
 
 import manako
-from manako.errors import CapabilityError, LoadError, UsageError
+from manako.errors import CapabilityError, LoadError, MissingExtraError, UsageError
 from manako.formats import chat_template
 from manako.formats.chat_template import filled
 
@@ -25,9 +26,15 @@ PUBLISHED = {
     "blocks trimmed": "{% for m in messages %}\n {% if m.role == 'user' %}\n{{ m.role }}\n {% endif %}\n{% endfor %}",
     "JSON": "{{ messages | tojson(indent=2) }}{{ tools is none }}",
     "loop controls": "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+    "what is trained on": "{% for m in messages %}{% generation %}{% set x = m.role %}\n{{ x }}{{ m.content }}"
+    "{% endgeneration %}{{ x }}{% endfor %}",
+    "dicts": "{{ dict(messages[0], a=1) }}{{ dict.fromkeys(['a', 'b'], 2) }}",
+    "a name of Python's": "{% set s = namespace({'self': 1}, n=2) %}{{ s.self + s.n }}",
     "a namespace": "{% set s = namespace(n=0) %}{% for m in messages %}{% set s.n = s.n + 1 %}{% endfor %}{{ s.n }}",
 }
 HOSTILE = {
+    "a hidden name": "{% set s = namespace(_x=1) %}",
+    "a hidden name later": "{% set s = namespace() %}{% set s.__x__ = 1 %}",
     "reaches for Python": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "reaches for the house": "{{ self.__init__.__globals__ }}",
     "changes what it was given": "{% set x = messages.append(1) %}",
@@ -59,6 +66,18 @@ def test_whatever_a_template_does_it_ends(name: str, monkeypatch: pytest.MonkeyP
         filled(HOSTILE[name], TURNS, {})
     assert caught.value.key == "chat_template" and "\n" not in str(caught.value) and caught.value.text("ja")
     assert time.monotonic() - began < 60  # a ceiling against hangs
+
+
+@pytest.mark.parametrize("found", ["3.1.5", "2.11.3", ""])
+def test_an_older_jinja_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if not found:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(chat_template, "version", version)
+    with pytest.raises(MissingExtraError, match=r"3\.1\.6"):
+        filled(CHATML, TURNS, {})
 
 
 @pytest.fixture

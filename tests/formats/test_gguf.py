@@ -528,6 +528,8 @@ def test_keys_that_change_nothing_are_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("metadata", "rope"), [
     ({"llama.rope.scaling.type": "none"}, Rope()),
+    ({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, Rope()),
+    ({"llama.rope.scaling.factor": 4.0}, Rope("linear", factor=4.0)),
     ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}, Rope("linear", factor=4.0)),
     (
         {
@@ -570,7 +572,9 @@ def test_the_frequencies_of_llama_3_are_recognised_or_refused(
 ) -> None:
     tensor = Tensor("rope_freqs.weight", divisors.shape, 0, divisors.tobytes())
     rope = Rope(theta=500_000.0)
-    data = changed(tensors=lambda listed: [tensor, *listed], head_size=64, rope=rope)
+    shape = {"tensors": lambda listed: [tensor, *listed], "head_size": 64, "rope": rope}
+    data, both = changed(**shape), changed({"llama.rope.scaling.factor": 2.0}, **shape)
+    assert refusal(tmp_path / "m.gguf", both).values["name"] == "llama.rope.scaling.factor"
     if factor is None:
         assert refusal(tmp_path / "m.gguf", data).values["name"] == "rope_freqs.weight"
         return

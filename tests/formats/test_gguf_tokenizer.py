@@ -186,6 +186,7 @@ def test_a_control_token_is_never_put_together_from_pieces() -> None:
     (ggml(add_bos_token=False, model="llama"), None),
     (ggml(model="llama"), 1),
     (ggml(model="gpt2", pre="llama-bpe"), 1),
+    (ggml(model="gpt2", pre="tekken"), 1),
     (ggml(model="gpt2", pre="qwen2"), None),
     (ggml(model="gpt2"), None),
 ])  # fmt: skip
@@ -194,6 +195,19 @@ def test_a_start_token_only_where_the_tokenizer_puts_one(metadata: Metadata, exp
     assert start_token(FILE, made) == expected
     assert start_token(FILE, {k: v for k, v in made.items() if "bos_token_id" not in k}) is None
     assert (token_id(FILE, made, "bos"), token_id(FILE, made, "eot")) == (1, None)
+
+
+@pytest.mark.parametrize("name", ["bos", "eos", "eot", "unknown"])
+def test_an_unused_token_that_a_key_names_is_used(name: str) -> None:
+    made = spm_metadata()
+    size = len(SPM_TOKENS)
+    more = {"tokens": [*SPM_TOKENS, "x1", "x2", "x3"], "scores": [*SPM_SCORES, 0.0, 0.0, 0.0]}
+    types = [*made["tokenizer.ggml.token_type"], 5, 5, 5]
+    made |= ggml(**more, token_type=types, add_bos_token=True) | {f"tokenizer.ggml.{name}_token_id": size + 1}
+    tokenizer = tokenizer_of(made)
+    assert tokenizer.vocab_size == size + 2 and size + 1 in tokenizer.special_ids  # x3 only fills up rows
+    assert tokenizer.front_ids == (size + 1 if name == "bos" else 1,)
+    assert (tokenizer.unknown_id == size + 1) == (name == "unknown")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

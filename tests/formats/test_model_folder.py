@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,19 @@ def test_what_is_written_comes_back(tmp_path: Path, changes: dict[str, Any]) -> 
     assert {p.name for p in (tmp_path / "new" / "m").iterdir()} == FILES
     assert same(made, read) and read.notices == () and read.stored_dtype == "float32"
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["m"]
+
+
+def test_an_end_that_is_a_byte_or_has_no_token_comes_back(tmp_path: Path) -> None:
+    made = toy_checkpoint()
+    name = made.tokenizer.name_of(200)
+    assert name is not None and made.tokenizer.token_bytes[200] not in (name.encode(), b"")
+    config = replace(made.config, end_ids=(200,))
+    write_checkpoint(tmp_path / "m", config, made.tensors, made.tokenizer)
+    read = read_checkpoint(tmp_path / "m")
+    assert read.config.end_ids == (200,) and read.notices == ()
+    assert json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())["eos_token"] == name
+    write_checkpoint(tmp_path / "n", config, made.tensors, from_characters("あいう"))
+    assert "eos_token" not in json.loads((tmp_path / "n" / "tokenizer_config.json").read_text())
 
 
 def test_float16_is_widened_and_named(tmp_path: Path) -> None:

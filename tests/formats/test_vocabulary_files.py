@@ -60,10 +60,61 @@ def test_ids_are_those_of_transformers(name: str, settings: dict[str, Any], fold
     assert not ours.front_ids
 
 
+@pytest.mark.parametrize("name, in_file, said", [
+    ("GPT2Tokenizer", False, True),
+    ("GPT2TokenizerFast", True, None),
+    ("Qwen2Tokenizer", False, True),
+    ("GPTNeoXTokenizer", True, False),
+    ("CodeGenTokenizer", False, True),
+    ("PreTrainedTokenizerFast", False, True),
+    ("PreTrainedTokenizerFast", True, False),
+])  # fmt: skip
+@pytest.mark.slow
+def test_what_stands_beside_a_tokenizer_json_counts_as_in_transformers(
+    name: str, in_file: bool, said: bool | None, folder: Path
+) -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    kind = name if name == "Qwen2Tokenizer" else "GPT2Tokenizer"
+    plain = read_vocabulary(folder, {"tokenizer_class": kind, "add_prefix_space": in_file}, {})
+    (folder / "tokenizer.json").write_text(plain.source, encoding="utf-8")
+    for file in ("vocab.json", "merges.txt"):
+        (folder / file).unlink()
+    size, piece = plain.vocab_size, "it"
+    assert plain.id_of(piece) is not None
+    flags = {"special": False, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    contents = {size + 9: "<mask>", 3: piece, size: "<x>", size + 1: "猫で", size + 2: "猫で"}
+    wrapper: dict[str, Any] = {"tokenizer_class": name, "bos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    wrapper |= {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    wrapper["added_tokens_decoder"] = {str(i): {"content": content, **flags} for i, content in contents.items()}
+    wrapper |= {} if said is None else {"add_prefix_space": said}
+    (folder / "tokenizer_config.json").write_text(json.dumps(wrapper))
+    ours = read_vocabulary(folder, wrapper, {})
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert ours.vocab_size == len(theirs) == size + 3
+    for text in (*SAMPLES[:4], "a <mask> b", "<x>it's it 私は猫である<mask>"):
+        assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"], text
+
+
+def test_a_tokenizer_json_that_needs_nothing_keeps_its_fingerprint(folder: Path) -> None:
+    plain = read_vocabulary(folder, {}, {})
+    (folder / "tokenizer.json").write_text(plain.source, encoding="utf-8")
+    more = {str(plain.id_of("<|endoftext|>")): {"content": "<|endoftext|>", "special": True}}
+    wrapper = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": more}
+    assert read_vocabulary(folder, wrapper, {}).fingerprint == plain.fingerprint
+    for added in ({"5": {"content": ""}}, {"5": {"content": 1}}, {"5": "x"}, ["x"], "x", None):
+        assert read_vocabulary(folder, wrapper | {"added_tokens_decoder": added}, {}).source == plain.source
+
+
 def test_two_files_alone_are_gpt2s(folder: Path) -> None:
     tokenizer = Ref.parse(str(folder)).tokenizer()
     assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT.encode()
     assert tokenizer.special_ids == {tokenizer.id_of("<|endoftext|>")}
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1.0", "x", ""])
+def test_what_is_no_id_names_no_token(number: str, folder: Path) -> None:
+    plain = read_vocabulary(folder, {}, {})
+    assert read_vocabulary(folder, {"added_tokens_decoder": {number: {"content": "x"}}}, {}).source == plain.source
 
 
 @pytest.mark.parametrize("wrapper", [{"tokenizer_class": "CodeGenTokenizer"}, {"add_bos_token": True}])

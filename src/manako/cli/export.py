@@ -21,8 +21,6 @@ from manako.views.html import Carried, learning_page, page, trainer_page
 
 FIRST_TOKENS = 40  # of the text that a site opens on where it is given none
 
-DTYPES = ("float32", "float16")
-
 
 @click.group("export", help=say("help.export"))
 @common_options

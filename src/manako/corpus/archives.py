@@ -121,7 +121,7 @@ def _tar(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, Binary
 
 def _zip(path: Path, takes: Callable[[str], bool]) -> Iterator[tuple[str, BinaryIO]]:
     with zipfile.ZipFile(path) as archive:
-        named = ((_zip_name(m), m) for m in archive.infolist() if not m.is_dir())
+        named = ((_zip_name(m), m) for m in archive.infolist() if not m.filename.endswith("/"))
         chosen = [(name, m) for name, m in named if takes(name)]
         refuse_bomb(path, path.stat().st_size, sum(m.file_size for _, m in chosen))  # no more is ever read than that
         for name, member in chosen:

@@ -104,6 +104,10 @@ class Decoder:
             text = self._decoder.decode(data, final)
         except UnicodeDecodeError as error:
             raise self._misfit(error.object, error.start, len(pending)) from None
+        except UnicodeError:  # UTF-16 that begins without a mark, or what a codec written in Python says of any bytes
+            if wide := _wide(pending + data):
+                raise LoadError("corpus_wide", file=self._name, encoding=wide) from None
+            raise self._misfit(pending + data, 0, len(pending)) from None
         if self.encoding == "cp932" and (bad := _NO_CP932.search(text)):
             raise self._misfit(pending + data, len(text[: bad.start()].encode("cp932")), len(pending))
         self._fed += len(data)
@@ -152,12 +156,17 @@ def _refuse_binary(name: str, data: bytes) -> None:
     if data.startswith(tuple(_MARKS)):
         return
     # Without a mark: ASCII has NUL for every other byte, and 。 and 、 are U+3002 and U+3001.
-    if binary and (wide := next((e for e in _WIDE if _reads_as(data[: 2**20], e)), None)):
+    if binary and (wide := _wide(data)):
         raise LoadError("corpus_wide", file=name, encoding=wide)
     if b"\x1b$B" in data or b"\x1b$@" in data:  # the shifts of ISO-2022-JP, which is all ASCII to UTF-8
         raise LoadError("corpus_iso2022", file=name)
     if binary:
         raise LoadError("corpus_binary", file=name, count=controls, size=len(data))
+
+
+def _wide(data: bytes) -> str | None:
+    """The encoding of two or four bytes a character that they can be, without a mark."""
+    return next((e for e in _WIDE if _reads_as(data[: 2**20], e)), None)
 
 
 def _reads_as(data: bytes, encoding: str) -> bool:

@@ -36,12 +36,14 @@ from manako.corpus.packed import (
 )
 from manako.errors import UsageError
 from manako.files import new_folder, write_file
+from manako.messages.numbers import count
 
 VALIDATION_SHARE = 0.03
 LEAST_END = 0.1  # share of the longest document that is held out when no whole document can be
 BATCH_CHARACTERS = 2**20  # encoded at a time; the tokenizers library needs some 150 bytes for each token
 PART_CHARACTERS = 2**18  # a longer document is encoded in parts that end with a line
 TOP_CHARACTERS = 100
+TOP_LOST = 5  # named of the characters that a vocabulary lacks
 _END = " [end]"
 
 Report = Callable[..., None]  # (catalog key, **values)
@@ -58,6 +60,10 @@ class Vocabulary:
     """The document-start token."""
     encode_documents: Callable[[list[str]], list[list[int]]]
     """Many texts to ids, no special tokens added."""
+    unspelled: Callable[[list[str]], list[str]] = lambda characters: []
+    """Those of some characters that are not in the ids of a text."""
+    unknown_id: int | None = None
+    """The token that stands for what is not in the vocabulary, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,9 @@ def pack(
             report("corpus.vocabulary")
             vocabulary = make_vocabulary(SideTexts(spool, records, "train"))
             report("corpus.encoding_texts", size=vocabulary.vocab_size)
-            shards, records = _encode(temporary, spool, records, vocabulary)
+            losses = Losses(vocabulary, spool.character_counts())
+            shards, records = _encode(temporary, spool, records, vocabulary, losses)
+            losses.tell(report, records)
         spool.remove()
         said = {"validation_share": validation_share, **(settings or {})}
         write_heads(temporary, vocabulary, shards, records, spool.character_counts(), said, sources)
@@ -264,8 +272,42 @@ def _hold_out_an_end(spool: Spool, records: list[Record], share: float, report: 
     return [*train, end]
 
 
+class Losses:
+    """What of the texts is not in the ids. counts: how often each character occurs [code points].
+
+    Special here: which characters a vocabulary lacks is asked once for each different one, so that the texts need not
+    be compared with what their ids spell.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, counts: npt.NDArray[np.int64]) -> None:
+        lost = vocabulary.unspelled([chr(c) for c in np.flatnonzero(counts)])
+        self._lost = np.zeros(len(counts) if lost else 0, dtype=bool)  # [code points]
+        self._lost[[ord(ch) for ch in lost]] = True
+        self._left_out = Counter[int]()
+        self._unknown_id, self._unknown = vocabulary.unknown_id, 0
+
+    def add(self, text: str, ids: npt.NDArray[Any]) -> None:
+        """One more text and its ids [tokens]."""
+        if len(self._lost):
+            codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)  # [characters]
+            found = np.unique(codes[self._lost[codes]], return_counts=True)
+            self._left_out.update(dict(zip(*(column.tolist() for column in found), strict=True)))
+        if self._unknown_id is not None:
+            self._unknown += int(np.count_nonzero(ids == self._unknown_id))
+
+    def tell(self, report: Report, records: Sequence[Record]) -> None:
+        """Say what was lost, if anything was."""
+        if self._left_out:
+            named = ", ".join(f"{chr(c)} U+{c:04X} {count(n)}" for c, n in self._left_out.most_common(TOP_LOST))
+            more = f" (+{len(self._left_out) - TOP_LOST})" if len(self._left_out) > TOP_LOST else ""
+            left_out, of = self._left_out.total(), sum(r.characters for r in records)
+            report("corpus.unspelled", count=count(left_out), of=count(of), characters=named + more)
+        if self._unknown:
+            report("corpus.unknown", count=count(self._unknown), of=count(sum(r.tokens for r in records)))
+
+
 def _encode(
-    folder: Path, spool: Spool, records: Sequence[Record], vocabulary: Vocabulary
+    folder: Path, spool: Spool, records: Sequence[Record], vocabulary: Vocabulary, losses: Losses
 ) -> tuple[dict[Side, list[tuple[int, str]]], list[Record]]:
     """Write the shards of both sides. Returns them, and the records with their counts of tokens."""
     dtype = dtype_for(vocabulary.vocab_size)
@@ -273,11 +315,14 @@ def _encode(
     start = np.array([vocabulary.start_id], dtype=dtype)
     tokens = [0] * len(records)
     for batch in _batches(spool, records):
-        for (n, first, _), ids in zip(batch, vocabulary.encode_documents([text for *_, text in batch]), strict=True):
+        made = vocabulary.encode_documents([text for *_, text in batch])
+        for (n, first, text), ids in zip(batch, made, strict=True):
             writer = writers[records[n].side]
             if first:
                 writer.add(start)
-            writer.add(np.array(ids, dtype=dtype))
+            row = np.array(ids, dtype=dtype)  # [tokens]
+            writer.add(row)
+            losses.add(text, row)
             tokens[n] += len(ids)
     for writer in writers.values():
         writer.add(start)

@@ -7,6 +7,7 @@ writes NaN into them. A line or row is in memory, never the file.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,7 +62,8 @@ def parquet(path: Path, field: str, bad: Bad) -> Iterator[Row]:
     """The rows of a Parquet file, its text in the column `field`.
 
     bad is called with a LoadError for a row without text in that column. Raises MissingExtraError without pyarrow,
-    LoadError for a damaged file, one that has no such column, and one whose texts together are those of a bomb.
+    LoadError for a damaged file, one without one such column of values, and one whose texts together are those of a
+    bomb.
     """
     if find_spec("pyarrow") is None:
         raise MissingExtraError("missing_pyarrow")
@@ -70,10 +72,15 @@ def parquet(path: Path, field: str, bad: Bad) -> Iterator[Row]:
 
     number, size, inflated = 0, path.stat().st_size, 0
     try:
-        there = pyarrow.parquet.read_schema(path).names
+        schema = pyarrow.parquet.read_schema(path)
+        there = Counter(schema.names)
         if field not in there:
             raise LoadError("corpus_field_missing", file=path, field=field, known=", ".join(there))
-        columns = [name for name in (field, "title", "author") if name in there]
+        if there[field] > 1:
+            raise LoadError("corpus_field_twice", file=path, field=field)
+        if pyarrow.types.is_nested(kind := schema.field(field).type):
+            raise LoadError("corpus_field_no_text", file=path, field=field, kind=kind)
+        columns = [name for name in (field, "title", "author") if there[name] == 1]
         with pyarrow.parquet.ParquetFile(path, read_dictionary=[field]) as file:  # or shared texts would be copied
             for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=columns):
                 for index in range(batch.num_rows):

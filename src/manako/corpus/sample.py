@@ -30,6 +30,7 @@ def sample(corpus: PackedCorpus, folder: Path, share: float, most_held_out: int)
     """
     tokenizer = Tokenizer(corpus.tokenizer_source)
     characters = np.array(sizes_of(tokenizer)[0])  # [V]
+    leads = np.array([not 0x80 <= (spelled or b"\x80")[0] < 0xC0 for spelled in tokenizer.token_bytes])  # [V]
     rows = list(corpus.documents())
     have = {side: corpus.header.statistics[side]["characters"] for side in SIDES}
     wanted = {"train": round(share * have["train"]), "validation": min(most_held_out, have["validation"])}
@@ -44,9 +45,10 @@ def sample(corpus: PackedCorpus, folder: Path, share: float, most_held_out: int)
             for n, ids in zip(here, ids_of_all.documents(corpus.start_id), strict=True):
                 if n not in kept:
                     continue
-                ids = _begin(ids, kept[n], characters)
+                ids = _begin(ids, kept[n], characters, leads)
                 data = tokenizer.decode(ids.tolist())
-                codes = np.frombuffer(data.decode("utf-8").encode("utf-32-le"), dtype=np.uint32)  # [characters]
+                text = data.decode("utf-8", "replace")  # of foreign bytes some may be lost
+                codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)  # [characters]
                 counts += np.bincount(codes, minlength=len(counts))
                 writer.add(start)
                 writer.add(ids)
@@ -79,10 +81,16 @@ def _digest(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8")).digest()
 
 
-def _begin(ids: Ids, wanted: int, characters: npt.NDArray[np.int64]) -> Ids:
-    """The ids of the first characters of a document, no character cut."""
+def _begin(ids: Ids, wanted: int, characters: npt.NDArray[np.int64], leads: npt.NDArray[np.bool_]) -> Ids:
+    """The ids of the first characters of a document, no character cut.
+
+    leads: whether a token begins with a character, and not inside one [V]. A piece of bytes may end inside one.
+    """
     ends = np.cumsum(characters[ids])  # [tokens]
-    return ids[: int(np.searchsorted(ends, wanted, side="right"))]
+    end = int(np.searchsorted(ends, wanted, side="right"))
+    while 0 < end < len(ids) and not leads[ids[end]]:
+        end -= 1
+    return ids[:end]
 
 
 def _record(row: dict[str, Any]) -> Record:

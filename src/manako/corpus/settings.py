@@ -114,4 +114,5 @@ def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     start_id = start_id_of(tokenizer)
     if start_id is None:
         raise UsageError("tokenizer_no_start", token=DOCUMENT_START)
-    return Vocabulary(tokenizer.source, tokenizer.vocab_size, start_id, tokenizer.encode_documents)
+    t = tokenizer
+    return Vocabulary(t.source, t.vocab_size, start_id, t.encode_documents, t.unspelled, t.unknown_id)

@@ -84,10 +84,10 @@ class LeftOut:
     def takes(self, name: str, kinds: tuple[str | None, ...] = KINDS) -> bool:
         """Whether a file below a source is read, by the name it has there; counted where it is not."""
         path = PurePosixPath(name)
-        if kind := by_system(path.parts):
+        if kind := by_system(path.parts or (str(path),)):  # an archive may call a file "." or nothing
             self._kinds[kind] += 1
         elif kind_of(path.name) not in kinds:
-            self._suffixes[path.suffix.lower() or path.name] += 1
+            self._suffixes[path.suffix.lower() or path.name or str(path)] += 1
         else:
             return True
         return False
@@ -125,10 +125,9 @@ def inside(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     """The files of a folder that are read, at any depth, in the order of their names."""
     home = folder.resolve()
     for path in sorted(folder.rglob("*")):
-        if is_dir(path):
-            continue
-        if not is_file(path) or (path.is_symlink() and not path.resolve().is_relative_to(home)):
+        nested = is_dir(path)  # what lies in one that is linked and not outside is met where it is
+        if not (nested or is_file(path)) or (path.is_symlink() and not path.resolve().is_relative_to(home)):
             if by_system(path.relative_to(folder).parts) is None:
                 left_out.link()
-        elif left_out.takes(path.relative_to(folder).as_posix()):
+        elif not nested and left_out.takes(path.relative_to(folder).as_posix()):
             yield path

@@ -184,11 +184,17 @@ def rope_from_json(raw: Mapping[str, Any]) -> Rope:
 
 
 def rope_from_gguf(settings: GGUFSettings, head_size: int) -> Rope:
-    """What the keys of a GGUF file say, and the divisors that its converter made of what it had no keys for."""
-    kind, theta = settings.values.get("rope.scaling.type", "none"), settings.values.get("rope.freq_base", 10_000.0)
+    """What the keys of a GGUF file say, and the divisors that its converter made of what it had no keys for.
+
+    A factor without a kind is linear, as llama.cpp has it; beside the divisors it would count as well.
+    """
+    unsaid = "linear" if "rope.scaling.factor" in settings.values else "none"
+    kind, theta = settings.values.get("rope.scaling.type", unsaid), settings.values.get("rope.freq_base", 10_000.0)
     divisors = settings.small_tensor(_DIVISORS) if settings.architecture == "llama" else None
     if divisors is not None:
         settings.expect("rope.scaling.type", "none")
+        if kind != "none":
+            settings.expect("rope.scaling.factor", 1.0)
         return _llama3(settings, theta, head_size, divisors)
     if kind == "none":
         return Rope(theta=theta)

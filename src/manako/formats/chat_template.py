@@ -5,10 +5,11 @@ sandbox, and besides in a process of its own, with little time and memory and no
 """
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from manako.encoder import limit_memory
@@ -16,6 +17,7 @@ from manako.errors import LoadError, MissingExtraError, first_line
 
 SECONDS = 10.0  # a published template takes milliseconds; the rest is for a busy machine to start the process
 MAX_OUTPUT = 1 << 20  # bytes
+LEAST_JINJA = (3, 1, 6)  # transformers asks for it too: templates are known to leave the sandbox of older ones
 TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -25,8 +27,8 @@ def filled(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
     messages: role and content of each turn. tokens: the names of special tokens by TOKENS, as far as there are any.
     Raises MissingExtraError without jinja2, LoadError with what the template said, or that its time or room was over.
     """
-    if find_spec("jinja2") is None:
-        raise MissingExtraError("missing_jinja")
+    if _jinja() < LEAST_JINJA:
+        raise MissingExtraError("missing_jinja", least=".".join(map(str, LEAST_JINJA)))
     program = "import sys; sys.path[:] = sys.argv[1:]; from manako.formats.chat_template import serve; serve()"
     given = json.dumps({"template": template, "messages": list(messages), "tokens": dict(tokens)})
     try:
@@ -42,6 +44,14 @@ def filled(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
     if "failed" in said:
         raise LoadError("chat_template", reason=said["failed"])
     return said["text"]
+
+
+def _jinja() -> tuple[int, ...]:
+    """The version that is installed, () where there is none."""
+    try:
+        return tuple(map(int, re.findall(r"\d+", version("jinja2"))[:3]))
+    except PackageNotFoundError:
+        return ()
 
 
 def serve() -> None:
@@ -61,25 +71,7 @@ def serve() -> None:
 
 def _rendered(template: str, messages: list[Any], tokens: dict[str, str]) -> str:
     """As `transformers` does: see `render_jinja_template` in its chat_template_utils.py."""
-    from datetime import datetime
-
-    import jinja2
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> NoReturn:
-        raise jinja2.exceptions.TemplateError(message)
-
-    def tojson(
-        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-    ) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    house = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    house.filters["tojson"] = tojson
-    house.globals["raise_exception"] = raise_exception
-    house.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    made = house.from_string(template).generate(
+    made = _house().from_string(template).generate(
         messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens
     )
     parts, size = list[str](), 0
@@ -89,3 +81,69 @@ def _rendered(template: str, messages: list[Any], tokens: dict[str, str]) -> str
         if size > MAX_OUTPUT:
             break
     return "".join(parts)
+
+
+def _house() -> Any:
+    """Jinja's sandbox with what `transformers` puts into it, and takes out of it."""
+    from datetime import datetime
+
+    import jinja2
+    from jinja2 import nodes
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.parser import Parser
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from jinja2.utils import Namespace
+
+    class Generation(Extension):
+        """`{% generation %}`, which marks for a training what the assistant says; its text is what stands inside."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.CallBlock(self.call_method("inside"), [], [], body).set_lineno(line)
+
+        def inside(self, caller: Callable[[], str]) -> str:
+            return caller()
+
+    class Dict:
+        """What makes a dict, without the attributes that the type has."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+            return dict(*args, **kwargs)
+
+        def fromkeys(self, *args: Any) -> dict[Any, Any]:
+            return dict.fromkeys(*args)
+
+    def check(names: Iterable[object]) -> None:
+        if wrong := [name for name in names if isinstance(name, str) and name.startswith("_")]:
+            raise jinja2.exceptions.SecurityError(f"a namespace takes no name like {wrong[0]!r}")
+
+    class Names(Namespace):
+        """A namespace without Python's own names."""
+
+        def __init__(*args: Any, **kwargs: Any) -> None:  # as Jinja has it: a template may name one of them `self`
+            named = dict(*args[1:], **kwargs)
+            check(named)
+            Namespace.__init__(args[0], named)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            check([name])
+            Namespace.__setitem__(self, name, value)
+
+    def raise_exception(message: str) -> NoReturn:
+        raise jinja2.exceptions.TemplateError(message)
+
+    def tojson(
+        value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+    ) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    house = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    house.filters["tojson"] = tojson
+    house.globals["raise_exception"] = raise_exception
+    house.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    house.globals["dict"] = Dict()
+    house.globals["namespace"] = Names
+    return house

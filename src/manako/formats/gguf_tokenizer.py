@@ -19,7 +19,7 @@ from manako.formats.gguf_head import Metadata
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # token types
 MAX_PIECE_CHARACTERS = 2_000_000  # in all; 256,000 pieces have about 1,800,000
 MAX_PIECE = 256  # characters; SentencePiece itself stops at 16 where nobody asks for more
-DEFAULT_BOS = ("llama", "llama3", "llama-v3", "llama-bpe")  # older files have no flag, and llama.cpp puts it in front
+DEFAULT_BOS = ("llama", "llama3", "llama-v3", "llama-bpe", "tekken")  # llama.cpp puts it in front without a flag
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -63,7 +63,8 @@ _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3", "tekken")  # a word that is a
 def tokenizer_json(file: Path, metadata: Metadata) -> str:
     """The text of a `tokenizer.json` with the vocabulary of the file; ids as in the file.
 
-    Unused tokens at the end only fill up the rows of a matrix, and are left out. Raises LoadError naming the key.
+    Unused tokens at the end only fill up the rows of a matrix, and are left out, unless another key names one.
+    Raises LoadError naming the key.
     """
     tokens: list[str] = _list(file, metadata, "tokens", str)
     kinds = _kinds(file, metadata, len(tokens))
@@ -141,13 +142,14 @@ def _list(file: Path, metadata: Metadata, name: str, kind: type, size: int | Non
 
 
 def _kinds(file: Path, metadata: Metadata, size: int) -> list[int]:
-    """The type of each token. Where the file has none, those that it names as start or end are control tokens."""
+    """The type of each token. One that the file names as start or end is a control token where no type says more."""
+    named = {name: token_id(file, metadata, name) for name in ("bos", "eos", "eot", "eom", "unknown")}
     if "tokenizer.ggml.token_type" in metadata:
         kinds = list(_list(file, metadata, "token_type", int, size))
         if strange := set(kinds) - set(range(NORMAL, BYTE + 1)):
             raise _refusal(file, "token_type", strange.pop())
-        return kinds
-    control = {token_id(file, metadata, name) for name in ("bos", "eos", "eot", "eom")}
+        return [CONTROL if kind == UNUSED and i in named.values() else kind for i, kind in enumerate(kinds)]
+    control = {i for name, i in named.items() if name != "unknown"}
     return [CONTROL if i in control else NORMAL for i in range(size)]
 
 

@@ -37,7 +37,7 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, read_pieces, vocabulary_files, with_class
+from manako.formats.vocabulary_files import PIECE_MODELS, as_wrapped, read_pieces, vocabulary_files, with_class
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -176,7 +176,7 @@ def _require_extra() -> None:
 def _snapshot(name: str, ref: str) -> Path:
     """The folder of a hub model: as the cache has it if that is whole, else fetched. Raises LoadError."""
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     def fetch(local: bool, files: tuple[str, ...] = FILES) -> Path:
         return Path(
@@ -189,6 +189,8 @@ def _snapshot(name: str, ref: str) -> Path:
         cached = fetch(local=True)
     except LocalEntryNotFoundError:
         cached = None
+    except HFValidationError:  # a name that the hub gives to nobody
+        raise LoadError("hf_ref", ref=ref) from None
     if cached and _is_whole(cached):
         return cached
     if huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -265,7 +267,7 @@ def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> 
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
-        return Tokenizer.from_file(path)
+        return as_wrapped(Tokenizer.from_file(path), path, wrapper)
     older = vocabulary_files(folder)[0]
     if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
         return pieces

@@ -373,8 +373,8 @@ def _companions(config: FileShape, described: Mapping[str, Any], tokenizer: Toke
         wrapper["add_bos_token"] = True  # for readers that do not ask the tokenizer
     for name, found in ids.items():
         first = found[0] if isinstance(found, list) and found else found
-        if type(first) is int:
-            wrapper[name.removesuffix("_id")] = tokenizer.token_bytes[first].decode()
+        if type(first) is int and (token := tokenizer.name_of(first)) is not None:
+            wrapper[name.removesuffix("_id")] = token
     return {
         "config.json": _json_bytes(described),
         "tokenizer.json": tokenizer.source.encode("utf-8"),

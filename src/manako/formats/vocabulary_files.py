@@ -8,6 +8,7 @@ own. Source: `tokenization_gpt2.py`, `_qwen2.py`, `_llama.py`, `_gemma.py` and `
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ _PIECE_CLASSES = {  # class -> whether it puts the start token before a text whe
 _CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # class -> tokenizer.ggml.pre of the same way
 _OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
 _PIECES_OF_MODEL = {"llama": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma": "GemmaTokenizer"}
+_PREFIXING = (*_CLASSES, "GPTNeoXTokenizer", "CodeGenTokenizer")
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_ID = re.compile("[0-9]{1,9}")
 _END = "<|endoftext|>"  # the one special token of both where no file says more
 
 
@@ -63,19 +66,47 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[st
     if len(files) == 1:
         if not exists(files[0]) and any(exists(folder / name) for name in _OTHERS):
             raise LoadError("tokenizer_older", folder=folder)
-        return Tokenizer.from_file(files[0])
+        return as_wrapped(Tokenizer.from_file(files[0]), files[0], wrapper)
     named = wrapper.get("tokenizer_class") or _OF_MODEL.get(str(model_type), "GPT2Tokenizer")
     pre = _CLASSES.get(str(named).removesuffix("Fast"))
     if pre is None or wrapper.get("add_bos_token"):
         raise LoadError("tokenizer_older", folder=folder)
     vocab = strict_json(read_regular(files[0], MAX_FILE_BYTES), str(files[0]))
     parts = byte_level(vocab, _merges(files[1]), pre)
-    if wrapper.get("add_prefix_space") is True:
-        words = parts["pre_tokenizer"]["pretokenizers"]
-        parts["pre_tokenizer"]["pretokenizers"] = [part | {"add_prefix_space": True} for part in words]
+    parts["pre_tokenizer"] = _prefixing(parts["pre_tokenizer"], wrapper.get("add_prefix_space") is True)
     added = _added(folder, wrapper, vocab)
     fixed = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
     return Tokenizer(json.dumps(fixed | parts, ensure_ascii=False), str(files[0]))
+
+
+def as_wrapped(tokenizer: Tokenizer, file: Path, wrapper: Mapping[str, Any]) -> Tokenizer:
+    """What `AutoTokenizer` makes of a tokenizer.json: with what tokenizer_config.json says besides, where it counts.
+
+    Tokens that only `added_tokens_decoder` names are added, at the next free id whatever it says; and for the classes
+    that build their cutting into words themselves, their `add_prefix_space` goes before that of the file.
+    """
+    listed = sorted(_listed(wrapper).items())
+    added = [token for _, token in listed if tokenizer.id_of(token["content"]) not in tokenizer.added_ids]
+    prefixes = str(wrapper.get("tokenizer_class")).removesuffix("Fast") in _PREFIXING
+    if not added and not prefixes:
+        return tokenizer
+    spec: dict[str, Any] = json.loads(tokenizer.source)
+    asked, there, size = dict(spec), spec.get("added_tokens") or [], tokenizer.vocab_size
+    for token in {token["content"]: token for token in added}.values():
+        known = tokenizer.id_of(token["content"])
+        there = [*there, token | {"id": size if known is None else known}]
+        size += known is None
+    asked["added_tokens"] = there
+    if prefixes and asked.get("pre_tokenizer"):
+        asked["pre_tokenizer"] = _prefixing(asked["pre_tokenizer"], wrapper.get("add_prefix_space") is True)
+    return tokenizer if asked == spec else Tokenizer(json.dumps(asked, ensure_ascii=False), str(file))
+
+
+def _prefixing(part: Mapping[str, Any], space: bool) -> dict[str, Any]:
+    """A pre-tokenizer whose byte-level parts put a space in front of a text, or none."""
+    if part.get("type") == "Sequence":
+        return {**part, "pretokenizers": [_prefixing(inner, space) for inner in part["pretokenizers"]]}
+    return {**part, "add_prefix_space": space} if part.get("type") == "ByteLevel" else dict(part)
 
 
 def read_pieces(file: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer | None:
@@ -160,19 +191,28 @@ def _merges(file: Path) -> list[list[str]]:
     return merges
 
 
+def _listed(wrapper: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The tokens of `added_tokens_decoder` by id, as a tokenizer.json has them."""
+    listed = wrapper.get("added_tokens_decoder")
+    return {
+        int(id): _token(int(id), token)
+        for id, token in (listed if isinstance(listed, dict) else {}).items()
+        if _ID.fullmatch(id) and isinstance(token, dict) and isinstance(token.get("content"), str) and token["content"]
+    }
+
+
+def _token(id: int, token: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": id, "content": token["content"]} | {name: token.get(name) is True for name in _FLAGS}
+
+
 def _added(folder: Path, wrapper: Mapping[str, Any], vocab: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tokens beside the vocabulary's own, from the three places that may name them."""
-    found: dict[int, dict[str, Any]] = {}
+    found = _listed(wrapper)
 
     def put(id: object, token: Mapping[str, Any]) -> None:
-        if type(id) is int and isinstance(token.get("content"), str):
-            flags = {name: token.get(name) is True for name in _FLAGS}
-            found.setdefault(id, {"id": id, "content": token["content"], **flags})
+        if type(id) is int:
+            found.setdefault(id, _token(id, token))
 
-    listed = wrapper.get("added_tokens_decoder")
-    for id, token in (listed if isinstance(listed, dict) else {}).items():
-        if id.isdecimal() and isinstance(token, dict):
-            put(int(id), token)
     more = folder / "added_tokens.json"
     ids = dict(vocab) | (strict_json(read_regular(more, MAX_FILE_BYTES), str(more)) if exists(more) else {})
     for name in (*(wrapper.get(key) for key in _NAMED), _END):
