@@ -3,8 +3,8 @@
 Special here: bytes come from one table id -> bytes built once, as the file's decoder spells each token inside a text;
 `decode([id])` drops spaces for some tokenizers and turns part of a character into U+FFFD. A literal "<|endoftext|>" in
 a text is text unless somebody asks for more. Nothing is mapped silently to another token: a text that would lose a
-character is refused; a corpus says how many it lost. A foreign vocabulary's own `<unk>` is the one exception, where it is a special token, which every
-view marks.
+character is refused, and a corpus says how many it lost. A foreign vocabulary's own `<unk>` is the one exception, where
+it is a special token, which every view marks.
 
 The file is hostile data: ids are compared with those that the Rust library uses, dropout is turned off, and a regular
 expression that is not known to be safe runs where it can be stopped (encoder.py).

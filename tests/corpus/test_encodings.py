@@ -89,7 +89,9 @@ def test_utf16_and_utf32_without_a_mark_are_named(encoding: str, text: str) -> N
     assert decode("a.txt", text.encode(encoding), encoding) == text  # as the message says
 
 
-@pytest.mark.parametrize("asked, key", [("utf-16", "corpus_wide"), ("utf-32", "corpus_bytes"), ("idna", "corpus_bytes")])
+@pytest.mark.parametrize(
+    "asked, key", [("utf-16", "corpus_wide"), ("utf-32", "corpus_bytes"), ("idna", "corpus_bytes")]
+)
 def test_bytes_without_the_mark_that_an_encoding_begins_with(asked: str, key: str) -> None:
     data = JAPANESE.encode("utf-16-le") if asked == "utf-16" else b"xn--a."
     with pytest.raises(LoadError) as caught:

@@ -71,9 +71,8 @@ def serve() -> None:
 
 def _rendered(template: str, messages: list[Any], tokens: dict[str, str]) -> str:
     """As `transformers` does: see `render_jinja_template` in its chat_template_utils.py."""
-    made = _house().from_string(template).generate(
-        messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens
-    )
+    program = _house().from_string(template)
+    made = program.generate(messages=messages, tools=None, documents=None, add_generation_prompt=True, **tokens)
     parts, size = list[str](), 0
     for part in made:
         parts.append(part)

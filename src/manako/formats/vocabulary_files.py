@@ -91,12 +91,14 @@ def as_wrapped(tokenizer: Tokenizer, file: Path, wrapper: Mapping[str, Any]) -> 
     if not added and not prefixes:
         return tokenizer
     spec: dict[str, Any] = json.loads(tokenizer.source)
-    asked, there, size = dict(spec), spec.get("added_tokens") or [], tokenizer.vocab_size
-    for token in {token["content"]: token for token in added}.values():
-        known = tokenizer.id_of(token["content"])
-        there = [*there, token | {"id": size if known is None else known}]
-        size += known is None
-    asked["added_tokens"] = there
+    asked = dict(spec)
+    if added:
+        there, size = list(spec.get("added_tokens") or []), tokenizer.vocab_size
+        for token in {token["content"]: token for token in added}.values():
+            known = tokenizer.id_of(token["content"])
+            there.append(token | {"id": size if known is None else known})
+            size += known is None
+        asked["added_tokens"] = there
     if prefixes and asked.get("pre_tokenizer"):
         asked["pre_tokenizer"] = _prefixing(asked["pre_tokenizer"], wrapper.get("add_prefix_space") is True)
     return tokenizer if asked == spec else Tokenizer(json.dumps(asked, ensure_ascii=False), str(file))
