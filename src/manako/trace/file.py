@@ -228,7 +228,7 @@ def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[s
         "V-1": size - 1,
         "V": size,
         "A-1": len(header.sampling.active) - 1,
-        "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])),
+        "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])) - 1,
         "below 1": np.nextafter(1, 0),
         "log2 V": np.log2(size) + 1e-9,
     }

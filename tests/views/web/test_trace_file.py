@@ -435,6 +435,10 @@ def misfits() -> dict[str, bytes]:
         "ids out of order": (large, many | {"vocab_id": many["vocab_id"][::-1]}),
         "spelled tokens out of order": (meta, arrays | {"vocab_end": ends}),
         "bytes of no token": (meta, arrays | {"vocab_bytes": np.append(arrays["vocab_bytes"], np.uint8(65))}),
+        "a step before any token": (
+            PARTS["golden"][0],
+            PARTS["golden"][1] | {"prompt_ids": PARTS["golden"][1]["prompt_ids"][:0]},
+        ),
         "a row that sees nothing": (meta, arrays | {"window_start": moved, "attention": arrays["attention"][:-last]}),
         "top_k as no whole number": (PARTS["golden"][0] | {"sampling": {"top_k": 8.0}}, PARTS["golden"][1]),
         "attention of no layer": (meta, arrays | {"attention_shape": np.array([0, 2, 0], np.int32)}),
