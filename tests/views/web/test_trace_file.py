@@ -38,8 +38,16 @@ UNUSUAL: dict[str, Any] = {
     "sampling": Sampling(0, top_k=3, min_p=0.1, order=tuple(reversed(Sampling().order)), frequency_penalty=-0.5),
     "seed": 2**64 - 1,
     "stop": ("。", "\n", "]]>"),
-    "model": replace(golden.MODEL, config={"eps": 1e-5, "x": None, "on": True, "😀": 1e22, "\uff5e": 1.0}),
-    "self_checks": (SelfCheck("a", 5e-324, 0.1), SelfCheck("b", float("inf"), 1e-5)),
+    "model": replace(
+        golden.MODEL,
+        config={"eps": 1e-5, "x": None, "on": True, "😀": 1e22, "\uff5e": 1.0},
+        dtype="constructor",  # which every object has in JavaScript
+    ),
+    "self_checks": (
+        SelfCheck("a", 5e-324, 0.1),
+        SelfCheck("b", float("inf"), 1e-5),
+        SelfCheck("cached_equals_uncached", 1e-6, 1e-5),
+    ),
 }
 RECORDS: dict[str, Trace] = {
     "golden": golden_trace(),
