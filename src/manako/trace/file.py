@@ -332,7 +332,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
-    """The limit is the reader's own where it knows the check: an author can make any limit wide enough."""
+    """The limit is the reader's own where it knows the check, for the type that the header says was computed in."""
     name, said = values["name"], float(values["limit"])
     error = math.inf if values["error"] is None else float(values["error"])
     own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else said
