@@ -98,7 +98,7 @@ def test_zero_tokens_is_an_empty_record(model: Model) -> None:
     assert manako.verify(trace).rederived == 0
 
 
-@pytest.mark.parametrize("n", [10**9, 10**12, 10**30, 10**400], ids=["9", "12", "30", "400"])
+@pytest.mark.parametrize("n", [10**9, 10**12, 2**64 - 1], ids=["9", "12", "64 bits"])
 def test_too_many_tokens_are_refused_before_the_first_step(model: Model, n: int) -> None:
     with pytest.raises(ManakoError) as caught:
         model.generate("私", max_new_tokens=n)

@@ -622,7 +622,7 @@ def test_any_positive_temperature_is_computed(t: float) -> None:
         assert np.abs(d.p[:3] - 1 / 3).max() < 1e-12
 
 
-@pytest.mark.parametrize("k", [0, -1, 1.5, 2.0, True, "3", math.nan, -(10**30), [1]])
+@pytest.mark.parametrize("k", [0, -1, 1.5, 2.0, True, "3", math.nan, -(10**30), [1], 10**400])
 def test_top_k_out_of_range_is_refused(k: Any) -> None:
     english = "top_k must be a whole number of at least 1"
     assert_usage_error(lambda: Sampling(temperature=1, top_k=k), "E-TOP-K", english, k)
@@ -816,7 +816,7 @@ def test_the_chain_is_its_stages_one_after_another(row: Row, chain: Sampling, hi
     assert bits(distribution(row, chain, history).row) == bits(expected)
 
 
-@pytest.mark.parametrize("count", [-1, 1.5, True, "3", None, math.nan])
+@pytest.mark.parametrize("count", [-1, 1.5, True, "3", None, math.nan, 2**64])
 def test_a_number_of_tokens_that_is_none_is_refused(count: Any) -> None:
     english = "whole number of at least 0"
     assert_usage_error(lambda: check_count(count), "E-MAX-NEW-TOKENS", english, count)

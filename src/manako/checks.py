@@ -2,7 +2,8 @@
 
 Special here: type, enum, minimum, maximum, exclusiveMinimum, exclusiveMaximum, minItems, maxItems, uniqueItems, items,
 pattern, properties and additionalProperties, which is all that our formats need. Stricter than the standard: 1.0 is no
-integer, True is no number, every property of `properties` must be there and no other may.
+integer, no whole number takes more than 64 bits, True is no number, every property of `properties` must be there and no
+other may.
 """
 
 import operator
@@ -53,6 +54,8 @@ def check(value: Any, rule: Rule, name: str) -> Any:
     wanted = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
     if not any(type(value) in _TYPES[each] for each in wanted):  # not isinstance: True is an int
         raise Misfit(name, f"not of type {' or '.join(wanted)}")
+    if type(value) is int and value >= 2**64:
+        raise Misfit(name, "more than 64 bits")
     if value is None:
         return value
     if type(value) is list and "items" in rule:

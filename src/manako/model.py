@@ -286,7 +286,7 @@ class Model:
         ids = trace.all_ids.tolist()
         own = ids if trace.header.kind == "score" else ids[: len(trace.columns.prompt_ids) - trace.header.first_step]
         engine, _ = self._prepared(RunSettings(ablate=trace.header.ablate), own or ids)
-        return recomputed(Session(engine), trace)
+        return recomputed(engine, trace)
 
     def _check_made(self, trace: Trace, key: str) -> None:
         """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""

@@ -263,7 +263,8 @@ def _typical_p_fits(cut: Cut, mass: float) -> bool:
 class Stage:
     """One stage of the chain: all that is to know of it. Flags, settings of a request and their ranges follow from it.
 
-    A number is finite and from `low` to `high`, None for no end. The field of `Sampling` with its name is its setting.
+    A number is finite, as a float too, and from `low` to `high`, None for no end. The field of `Sampling` with its name
+    is its setting.
     """
 
     name: str
@@ -302,13 +303,13 @@ class Stage:
         kind: Any = numbers.Integral if self.whole else numbers.Real
         fits = isinstance(value, kind) and not isinstance(value, bool)
         try:
-            number = math.nan if not fits else int(value) if self.whole else float(value)
-        except OverflowError:  # a fraction beyond the largest float
+            number = float(value) if fits else math.nan
+        except OverflowError:  # a fraction, or a whole number, beyond the largest float
             number = math.inf
         # After conversion: 1/10^400 lies in (0, 1], its float does not. The first comparison also catches NaN.
         if not -math.inf < number < math.inf or not self._inside(number):
             raise UsageError(self.name, got=value)
-        return number
+        return int(value) if self.whole else number
 
     def _inside(self, number: float) -> bool:
         above = self.low is None or number > self.low or (self.low_included and number == self.low)

@@ -127,8 +127,8 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def check_count(max_new_tokens: object) -> int:
-    """A number of tokens to draw: a whole number of at least 0. Raises UsageError."""
-    if not is_whole(max_new_tokens) or max_new_tokens < 0:
+    """A number of tokens to draw: a whole number of at least 0 that a record has room for. Raises UsageError."""
+    if not is_whole(max_new_tokens) or not 0 <= max_new_tokens < 2**64:
         raise UsageError("max_new_tokens", got=max_new_tokens)
     return int(max_new_tokens)
 

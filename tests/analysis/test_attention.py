@@ -115,6 +115,17 @@ def test_no_rollout_where_the_prompts_rows_were_too_many(monkeypatch: pytest.Mon
     assert found.rollout is None and found.rollout_lacks == "prompt" and found.per_head.shape == (2, 2, 3)
 
 
+def test_no_rollout_of_a_forks_only_token_nor_behind_given_ones() -> None:
+    model = toy_model()
+    before = model.trace("あいう", max_new_tokens=3, seed=1)
+    made = {count: model.fork(before, 2, max_new_tokens=count, capture=("attention",)) for count in (1, 2)}
+    assert [len(list(each)) for each in made.values()] == [1, 2]
+    one, two = (each.trace() for each in made.values())
+    assert attention(one, 0).rollout_lacks == "fork" and attention(two, 0).rollout_lacks is None
+    given = replace(one, header=replace(one.header, kind="score"))  # a text whose first tokens are given
+    assert attention(given, 0).rollout_lacks == "given"
+
+
 def test_a_given_text_has_it_in_its_first_window() -> None:
     trace = toy_model().score("私は猫、犬。" * 4, capture=("attention",))  # context 16
     lacks = [attention(trace, i).rollout_lacks for i in range(len(trace))]

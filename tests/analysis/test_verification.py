@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forged import FORGED, GOOD
 from golden import PROMPT_IDS, golden_inside, golden_score, large_inside
 from parts import random_step
 from toy import toy_model
@@ -229,12 +230,32 @@ def test_windows_follow_from_the_context() -> None:
             )
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_far_apart_or_at_an_edge_is_told_as_good(name: str) -> None:
+    assert said(GOOD[name]()) is None
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forgery_is_named(name: str) -> None:
+    make, column = FORGED[name]
+    assert said(make()) == column
+
+
 def test_limits_are_the_readers_own() -> None:
     trace = golden_inside()
     wide = tuple(replace(check, error=5.0, limit=1e9) for check in trace.header.self_checks)
     again = trace_of(read_parts(to_bytes(replace(trace, header=replace(trace.header, self_checks=wide))), "x"), "x")
     assert [c.limit for c in again.header.self_checks] == [c.limit for c in trace.header.self_checks]
     assert not verify(again).ok
+
+
+def test_a_type_in_the_header_widens_the_limits_as_its_rounding_does_and_a_made_up_one_does_not() -> None:
+    for dtype, factor in (("bfloat16", 0.0078125 * 40), ("constructor", 1e-5)):
+        trace = golden_inside()
+        trace = replace(trace, header=replace(trace.header, model=replace(trace.header.model, dtype=dtype)))
+        again = trace_of(read_parts(to_bytes(trace), "x"), "x")
+        limits = {c.name: c.limit for c in (*again.header.self_checks, *verify(again).checks)}
+        assert limits[LENS] == factor
 
 
 # No false alarm

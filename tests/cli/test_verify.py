@@ -3,14 +3,20 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from commands import Run
+from golden import INSIDE_MODEL, golden_inside
 from toy import toy_model
 from trees import toy_tree
 
 from manako.analysis.compact import compact
 from manako.engines.generation import Generation
+from manako.engines.recomputing import recomputed
+from manako.sampling import distribution
 from manako.trace.record import SelfCheck, Trace
 from manako.trace.tree import Tree, tree_bytes
 
@@ -88,6 +94,62 @@ def test_other_commands_say_where_a_tree_opens(run: Run, tmp_path: Path) -> None
     found = run("view", saved_tree(tmp_path, toy_tree()))
     assert found.code == 3 and found.out == ""
     assert "tree.manako holds a tree (5 branches)" in found.err and found.err.endswith(" [E-TREE-NOT-TRACE]\n")
+
+
+def with_logits(trace: Trace, logits: npt.NDArray[np.float32], **model: Any) -> Trace:
+    """A score with these rows and all that follows from them."""
+    d = [distribution(row, trace.header.sampling) for row in logits]
+    p = np.array([each.p_model[i] for each, i in zip(d, trace.columns.token_id, strict=True)])
+    rank = np.array([each.rank(int(i)) for each, i in zip(d, trace.columns.token_id, strict=True)], np.int32)
+    columns = replace(trace.columns, logits=logits, p=p, p_model=p, rank=rank)
+    return replace(
+        trace, columns=columns, header=replace(trace.header, model=replace(trace.header.model, **model), self_checks=())
+    )
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_type_in_the_header_does_not_widen_the_limit_of_the_model(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lang: str
+) -> None:
+    model, path = toy_model(), tmp_path / "a.manako"
+    monkeypatch.setattr("manako.cli.verify.load", lambda ref: model)
+    honest = model.score("私は猫である。")
+    logits = honest.logits * np.float32(0.7)  # off by 30 % of the largest logit; in bfloat16 62 % would do
+    with_logits(honest, logits, dtype="bfloat16").save(path)
+    assert run("verify", path).code == 0
+    found = run("verify", path, "-m", "toy", "--lang", lang)
+    assert found.code == 1 and "float32" in found.err and "bfloat16" in found.err
+    assert json.loads(run("verify", path, "-m", "toy", "--json").out)["model"]["limit"] == 1e-4
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_limits_that_a_type_has_widened_are_told(run: Run, tmp_path: Path, lang: str) -> None:
+    for dtype in ("float32", "bfloat16"):
+        trace = golden_inside(model=replace(INSIDE_MODEL, dtype=dtype))
+        trace.save(tmp_path / dtype)
+        assert ("bfloat16" in run("verify", tmp_path / dtype, "--lang", lang).out) is (dtype == "bfloat16")
+
+
+def test_a_logit_far_below_the_others_widens_no_limit_but_its_own() -> None:
+    class Masked:  # as models mask what pads their vocabulary
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._engine, name)
+
+        def forward(self, *given: Any, **more: Any) -> Any:
+            rows = self._engine.forward(*given, **more).copy()
+            rows[..., -1] = -1e9
+            return rows
+
+    model = toy_model()
+    honest, engine = model.score("私は猫である。"), Masked(model.engine)
+    logits = honest.logits.copy()
+    logits[:, -1] = -1e9 + 640  # its own last digits
+    assert recomputed(engine, with_logits(honest, logits)).ok
+    logits[2, 3] += 0.5
+    assert not recomputed(engine, with_logits(honest, logits)).ok
 
 
 def run_to_end(generation: Generation) -> Trace:

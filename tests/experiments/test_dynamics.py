@@ -18,6 +18,7 @@ from manako.formats import run_folder
 from manako.refs import Ref
 from manako.trace.dynamics import Dynamics, dynamics_bytes, open_dynamics
 from manako.trace.file import open as open_trace
+from manako.trace.record import Vocabulary
 from manako.views.document import dynamics_document
 
 TEXT = "私は猫である。"
@@ -143,6 +144,53 @@ def change(name: str, place: Any, value: Any) -> Callable[[Dynamics], Dynamics]:
 def test_a_number_that_contradicts_others_is_found(found: Dynamics, name: str, place: Any, value: Any) -> None:
     assert verify_dynamics(found).ok
     assert not verify_dynamics(change(name, place, value)(found)).ok
+
+
+def stored() -> Dynamics:
+    return open_dynamics(Path(__file__).parents[1] / "fixtures" / "dynamics-1.manako")
+
+
+def of_another_token(found: Dynamics) -> Dynamics:
+    """The first token of the text is said to be another one, which every snapshot has among its likeliest."""
+    c = found.columns
+    other = next(i for i in c["top_id"][0, 0].tolist() if i in c["top_id"][1, 0] and i != c["token_id"][0])
+    for z in range(len(found)):
+        at = c["top_id"][z, 0].tolist().index(other)
+        found = change("logit", (z, 0), c["top_logit"][z, 0, at])(change("rank", (z, 0), at + 1)(found))
+    return change("token_id", 0, other)(found)
+
+
+def spelled_otherwise(found: Dynamics) -> Dynamics:
+    named = {i: found.vocabulary[i] for i in range(found.vocabulary.size)} | {found.tokens[0]: "犬".encode()}
+    header = replace(found.header, text=found.header.text.replace("猫", "犬"))
+    vocabulary = Vocabulary(named, found.vocabulary.size, found.vocabulary.special_ids)
+    return replace(found, vocabulary=vocabulary, header=header)
+
+
+FORGED: dict[str, Callable[[Dynamics], Dynamics]] = {
+    "characters": lambda found: replace(found, header=replace(found.header, characters=1000)),
+    "token_id": of_another_token,
+    "prompt_ids": change("prompt_ids", 0, 5),
+    "lens_id": change("lens_id", ..., 5),
+    "vocab_bytes": spelled_otherwise,
+    "special_ids": lambda found: replace(found, header=replace(found.header, special_ids=(0, 5))),
+    "model": lambda found: replace(found, header=replace(found.header, model={**found.header.model, "config": {}})),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_what_follows_from_the_continuations_is_compared(tmp_path: Path, name: str) -> None:
+    (tmp_path / "d.manako").write_bytes(dynamics_bytes(FORGED[name](stored())))
+    wrong = verify_dynamics(open_dynamics(tmp_path / "d.manako")).contradictions
+    assert {"prompt_ids": "token_id"}.get(name, name) in wrong and verify_dynamics(stored()).ok
+
+
+@pytest.mark.parametrize("change", [{"characters": 2**64}, {"damaged": (10**4000,)}, {"special_ids": (277,)}])
+def test_fields_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    found = stored()
+    (tmp_path / "d.manako").write_bytes(dynamics_bytes(replace(found, header=replace(found.header, **change))))
+    with pytest.raises(LoadError, match=next(iter(change))):
+        open_dynamics(tmp_path / "d.manako")
 
 
 @pytest.mark.parametrize(

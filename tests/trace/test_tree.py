@@ -191,7 +191,7 @@ def change_branch(number: int, **values: Any) -> Callable[[Meta], Meta]:
     (change_branch(1, keep=2.0), "branches.keep: not of type integer"),
     (change_branch(1, keep="2"), "branches.keep: not of type integer"),
     (change_branch(1, keep=None), "branches.keep: not of type integer"),
-    (change_branch(1, keep=10**30), "branch 2"),
+    (change_branch(1, keep=10**30), "branches.keep: more than 64 bits"),
     (change_branch(1, keep=-1), "branches.keep: minimum is 0"),
     (change_branch(1, id="a b"), "branches.id: pattern is ^[A-Za-z0-9_-]{1,32}$"),
     (change_branch(1, keep=4), "branch 2"),

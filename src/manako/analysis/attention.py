@@ -22,6 +22,10 @@ SINK_FIRST = 4  # first tokens in view that can be a sink: so many are kept by X
 SINK_TIMES = 2  # of an even share, which a sink takes more than
 
 Floats = npt.NDArray[np.float64]
+Lack = Literal["window", "prompt", "fork", "given"]
+"""Why rows of earlier tokens are not on record as a step sees them: the window has moved since the text began; the
+prompt was too long to keep them all; a fork of one token keeps none, since the trace that it continues has them; the
+tokens that stand before a scored text have none."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class StepAttention:
     """[L, H, K]: each head's weights sum to 1."""
     rollout: Floats | None
     """[K]: attention followed through all layers down to the tokens; None where not all of it is on record."""
-    rollout_lacks: Literal["window", "prompt"] | None
-    """Why there is no rollout: the window has moved since the text began, or the prompt was too long to keep it all."""
+    rollout_lacks: Lack | None
+    """Why there is no rollout; None where there is one."""
 
     def weights(self, scope: tuple[int, ...] = ()) -> Floats:
         """[K]: mean of all heads, of one layer's for (layer,), or one head's own for (layer, head)."""
@@ -97,7 +101,7 @@ def attention(trace: Trace, index: int) -> StepAttention:
         keys=_keys(trace, start, per_head.shape[2]),
         per_head=per_head,
         rollout=None if whole is None else rollout(whole.mean(axis=1, dtype=np.float64)),
-        rollout_lacks=None if whole is not None else _lacks(recorded, start),
+        rollout_lacks=None if whole is not None else _lacks(trace, recorded, start),
     )
 
 
@@ -134,5 +138,10 @@ def _keys(trace: Trace, start: int, count: int) -> tuple[Key, ...]:
     )
 
 
-def _lacks(recorded: Attention, start: int) -> Literal["window", "prompt"]:
-    return "prompt" if recorded.first > start else "window"
+def _lacks(trace: Trace, recorded: Attention, start: int) -> Lack:
+    """As the recorder decides which rows it keeps."""
+    if recorded.first <= start:
+        return "window"
+    if trace.header.kind == "score":
+        return "given"
+    return "fork" if trace.header.first_step and trace.header.max_new_tokens == 1 else "prompt"

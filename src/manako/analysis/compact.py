@@ -2,7 +2,7 @@
 
 Special here: what stays is as true as before. Candidates that are kept have their exact numbers and the others their
 exact sum, so only settings other than the recorded ones become approximate. Attention is rounded as bfloat16 rounds,
-the header says by how much at most, and the self-checks are measured again on the rounded numbers.
+the header says by how much at most, and its self-check is measured again on the rounded numbers.
 
 Letters: S steps, K candidates on record, V logits.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from manako.analysis.verification import check_inside
 from manako.trace.captures import CLASSES
 from manako.trace.record import Columns, SelfCheck, Trace, derive, part_of
-from manako.trace.schema import CAPTURE_COLUMNS, step_columns
+from manako.trace.schema import CAPTURE_COLUMNS, CHECKS, step_columns
 
 KEPT = 128  # candidates of a step: 200 steps of them take 0.7 MB in a page, and 256 would take 1.3 MB
 ROUNDING = 2.0**-8  # half a unit in the last of bfloat16's 8 binary digits
@@ -34,11 +34,13 @@ def compact(trace: Trace, kept: int = KEPT) -> Trace:
     columns = {name: column for each in header.capture for name, column in CAPTURE_COLUMNS[each].items()}
     captured = {name: array for name, array in trace.columns.captured.items() if name in columns}
     may_be = [name for name, column in columns.items() if column.rounded]
-    if not header.rounded:  # rounded twice, they would be off by more
+    if not header.rounded and all(check.ok for check in header.self_checks):
+        # Rounded twice, they would be off by more; and the limit that rounding widens could hide what had failed.
         captured |= {name: rounded(captured[name]) for name in may_be}
         header = replace(header, rounded=dict.fromkeys(may_be, ROUNDING))
     made = replace(trace, header=header, columns=replace(_fewer(trace, kept), captured=captured))
-    now = {check.name: check for check in check_inside(made)}
+    of_rounded = {name for name, known in CHECKS.items() if known.get("of") in made.header.rounded}
+    now = {check.name: check for check in check_inside(made) if check.name in of_rounded}  # the others saw no change
     checks = tuple(_again(check, now.get(check.name)) for check in header.self_checks)
     return replace(made, header=replace(header, self_checks=checks))
 
@@ -57,10 +59,8 @@ def rounded(shares: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _again(check: SelfCheck, now: SelfCheck | None) -> SelfCheck:
-    """A check of the run as it stands after the rounding; one that had failed stays as it was."""
-    if now is None or not check.ok:
-        return check
-    return replace(now, error=float(np.max([check.error, now.error])))
+    """A check of the run as it stands after the rounding."""
+    return check if now is None else replace(now, error=float(np.max([check.error, now.error])))
 
 
 def _fewer(trace: Trace, kept: int) -> Columns:

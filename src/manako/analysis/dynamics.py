@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from manako.analysis.ngrams import ORDERS
 from manako.analysis.verification import Verification, verify
-from manako.trace.dynamics import SCORES, Dynamics, attention_starts
+from manako.trace.dynamics import SCORES, Dynamics, attention_starts, ids_on_record
 from manako.trace.record import bytes_to_text
 from manako.trace.schema import check_limit
 
@@ -115,8 +115,8 @@ def verify_dynamics(found: Dynamics) -> DynamicsVerification:
 
 
 def _rules(found: Dynamics) -> dict[str, bool]:
-    """Column -> whether it agrees with the others."""
-    c, (size, tokens) = found.columns, found.rank.shape
+    """Column or field of the header -> whether it agrees with the others."""
+    c, tokens = found.columns, len(found.tokens)
     top, logit = c["top_logit"].astype(np.float64), c["logit"].astype(np.float64)
     count, vocab = top.shape[2], found.vocabulary.size
     own = c["top_id"] == c["token_id"][:, None]  # [Z, S, K]
@@ -132,17 +132,15 @@ def _rules(found: Dynamics) -> dict[str, bool]:
     limit = check_limit("lens_last_equals_logits", "float32")
     lens: npt.NDArray[Any] = np.abs(c["lens_logit"][..., -1] - largest[..., 0]) <= limit * scale
     lens &= np.abs(c["lens_logsumexp"][..., -1] - c["logsumexp"]) <= limit * scale
-    traces = found.continuations
+    near = (c["top_id"] == c["lens_id"][..., -1:]) & (largest - top <= limit * scale[..., None])  # computed apart
     rules = {
         "rank": bool((listed_right | below_right).all()),
         "top_logit": bool((np.diff(top, axis=2) <= 0).all()),
         "top_id": bool((np.diff(np.sort(c["top_id"], axis=2), axis=2) > 0).all()),
         "logsumexp": bool(((c["logsumexp"] >= least - 1e-9) & (c["logsumexp"] <= most + 1e-9)).all()),
         "lens_logit": bool(np.all(lens)) and bool((c["lens_logit"] <= c["lens_logsumexp"] + 1e-9).all()),
-        "weights_sha256": [t.header.model.weights_sha256 for t in traces] == list(found.header.weights_sha256),
-        "text": all(t.header.prompt == found.header.text for t in traces),
-        "seed": len({t.header.seed for t in traces}) == 1,
-        "step": len(c["step"]) == size and tokens == len(c["token_id"]),
+        "lens_id": bool(near.any(axis=2).all()),
+        **_rules_of_traces(found),
     }
     if "heads" in found.header.groups:
         starts = attention_starts(len(c["prompt_ids"]), tokens, found.header.attention_step)[:-1]
@@ -150,6 +148,33 @@ def _rules(found: Dynamics) -> dict[str, bool]:
         error = np.abs(sums - 1).max()
         rules["attention"] = bool(error <= check_limit("attention_rows_sum_to_1", "float32"))
     return rules
+
+
+def _rules_of_traces(found: Dynamics) -> dict[str, bool]:
+    """What the continuations have too: each begins with the text, as its own trace proves it."""
+    header, vocabulary, traces = found.header, found.vocabulary, found.continuations
+    front, tokens, made = found.columns["prompt_ids"].tolist(), list(found.tokens), traces[0].header.model
+    own: list[int] = traces[0].columns.prompt_ids.tolist()
+    is_start = own == tokens and front == [made.config.get("start_id")]  # which a score has before the text
+    begin, whole = (vocabulary.join(ids).decode("utf-8", "ignore") for ids in ([] if is_start else front, own))
+    rewritten = any(t.header.prompt_rewritten for t in traces)
+    named: list[int] = ids_on_record(found.columns).tolist()
+    return {
+        "weights_sha256": [t.header.model.weights_sha256 for t in traces] == list(header.weights_sha256),
+        "model": all(value == _listed(getattr(made, name)) for name, value in header.model.items()),
+        "vocab_size": all(t.vocabulary.size == vocabulary.size for t in traces),
+        "special_ids": all(t.header.special_ids == header.special_ids for t in traces),
+        "vocab_bytes": all(t.vocabulary[i] in (b"", vocabulary[i]) for t in traces for i in named),
+        "token_id": (is_start or own == [*front, *tokens])
+        and all(t.columns.prompt_ids.tolist() == own for t in traces),
+        "text": all(t.header.prompt == header.text for t in traces) and (rewritten or whole == header.text),
+        "characters": rewritten or header.characters == max(1, len(whole) - len(begin)),
+        "seed": len({t.header.seed for t in traces}) == 1,
+    }
+
+
+def _listed(value: Any) -> Any:
+    return [*value] if type(value) is tuple else value  # as JSON has them
 
 
 def _from(found: Dynamics, holds: npt.NDArray[np.bool_]) -> int | None:

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from manako.sampling import SAME, STAGE, Cut, Row, repetition_penalty
 from manako.trace.record import Trace
 
-_FLOOR = 1e-15  # of a probability: what is smaller is rounding
+_FLOOR = 1e-15  # of a sum of probabilities: what is smaller is rounding
 _TINY = 1e-290  # a mass with fewer digits than it should have
+_SMALLEST = float(np.finfo(np.float64).tiny)  # a probability below it has fewer digits, and not the same everywhere
 _FAR = 1e5  # values this far from 0 have too few digits left for a difference to be SAME
 Mask = npt.NDArray[np.bool_]
 
@@ -79,7 +80,8 @@ class _Part:
             or self.rest_p_model > self.outside * largest * (1 + SAME) + _FLOOR
         ):
             yield "rest_logit_max"
-        if self.chosen not in self.ids and self.chosen_logit > self.largest:
+        listed = self.logit[np.array(self.ids) == self.chosen]  # [1], or [0] where it is outside the list
+        if self.chosen_logit > self.largest if not len(listed) else self.chosen_logit != listed[0]:
             yield "chosen_logit"
         count = int(np.count_nonzero(self.stays))
         if count != min(len(self.ids), self.kept[-1]) or not self.stays[:count].all():
@@ -104,14 +106,14 @@ class _Part:
         if not falls.all() or (ids[1:] < ids[:-1])[tied].any():
             yield "part_id"
         p = float(self.p[0])
-        if not _same(self.p, np.where(self.stays, np.exp(end.listed - first) * p, 0.0)):
+        if not agrees(self.p, np.where(self.stays, np.exp(end.listed - first) * p, 0.0)):
             yield "part_p"
         highest = min(float(np.exp(end.bound - first)) * p, float(self.p[-1])) if self.unlisted else 0.0
         if self.chosen not in self.ids:
             own = float(np.exp(end.chosen - first)) * p if self.unlisted else 0.0
-            if not _same(self.chosen_p, own) or own > highest * (1 + SAME) + _FLOOR:
+            if not agrees(self.chosen_p, own) or own > highest * (1 + SAME) + _FLOOR:
                 yield "p"
-        if self.rest_p > self.unlisted * highest * (1 + SAME) + _FLOOR:
+        if self.rest_p > self.unlisted * (highest * (1 + SAME) + _SMALLEST):
             yield "rest_p"
         some, rest = self.p[self.p > 0], self.rest_p
         known = float(-(some * np.log2(some)).sum())
@@ -220,6 +222,10 @@ class _Part:
         return _Values(row[: len(self.ids)], float(row[chosen]), float(row[len(self.ids) :].max()))
 
 
-def _same(found: Any, expected: Any) -> bool:
-    """Whether probabilities are those expected, each relative to itself."""
-    return bool((np.abs(found - expected) <= SAME * np.abs(expected) + _FLOOR).all())
+def agrees(found: Any, expected: Any) -> bool:
+    """Whether probabilities on record are those expected, each relative to itself, since their logarithm is shown.
+
+    >>> agrees(0.25, 0.25 + 1e-12), agrees(1e-13, 3e-18), agrees(0.25, np.nan)
+    (True, False, False)
+    """
+    return bool(np.all(np.abs(found - expected) <= SAME * np.abs(found) + _SMALLEST))

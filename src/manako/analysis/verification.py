@@ -7,11 +7,12 @@ follows from the rest of the record is derived and compared; what does not is li
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from manako.analysis.partial import misfit
-from manako.sampling import SAME, draw, uniform
+from manako.analysis.partial import agrees, misfit
+from manako.sampling import draw, uniform
 from manako.trace.record import SelfCheck, Trace, derive
 from manako.trace.schema import check_limit
 from manako.trace.windows import generation_start, score_context, score_windows
@@ -58,9 +59,10 @@ def verify(trace: Trace) -> Verification:
     failure = None
     for i in range(len(trace)):
         recorded, u = int(columns.token_id[i]), float(columns.u[i])
-        again, errors = _verify_row(trace, i) if trace.exact else _verify_part(trace, i)
-        worst = float(np.max([worst, *errors.values()]))  # Python's max() would pass over a NaN
-        wrong = next((name for name, error in errors.items() if not error <= SAME), None)
+        again, pairs = _verify_row(trace, i) if trace.exact else _verify_part(trace, i)
+        errors = [np.abs(np.subtract(*pair)).max() for pair in pairs.values()]
+        worst = float(np.max([worst, *errors]))  # Python's max() would pass over a NaN
+        wrong = next((name for name, (found, derived) in pairs.items() if not agrees(found, derived)), None)
         if trace.header.seed is not None and u != uniform(trace.header.seed, trace.header.first_step + i):
             again, wrong = -1, "u"
         elif again == -1 or not (trace.exact or wrong):
@@ -82,24 +84,36 @@ def _contradictions(trace: Trace) -> Iterator[str]:
         yield "window_start"
     if header.kind == "score":
         return
-    stops, last = list(_stops(trace)), len(trace) - 1
-    ends = last in stops and header.end != "document_end"  # which is looked for first
-    if stops[:1] not in ([], [last]) or ends is not (header.end == "stop"):
+    ended, stopped = next(_ended(trace), None), next(_stops(trace), None)
+    reasons = {"document_end": ended, "stop": stopped if stopped != ended else None}  # an end token is looked for first
+    found = [(reason, step) for reason, step in reasons.items() if step is not None]
+    if found != ([(header.end, len(trace) - 1)] if header.end in reasons else []):
         yield "end"
-    if header.end == "length" and len(trace) != header.max_new_tokens or header.end == "document_end" and last < 0:
+    elif header.end == "length" and len(trace) != header.max_new_tokens:
         yield "end"
 
 
 def _window_starts(trace: Trace) -> Iterator[int]:
     """Where the window of each step begins, by the context of the model; as recorded where that is not on record."""
-    prompt, steps, context = len(trace.columns.prompt_ids), len(trace), trace.header.model.config.get("n_positions")
-    if type(context) is not int or context < 1:
+    prompt, steps, known = len(trace.columns.prompt_ids), len(trace), trace.header.model.config.get("n_positions")
+    context = known if isinstance(known, int | float) and known is not True else 0
+    if not 1 <= context < 2**53 or context % 1:  # 4.0 is a 4, as to the page, which knows no other number
         yield from trace.columns.window_start.tolist()
     elif trace.header.kind == "generation":
-        yield from (generation_start(prompt + i, context) for i in range(steps))
+        yield from (generation_start(prompt + i, int(context)) for i in range(steps))
     else:
-        for start, first, stop in score_windows(prompt + steps, score_context(context, trace.vocabulary.size), prompt):
+        most = score_context(int(context), trace.vocabulary.size)
+        for start, first, stop in score_windows(prompt + steps, most, prompt):
             yield from [start] * (stop - first)
+
+
+def _ended(trace: Trace) -> Iterator[int]:
+    """The steps whose token ends a document; as the record says where those tokens are not on record."""
+    known = trace.header.model.config.get("end_ids")
+    if type(known) is list:
+        yield from (i for i, token_id in enumerate(trace.columns.token_id.tolist()) if token_id in known)
+    elif trace.header.end == "document_end" and len(trace):
+        yield len(trace) - 1
 
 
 def _stops(trace: Trace) -> Iterator[int]:
@@ -114,19 +128,23 @@ def _stops(trace: Trace) -> Iterator[int]:
         made = made[-longest:]
 
 
-def _verify_row(trace: Trace, index: int) -> tuple[int, dict[str, float]]:
-    """The token drawn again, -1 where its rank cannot be; column -> the error of its number."""
+Pairs = dict[str, tuple[Any, Any]]
+"""Column -> (probabilities on record, the same derived again)."""
+
+
+def _verify_row(trace: Trace, index: int) -> tuple[int, Pairs]:
+    """The token drawn again, -1 where its rank cannot be; what is to be the same."""
     columns, d = trace.columns, derive(trace, index)
     recorded, u = int(columns.token_id[index]), float(columns.u[index])
-    errors = {"p": abs(d.p[recorded] - columns.p[index]), "p_model": abs(d.p_model[recorded] - columns.p_model[index])}
+    pairs = {"p": (columns.p[index], d.p[recorded]), "p_model": (columns.p_model[index], d.p_model[recorded])}
     again = recorded if np.isnan(u) else draw(d, u).token_id
     if again == recorded and d.rank(recorded) != columns.rank[index]:
-        return -1, errors
-    return again, errors
+        return -1, pairs
+    return again, pairs
 
 
-def _verify_part(trace: Trace, index: int) -> tuple[int | None, dict[str, float]]:
-    """The token drawn again, None when u falls outside the part, -1 where its rank cannot be; the errors as above."""
+def _verify_part(trace: Trace, index: int) -> tuple[int | None, Pairs]:
+    """The token drawn again, None when u falls outside the part, -1 where its rank cannot be; the pairs as above."""
     columns, part = trace.columns, trace.columns.part
     assert part is not None  # called for partial records alone
     recorded, u, rank = int(columns.token_id[index]), float(columns.u[index]), int(columns.rank[index])
@@ -134,31 +152,34 @@ def _verify_part(trace: Trace, index: int) -> tuple[int | None, dict[str, float]
     with np.errstate(over="ignore"):  # of numbers that somebody made up; infinite is error enough
         model = np.exp(part["part_logit"][index].astype(np.float64) - part["logsumexp"][index])
         chosen = np.exp(float(part["chosen_logit"][index]) - part["logsumexp"][index])
-    errors = {
-        "part_p_model": float(np.abs(model - p_model).max()),
-        "p_model": abs(float(chosen) - float(columns.p_model[index])),
-        "rest_p": abs(float(p.sum() + part["rest_p"][index] - 1)),
-        "rest_p_model": abs(float(p_model.sum() + part["rest_p_model"][index] - 1)),
+    pairs: Pairs = {
+        "part_p_model": (p_model, model),
+        "p_model": (columns.p_model[index], chosen),
+        "rest_p": (p.sum() + part["rest_p"][index], 1),
+        "rest_p_model": (p_model.sum() + part["rest_p_model"][index], 1),
     }
     places = np.flatnonzero(ids == recorded)
     place = int(places[0]) if len(places) else len(ids)
     if rank - 1 != place if place < len(ids) else rank <= len(ids):
-        return -1, errors
+        return -1, pairs
     if place < len(ids):
-        errors["p"] = abs(float(p[place]) - float(columns.p[index]))
+        pairs["p"] = (columns.p[index], p[place])
     if np.isnan(u):
-        return recorded, errors
+        return recorded, pairs
     drawn = int(np.searchsorted(np.cumsum(p), u, side="right"))
     if drawn < len(ids):
-        return int(ids[drawn]), errors
+        return int(ids[drawn]), pairs
     if place == len(ids):
-        return None, errors
+        return None, pairs
     rounded = part["rest_p"][index] == 0 and rank == np.count_nonzero(p)  # all mass is listed, its sum just below u
-    return recorded if rounded else -1, errors
+    return recorded if rounded else -1, pairs
 
 
 def check_inside(trace: Trace) -> tuple[SelfCheck, ...]:
-    """What must hold of the captured columns, each with its worst error; none where nothing was captured."""
+    """What must hold of the captured columns, each with its worst error; none where nothing was captured.
+
+    The limits follow from the type that the record says its model computed in: only a model can tell whether it did.
+    """
     found: list[SelfCheck] = []
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers that somebody made up
         for name in trace.header.capture:

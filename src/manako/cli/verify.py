@@ -15,6 +15,7 @@ from manako.model import load
 from manako.trace.dynamics import Dynamics, dynamics_of, is_dynamics
 from manako.trace.file import read_bytes, read_parts
 from manako.trace.record import SelfCheck, Trace
+from manako.trace.schema import CHECKS, check_limit
 from manako.trace.tree import tree_of
 from manako.views.terminal.steps import Look
 
@@ -33,7 +34,8 @@ def command(file: Path, ref: str | None, as_json: bool, plain: bool, color: str)
     model = load(ref) if ref else None
     found = [(branch.id, branch.trace, verify(branch.trace)) for branch in tree.branches]
     again = {id: model.recomputed(trace) for id, trace, _ in found} if model else {}
-    wrong = {id: problem(each) or _not_again(again.get(id), ref) for id, _, each in found}
+    own = model.info.dtype if model else ""
+    wrong = {id: problem(each) or _not_again(again.get(id), ref, own, trace) for id, trace, each in found}
     code = 1 if any(wrong.values()) else 0
     if as_json:
         documents = [document(each, again.get(id)) for id, _, each in found]
@@ -99,13 +101,18 @@ def _tell(trace: Trace, found: Verification, screen: Screen) -> None:
         values = {"error": small(check.error), "limit": small(check.limit)}
         said = say("check.ok" if check.ok else "check.failed", name=say(f"check.{check.name}"), **values)
         screen.tell(said, "" if check.ok else "bold red")
+    known = [check for check in (*found.checks, *found.recorded_checks) if check.name in CHECKS]
+    if any(check.limit > check_limit(check.name, "float32", trace.header.rounded) for check in known):
+        screen.tell(say("verify.dtype", dtype=trace.header.model.dtype))
 
 
-def _not_again(check: SelfCheck | None, ref: str | None) -> str | None:
-    """In a sentence that the model gives other rows, if it does."""
+def _not_again(check: SelfCheck | None, ref: str | None, own: str, trace: Trace) -> str | None:
+    """In a sentence that the model gives other rows, if it does. own: what it computed in."""
     if check is None or check.ok:
         return None
-    return say("verify.not_recomputed", ref=ref, error=small(check.error), limit=small(check.limit))
+    said = trace.header.model.dtype
+    key = "verify.not_recomputed" if said == own else "verify.not_recomputed_dtype"
+    return say(key, ref=ref, error=small(check.error), limit=small(check.limit), own=own, dtype=said)
 
 
 def problem(found: Verification) -> str | None:

@@ -165,7 +165,7 @@ def attention_starts(prompt: int, tokens: int, one: int | None) -> list[int]:
 
 def dynamics_bytes(found: Dynamics) -> bytes:
     """The file's content; the same record gives the same bytes."""
-    ids = _ids_on_record(found.columns)
+    ids = ids_on_record(found.columns)
     bytes_of = [found.vocabulary[int(i)] for i in ids]
     arrays = {name: np.ascontiguousarray(a) for name, a in found.columns.items()}
     arrays["vocab_id"] = ids
@@ -215,8 +215,10 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, Array], file: str) -> D
     keys = attention_starts(len(arrays["prompt_ids"]), steps, one)[-1]
     check_shapes(table, arrays, {"V": header.vocab_size, "Z": count, "T": keys})
     check_ranges(table, arrays, {"V-1": header.vocab_size - 1, "V": header.vocab_size})
+    if any(i >= header.vocab_size for i in header.special_ids):
+        raise ValueError("special_ids")
     vocabulary = Vocabulary(spelled(arrays), header.vocab_size, frozenset(header.special_ids))
-    if not np.array_equal(arrays["vocab_id"], _ids_on_record(arrays)):
+    if not np.array_equal(arrays["vocab_id"], ids_on_record(arrays)):
         raise ValueError("vocab_id")
     if not steps or (one is not None and one >= steps) or (np.diff(arrays["step"]) <= 0).any():
         raise ValueError("step, token_id or attention_step")
@@ -225,6 +227,7 @@ def _from_arrays(meta: dict[str, Any], arrays: dict[str, Array], file: str) -> D
     return Dynamics(header, columns, traces, vocabulary)
 
 
-def _ids_on_record(columns: Mapping[str, Array]) -> npt.NDArray[np.int32]:
+def ids_on_record(columns: Mapping[str, Array]) -> npt.NDArray[np.int32]:
+    """Every token that a column names, ascending."""
     names = ("prompt_ids", "token_id", "top_id", "lens_id")
     return np.unique(np.concatenate([columns[name].ravel() for name in names])).astype(np.int32)

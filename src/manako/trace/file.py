@@ -225,7 +225,7 @@ def _check_ranges(header: Header, table: Mapping[str, Column], arrays: Mapping[s
         "V-1": size - 1,
         "V": size,
         "A-1": len(header.sampling.active) - 1,
-        "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])),
+        "position": len(arrays["prompt_ids"]) + np.arange(len(arrays["token_id"])) - 1,
         "below 1": np.nextafter(1, 0),
         "log2 V": np.log2(size) + 1e-9,
     }
@@ -329,7 +329,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
-    """The limit is the reader's own where it knows the check: an author can make any limit wide enough."""
+    """The limit is the reader's own where it knows the check, for the type that the header says was computed in."""
     name, said = values["name"], float(values["limit"])
     error = math.inf if values["error"] is None else float(values["error"])
     own = check_limit(name, meta["model"]["dtype"], meta["rounded"]) if name in CHECKS else said

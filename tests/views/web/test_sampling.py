@@ -122,7 +122,7 @@ def test_softmax_survives_what_python_survives(ask: Ask) -> None:
 
 @pytest.mark.parametrize(("name", "values"), [
     ("temperature", [0, 0.5, 5, -0.1, None]),
-    ("top_k", [1, 5000, 0, 1.5, -3, None]),
+    ("top_k", [1, 5000, 2**70, 0, 1.5, -3, None]),
     ("top_p", [0.1, 1, 0, 1.01, None]),
     ("min_p", [0, 0.5, 1, -0.1, 1.1, None]),
     ("typical_p", [1, 0.2, 0, 2, None]),

@@ -38,8 +38,16 @@ UNUSUAL: dict[str, Any] = {
     "sampling": Sampling(0, top_k=3, min_p=0.1, order=tuple(reversed(Sampling().order)), frequency_penalty=-0.5),
     "seed": 2**64 - 1,
     "stop": ("。", "\n", "]]>"),
-    "model": replace(golden.MODEL, config={"eps": 1e-5, "x": None, "on": True, "😀": 1e22, "\uff5e": 1.0}),
-    "self_checks": (SelfCheck("a", 5e-324, 0.1), SelfCheck("b", float("inf"), 1e-5)),
+    "model": replace(
+        golden.MODEL,
+        config={"eps": 1e-5, "x": None, "on": True, "😀": 1e22, "\uff5e": 1.0},
+        dtype="constructor",  # which every object has in JavaScript
+    ),
+    "self_checks": (
+        SelfCheck("a", 5e-324, 0.1),
+        SelfCheck("b", float("inf"), 1e-5),
+        SelfCheck("cached_equals_uncached", 1e-6, 1e-5),
+    ),
 }
 RECORDS: dict[str, Trace] = {
     "golden": golden_trace(),
@@ -435,6 +443,10 @@ def misfits() -> dict[str, bytes]:
         "ids out of order": (large, many | {"vocab_id": many["vocab_id"][::-1]}),
         "spelled tokens out of order": (meta, arrays | {"vocab_end": ends}),
         "bytes of no token": (meta, arrays | {"vocab_bytes": np.append(arrays["vocab_bytes"], np.uint8(65))}),
+        "a step before any token": (
+            PARTS["golden"][0],
+            PARTS["golden"][1] | {"prompt_ids": PARTS["golden"][1]["prompt_ids"][:0]},
+        ),
         "a row that sees nothing": (meta, arrays | {"window_start": moved, "attention": arrays["attention"][:-last]}),
         "top_k as no whole number": (PARTS["golden"][0] | {"sampling": {"top_k": 8.0}}, PARTS["golden"][1]),
         "attention of no layer": (meta, arrays | {"attention_shape": np.array([0, 2, 0], np.int32)}),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from forged import FORGED, GOOD
 from golden import golden_inside, golden_score, golden_trace, large_generation, large_inside, with_candidates
 from parts import random_step
 from toy import toy_model
@@ -111,6 +112,13 @@ def test_the_same_verdict_on_forged_records(ask: Ask, name: str) -> None:
         }
     found = assert_same(ask, {name: forged(trace, *change) for name, change in changes.items()})
     assert {name for name, each in found.items() if each["failure"] is None} <= {"p by rounding"}
+
+
+def test_the_same_verdict_on_what_is_far_apart_or_at_an_edge(ask: Ask) -> None:
+    found = assert_same(ask, {name: make() for name, make in GOOD.items()})
+    assert all(each["failure"] is None and not each["contradictions"] for each in found.values())
+    found = assert_same(ask, {name: make() for name, (make, _) in FORGED.items()})
+    assert {name: each["contradictions"][0] for name, each in found.items()} == {n: c for n, (_, c) in FORGED.items()}
 
 
 def test_another_seed_or_step_is_told(ask: Ask) -> None:

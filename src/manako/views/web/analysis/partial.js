@@ -24,9 +24,10 @@ import { activeStages, filtered, isNeutral, maximum } from "../trace/sampling.js
  * @property {number} unit
  */
 
-export const SAME = 1e-9; // numbers on record that differ by less are the same
-const FLOOR = 1e-15; // of a probability: what is smaller is rounding
+const SAME = 1e-9; // numbers on record that differ by less are the same
+const FLOOR = 1e-15; // of a sum of probabilities: what is smaller is rounding
 const TINY = 1e-290; // a mass with fewer digits than it should have
+const SMALLEST = 2 ** -1022; // a probability below it has fewer digits, and not the same everywhere
 const FAR = 1e5; // values this far from 0 have too few digits left for a difference to be SAME
 
 /** @type {Record<string, (cut: Cut, setting: number) => boolean>} whether a stage can have cut so */
@@ -86,10 +87,10 @@ class PartOfRow {
     /** @returns {Generator<string>} */
     *misfits() {
         const { part, ids, stays } = this;
-        const largest = Math.exp(part.restLogitMax - part.logsumexp);
-        const [least, most] = [largest * (1 - SAME) - FLOOR, this.outside * largest * (1 + SAME) + FLOOR];
-        if (part.restPModel < least || part.restPModel > most) yield "rest_logit_max";
-        if (!ids.includes(this.chosen) && part.chosenLogit > part.restLogitMax) yield "chosen_logit";
+        const [rest, largest] = [part.restPModel, Math.exp(part.restLogitMax - part.logsumexp)];
+        if (rest < largest * (1 - SAME) - FLOOR || rest > this.outside * largest * (1 + SAME) + FLOOR) yield "rest_logit_max";
+        const at = ids.indexOf(this.chosen);
+        if (at < 0 ? part.chosenLogit > part.restLogitMax : part.chosenLogit !== part.logits[at]) yield "chosen_logit";
         const kept = countTrue(stays);
         if (kept !== Math.min(ids.length, this.lastKept) || !stays.slice(0, kept).every(Boolean)) yield "part_cut_by";
         if (ids.some((_, i) => !stays[i] && part.p[i] !== 0)) yield "part_p";
@@ -116,7 +117,7 @@ class PartOfRow {
             const own = unlisted ? Math.exp(chosen - first) * firstP : 0;
             if (!agrees(this.chosenP, own) || own > highest * (1 + SAME) + FLOOR) yield "p";
         }
-        if (part.restP > unlisted * highest * (1 + SAME) + FLOOR) yield "rest_p";
+        if (part.restP > unlisted * (highest * (1 + SAME) + SMALLEST)) yield "rest_p";
         const rest = part.restP;
         const known = p.reduce((bits, each) => (each > 0 ? bits - each * Math.log2(each) : bits), 0);
         const least = rest > 0 ? -rest * Math.log2(Math.min(highest, rest)) : 0; // all that is left on as few as can be
@@ -253,7 +254,11 @@ function countTrue(some) {
     return some.filter(Boolean).length;
 }
 
-/** @param {number} found @param {number} expected */
-function agrees(found, expected) {
-    return Math.abs(found - expected) <= SAME * Math.abs(expected) + FLOOR;
+/**
+ * Whether a probability on record is the one expected, relative to itself, since its logarithm is shown.
+ * @param {number} found
+ * @param {number} expected
+ */
+export function agrees(found, expected) {
+    return Math.abs(found - expected) <= SAME * Math.abs(found) + SMALLEST;
 }

@@ -6,7 +6,7 @@
  */
 
 /** @import {Part, Trace} from "../trace/trace-file.js" */
-import { SAME, misfitOfPart } from "./partial.js";
+import { agrees, misfitOfPart } from "./partial.js";
 import { visibleBytes, visibleText } from "../text/tokens.js";
 import { distribution, draw, uniform } from "../trace/sampling.js";
 
@@ -35,8 +35,8 @@ export function* verifying(trace) {
         yield;
         const recorded = trace.tokenIds[index];
         const isOwnU = seed === null || uniform(seed, first_step + index) === trace.u[index];
-        const { again: drawn, errors } = trace.exact ? rowAgain(trace, index) : partAgain(trace, index);
-        const far = Object.keys(errors).find((name) => !(errors[name] <= SAME));
+        const { again: drawn, pairs } = trace.exact ? rowAgain(trace, index) : partAgain(trace, index);
+        const far = pairs.find(([, made, derived]) => !agrees(made, derived))?.[0];
         const own = drawn === -1 ? "rank" : (far ?? (trace.exact ? null : misfitOfPart(trace, index)));
         const wrong = isOwnU ? own : "u";
         if (wrong !== null || (drawn !== recorded && drawn !== null)) {
@@ -54,56 +54,59 @@ export function* verifying(trace) {
  * @returns {Generator<string>}
  */
 function* contradicted(trace) {
-    const { header, promptIds, steps } = trace;
+    const { header, promptIds, steps, tokenIds } = trace;
     const prompt = () => visibleBytes(trace.textBytes(0, promptIds.length));
     if (!header.prompt_rewritten && visibleText(header.prompt) !== prompt()) yield "prompt";
-    if (!windowStarts(trace).every((start, i) => start === trace.windowStart[i])) yield "window_start";
+    const starts = windowStarts(trace);
+    if (!trace.windowStart.every((start, i) => start === starts[i])) yield "window_start";
     if (header.kind === "score") return;
-    const [stops, last] = [stopsOf(trace), steps - 1];
-    const ends = stops.includes(last) && header.end !== "document_end"; // which is looked for first
-    if (![undefined, last].includes(stops[0]) || ends !== (header.end === "stop")) yield "end";
-    if ((header.end === "length" && steps !== header.max_new_tokens) || (header.end === "document_end" && !steps)) yield "end";
+    const [{ end }, last, known] = [header, steps - 1, header.model.config.end_ids];
+    const isEnd = end === "document_end";
+    const ends = (/** @type {number} */ id, /** @type {number} */ i) => (Array.isArray(known) ? known.includes(id) : isEnd && i === last);
+    const [ended, stopped] = [tokenIds.findIndex(ends), stopOf(trace)].map((i) => (i < 0 ? steps : i));
+    const isStop = stopped === last && ended > last; // an end token is looked for first
+    const isWrong = Math.min(ended, stopped) < last || isEnd !== (ended === last) || (end === "stop") !== isStop;
+    if (isWrong || (end === "length" && steps !== header.max_new_tokens)) yield "end";
 }
 
 /**
  * Where the window of each step begins, by the context of the model: see `manako.trace.windows`.
  * @param {Trace} trace
- * @returns {ArrayLike<number> & {every: Array<number>["every"]}}
+ * @returns {number[] | Int32Array}
  */
-function windowStarts({ header, promptIds, steps, windowStart, vocabSize }) {
+function windowStarts({ header, promptIds, allIds, windowStart, vocabSize }) {
     const context = header.model.config.n_positions;
-    if (!Number.isInteger(context) || context < 1) return Array.from(windowStart);
-    if (header.kind === "generation") return Array.from({ length: steps }, (_, i) => Math.max(0, promptIds.length + i - context));
+    if (!Number.isSafeInteger(context) || context < 1) return windowStart;
+    if (header.kind === "generation") return windowStart.map((_, i) => Math.max(0, promptIds.length + i - context));
     const longest = Math.min(context, Math.max(1024, Math.floor(2 ** 26 / vocabSize)));
-    const hop = Math.max(1, Math.floor(longest / 2));
-    /** @type {number[]} */
+    const seen = Math.min(longest - 1, Math.ceil(longest / 2)); // tokens of the window before that the next one has too
+    /** @type {number[]} of every token, given ones too */
     const starts = [];
-    for (let [start, done] = [0, promptIds.length]; starts.length < steps; ) {
-        const stop = Math.min(start + longest + 1, promptIds.length + steps);
-        while (done < stop) done = starts.push(start) + promptIds.length;
-        start = Math.max(0, done - 1 - (longest - hop));
+    for (let start = 0; starts.length < allIds.length; start = Math.max(0, starts.length - 1 - seen)) {
+        const stop = Math.min(start + longest + 1, allIds.length);
+        while (starts.length < stop) starts.push(start);
     }
-    return starts;
+    return starts.slice(promptIds.length);
 }
 
 /**
- * The steps whose token completed a stop text, which may have begun in tokens put in before it.
+ * The first step whose token completed a stop text, which may have begun in tokens put in before it; -1 where none did.
  * @param {Trace} trace
  */
-function stopsOf(trace) {
+function stopOf(trace) {
     const { header, promptIds, tokenIds } = trace;
-    const text = (/** @type {Uint8Array} */ bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+    const text = (/** @type {Uint8Array} */ bytes) => new TextDecoder("latin1").decode(bytes); // a letter for each byte
     const stops = header.stop.map((stop) => text(new TextEncoder().encode(stop)));
     const prompt = promptIds.length;
     let made = text(trace.textBytes(prompt - header.first_step, prompt));
-    return stops.length === 0 ? [] : Array.from(tokenIds.keys()).filter((i) => {
+    return tokenIds.findIndex((_, i) => {
         const before = made.length;
         made += text(trace.textBytes(prompt + i, prompt + i + 1));
         return stops.some((stop) => made.includes(stop, Math.max(0, before + 1 - stop.length)));
     });
 }
 
-/** @typedef {{again: number | null, errors: Record<string, number>}} Again column -> the error of its number */
+/** @typedef {{again: number | null, pairs: [string, number, number][]}} Again column, a probability on record, the same derived */
 
 /**
  * The token drawn again, -1 where its rank cannot be.
@@ -115,9 +118,11 @@ function rowAgain(trace, index) {
     const [recorded, u] = [trace.tokenIds[index], trace.u[index]];
     const logits = /** @type {Float32Array} */ (trace.logitsRow(index));
     const found = distribution(logits, trace.header.sampling, trace.history(index));
-    const errors = { p: Math.abs(found.p[recorded] - trace.p[index]), p_model: Math.abs(found.pModel[recorded] - trace.pModel[index]) };
     const again = Number.isNaN(u) ? recorded : draw(found, u).tokenId;
-    return { again: again === recorded && found.rank(recorded) !== trace.rank[index] ? -1 : again, errors };
+    return {
+        again: again === recorded && found.rank(recorded) !== trace.rank[index] ? -1 : again,
+        pairs: [["p", trace.p[index], found.p[recorded]], ["p_model", trace.pModel[index], found.pModel[recorded]]],
+    };
 }
 
 /**
@@ -131,22 +136,18 @@ function partAgain(trace, index) {
     const part = /** @type {Part} */ (trace.part(index));
     const { ids, p, pModel } = part;
     const sum = (/** @type {Float64Array} */ numbers) => numbers.reduce((total, each) => total + each, 0);
-    const found = ids.indexOf(recorded);
-    const place = found < 0 ? ids.length : found;
-    /** @type {Record<string, number>} */
-    const errors = {
-        part_p_model: Math.max(...Array.from(part.logits, (logit, i) => Math.abs(Math.exp(logit - part.logsumexp) - pModel[i]))),
-        p_model: Math.abs(Math.exp(part.chosenLogit - part.logsumexp) - trace.pModel[index]),
-        rest_p: Math.abs(sum(p) + part.restP - 1),
-        rest_p_model: Math.abs(sum(pModel) + part.restPModel - 1),
-    };
-    if (place < ids.length ? rank - 1 !== place : rank <= ids.length) return { again: -1, errors };
-    if (place < ids.length) errors.p = Math.abs(p[place] - trace.p[index]);
-    if (Number.isNaN(u)) return { again: recorded, errors };
+    const place = ids.indexOf(recorded);
+    /** @type {Again["pairs"]} */
+    const pairs = Array.from(pModel, (each, i) => ["part_p_model", each, Math.exp(part.logits[i] - part.logsumexp)]);
+    pairs.push(["p_model", trace.pModel[index], Math.exp(part.chosenLogit - part.logsumexp)]);
+    pairs.push(["rest_p", sum(p) + part.restP, 1], ["rest_p_model", sum(pModel) + part.restPModel, 1]);
+    if (place < 0 ? rank <= ids.length : rank - 1 !== place) return { again: -1, pairs };
+    if (place >= 0) pairs.push(["p", trace.p[index], p[place]]);
+    if (Number.isNaN(u)) return { again: recorded, pairs };
     let [drawn, reached] = [0, 0];
     while (drawn < ids.length && (reached += p[drawn]) <= u) drawn++;
-    if (drawn < ids.length) return { again: ids[drawn], errors };
-    if (place === ids.length) return { again: null, errors };
+    if (drawn < ids.length) return { again: ids[drawn], pairs };
+    if (place < 0) return { again: null, pairs };
     const isRounded = part.restP === 0 && rank === p.filter((each) => each > 0).length; // all is listed; its sum falls
-    return { again: isRounded ? recorded : -1, errors }; //                                just short of u
+    return { again: isRounded ? recorded : -1, pairs }; //                                just short of u
 }

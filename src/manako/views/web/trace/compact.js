@@ -10,7 +10,8 @@
 import { writeTrace } from "./container.js";
 import { activeStages, distribution } from "./sampling.js";
 import { VIEWS } from "./safetensors.js";
-import { CAPTURES, COLUMNS, TRACE } from "./schema.js";
+import { CAPTURES, COLUMNS, TRACE, checkLimit } from "./schema.js";
+import { idsOnRecord } from "./trace-columns.js";
 
 const KEPT = 128; // candidates of a step, as many as Python keeps
 const BFLOAT16 = 2 ** -8; // half a unit in the last of bfloat16's 8 binary digits
@@ -29,11 +30,18 @@ export async function compact(trace, bytes) {
     for (const name in CAPTURES[LEFT_OUT]) columns.delete(name);
     meta.set("capture", header.capture.filter((name) => name !== LEFT_OUT));
     const attention = columns.get("attention");
-    if (attention && Object.keys(header.rounded).length === 0) { // rounded twice, it would be off by more
+    const isTrue = header.self_checks.every(({ ok }) => ok); // the limit that rounding widens could hide what had failed
+    if (attention && isTrue && !header.rounded.attention) { // rounded twice, it would be off by more
         const shares = inBfloat16(/** @type {Float32Array} */ (attention.data));
         columns.set("attention", { ...attention, data: shares });
-        meta.set("rounded", new Map([["attention", BFLOAT16]]));
-        meta.set("self_checks", checkedAgain(proof.meta.get("self_checks"), trace.attentionError(shares)));
+        const rounded = { attention: BFLOAT16 };
+        meta.set("rounded", new Map(Object.entries(rounded)));
+        const now = trace.attentionError(shares);
+        const checks = header.self_checks.map(({ name, error: before, limit: known }) => {
+            const error = name === "attention_rows_sum_to_1" ? Math.max(before, now) : before;
+            return new Map(Object.entries({ name, error, limit: checkLimit(name, header.model.dtype, rounded) ?? known }));
+        });
+        meta.set("self_checks", checks);
     }
     if (exact && vocabSize > KEPT) {
         columns.delete("logits");
@@ -48,12 +56,6 @@ function inBfloat16(shares) {
     const bits = new Uint32Array(shares.slice().buffer);
     for (let i = 0; i < bits.length; i++) if (shares[i] >= NORMAL) bits[i] = (bits[i] + 0x7fff + ((bits[i] >>> 16) & 1)) & 0xffff0000;
     return new Float32Array(bits.buffer);
-}
-
-/** The check of the rows as it stands after that; one that had failed stays as it was. @param {Map<string, any>[]} checks @param {number} error */
-function checkedAgain(checks, error) {
-    const isOurs = (/** @type {Map<string, any>} */ check) => check.get("name") === "attention_rows_sum_to_1" && check.get("error") !== null && check.get("error") <= check.get("limit");
-    return checks.map((check) => (isOurs(check) ? new Map([...check, ["error", Math.max(Number(check.get("error")), error)]]) : check));
 }
 
 /** The columns of parts. @param {Trace} trace @returns {Iterable<[string, Column]>} */
@@ -95,15 +97,11 @@ function partOf(trace) {
 
 /** The tokens that are still on record. @param {Trace} trace @param {Map<string, Column>} columns @returns {Iterable<[string, Column]>} */
 function spelledIds(trace, columns) {
-    const known = [...columns].filter(([name]) => name.endsWith("_id") || name === "prompt_ids");
-    const ids = Int32Array.from(new Set(known.flatMap(([, { data }]) => [...data]))).sort();
+    const ids = Int32Array.from(idsOnRecord(columns)).sort();
     let end = 0;
     const ends = Int32Array.from(ids, (id) => (end += trace.tokenBytes(id).length));
     const bytes = new Uint8Array(end);
     ids.forEach((id, i) => bytes.set(trace.tokenBytes(id), i ? ends[i - 1] : 0));
-    return [
-        ["vocab_id", { dtype: "int32", shape: [ids.length], data: ids }],
-        ["vocab_end", { dtype: "int32", shape: [ids.length], data: ends }],
-        ["vocab_bytes", { dtype: "uint8", shape: [end], data: bytes }],
-    ];
+    const made = Object.entries({ vocab_id: ids, vocab_end: ends, vocab_bytes: bytes });
+    return made.map(([name, data]) => [name, { dtype: COLUMNS.all[name]?.dtype ?? "int32", shape: [data.length], data }]);
 }

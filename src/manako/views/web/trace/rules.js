@@ -11,8 +11,8 @@
 const TYPES = {
     boolean: (value) => typeof value === "boolean",
     string: (value) => typeof value === "string",
-    integer: (value) => typeof value === "bigint",
-    number: (value) => typeof value === "bigint" || typeof value === "number",
+    integer: (value) => typeof value === "bigint" && value >> 64n < 1n, // as many bits as a seed has
+    number: (value) => TYPES.integer(value) || typeof value === "number",
     array: Array.isArray,
     object: (value) => value instanceof Map,
     null: (value) => value === null,

@@ -241,12 +241,12 @@ export function ordered(sampling) {
  * @returns {keyof Sampling | null}
  */
 export function samplingFault(sampling) {
-    for (const { name, type, minimum = -Infinity, exclusiveMinimum = -Infinity, maximum: most = Infinity } of STAGE_RULES) {
+    for (const { name, type, minimum = -Infinity, exclusiveMinimum = -Infinity, maximum = Infinity } of STAGE_RULES) {
+        /** @type {any} */
         const value = sampling[/** @type {StageName} */ (name)];
         if (value === null && name !== "temperature") continue;
-        const isKind = typeof value === "number" && (type !== "integer" || Math.trunc(value) === value);
-        if (!isKind || !(value >= minimum && value > exclusiveMinimum && value <= most)) return /** @type {StageName} */ (name);
-        if (value === Infinity && type !== "integer") return /** @type {StageName} */ (name); // any whole number will do
+        const isKind = type === "integer" ? Number.isInteger(value) : Number.isFinite(value);
+        if (!isKind || !(value >= minimum && value > exclusiveMinimum && value <= maximum)) return /** @type {StageName} */ (name);
     }
     const { order } = sampling;
     const known = order.every((name, i) => STAGES.includes(name) && order.indexOf(name) === i);

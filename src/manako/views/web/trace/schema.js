@@ -23,8 +23,8 @@ export const COLUMNS = SCHEMA.columns;
 export const CAPTURES = SCHEMA.captures;
 /** @type {Record<string, (number | string)[]>} range of a column -> its ends, both included */
 export const NUMBERS = SCHEMA.numbers;
-/** @type {Record<string, number>} dtype -> the size of its rounding */
-const ROUNDING = SCHEMA.rounding;
+/** @type {Record<string, number | null>} dtype -> the size of its rounding */
+const ROUNDING = { __proto__: null, ...SCHEMA.rounding }; // a header may name any type
 export const LARGEST_PART = SCHEMA.largest_part;
 /** @type {Record<string, {limit: number, units: number, of?: string}>} self-check -> what it allows: see checkLimit */
 export const SELF_CHECKS = SCHEMA.self_checks;

@@ -84,20 +84,20 @@ function checkShapes(table, columns, sizes) {
  * @param {Record<string, number>} sizes
  */
 function checkRanges(header, table, columns, { V, A }) {
-    const prompt = dataOf(columns, "prompt_ids").length;
+    const last = dataOf(columns, "prompt_ids").length - 1; // token before the first step
     const ends = { "V-1": V - 1, V, "A-1": A - 1, "below 1": 1 - Number.EPSILON / 2, "log2 V": Math.log2(V) + 1e-9, "-inf": -Infinity };
     for (const [name, { dtype, numbers, chosen_first: isChosenFirst }] of Object.entries(table)) {
         if (numbers === undefined || (name === "u" && header.kind === "score")) continue;
         /** @type {Record<string, number>} */
         const named = { ...ends, max: LARGEST_FINITE[dtype], "-max": -LARGEST_FINITE[dtype] };
         const [low, high] = NUMBERS[numbers].map((end) => {
-            const number = typeof end === "number" ? end : (named[end] ?? NaN);
+            const number = Number(named[end] ?? end);
             return dtype === "float32" ? Math.fround(number) : number; // as NumPy compares it
         });
         const isMoving = NUMBERS[numbers][1] === "position";
         const { data, shape } = columnOf(columns, name);
         for (let i = 0; i < data.length; i++) {
-            if (!(data[i] >= low && data[i] <= (isMoving ? prompt + i : high))) throw damaged(name);
+            if (!(data[i] >= low && data[i] <= (isMoving ? last + i : high))) throw damaged(name);
         }
         const ids = isChosenFirst ? dataOf(columns, "token_id") : [];
         if (!ids.every((id, step) => data[step * shape[1]] === id)) throw damaged(name);
@@ -122,14 +122,20 @@ function checkVocabulary(columns) {
     const inOrder = ends.every((end, i) => end >= (i ? ends[i - 1] : 0));
     if (!inOrder || (ends.at(-1) ?? 0) !== bytes.length) throw damaged("vocab_end");
     if (!columns.has("vocab_id")) return;
-    const onRecord = new Set(); // an id without its bytes would show as the empty token
-    for (const [name, { data }] of columns) {
-        const hasIds = name === "prompt_ids" || (name.endsWith("_id") && name !== "vocab_id");
-        for (const id of hasIds ? data : []) onRecord.add(id);
-    }
+    const onRecord = idsOnRecord(columns); // an id without its bytes would show as the empty token
     const ids = dataOf(columns, "vocab_id");
     const isAscending = ids.every((id, i) => i === 0 || id > ids[i - 1]);
     if (!isAscending || ids.length !== onRecord.size || !ids.every((id) => onRecord.has(id))) throw damaged("vocab_id");
+}
+
+/** Every token that a column names. @param {Columns} columns */
+export function idsOnRecord(columns) {
+    /** @type {Set<number>} */
+    const found = new Set();
+    for (const [name, { data }] of columns) {
+        if (/^prompt_ids$|(?<!^vocab)_id$/.test(name)) for (const id of data) found.add(id);
+    }
+    return found;
 }
 
 /** @param {Columns} columns @param {string} name */

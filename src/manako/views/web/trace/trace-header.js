@@ -104,7 +104,7 @@ function readSampling(values) {
 }
 
 /**
- * The limit is the reader's own where it knows the check: an author can make any limit wide enough.
+ * The limit is the reader's own where it knows the check, for the type that the header says was computed in.
  * @param {{name: string, error: number | null, limit: number}} values
  * @param {any} header
  * @returns {SelfCheck}
