@@ -4,7 +4,6 @@ Special here: a step is written down before it is shown, so the record of an int
 doubling, since a run is often stopped long before its limit. What is captured changes no bit of what is drawn.
 """
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.session import Session
 from manako.errors import ManakoError
 from manako.files import megabytes
+from manako.memory import available_memory
 from manako.sampling import Distribution, distribution, draw, uniform
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabulary, part_of, step_of
@@ -41,7 +41,7 @@ class Recorder:
         columns = step_columns("all") | step_columns("whole" if vocab_size <= FULL_ROW_LIMIT else "part")
         sizes = {"S": 1, "V": vocab_size, "K": PART, "A": stages}
         step_bytes = more + sum(column.bytes(sizes) for column in columns.values())
-        available = _available_memory()
+        available = available_memory()
         if available is not None and expected * step_bytes > available:
             need, free = megabytes(expected * step_bytes), megabytes(available)
             raise ManakoError("trace_too_large", need=need, free=free)
@@ -205,11 +205,3 @@ class Generation:
         made = self._tail + self._vocabulary.join([token_id])
         self._tail = made[-max(map(len, stops)) :]
         return any(stop in made[max(0, before + 1 - len(stop)) :] for stop in stops)
-
-
-def _available_memory() -> int | None:
-    """Bytes of memory that are free now, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
