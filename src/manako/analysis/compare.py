@@ -101,7 +101,7 @@ class Comparison:
 
     def at(self, index: int) -> list[tuple[int, Step]]:
         """(run, step): step `index` of the first run, and of each other one the step that follows the same text."""
-        place, first = self._starts[0][index], self._made[0]
+        place, first = self._starts[0][range(len(self.traces[0]))[index]], self._made[0]
         found: list[tuple[int, Step]] = []
         for run, (trace, starts, made) in enumerate(zip(self.traces, self._starts, self._made, strict=True)):
             if place in starts[:-1] and np.array_equal(made[:place], first[:place]):
