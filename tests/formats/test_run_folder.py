@@ -37,12 +37,12 @@ def test_references_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return next(n for n, f in fingerprint.items() if f == found)
 
     assert opened(run) == opened("run:a@b@last") == opened(f"run:{run}@250") == 250
-    assert opened("run:a@b@100") == 100 and opened(f"run:{run}@0") == 0
+    assert opened("run:a@b@100") == 100 and opened(f"run:{run}@0") == 0 and opened(f"run:{run}@0100") == 100
     run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 100))
     assert opened(run) == opened("run:a@b@best") == 100 and opened("run:a@b@last") == 250
 
 
-@pytest.mark.parametrize("at", ["7", "-1", "x", "２５０", ""])
+@pytest.mark.parametrize("at", ["7", "-1", "x", "２５０", "9" * 5000, ""])
 def test_a_step_that_is_not_there_lists_those_that_are(tmp_path: Path, at: str) -> None:
     run = make(tmp_path / "a", 0, 250)
     if not at:

@@ -76,10 +76,11 @@ def checkpoint(run: Path, at: str | None = None) -> Path:
         return pointed(run, BEST if is_file(run / BEST) else LAST)
     if at in (LAST, BEST):
         return pointed(run, at)
-    there = steps(run)
-    if not (at.isascii() and at.isdigit() and int(at) in there):
-        raise LoadError("run_step", folder=run, got=at, steps=", ".join(map(str, there)))
-    return step_folder(run, int(at))
+    there = {str(step): step for step in steps(run)}  # not int(at): Python reads no number of thousands of digits
+    step = there.get(at.lstrip("0") or "0")
+    if step is None:
+        raise LoadError("run_step", folder=run, got=at, steps=", ".join(there))
+    return step_folder(run, step)
 
 
 def save(
