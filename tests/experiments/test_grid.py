@@ -61,7 +61,6 @@ def test_a_grid_of_billions_is_counted_and_not_made() -> None:
     ({}, {"no_attention": [1]}, "setting_switch"),
     ({}, {"norm": ["rms"]}, "cli_choice"),
     ({}, {"tokenizer": ["bpe:many"]}, "sweep_tokenizer"),
-    ({}, {"tokenizer": ["bpe:" + "9" * 5000]}, "sweep_tokenizer"),
     ({}, {"tokenizer": ["words"]}, "tokenizer_kind"),
     ({}, {"optimizer": ["sgd"]}, "cli_choice"),
     ({"format": "pdf"}, {}, "cli_choice"),

@@ -79,8 +79,7 @@ def test_a_lost_worker_loses_nothing(grid: Grid, tmp_path: Path) -> None:
         assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
-@pytest.mark.parametrize("port", ["1", "70000", "9" * 5000])
-def test_a_cluster_that_does_not_answer_is_one_line(grid: Grid, tmp_path: Path, port: str) -> None:
+def test_a_cluster_that_does_not_answer_is_one_line(grid: Grid, tmp_path: Path) -> None:
     with pytest.raises(ManakoError) as refused:
-        sweep(grid, tmp_path / "s", spread=on_ray(f"127.0.0.1:{port}", False, lambda key, **_: None))
+        sweep(grid, tmp_path / "s", spread=on_ray("127.0.0.1:1", False, lambda key, **_: None))
     assert refused.value.key == "ray_unreachable" and "\n" not in str(refused.value)

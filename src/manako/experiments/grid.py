@@ -140,7 +140,7 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
     """The settings of one run, "bpe:2048" taken apart, each in its range."""
     kind, colon, size = str(told["tokenizer"]).partition(":")
     if colon and kind in KINDS[1:]:
-        if not re.fullmatch("[0-9]{1,9}", size):
+        if not size.isascii() or not size.isdigit():
             raise UsageError("sweep_tokenizer", got=told["tokenizer"])
         told |= {"tokenizer": kind, "vocab_size": int(size)}
     elif kind not in KINDS[1:]:

@@ -65,5 +65,5 @@ def _refuse_unreachable(address: str) -> None:
     if host and port.isascii() and port.isdigit():
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
-        except (OSError, OverflowError, ValueError) as error:  # a number that is no port, or no number to Python
+        except (OSError, OverflowError) as error:
             raise ManakoError("ray_unreachable", address=address, reason=first_line(error)) from None
