@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from toy import write_toy
 
 from manako.errors import CapabilityError, LoadError
 from manako.refs import DEMO, EMBEDDED, ENGLISH, Ref, completions, for_language, for_text, installed
@@ -62,6 +63,18 @@ def test_the_demo_has_a_folder_and_no_corpus() -> None:
     assert Ref.parse("demo").checkpoint() == DEMO and Ref.parse("demo").run() is None
     with pytest.raises(CapabilityError, match="the training text of demo is not known"):
         Ref.parse("demo").corpus()
+
+
+@pytest.mark.parametrize("said", ["", "data = []", "data = 3", "data = [3]"])
+def test_a_run_that_does_not_say_what_it_read_has_no_corpus(tmp_path: Path, said: str) -> None:
+    write_toy(tmp_path / "checkpoints" / "step-000001")
+    (tmp_path / "last").write_text("step-000001\n")
+    (tmp_path / "config.toml").write_text(said)
+    with pytest.raises(CapabilityError, match="is not known; give its packed corpus"):
+        Ref.parse(tmp_path).corpus()
+    (tmp_path / "config.toml").write_text('data = "gone"')
+    with pytest.raises(LoadError, match="no longer at gone"):
+        Ref.parse(tmp_path).corpus()
 
 
 def test_a_kind_to_come_is_refused_before_anything_is_read() -> None:

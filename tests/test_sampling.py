@@ -823,7 +823,7 @@ def test_a_number_of_tokens_that_is_none_is_refused(count: Any) -> None:
 
 
 def test_a_record_that_cannot_fit_is_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manako.engines.generation._available_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr("manako.engines.generation.available_memory", lambda: 2_000_000_000)
     with pytest.raises(ManakoError) as caught:
         golden_generation(max_new_tokens=10**9)
     assert (caught.value.code, caught.value.exit_code) == ("E-TRACE-TOO-LARGE", 1)

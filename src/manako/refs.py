@@ -239,12 +239,16 @@ def completions(begun: str) -> list[str]:
 
 
 def _recorded(run: Path) -> Path:
-    """Where a run says that its corpus is, as `manako resume` looks for it."""
+    """The corpus that a run names, which `manako resume` looks for too. Raises CapabilityError where it names none."""
     from manako.training.config import read_toml  # it needs no torch, but most runs have their corpus inside
 
     if exists(run / "corpus"):
         return run / "corpus"
-    folder = Path(read_toml(run / run_folder.CONFIG)["data"][0])
+    said = read_toml(run / run_folder.CONFIG).get("data")
+    first = said[0] if isinstance(said, list) and said else said  # one may have written one name, or none
+    if not isinstance(first, str):
+        raise CapabilityError("evidence_no_corpus", ref=run)
+    folder = Path(first)
     if not is_packed(folder):
         raise LoadError("evidence_corpus_moved", run=run, folder=folder)
     return folder

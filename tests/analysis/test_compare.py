@@ -112,13 +112,13 @@ def test_each_run_is_measured_against_the_one_it_agrees_with_longest(model: Mode
         assert (float("inf") if near is None else near) == best
 
 
-def in_pieces(pieces: list[str], name: str) -> Trace:
+def in_pieces(pieces: list[str], name: str, special: tuple[int, ...] = ()) -> Trace:
     """A made-up run that wrote these tokens, with a tokenizer of its own."""
     trace = golden_trace(len(pieces))
     spelled = [piece.encode() for piece in pieces] + [b"?"] * (trace.vocabulary.size - len(pieces))
     columns = replace(trace.columns, token_id=np.arange(len(pieces), dtype=np.int32), prompt_ids=np.array([], np.int32))
     made_by = replace(trace.header.model, tokenizer_sha256=name)
-    vocabulary = Vocabulary(spelled, trace.vocabulary.size, frozenset())
+    vocabulary = Vocabulary(spelled, trace.vocabulary.size, frozenset(special))
     return replace(trace, header=replace(trace.header, model=made_by), columns=columns, vocabulary=vocabulary)
 
 
@@ -132,3 +132,20 @@ def test_other_tokenizers_are_aligned_by_their_text() -> None:
     assert list(found.rows()) == [[0, 0], [None, 1], [1, 2], [2, None], [None, 3]]
     same = Comparison((in_pieces(["ab"], "one"), in_pieces(["a", "b", "c"], "two")))
     assert same.diverged_at is None and same.parts(1, 0) is None
+
+
+def test_a_token_that_is_no_text_has_its_place_between_other_tokenizers() -> None:
+    """A special token, or one without bytes: no step of it is lost, and the runs part at one step, whoever asks."""
+    found = Comparison((in_pieces(["ab", "<s>", "c"], "one", special=(1,)), in_pieces(["a", "b", "c", "d"], "two")))
+    assert (found.common(0, 1), found.parts(0, 1), found.parts(1, 0), found.diverged_at) == (2, 1, 2, 1)
+    assert [[(run, step.index) for run, step in found.at(n)] for n in (1, 2)] == [[(0, 1), (1, 2)], [(0, 2)]]
+    assert list(found.rows()) == [[0, 0], [None, 1], [1, 2], [2, 3]]
+    empty = Comparison((in_pieces(["ab", "", "", "c"], "one"), in_pieces(["ab", "", "c"], "two")))
+    assert empty.parts(0, 1) == empty.diverged_at == 2
+    assert list(empty.rows()) == [[0, 0], [1, 1], [2, 2], [3, None]]
+    said = in_pieces(["ab", "<s>"], "one", special=(1,))
+    assert Comparison((said, in_pieces(["<s>", "<s>"], "two", special=(1,)))).parts(0, 1) == 0  # a text is none
+    other = Comparison((said, in_pieces(["a", "b", "</s>"], "two", special=(2,))))
+    assert other.parts(0, 1) == 1
+    ended = [replace(trace, header=replace(trace.header, end="document_end")) for trace in other.traces]
+    assert Comparison((ended[0], ended[1])).diverged_at is None  # by whatever name each of them ends a document

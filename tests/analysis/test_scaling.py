@@ -131,6 +131,15 @@ def test_too_few_runs_get_no_line(sizes: Any, texts: Any, form: tuple[str, ...],
     assert law(runs(sizes, texts), form) == refusal
 
 
+@needs_scipy
+def test_a_run_that_knows_its_text_by_heart_is_in_no_law() -> None:
+    """The logarithm of its loss is no number."""
+    known = replace(runs([1e7], [1e8])[0], bits_per_character=0.0)
+    every = runs(SIZES[:3], TEXTS)
+    assert law([*every, known], JOINT) == law(every, JOINT)
+    assert law([known], JOINT) == Refusal(JOINT, 0, 3, "parameters")
+
+
 def test_seven_runs_are_too_few_for_five_constants() -> None:
     assert law(runs([1e4, 2e4, 4e4], [1e5, 2e5, 4e5])[:7], JOINT) == Refusal(JOINT, 7, 8, "runs")
 

@@ -35,12 +35,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [
     {"steps": -1}, {"steps": 1.5}, {"curve": []}, {"curve": [[1]]}, {"curve": [[1, "a"]]}, {"run": 3}, {"more": 1},
     {"varied": {"a": None}}, {"corpus_characters": 0}, {"characters": 0}, {"bits_per_character": True}, {"error": "x"},
+    {"parameters": 0}, {"steps": 0}, {"block_size": 0}, {"flops": 0}, {"characters_per_token": 0.0},
+    {"parameters": 10**400}, {"flops": 1e300}, {"curve": [[10**400, 1]]},
 ], ids=str)  # fmt: skip
 def test_a_line_that_is_none_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     (tmp_path / RESULTS).write_text(json.dumps(asdict(ONE)) + "\n" + json.dumps(asdict(ONE) | change) + "\n")
     with pytest.raises(LoadError) as refused:
         read_results(tmp_path)
     assert refused.value.key == "json_invalid" and f"{RESULTS}:2" in str(refused.value)
+
+
+def test_a_run_may_begin_at_its_best_and_know_its_text_by_heart(tmp_path: Path) -> None:
+    known = replace(ONE, best_step=0, bits_per_character=0.0, seconds=0.0, curve=[[0, 0.0], [100, 0.0]])
+    (tmp_path / RESULTS).write_bytes(results_lines([known]))
+    assert read_results(tmp_path) == [known]
 
 
 def test_within_a_budget_it_is_the_best_so_far() -> None:

@@ -482,7 +482,7 @@ def test_a_record_too_large_is_refused_before_the_first_step(model: Model, monke
     def computed(*_: Any, **__: Any) -> None:
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr("manako.engines.generation._available_memory", lambda: 3_000_000)
+    monkeypatch.setattr("manako.engines.generation.available_memory", lambda: 3_000_000)
     assert model.generate("私", max_new_tokens=2000)  # fits without captures
     monkeypatch.setattr(NumpyGPT2, "forward", computed)
     for call in (

@@ -1,6 +1,8 @@
 """The step loop: ends, stops, interruptions, faults in the weights (F16), and self-checks that can go red."""
 
 import copy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ import pytest
 from toy import toy_checkpoint, toy_model, toy_tokenizer
 
 import manako
+from manako.analysis.verification import verify
+from manako.engines import generation
 from manako.engines.generation import Generation, Recorder
 from manako.errors import ManakoError
 from manako.families.attention import Cache
 from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
+from manako.settings import RunSettings
 from manako.trace.schema import FULL_ROW_LIMIT
 
 
@@ -171,6 +176,70 @@ def test_ctrl_c_between_the_row_and_its_record(model: Model, monkeypatch: pytest
         with pytest.raises(KeyboardInterrupt):
             run.advance()
     assert len(run.trace()) == 6 and all(c.ok for c in run.trace().header.self_checks)
+
+
+class Cut:
+    """Raises KeyboardInterrupt at the n-th instruction that generation.py runs."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.count = n, 0
+
+    def __call__(self, frame: Any, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != generation.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.count += 1
+            if self.count == self.n:
+                raise KeyboardInterrupt
+        return self
+
+    def run(self, action: Callable[[], object]) -> bool:
+        """Whether it was cut off."""
+        before = sys.gettrace()
+        sys.settrace(self)
+        try:
+            action()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("captures", [(), ("lens",)])
+def test_ctrl_c_between_any_two_instructions(model: Model, captures: tuple[str, ...]) -> None:
+    """In the step that completes a stop text: the record is true at once, and so is what comes after."""
+    settings = RunSettings(max_new_tokens=5, seed=5, capture=captures)
+    whole = model.trace("私は", settings)
+    settings = settings.changed(stop=[whole.steps[3].chosen.text])
+    stopped = model.trace("私は", settings)
+    assert len(stopped) == 4 and stopped.header.end == "stop"
+
+    def step(run: Generation) -> None:
+        run.advance()
+        assert run.step.candidates[0] == whole.steps[len(run.record()) - 1].candidates[0]
+
+    cut, places = True, 0
+    while cut:
+        places += 1
+        run = model.generate("私は", settings)
+        for _ in range(3):
+            step(run)
+        cut = Cut(places).run(lambda run=run: step(run))
+        part = run.trace()
+        assert verify(part).ok and part.header.end == ("interrupted" if len(part) == 3 else "stop"), places
+        if cut:
+            shown = run.step
+            expected = whole.steps[len(part) - 1]
+            assert (shown.text_before, shown.candidates[:3]) == (expected.text_before, expected.candidates[:3]), places
+            while run.advance():
+                pass
+        made = run.trace()
+        assert made.header.end == "stop" and verify(made).ok, places
+        assert made.columns.token_id.tolist() == stopped.columns.token_id.tolist(), places
+    assert places > 100
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -349,7 +418,7 @@ def test_self_check_goes_red_when_positions_are_off_by_one(model: Model, monkeyp
 def test_self_check_goes_red_when_probabilities_do_not_add_up(model: Model) -> None:
     run = model.generate("私は", max_new_tokens=2, seed=0)
     run.advance()
-    last = run._last
+    last = run.last
     assert last is not None
     wrong = type(last)(last.logits, last.row, last.p_model, last.p * 1.001, last.cut_by, last.stages)
     run._recorder.add(wrong, 5, 0.5, 0)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from toy import toy_model, toy_tokenizer
 
 from manako.engines.scoring import Given, evaluate, scored_rows, surprisals
-from manako.errors import UsageError
+from manako.engines.session import Session
+from manako.errors import ManakoError, UsageError
 from manako.model import Model
 from manako.sampling import Sampling
 from manako.tokenizer import Tokenizer, from_characters, from_merges
@@ -223,3 +224,35 @@ def test_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
 
     result = evaluate(Sure(), Given("ab", [0, 1, 1], 1, [(0, 0), (0, 1), (1, 2)]))
     assert result.loss == 2000 and result.perplexity == math.inf
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_score_nothing(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    """The first of them is named, whoever asks: for the figures, of a corpus too, for the record, for its last step."""
+    text, model = "私は猫である。" * 4 + "犬" + "私は猫である。" * 4, toy_model()
+    ids = model.score(text).all_ids.tolist()
+    [dog] = model.tokenizer.encode("犬")
+    rows, last = Session.rows, Session.uncached_logits
+
+    def broken_rows(self: Session, ids: Sequence[int], keep: Any = None) -> Any:
+        return np.where((np.asarray(ids) == dog)[:, None], np.float32(bad), rows(self, ids, keep))
+
+    def broken_last(self: Session, ids: Sequence[int], keep: Any = None) -> Any:
+        return np.where(ids[-1] == dog, np.float32(bad), last(self, ids, keep))
+
+    monkeypatch.setattr(Session, "rows", broken_rows)
+    monkeypatch.setattr(Session, "uncached_logits", broken_last)
+    monkeypatch.setattr(Session, "first_bad_layer", lambda self, seen: {dog: 2}[seen[-1]])
+    after = ids.index(dog) + 1
+    askers: list[Callable[[], object]] = [
+        lambda: model.evaluate(text),
+        lambda: model.evaluate_ids(ids),
+        lambda: model.score(text),
+        lambda: model.score(text, step=after - 1),
+    ]
+    for ask in askers:
+        with pytest.raises(ManakoError) as caught:
+            ask()
+        assert caught.value.key == "score_not_finite"
+        assert caught.value.values == {"tokens": str(after), "layer": "2"}
+    assert model.score(text, step=after).steps[0].number == after + 1  # the row after the next token is a good one

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy import toy_checkpoint
 
 import manako
 from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dynamics
+from manako.analysis.heads import chance
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
-from manako.experiments.dynamics import _curve, dynamics
+from manako.experiments.dynamics import Following, _curve, dynamics
 from manako.formats import run_folder
+from manako.model import Model
 from manako.refs import Ref
+from manako.settings import RunSettings
 from manako.trace.dynamics import Dynamics, dynamics_bytes, open_dynamics
 from manako.trace.file import open as open_trace
 from manako.trace.record import Vocabulary
@@ -270,3 +274,56 @@ def test_without_a_text_it_takes_held_out_text(tiny_run: Path) -> None:
         len(found.tokens) > 5
         and found.header.text in "私は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 2
     )
+
+
+@pytest.mark.parametrize("context, repeated", [(16, 7), (3, 1), (2, 0)])
+def test_chance_is_that_of_as_many_tokens_as_were_read(tmp_path: Path, context: int, repeated: int) -> None:
+    """Half the context at most; where that has no room for one token twice, nothing is said of heads."""
+    for step in (1, 2):
+        model = toy_checkpoint(seed=step, block_size=context)
+        run_folder.save_snapshot(tmp_path, step, model.config, model.tensors, model.tokenizer)
+        run_folder.point(tmp_path, "last", run_folder.step_folder(tmp_path, step))
+    (tmp_path / "config.toml").write_text('data = ["/nowhere"]\n')
+    found = dynamics(tmp_path, "私猫"[: context - 1], max_new_tokens=1)
+    assert ("heads" in found.header.groups) == bool(repeated) == bool(strongest_heads(found))
+    if repeated:
+        assert found.columns["head_chance"] == pytest.approx(chance(1 + 2 * repeated, repeated))
+    found.save(tmp_path / "d.manako")
+    assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok
+
+
+def test_a_look_that_failed_leaves_the_others_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it failed in, and also where it was the first."""
+    (tmp_path / "config.toml").write_text('data = ["/nowhere"]\n')
+
+    def grow(step: int) -> None:
+        model = toy_checkpoint(seed=step)
+        run_folder.save_snapshot(tmp_path, step, model.config, model.tensors, model.tokenizer)
+        run_folder.point(tmp_path, "last", run_folder.step_folder(tmp_path, step))
+
+    def fail(*arguments: Any, **named: Any) -> Any:
+        raise ManakoError("trace_too_large", need="1 MB", free="0 MB")
+
+    grow(1)
+    following = Following(tmp_path, "私は", None, RunSettings(max_new_tokens=2, seed=0))
+    for step, fails in enumerate(("evaluate", "trace", None, "head_scores", "trace", None), 1):
+        if step > 1:
+            grow(step)
+        with monkeypatch.context() as patch:
+            if fails in ("trace", "evaluate"):
+                patch.setattr(Model, fails, fail)
+            if fails == "head_scores":
+                patch.setattr("manako.experiments.dynamics.head_scores", fail)
+            if fails is None:
+                following.update()
+            else:
+                with pytest.raises(ManakoError):
+                    following.update()
+    grow(7)
+    found = following.update()
+    assert found is not None and found.steps == (3, 6, 7)
+    for step, weights, trace in zip(found.steps, found.header.weights_sha256, found.continuations, strict=True):
+        model = manako.load(f"run:{tmp_path}@{step}")
+        assert weights == model.info.weights_sha256 == trace.header.model.weights_sha256
+    found.save(tmp_path / "d.manako")
+    assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok

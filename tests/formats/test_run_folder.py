@@ -37,7 +37,7 @@ def test_references_to_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return next(n for n, f in fingerprint.items() if f == found)
 
     assert opened(run) == opened("run:a@b@last") == opened(f"run:{run}@250") == 250
-    assert opened("run:a@b@100") == 100 and opened(f"run:{run}@0") == 0
+    assert opened("run:a@b@100") == 100 and opened(f"run:{run}@0") == 0 and opened(f"run:{run}@0100") == 100
     run_folder.point(run, run_folder.BEST, run_folder.step_folder(run, 100))
     assert opened(run) == opened("run:a@b@best") == 100 and opened("run:a@b@last") == 250
 

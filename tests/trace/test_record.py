@@ -35,17 +35,26 @@ from golden import (
     large_inside,
     with_candidates,
 )
+from golden_corpus import golden_corpus, trace_of_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy import toy_model
 
 import manako
+from manako.analysis.attention import attention
 from manako.analysis.compact import compact
+from manako.analysis.compare import Comparison
+from manako.analysis.contributions import contributions
+from manako.analysis.evidence import evidence
+from manako.analysis.lens import lens
+from manako.analysis.overview import brief
 from manako.analysis.verification import verify
+from manako.analysis.what_if import what_if
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.sampling import Sampling, distribution, draw, uniform
 from manako.trace.file import open as open_trace
 from manako.trace.file import to_bytes
-from manako.trace.record import Columns, SelfCheck, Trace, Vocabulary, bytes_to_text
+from manako.trace.record import Columns, SelfCheck, Trace, Vocabulary, bytes_to_text, derive, step_of
 from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, PART, TRACE, step_columns
 
 Meta = dict[str, Any]
@@ -1471,3 +1480,32 @@ def test_opening_takes_little_more_memory_than_twice_the_file(tmp_path: Path) ->
     finally:
         tracemalloc.stop()
     assert peak < 2.5 * path.stat().st_size + 10_000_000
+
+
+def test_a_step_counted_from_the_end_is_the_same_wherever_it_is_asked(tmp_path: Path) -> None:
+    """Penalties make what stands before a step count; a step that is not there is an IndexError, as in any sequence."""
+    trace = toy_model().trace("私は", max_new_tokens=5, seed=1, repetition_penalty=1.8, capture=CAPTURES)
+    corpus, of_corpus = golden_corpus(tmp_path / "c"), trace_of_corpus()
+    colder, both = Sampling(temperature=0.5, repetition_penalty=1.5), Comparison((trace, trace))
+    asked: list[tuple[int, Callable[[int], object]]] = [
+        (5, trace.steps.__getitem__),
+        (5, lambda n: step_of(trace, n)),
+        (5, lambda n: trace.ids_before(n).tolist()),
+        (5, lambda n: derive(trace, n).p.tolist()),
+        (5, lambda n: brief(trace, n)),
+        (5, lambda n: what_if(trace, n, colder)),
+        (5, lambda n: trace.attention[n].tolist()),
+        (len(trace.attention.starts), lambda n: trace.attention.row(n).tolist()),
+        (5, lambda n: attention(trace, n).per_layer.tolist()),
+        (5, lambda n: lens(trace, n)),
+        (5, lambda n: contributions(trace, n).value.tolist()),
+        (5, both.at),
+        (12, lambda n: evidence(of_corpus, n, corpus)),
+    ]
+    for count, ask in asked:
+        assert [repr(ask(n - count)) for n in range(count)] == [repr(ask(n)) for n in range(count)]
+        for outside in (count, -count - 1):
+            with pytest.raises(IndexError):
+                ask(outside)
+    size = len(trace.all_ids)
+    assert trace.text_of(0, -1) == trace.text_of(0, size - 1) != trace.text == trace.text_of(-size, size + 5)

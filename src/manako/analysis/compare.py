@@ -1,7 +1,8 @@
 """The same prompt several times: with other settings, other seeds, other models, or parts of a model switched off.
 
 Special here: runs of one seed have the same random number `u` at step t, so their differences are due to what was
-changed alone. Runs whose tokenizers differ are aligned by the bytes of their text, all others by their tokens.
+changed alone. Runs whose tokenizers differ are aligned by the bytes of their text, all others by their tokens. A token
+that is no text, such as a special one, is one more symbol there: it is a choice, and a step that must have its place.
 """
 
 import itertools
@@ -47,22 +48,22 @@ class Comparison:
         return len({trace.header.model.tokenizer_sha256 for trace in self.traces}) == 1
 
     @cached_property
+    def _spelled(self) -> list[list[list[int]]]:
+        """What each run generated, token by token: its id, or its bytes; of one that is no text a symbol above them."""
+        if self.same_tokens:
+            return [[[i] for i in trace.columns.token_id.tolist()] for trace in self.traces]
+        symbols = dict[bytes | None, int]()
+        return [[_spell(piece, name, symbols) for piece, name in _pieces(trace)] for trace in self.traces]
+
+    @cached_property
     def _starts(self) -> list[list[int]]:
         """Of each run: where each of its steps begins in what was generated, in tokens or bytes, and where it ends."""
-        if self.same_tokens:
-            return [list(range(len(trace) + 1)) for trace in self.traces]
-        return [
-            [0, *itertools.accumulate(len(t.vocabulary.join([i])) for i in t.columns.token_id.tolist())]
-            for t in self.traces
-        ]
+        return [[0, *itertools.accumulate(map(len, spelled))] for spelled in self._spelled]
 
     @cached_property
     def _made(self) -> list[Any]:
         """What each run generated: its ids, or its bytes."""
-        ids = [trace.columns.token_id for trace in self.traces]
-        if self.same_tokens:
-            return ids
-        return [np.frombuffer(t.vocabulary.join(i), np.uint8) for t, i in zip(self.traces, ids, strict=True)]
+        return [np.array([*itertools.chain(*spelled)], dtype=np.int64) for spelled in self._spelled]
 
     def common(self, a: int, b: int) -> int | None:
         """How far two runs agree, in tokens or bytes; None where neither says anything that the other does not."""
@@ -100,7 +101,7 @@ class Comparison:
 
     def at(self, index: int) -> list[tuple[int, Step]]:
         """(run, step): step `index` of the first run, and of each other one the step that follows the same text."""
-        place, first = self._starts[0][index], self._made[0]
+        place, first = self._starts[0][range(len(self.traces[0]))[index]], self._made[0]
         found: list[tuple[int, Step]] = []
         for run, (trace, starts, made) in enumerate(zip(self.traces, self._starts, self._made, strict=True)):
             if place in starts[:-1] and np.array_equal(made[:place], first[:place]):
@@ -122,6 +123,18 @@ class Comparison:
         places = [{start: n for n, start in enumerate(starts[:-1])} for starts in self._starts]
         for place in sorted({place for steps in places for place in steps}):
             yield [steps.get(place) for steps in places]
+
+
+def _pieces(trace: Trace) -> Iterator[tuple[bytes, bytes | None]]:
+    """Of each step its text, and what tells it from others without one: its name, None for the end of the document."""
+    ids = trace.columns.token_id.tolist()
+    ends = len(ids) - 1 if trace.header.end == "document_end" else None  # models call that token by many names
+    for n, (token_id, text) in enumerate(zip(ids, trace.vocabulary.spelled(ids), strict=True)):
+        yield text, None if n == ends else trace.vocabulary[token_id]
+
+
+def _spell(text: bytes, name: bytes | None, symbols: dict[bytes | None, int]) -> list[int]:
+    return list(text) or [256 + symbols.setdefault(name, len(symbols))]
 
 
 def runs(

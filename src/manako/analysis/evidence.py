@@ -108,9 +108,9 @@ def check_vocabulary(corpus: PackedCorpus, model: ModelInfo) -> PackedCorpus:
 
 
 def evidence(trace: Trace, index: int, corpus: PackedCorpus | str | Path, longest: int = LONGEST) -> Evidence:
-    """Look for what stands before a step, counted from 0: at most `longest` tokens, all of them seen by the model.
+    """Look for what stands before a step: at most `longest` tokens, all of them seen by the model.
 
-    corpus: what `manako.corpus.build` made, or its folder.
+    index: of the step, as in `trace.steps`. corpus: what `manako.corpus.build` made, or its folder.
 
     Raises UsageError for a length outside 1 to MOST, and where record and corpus have different vocabularies.
     """
@@ -118,7 +118,7 @@ def evidence(trace: Trace, index: int, corpus: PackedCorpus | str | Path, longes
     corpus = open_packed(Path(corpus)) if isinstance(corpus, str | Path) else corpus
     check_vocabulary(corpus, trace.header.model)
     step = trace.steps[index]
-    seen = trace.all_ids[step.window_start : len(trace.columns.prompt_ids) + index].tolist()
+    seen = trace.ids_before(index)[step.window_start :].tolist()
     context = context_within(seen, corpus.start_id, longest)
     return Evidence(
         step=step,

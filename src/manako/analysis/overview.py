@@ -62,7 +62,7 @@ class Summary:
 
 def brief(trace: Trace, index: int, known: Distribution | None = None) -> Brief:
     """One step at a glance. `known` saves the work where the row's distribution has just been computed."""
-    columns, part = trace.columns, trace.columns.part
+    columns, part, index = trace.columns, trace.columns.part, range(len(trace))[index]
     token = int(columns.token_id[index])
     data = trace.vocabulary[token]
     return Brief(

@@ -123,8 +123,9 @@ JOINT = ("parameters", "characters")
 
 def law(outcomes: Sequence[Outcome], variables: tuple[str, ...], seed: int = 0) -> Law | Refusal:
     """One law through some runs, or why there is none. Raises MissingExtraError without SciPy."""
-    used = _best(outcomes, *variables) if len(variables) == 1 else list(outcomes)
-    x = np.array([[VARIABLES[name](o) for name in variables] for o in used], dtype=np.float64)  # [runs, variables]
+    unsure = [o for o in outcomes if o.bits_per_character > 0]  # a text known by heart has no logarithm of its loss
+    used = _best(unsure, *variables) if len(variables) == 1 else unsure
+    x = np.array([[VARIABLES[name](o) for o in used] for name in variables], dtype=np.float64).T  # [runs, variables]
     bits = np.array([o.bits_per_character for o in used], dtype=np.float64)
     if refusal := _refusal(variables, x):
         return refusal

@@ -17,8 +17,10 @@ from manako.files import read_regular, strict_json
 
 RESULTS = "results.jsonl"
 SAME_FLOPS = 1.01  # a budget of FLOPs ends with a whole step
-_COUNT: Rule = {"type": "integer", "minimum": 0}
-_AMOUNT: Rule = {"type": ["number", "integer"], "minimum": 0}
+_COUNT: Rule = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_SOME: Rule = _COUNT | {"minimum": 1}
+_AMOUNT: Rule = {"type": ["number", "integer"], "minimum": 0, "maximum": 1e60}  # some way from what a float holds
+_POSITIVE: Rule = _AMOUNT | {"exclusiveMinimum": 0}
 _NAME: Rule = {"type": "string"}
 _VARIED: Rule = {"type": "object", "additionalProperties": {"type": ["string", "integer", "number", "boolean"]}}
 _POINT: Rule = {"type": "array", "minItems": 2, "maxItems": 2, "items": _AMOUNT}
@@ -84,11 +86,11 @@ class Failure:
 _RULES: dict[type, Mapping[str, Rule]] = {
     Outcome: {
         **dict.fromkeys((f.name for f in fields(Outcome)), _AMOUNT),
-        **dict.fromkeys(("parameters", "embeddings", "block_size", "corpus_characters", "steps", "best_step"), _COUNT),
+        **dict.fromkeys(("embeddings", "best_step"), _COUNT),
+        **dict.fromkeys(("parameters", "block_size", "corpus_characters", "steps"), _SOME),
+        **dict.fromkeys(("characters", "flops", "characters_per_token"), _POSITIVE),
         "run": _NAME,
         "varied": _VARIED,
-        "characters": _AMOUNT | {"exclusiveMinimum": 0},
-        "corpus_characters": _COUNT | {"minimum": 1},
         "curve": {"type": "array", "minItems": 1, "items": _POINT},
     },
     Failure: {"run": _NAME, "varied": _VARIED, "error": _NAME},

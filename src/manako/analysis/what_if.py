@@ -11,9 +11,10 @@ from manako.trace.record import Step, Trace, step_of
 
 
 def what_if(trace: Trace, index: int, sampling: Sampling, u: float | None = None) -> Step:
-    """A step, counted from 0, as it would have been with `sampling`: other probabilities, perhaps another token.
+    """A step as it would have been with `sampling`: other probabilities, perhaps another token.
 
-    u: the random number to draw with, by default the one on record; a score has none, and keeps its token.
+    index: of the step, as in `trace.steps`. u: the random number to draw with, by default the one on record; a score
+    has none, and keeps its token.
     Raises ManakoError where whole rows are not on record.
 
     >>> import manako
@@ -21,8 +22,7 @@ def what_if(trace: Trace, index: int, sampling: Sampling, u: float | None = None
     >>> what_if(trace, 2, Sampling(temperature=0)).chosen.rank
     1
     """
-    before = trace.all_ids[: len(trace.columns.prompt_ids) + index]
-    d = distribution(trace.logits[index], sampling, before)
+    d = distribution(trace.logits[index], sampling, trace.ids_before(index))
     step = step_of(trace, index, d)
     u = step.u if u is None else u
     if u is None:

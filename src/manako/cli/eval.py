@@ -1,7 +1,9 @@
 """`manako eval`: how well a model predicts a text."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,7 +45,7 @@ def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool,
         model = load(ref)
         results.append((ref, _side(model, corpus, data or ref, split) if corpus else model.evaluate(text, Progress())))
     if as_json:
-        documents = [asdict(result) for _, result in results]
+        documents = [_document(result) for _, result in results]
         several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
         print_json({"models": several} if len(refs) > 1 else documents[0])
         return
@@ -65,9 +67,16 @@ def _corpus(refs: tuple[str, ...], data: Path | None) -> PackedCorpus | None:
     return open_whole(data) if is_packed(data) else None
 
 
+def _document(result: Evaluation) -> dict[str, Any]:
+    """The figures for programs: null also for one that is infinite, which JSON does not have."""
+    return {name: value if value is None or math.isfinite(value) else None for name, value in asdict(result).items()}
+
+
 def _difference(one: Evaluation, first: Evaluation) -> str:
     """Bits a character against the first model: the figure that does not depend on the vocabulary."""
     if one is first or one.bits_per_character is None or first.bits_per_character is None:
         return ""
     more = one.bits_per_character - first.bits_per_character
+    if not math.isfinite(more):
+        return ""
     return say("eval.difference", value=("+" if more >= 0 else "−") + fixed(abs(more), 4))

@@ -1,10 +1,11 @@
 """The step loop: logits, chain, draw, record; one token at a time, interruptible at any.
 
 Special here: a step is written down before it is shown, so the record of an interrupted run is whole. Columns grow by
-doubling, since a run is often stopped long before its limit. What is captured changes no bit of what is drawn.
+doubling, since a run is often stopped long before its limit. What is captured changes no bit of what is drawn. An
+interruption may come between any two statements: the length of the record alone says which steps there are, and all
+else that a run knows of them is taken from the record, in one assignment each.
 """
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from manako.engines.captures import CaptureRecorder
 from manako.engines.session import Session
 from manako.errors import ManakoError
 from manako.files import megabytes
+from manako.memory import available_memory
 from manako.sampling import Distribution, distribution, draw, uniform
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabulary, part_of, step_of
@@ -41,7 +43,7 @@ class Recorder:
         columns = step_columns("all") | step_columns("whole" if vocab_size <= FULL_ROW_LIMIT else "part")
         sizes = {"S": 1, "V": vocab_size, "K": PART, "A": stages}
         step_bytes = more + sum(column.bytes(sizes) for column in columns.values())
-        available = _available_memory()
+        available = available_memory()
         if available is not None and expected * step_bytes > available:
             need, free = megabytes(expected * step_bytes), megabytes(available)
             raise ManakoError("trace_too_large", need=need, free=free)
@@ -66,14 +68,24 @@ class Recorder:
             values |= part_of(d, token_id, PART)
         for name, value in values.items():
             self.columns[name][self.length] = value
-        self.length += 1
         self.worst_sum = max(self.worst_sum, abs(float(d.p.sum()) - 1))
+        self.length += 1
 
     def finish(self, prompt_ids: Sequence[int]) -> Columns:
         """The columns so far."""
         made = {name: a[: self.length] for name, a in self.columns.items()}
         part = {name: made.pop(name) for name in step_columns("part") if name in made} or None
         return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured={}, **made)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a run has made by some step."""
+
+    steps: int
+    tail: bytes
+    """The last bytes, as many as a stop text could begin in."""
+    end: Literal["length", "stop", "document_end"] | None = None
 
 
 class Generation:
@@ -92,16 +104,14 @@ class Generation:
         self._prompt_ids, self._end_ids = list(prompt_ids), frozenset(end_ids)
         self._ids = list(prompt_ids)
         self._captures, count = captures, header.max_new_tokens
-        self._text, self._spelled = b"", 0  # what stands before the step that was shown last, and how many tokens of it
+        self._before = (b"", 0)  # what stands before the step that was shown last, and how many tokens that is
         # One token more of another record, which has the rows of all tokens in front: a text that is stepped through
         # would repeat them at every step.
         self._is_step = header.first_step > 0 and count == 1
         more = captures.step_bytes(len(prompt_ids) + count) if captures else 0
         self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
-        self._last: Distribution | None = None
-        taken = prompt_ids[len(prompt_ids) - header.first_step :]
-        self._tail = vocabulary.join(taken)  # the last bytes that were made, as many as a stop text could begin in
-        self._end: Literal["length", "stop", "document_end"] | None = None
+        self._drawn: tuple[int, Distribution | None] = (0, None)  # the steps on record then, what the last came from
+        self._made = _Made(0, vocabulary.join(prompt_ids[len(prompt_ids) - header.first_step :]))
 
     def __iter__(self) -> Iterator[Step]:
         while self.advance():
@@ -110,24 +120,26 @@ class Generation:
     @property
     def step(self) -> Step:
         """The step that was made last."""
-        index = self._recorder.length - 1
-        place = len(self._prompt_ids) + index
-        self._text += self._vocabulary.join(self._ids[self._spelled : place])
-        self._spelled = place
-        return step_of(self.record(), index, self._last, self._text)
+        record = self.record()
+        place = len(self._prompt_ids) + len(record) - 1
+        text, spelled = self._before
+        self._before = (text + self._vocabulary.join(self._ids[spelled:place]), place)
+        return step_of(record, len(record) - 1, self.last, self._before[0])
 
     @property
     def last(self) -> Distribution | None:
-        """The distribution that the last token was drawn from."""
-        return self._last
+        """The distribution that the last token was drawn from; None where an interruption came before it was kept."""
+        steps, drawn = self._drawn
+        return drawn if steps == self._recorder.length else None
 
     def advance(self) -> bool:
         """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""
-        if self._end is None and self._recorder.length >= self._header.max_new_tokens:
-            self._end = "length"
-        if self._end is not None:
+        made = self._catch_up()
+        if made.end is None and made.steps >= self._header.max_new_tokens:
+            made = self._made = replace(made, end="length")
+        if made.end is not None:
             return False
-        index, seed = self._recorder.length, self._header.seed
+        index, seed = made.steps, self._header.seed
         assert seed is not None  # a generation always has one
         kept = None
         if self._captures:
@@ -149,13 +161,18 @@ class Generation:
             shown = [token_id, *d.top(CONTRIBUTION_TOP).tolist()]
             self._captures.add(kept, 0, len(self._ids) - window_start, logits, shown)
         self._recorder.add(d, token_id, u, window_start)  # last: from here on the step counts
-        self._ids.append(token_id)
-        self._last = d
-        if token_id in self._end_ids:
-            self._end = "document_end"
-        elif self._header.stop and self._stopped(token_id):
-            self._end = "stop"
+        self._drawn = (index + 1, d)
+        self._catch_up()
         return True
+
+    def _catch_up(self) -> _Made:
+        """Take in the steps on record that are not yet: mostly the last one, or none."""
+        prompt, taken = len(self._prompt_ids), self._recorder.columns["token_id"]
+        while len(self._ids) < prompt + self._recorder.length:
+            self._ids.append(int(taken[len(self._ids) - prompt]))
+        while self._made.steps < self._recorder.length:
+            self._made = self._after(self._made, self._ids[prompt + self._made.steps])
+        return self._made
 
     def trace(self) -> Trace:
         """The record so far, with its self-checks. Where the run has not ended, its end reads "interrupted"."""
@@ -193,23 +210,18 @@ class Generation:
 
     def record(self) -> Trace:
         """The record so far, without its self-checks: cheap enough to ask for at every step."""
-        header = replace(self._header, end=self._end or "interrupted")
+        header = replace(self._header, end=self._catch_up().end or "interrupted")
         return Trace(header, self._recorder.finish(self._prompt_ids), self._vocabulary)
 
-    def _stopped(self, token_id: int) -> bool:
-        """Whether this token completed a stop text, which may have begun in tokens before it.
+    def _after(self, made: _Made, token_id: int) -> _Made:
+        """With one step more. A stop text that it completes may have begun in tokens before it.
 
         One that was complete before is passed over: a run may go on behind it.
         """
-        stops, before = [s.encode() for s in self._header.stop], len(self._tail)
-        made = self._tail + self._vocabulary.join([token_id])
-        self._tail = made[-max(map(len, stops)) :]
-        return any(stop in made[max(0, before + 1 - len(stop)) :] for stop in stops)
-
-
-def _available_memory() -> int | None:
-    """Bytes of memory that are free now, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
+        stops, before = [s.encode() for s in self._header.stop], len(made.tail)
+        text = made.tail + self._vocabulary.join([token_id])
+        tail = text[-max(map(len, stops)) :] if stops else b""
+        if token_id in self._end_ids:
+            return _Made(made.steps + 1, tail, "document_end")
+        stopped = any(stop in text[max(0, before + 1 - len(stop)) :] for stop in stops)
+        return _Made(made.steps + 1, tail, "stop" if stopped else None)

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import os
 import platform
+import re
 from dataclasses import asdict
 from functools import cache
 from typing import Any
@@ -43,20 +44,25 @@ def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
 
 
 @cache
-def _blas_kernel() -> dict[str, str]:
-    """The kernel that OpenBLAS chose for this processor: the last bits of a logit depend on it. Empty where none tells.
-
-    NumPy does not say it, but the library that it brings does.
-    """
+def _openblas(name: str) -> Any:
+    """A function of the OpenBLAS that NumPy brings, which NumPy itself does not show; None where it is not found."""
     library = ctypes.CDLL(str(np.linalg._umath_linalg.__file__))  # pyright: ignore[reportAttributeAccessIssue]
     for prefix, suffix in itertools.product(("scipy_openblas", "openblas"), ("64_", "")):
         try:
-            ask = getattr(library, f"{prefix}_get_corename{suffix}")
+            return getattr(library, f"{prefix}_{name}{suffix}")
         except AttributeError:
             continue
-        ask.restype = ctypes.c_char_p
-        return {"blas": f"OpenBLAS {ask().decode('ascii', 'replace')}"}
-    return {}
+    return None
+
+
+@cache
+def _blas_kernel() -> dict[str, str]:
+    """The kernel that OpenBLAS chose for this processor, which the last bits of a logit depend on; {} without one."""
+    ask = _openblas("get_corename")
+    if ask is None:
+        return {}
+    ask.restype = ctypes.c_char_p
+    return {"blas": f"OpenBLAS {ask().decode('ascii', 'replace')}"}
 
 
 def blas_library() -> str:
@@ -67,8 +73,19 @@ def blas_library() -> str:
 
 
 def blas_threads() -> int | None:
-    """How many threads OpenBLAS takes, by its own rule: its variable, OpenMP's, else the cores it may use."""
+    """How many threads the linear algebra takes: as OpenBLAS says it, else by its rule."""
+    ask = _openblas("get_num_threads")
+    return threads_by_rule() if ask is None else int(ask())
+
+
+def threads_by_rule() -> int | None:
+    """How many threads OpenBLAS starts: its variable says it, else OpenMP's, but no more than the cores it may use.
+
+    As C reads a number: the digits in front, and 0, which says nothing, where there are none.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if (value := os.environ.get(name, "")).isdigit():
-            return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        found = re.match(r"\s*\+?(\d{1,9})", os.environ.get(name, ""), re.ASCII)
+        if found and int(found[1]):
+            return min(int(found[1]), cores or 1)
+    return cores

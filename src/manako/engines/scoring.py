@@ -2,7 +2,7 @@
 
 Special here: windows overlap by half, so each token is scored once, with at least half a context before it except at
 the start of the text. Where the vocabulary has a document-start token the first token is scored after it; otherwise
-the first token has no row and is context alone.
+the first token has no row and is context alone. Rows that are not finite say nothing of a text: they are an error.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Recorder
 from manako.engines.session import Session
-from manako.errors import UsageError
+from manako.errors import ManakoError, UsageError
 from manako.families.activations import Activations
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
@@ -60,6 +60,26 @@ def scored_rows(
             told(stop, len(ids))
 
 
+def _finite_rows(
+    session: Session,
+    ids: Sequence[int],
+    given: int = 1,
+    fresh: Callable[[], Activations | None] = lambda: None,
+    told: Told | None = None,
+) -> Iterator[Scored]:
+    """The same. Raises ManakoError naming the first token whose row is not finite."""
+    for part in scored_rows(session, ids, given, fresh, told):
+        bad = np.flatnonzero(~np.isfinite(part.rows.max(axis=1)))  # as `distribution` has it: NaN, +inf, or only -inf
+        if len(bad):
+            raise _not_finite(session, ids, part.window_start, part.window_start + part.first + 1 + int(bad[0]))
+        yield part
+
+
+def _not_finite(session: Session, ids: Sequence[int], start: int, stop: int) -> ManakoError:
+    """stop: how many of ids stand before the row, which saw those from `start` on."""
+    return ManakoError("score_not_finite", tokens=stop, layer=session.first_bad_layer(ids[start:stop]))
+
+
 def scored(
     session: Session,
     header: Header,
@@ -72,7 +92,7 @@ def scored(
     """The record of a text: the `context` first of ids are given, every other a step. header: of kind "score"."""
     record = _Record(header, vocabulary, captures, len(ids) - context, min(len(ids), session.context))
     fresh = captures.fresh if captures else lambda: None
-    for part in scored_rows(session, ids, context, fresh, told):
+    for part in _finite_rows(session, ids, context, fresh, told):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             record.add(target, row, part.window_start, part.kept, n, n + 1)
     return record.trace(ids[:context])
@@ -88,6 +108,8 @@ def scored_last(
     record = _Record(header, vocabulary, captures, 1, len(seen))
     kept = captures.fresh(len(seen)) if captures else None
     row = session.uncached_logits(seen, kept)
+    if not np.isfinite(row.max()):
+        raise _not_finite(session, ids, start, place)
     if captures and kept is not None:
         captures.add_prompt(kept)
     record.add(ids[-1], row, start, kept, 0, len(seen))
@@ -128,7 +150,7 @@ class Evaluation:
     loss: float
     """Mean surprisal in nats a token."""
     perplexity: float
-    """exp(loss)."""
+    """exp(loss); infinite where that is more than a float holds."""
     bits_per_character: float | None
     """Surprisal of the known tokens over the characters that they stand for: comparable between tokenizers.
 
@@ -159,7 +181,7 @@ class Given:
 def evaluate(session: Session, given: Given, unknown_id: int | None = None, told: Told | None = None) -> Evaluation:
     """Score a text, adding up in float64. unknown_id: of `<unk>`."""
     found = [np.zeros(0)]
-    for part in scored_rows(session, given.ids, given.context, told=told):
+    for part in _finite_rows(session, given.ids, given.context, told=told):
         found.append(surprisals(part.rows.astype(np.float64), part.targets))
     nats, ids = np.concatenate(found), np.asarray(given.ids)
     unknown = np.zeros(len(ids), dtype=bool) if unknown_id is None else ids == unknown_id
@@ -174,7 +196,7 @@ def evaluate(session: Session, given: Given, unknown_id: int | None = None, told
     loss, bits = float(nats.mean()), float(nats[~unknown[given.context :]].sum()) / math.log(2)
     return Evaluation(
         loss=loss,
-        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        perplexity=_perplexity(loss),
         bits_per_character=bits / characters if characters else None,
         bits_per_byte=bits / size if size else None,
         tokens=len(nats),
@@ -195,7 +217,7 @@ def evaluate_ids(
     sizes: (characters, bytes) [V] of the text that each token stands for. Raises UsageError where nothing is scored.
     """
     total, counts = 0.0, np.zeros(len(sizes[0]), dtype=np.int64)
-    for part in scored_rows(session, ids, told=told):
+    for part in _finite_rows(session, ids, told=told):
         wanted = part.targets != start_id
         total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())
         counts += np.bincount(part.targets[wanted], minlength=len(counts))
@@ -203,8 +225,11 @@ def evaluate_ids(
     if not characters:
         raise UsageError("score_too_short")
     loss, bits = total / count, total / math.log(2)
-    perplexity = math.exp(loss) if loss < 700 else math.inf
-    return Evaluation(loss, perplexity, bits / characters, bits / size, count, characters, unknown_characters=0)
+    return Evaluation(loss, _perplexity(loss), bits / characters, bits / size, count, characters, unknown_characters=0)
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if loss < 709 else math.inf
 
 
 def surprisals(rows: npt.NDArray[Any], targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ Letters: Z snapshots, S tokens of the text that are scored, K = 64, L layers, H 
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from manako.trace.record import Trace, Vocabulary
 TOP = 64  # candidates of each place on record
 LONGEST = 60  # tokens of the text that is taken where none is given
 HELD_OUT = 1_024  # tokens that the n-gram distances are means over
-REPEATED = 48  # random tokens that come twice
+REPEATED = 48  # random tokens that come twice, where the context has room
 ALL_ATTENTION = 1_500_000  # bytes that the attention of every token may take where nobody says which is wanted
 Columns = dict[str, npt.NDArray[Any]]
 Report = Callable[..., None]  # (catalog key, **values)
@@ -128,8 +128,18 @@ class Following:
         return None if keeps_all else tokens - 1
 
 
+class _Look(NamedTuple):
+    """What was seen of one snapshot."""
+
+    row: Columns
+    """Of each column."""
+    weights_sha256: str
+    trace: Trace
+    """What it writes behind the text."""
+
+
 class _Looked:
-    """What has been seen so far, a row of each column for each snapshot."""
+    """What has been seen so far."""
 
     def __init__(
         self,
@@ -144,9 +154,7 @@ class _Looked:
         self._attention_of = attention_of
         self._first: Model | None = None
         self._ids, self._context, self._characters = list[int](), 0, 0
-        self._rows = list[Columns]()
-        self._traces = list[Trace]()
-        self._weights = list[str]()
+        self._looks = list[_Look]()
 
     def at(self, at: int, model: Model, settings: RunSettings) -> None:
         """Look with the model of a step."""
@@ -155,36 +163,35 @@ class _Looked:
         elif model.info.tokenizer_sha256 != self._first.info.tokenizer_sha256:
             raise LoadError("dynamics_other_vocabulary", folder=self._folder, step=at)
         columns = self._tokens(model) | {"step": np.array(at, dtype=np.int32)}
-        columns |= self._heads(model) if "attention" in model.captures else {}
+        columns |= self._heads(model) if self._has_heads(model) else {}
         if self._ngrams is not None:
             columns |= _distances(model, self._ngrams)
-        self._rows.append(columns)
-        self._weights.append(model.info.weights_sha256)
         assert self._text is not None
-        self._traces.append(compact(model.trace(self._text, settings), TOP))
+        written = compact(model.trace(self._text, settings), TOP)
+        self._looks.append(_Look(columns, model.info.weights_sha256, written))  # whole, or not at all
 
     def finish(self, run: str, damaged: tuple[int, ...], curve: Columns) -> Dynamics:
         """The record. Raises LoadError where no snapshot could be read."""
-        if self._first is None or self._text is None:
+        looks = self._looks
+        if self._first is None or self._text is None or not looks:
             raise LoadError("dynamics_none_readable", folder=self._folder)
-        columns = {name: np.stack([row[name] for row in self._rows]) for name in self._rows[0]} | curve
+        columns = {name: np.stack([look.row[name] for look in looks]) for name in looks[0].row} | curve
         columns["prompt_ids"] = np.array(self._ids[: self._context], dtype=np.int32)
         columns["token_id"] = np.array(self._ids[self._context :], dtype=np.int32)
         groups = [name for name, key in _GROUPS.items() if key in columns]
         if "heads" in groups:
-            front = len(self._front)
-            columns["head_chance"] = chance(front + 2 * REPEATED, REPEATED)
+            columns["head_chance"] = chance(len(self._random), self._n)
         if self._ngrams is not None:
             columns["ngram_seen"] = np.array([each.seen.mean() for each in self._ngrams.shares])
             columns["guess_bits"] = self._ngrams.guess_bits
-        trace, info = self._traces[0], self._first.info
+        trace, info = looks[0].trace, self._first.info
         names = ("model_type", "config", "switches", "tokenizer_sha256", "engine", "versions")
         header = DynamicsHeader(
             run=run,
             text=self._text,
             characters=self._characters,
             model={name: list(v) if isinstance(v := getattr(info, name), tuple) else v for name in names},
-            weights_sha256=tuple(self._weights),
+            weights_sha256=tuple(look.weights_sha256 for look in looks),
             damaged=damaged,
             groups=tuple(groups),
             attention_step=self._attention_step,
@@ -194,11 +201,10 @@ class _Looked:
         )
         table = self._first.tokenizer.token_bytes
         vocabulary = Vocabulary(table, trace.vocabulary.size, frozenset(header.special_ids))
-        return Dynamics(header, columns, tuple(self._traces), vocabulary)
+        return Dynamics(header, columns, tuple(look.trace for look in looks), vocabulary)
 
     def _begin(self, model: Model) -> None:
         """Settle what is the same for all snapshots: the text and its ids, the random tokens."""
-        self._first = model
         if self._text is None:
             self._text = held_out_text(self._folder, model.tokenizer, model.config.block_size, self._data)
         trace = model.score(self._text)
@@ -213,14 +219,14 @@ class _Looked:
         self._attention_step = self._attention_of(model.config, self._context, count)
         left_out = set(trace.header.special_ids)
         start = model.config.start_id
-        self._front = [] if start is None else [start]
-        most = (model.config.block_size - len(self._front)) // 2
-        self._n = min(REPEATED, most)
-        self._random = repeated([i for i in range(model.config.vocab_size) if i not in left_out], self._n, self._front)
+        front = [] if start is None else [start]
+        self._n = min(REPEATED, (model.config.block_size - len(front)) // 2)
+        self._random = repeated([i for i in range(model.config.vocab_size) if i not in left_out], self._n, front)
+        self._first = model  # last: the next one begins anew where this one could not
 
     def _tokens(self, model: Model) -> Columns:
         """What the model says of each token of the text, layer by layer."""
-        asked = Activations(attention="attention" in model.captures)
+        asked = Activations(attention=self._has_heads(model))
         rows = Session(model.engine).rows(self._ids[:-1], asked)[self._context - 1 :]  # [S, V]
         targets = np.array(self._ids[self._context :])
         ids, logits = best_of(rows, TOP)
@@ -247,6 +253,10 @@ class _Looked:
             patterns = [np.concatenate([p[:, at, : at + 1] for at in places], axis=1) for p in asked.pattern]
             found["attention"] = np.stack(patterns).astype(np.float32, copy=False)
         return found
+
+    def _has_heads(self, model: Model) -> bool:
+        """Whether it has attention, and room for one token twice: else the group of columns is left out."""
+        return "attention" in model.captures and self._n > 0
 
     def _heads(self, model: Model) -> Columns:
         asked = Activations(attention=True)

@@ -106,7 +106,7 @@ class Attention(Capture):
 
     def row(self, index: int) -> npt.NDArray[np.float32]:
         """[L, H, K] of one row on record, prompt rows first."""
-        end = self._ends()
+        end, index = self._ends(), range(len(self.starts))[index]
         return self.flat[end[index] : end[index + 1]].reshape(self.n_layer, self.n_head, -1)
 
     def whole(self, step: int) -> npt.NDArray[np.float32] | None:

@@ -8,7 +8,7 @@ the page to the same names.
 import re
 
 _PREFIX = re.compile(r"\A[a-z][a-z-]+:")  # of two letters at least: one is a drive
-_HUB = re.compile(r"\A[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_HUB = re.compile(r"\Ahf:[A-Za-z0-9][\w-]*/[A-Za-z0-9][\w.-]*", re.ASCII)  # the one kind whose slash is no folder's
 
 
 def model_name(ref: str) -> str:
@@ -19,10 +19,10 @@ def model_name(ref: str) -> str:
     >>> model_name("demo"), model_name("hf:org/name"), model_name("hf:./folder")
     ('demo', 'hf:org/name', 'hf:folder')
     """
+    if _HUB.fullmatch(ref):
+        return ref
     found = _PREFIX.match(ref)
     prefix = found[0] if found else ""
     rest = ref[len(prefix) :]
-    if prefix and _HUB.fullmatch(rest) and not rest.endswith(".gguf") and not prefix.startswith("run"):
-        return ref
     parts = [part for part in re.split(r"[/\\]", rest) if part not in ("", ".", "..")]
     return prefix + (parts[-1] if parts else rest.strip("/\\"))

@@ -475,6 +475,10 @@ class Trace:
         """[P + S] the prompt's ids and then the taken ones."""
         return np.concatenate([self.columns.prompt_ids, self.columns.token_id])
 
+    def ids_before(self, index: int) -> Ids:
+        """The whole text so far at a step, counted as in `steps`: from the end where negative. Raises IndexError."""
+        return self.all_ids[: len(self.columns.prompt_ids) + range(len(self))[index]]
+
     @cached_property
     def attention(self) -> Attention:
         """`attention[step]` is [layer, head, key]. Raises CapabilityError where it is not on record."""
@@ -510,13 +514,13 @@ class Trace:
         return self.text_of(0, len(self.all_ids))
 
     def text_of(self, start: int, stop: int) -> str:
-        """The text of some tokens of the record, counted from the start of the prompt."""
+        """The text of some tokens of the record, counted from the start of the prompt, as a slice counts."""
         return bytes_to_text(self.bytes_of(start, stop))
 
     def bytes_of(self, start: int, stop: int) -> bytes:
         """The bytes of the same, special tokens left out; past the end there are none."""
         text, places = self._spelled
-        start, stop = (min(place, len(places) - 1) for place in (start, stop))
+        start, stop, _ = slice(start, stop).indices(len(places) - 1)
         return text[places[start] : places[stop]]
 
     @cached_property
@@ -569,8 +573,11 @@ class _Steps(Sequence[Step]):
 
 
 def step_of(trace: Trace, index: int, known: Distribution | None = None, before: bytes | None = None) -> Step:
-    """Derive one step. known and before save the work where its distribution and the text before it are at hand."""
-    columns = trace.columns
+    """Derive one step, counted as in `steps`.
+
+    known and before save the work where its distribution and the text before it are at hand.
+    """
+    columns, index = trace.columns, range(len(trace))[index]
     listed = _listed_part(trace, index) if columns.logits is None else Listed.of(known or derive(trace, index))
     token_id, u = int(columns.token_id[index]), float(columns.u[index])
     return Step(
@@ -588,8 +595,7 @@ def step_of(trace: Trace, index: int, known: Distribution | None = None, before:
 
 def derive(trace: Trace, index: int) -> Distribution:
     """The distribution of one step, from its recorded logits. Raises ManakoError where only a part is kept."""
-    before = trace.all_ids[: len(trace.columns.prompt_ids) + index]
-    return distribution(trace.logits[index], trace.header.sampling, before)
+    return distribution(trace.logits[index], trace.header.sampling, trace.ids_before(index))
 
 
 def _chosen(trace: Trace, index: int, listed: Listed) -> Candidate:

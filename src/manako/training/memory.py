@@ -1,18 +1,18 @@
 """What a training takes, summed before any of it is taken, and what there is.
 
 Special here: the sum is a floor, so that nothing is refused that would fit; what runs out of memory all the same ends
-with one line too. Free memory is what the system, the limits of the process and of its container leave.
+with one line too.
 """
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
 from manako.errors import ManakoError
 from manako.families.gpt2 import ModelConfig
 from manako.files import megabytes
+from manako.memory import available_memory
 from manako.training.config import TrainingConfig
 
 MOST_LOGITS = 2**26  # numbers of one micro-batch, 256 MB in float32
@@ -39,7 +39,7 @@ def free(device: str) -> int | None:
     """Bytes that may still be taken, None where the system does not tell."""
     if device != "cpu":
         return torch.cuda.mem_get_info(device)[0]
-    return min((known for known in (_available(), _container(), _limit()) if known is not None), default=None)
+    return available_memory()
 
 
 def refuse_too_large(config: ModelConfig, training: TrainingConfig, device: str, processes: int = 1) -> None:
@@ -58,30 +58,3 @@ def said(device: str) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _REFUSED):
             raise
         raise ManakoError("train_out_of_memory", device=device) from None
-
-
-def _available() -> int | None:
-    """What Linux says can be had without taking it from anybody."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found = {name: 1024 * int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-        return found["MemAvailable"] + found["SwapFree"]
-    return None
-
-
-def _container() -> int | None:
-    with contextlib.suppress(OSError, ValueError):  # "max"
-        return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    return None
-
-
-def _limit() -> int | None:
-    """What is left of the address space that a shell's `ulimit -v` gave."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            return max(0, limit - used)
-    return None

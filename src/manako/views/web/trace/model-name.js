@@ -6,10 +6,9 @@
 
 /** @param {string} ref a reference as `manako -m` takes it */
 export function modelName(ref) {
+    if (/^hf:[A-Za-z0-9][A-Za-z0-9_-]*\/[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(ref)) return ref;
     const prefix = /^[a-z][a-z-]+:/.exec(ref)?.[0] ?? "";
     const rest = ref.slice(prefix.length);
-    const ofHub = /^[A-Za-z0-9][A-Za-z0-9_-]*\/[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(rest);
-    if (prefix && ofHub && !rest.endsWith(".gguf") && !prefix.startsWith("run")) return ref;
     const parts = rest.split(/[/\\]/).filter((part) => !["", ".", ".."].includes(part));
     return prefix + (parts.at(-1) ?? rest.replace(/^[/\\]+|[/\\]+$/g, ""));
 }
