@@ -8,7 +8,7 @@ import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
-const SHOWN = [6, 9]; // in a narrow window and in others
+const CHIPS = [6, 9]; // in a narrow window and in others
 
 export class FanElement extends ViewElement {
     #typed = make("input", { type: "text", required: true });
@@ -17,7 +17,7 @@ export class FanElement extends ViewElement {
     /** @param {View} view */
     draw(view) {
         const { lang, shown, forcedId, canAct, textLang } = view;
-        const listed = shown.listed(SHOWN[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
+        const listed = shown.listed(CHIPS[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
         const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
         const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
         const other = shown.other(rows.filter((row) => !Number.isNaN(row.p)));

@@ -20,7 +20,7 @@ import { StepNumbers, expectation } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
 
-const PART = 4; // tokens of one character
+const CHARACTER = 4; // tokens of one character
 
 export class RibbonElement extends ViewElement {
     /** @type {HTMLElement[]} one for each place */
@@ -308,7 +308,7 @@ function alike(path, other) {
     const end = Math.min(path.length, other.length);
     let place = 0;
     while (place < end && isSame(place)) place++;
-    return Math.max(0, place - PART); // a character in several tokens is named by all of them
+    return Math.max(0, place - CHARACTER); // a character in several tokens is named by all of them
 }
 
 customElements.define("manako-ribbon", RibbonElement);

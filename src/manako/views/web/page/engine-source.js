@@ -41,7 +41,7 @@ export class EngineSource {
         this.#worker.postMessage(bytes, [bytes]);
         return new Promise((resolve, reject) => {
             this.#hear = (answer) => {
-                if (answer.kind === "fault") reject(new SourceError(inWords(answer.fault)));
+                if (answer.kind === "fault") reject(new SourceError(faultText(answer.fault)));
                 if (answer.kind !== "ready") return;
                 const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
                 resolve({ ready: true, source: this, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
@@ -78,7 +78,7 @@ export class EngineSource {
                 if (answer.kind === "start") listener.start(id, answer.firstStep);
                 if (answer.kind === "steps") answer.steps.forEach(listener.step);
                 if (answer.kind === "end") this.#written.set(id, answer.bytes);
-                if (answer.kind === "fault") listener.fault(inWords(answer.fault));
+                if (answer.kind === "fault") listener.fault(faultText(answer.fault));
                 if (answer.kind === "end" || (answer.kind === "fault" && !hasBegun)) resolve();
                 hasBegun ||= answer.kind === "start";
             };
@@ -99,7 +99,7 @@ export class EngineSource {
 }
 
 /** @param {import("../engine/worker.js").Fault} fault */
-function inWords({ key, values }) {
+function faultText({ key, values }) {
     const known = FAULTS.find((each) => each === `error.${key}`);
     return known ? say(pageLanguage(), known, values) : say(pageLanguage(), "page.engine_failed", { error: Object.values(values).join(" ") });
 }
