@@ -184,6 +184,55 @@ def test_the_token_of_a_step_waits_for_nothing(shown: Page) -> None:
     assert shown.evaluate("before") == "Step 5 of 5"
 
 
+def test_the_prompt_is_what_was_typed_and_no_line_more(shown: Page) -> None:
+    """Chromium puts a line break of its own behind a last one, and leaves it where it is typed on."""
+    shown.evaluate("""() => {
+        globalThis.asked = [];
+        document.querySelector("manako-ribbon").addEventListener("act", (event) => {
+            asked.push(event.detail.text);
+            event.stopPropagation(); // nothing is written: what was typed stays
+        });
+    }""")
+    for name in ("prompt", "tail"):
+        edit = shown.locator(f"[data-edit={name}]")
+        edit.focus()
+        for key in ("Control+a", "x", "Shift+Enter", "y", "Enter", "Shift+Enter", "Enter"):
+            edit.press(key)
+    assert shown.evaluate("asked") == ["x\ny", "x\ny\n"] * 2
+
+
+def test_what_is_typed_stays_as_long_as_the_text_does(shown: Page) -> None:
+    text = shown.inner_text("manako-ribbon [role=listbox]")
+    shown.fill("[data-edit=tail]", "behind")
+    shown.fill("manako-fan input", "here")
+    shown.fill("[data-edit=prompt]", "another")
+    typed = """[...document.querySelectorAll("[data-edit]")].map((each) => each.textContent)
+        .concat(document.querySelector("manako-fan input").value)"""
+    for choice in ("rank", "ja"):
+        shown.evaluate("name => document.querySelector(`[data-choice=${name}]`).click()", choice)
+        assert shown.evaluate(typed) == ["another", "behind", "here"]
+    shown.evaluate("document.querySelector('manako-act [name=count]').value = ''")
+    shown.press("manako-fan input", "Enter")  # nothing is written with no number of tokens
+    assert shown.input_value("manako-fan input") == "here"
+    shown.keyboard.press("Escape")
+    assert shown.inner_text("manako-ribbon [role=listbox]") == text
+    shown.evaluate("document.querySelector('manako-act [name=count]').value = 3")
+    shown.press("manako-fan input", "Enter")
+    shown.locator(f"{IDLE} manako-fan form:not([hidden])").wait_for()
+    assert shown.evaluate(typed)[1:] == ["", ""]
+
+
+def test_a_copy_in_a_guess_does_not_tell_what_lies_ahead(shown: Page) -> None:
+    shown.click("[data-toggle=guess]")
+    copied = shown.evaluate("""() => {
+        getSelection().selectAllChildren(document.querySelector("manako-ribbon"));
+        const [clipboardData, text] = [new DataTransfer(), document.querySelector("manako-ribbon .text")];
+        text.dispatchEvent(new ClipboardEvent("copy", { clipboardData }));
+        return clipboardData.getData("text/plain");
+    }""")
+    assert copied == "私は"
+
+
 def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
     write_toy(tmp_path / "toy", from_characters([*"私は猫ab"]))
     trace, data = load(tmp_path / "toy").trace("私", seed=0, max_new_tokens=3), for_page(tmp_path / "toy")

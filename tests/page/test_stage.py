@@ -154,6 +154,23 @@ def test_playing_stops_at_the_step_that_was_asked_for(kind: str, bound: str, ope
     assert page.inner_text("[data-place=title]") == title
 
 
+def test_playing_until_something_needs_to_know_what(open_page: Open) -> None:
+    page = open_page(golden_trace())
+    page.click("[popovertarget=how-to-play]")
+    page.select_option("#how-to-play select >> nth=0", "16")
+    page.select_option("#how-to-play select >> nth=1", "rank")
+    for typed in ("", "-1"):
+        page.fill("#how-to-play input", typed)
+        page.keyboard.press("Escape")
+        page.click("[data-act=play]")
+        expect(page.locator("#how-to-play input:focus")).to_be_visible()
+        assert page.inner_text("[data-act=play] .label") == "Play"
+    page.keyboard.press("Escape")
+    page.evaluate("document.querySelector('[data-choice=ja]').click()")
+    assert page.eval_on_selector_all("#how-to-play select", "all => all.map(e => e.value)") == ["16", "rank"]
+    assert page.input_value("#how-to-play input") == "-1" and page.inner_text("[data-place=title]") == "ステップ 1 / 12"
+
+
 def test_sliders_move_their_settings_and_a_number_beyond_them_can_be_typed(open_page: Open) -> None:
     page = open_page(golden_trace(), "en", "step=4&tab=what_if")
     size = golden_trace().vocabulary.size

@@ -14,8 +14,9 @@ export class FanElement extends ViewElement {
     #typed = make("input", { type: "text", required: true });
     #form = make("form", { class: "own", submit: (event) => this.#type(event) }, this.#typed);
 
-    /** @param {View} view */
-    draw(view) {
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
+        if (before?.path !== view.path) this.#typed.value = ""; // it stays where it was refused
         const { lang, shown, forcedId, canAct, textLang } = view;
         const listed = shown.listed(CHIPS[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
         const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
@@ -51,7 +52,6 @@ export class FanElement extends ViewElement {
     #type(event) {
         event.preventDefault();
         this.act({ kind: "type", where: "here", text: this.#typed.value });
-        this.#typed.value = "";
     }
 }
 

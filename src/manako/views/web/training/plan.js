@@ -7,7 +7,7 @@
 
 /** @import {Asked, TextFacts} from "./worker.js" */
 /** @import {Size} from "./proposal.js" */
-import { button, choices, inRow, make, soft } from "../elements/dom.js";
+import { button, choices, inRow, make, soft, sound } from "../elements/dom.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed } from "../text/numbers.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, readings, settingsFor, sizeFor } from "./proposal.js";
@@ -103,7 +103,7 @@ export class Plan {
     /** @param {() => void} begun */
     #start(begun) {
         const speed = this.#speeds.get(this.#size);
-        if (speed === undefined || !this.#seed.reportValidity()) return; // the browser says what is wrong with it
+        if (speed === undefined || !sound(this.#seed)) return;
         this.#begin.disabled = true;
         begun();
         this.#ask({ kind: "start", settings: settingsFor(this.#size, speed, this.#minutes, Number(this.#seed.value)), prompt: this.prompt });
