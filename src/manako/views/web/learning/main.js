@@ -5,13 +5,13 @@
 
 import { LearningElement } from "./view.js";
 import { readDynamics } from "./record.js";
+import { serverToken } from "../elements/stored.js";
 import { openPacked } from "../trace/packed.js";
 import { TraceError } from "../trace/safetensors.js";
 import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 
 const LOOK_AGAIN = 2000; // ms
 const NOTHING_NEW = 204;
-const TOKEN = "manako-token"; // the name under which this tab alone keeps it
 
 /** @param {LearningElement} page */
 async function startFromFile(page) {
@@ -28,11 +28,8 @@ async function startFromServer(page) {
     setCatalogs(/** @type {any} */ (globalThis).manakoServed.words); // which the server wrote in front of this script
     document.documentElement.lang = pageLanguage();
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (given !== null) {
-        sessionStorage.setItem(TOKEN, given);
-        history.replaceState(null, "", location.pathname);
-    }
-    const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "" };
+    const headers = { "X-Manako-Token": serverToken(given) };
+    if (given !== null) history.replaceState(null, "", location.pathname);
     for (let known = 0; ; ) {
         const answer = await fetch(`/api/dynamics?known=${known}`, { headers }).catch(() => null); // gone: what is shown stays
         if (answer !== null && !answer.ok) throw new Error((await answer.json()).message);
