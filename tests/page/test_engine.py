@@ -108,6 +108,7 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
 def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: Browser, tmp_path: Path) -> None:
     write(shown, "猫は", 4, 5)
     file = saved(shown, "Page that works offline", tmp_path / "again.html")
+    assert '<html lang="en" data-mode="file">' in file.read_text(encoding="utf-8")
     complaints: list[str] = []
     context = browser.new_context(offline=True)
     again = opened(context.new_page(), file, complaints)
@@ -163,6 +164,19 @@ def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page)
     write(shown, "猫は", 5, 5)
     shown.get_by_text("This browser keeps no texts of this page").wait_for()
     write(shown, "私", 3, 1)
+
+
+def test_what_the_browser_refuses_to_delete_is_said_in_its_words(shown: Page) -> None:
+    shown.add_init_script("""indexedDB.open = () => {
+        const opening = { error: new DOMException("no room for it", "QuotaExceededError") };
+        setTimeout(() => opening.onerror(new Event("error")));
+        return opening;
+    };""")
+    shown.reload()
+    shown.wait_for_selector(READY)
+    open_sheet(shown, "share")
+    shown.get_by_role("button", name="Delete the kept texts").click()
+    shown.get_by_text("no room for it").wait_for()
 
 
 def test_the_token_of_a_step_waits_for_nothing(shown: Page) -> None:
@@ -279,4 +293,21 @@ def test_a_site_writes_and_opens_again_without_its_host(browser: Browser, host: 
         assert tokens(page) == count
         page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
         context.set_offline(True)
+    close([context], complaints)
+
+
+def test_a_page_that_a_site_saves_only_reads(browser: Browser, host: ThreadingHTTPServer, tmp_path: Path) -> None:
+    """It has no model in it, and what stands beside the site is not beside a file."""
+    complaints: list[str] = []
+    context = browser.new_context(locale="ja")
+    page = context.new_page()
+    watch(page, complaints)
+    page.goto(f"http://127.0.0.1:{host.server_port}/")
+    page.wait_for_selector(READY)
+    text = page.inner_text("manako-ribbon .text")
+    file = saved(page, "Page that works offline", tmp_path / "again.html")
+    page.goto(f"{file.as_uri()}#lang=en")
+    page.get_by_text("re-derived on this page").first.wait_for()
+    assert page.inner_text("manako-ribbon .text") == text and page.inner_text("[data-place=state]") == ""
+    assert page.is_hidden("[data-act=go]") and page.is_hidden("[contenteditable]")
     close([context], complaints)

@@ -254,6 +254,24 @@ def test_this_text_or_all_texts_are_saved_with_their_sizes_told_first(open_page:
     assert lengths[0] < lengths[1]
 
 
+def test_the_size_that_is_told_is_that_of_the_texts_that_are_chosen(open_page: Open) -> None:
+    """Though that of those chosen before may be known later."""
+    page = open_page(toy_tree(), "en", "branch=2")
+    page.evaluate("""() => {
+        const { toFixed } = Number.prototype; // these texts are of kB
+        Number.prototype.toFixed = function (digits) { return toFixed.call(this * 1e3, digits); };
+    }""")
+    open_sheet(page, "share")
+    size = page.locator("#sheet-share label:has([name=compact])")
+    expect(size).to_have_text(re.compile(r" MB\)$"))
+    told = size.inner_text()
+    page.evaluate("['all', 'this'].forEach((value) => document.querySelector(`[value=${value}]`).click())")
+    page.wait_for_timeout(500)
+    assert size.inner_text() == told
+    page.check("[value=all]")
+    expect(size).not_to_have_text(told)
+
+
 @pytest.mark.parametrize("sheet", ["settings", "share", "how-to-play"])
 def test_axe_has_nothing_to_say_of_an_open_sheet(sheet: str, open_page: Open) -> None:
     page = open_page(golden_inside(), "ja", color_scheme="dark")
@@ -271,6 +289,17 @@ def test_projector_mode_is_large_with_one_tab_and_lives_in_the_address(open_page
     open_sheet(page, "settings")
     page.click("[data-toggle=projector]")
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 16
+
+
+def test_a_print_has_the_names_that_can_be_pressed_and_no_other_button(open_page: Open) -> None:
+    page = open_page(golden_inside(), "en", "tab=layers+candidates")
+    try:
+        page.emulate_media(media="print")
+        for name in ("manako-lens-grid thead button", "manako-candidates thead button"):
+            assert page.locator(name).first.is_visible()
+        assert page.is_hidden("[data-act=play]") and page.is_hidden("[data-tab=layers]")
+    finally:
+        page.emulate_media(media="null")
 
 
 def test_every_tab_is_named_once_in_one_list() -> None:

@@ -81,7 +81,7 @@ export class Kept {
             const opening = indexedDB.open("manako", 1); // throws in a frame that may keep nothing
             opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "n", autoIncrement: true }).createIndex("home", "home");
             opening.onsuccess = () => resolve(opening.result);
-            opening.onerror = opening.onblocked = reject;
+            opening.onerror = () => reject(opening.error);
         });
         return (await this.#opened).transaction(STORE, mode).objectStore(STORE);
     }
