@@ -135,14 +135,14 @@ def results(page: Page, folder: Path) -> None:
         found = saved(page, "Save the result", folder)
         assert found.name == f"{name}.manako-result"
     better = json.loads((folder / "Ken.manako-result").read_text(encoding="utf-8")) | {"name": "<b>Ken"}
-    better["evaluation"] = {"step": 1, "bits": 0.5}
+    better["evaluation"] = {"step": 1, "bits": 0}  # no other comes below
     (folder / "Ken.manako-result").write_text(json.dumps(better), encoding="utf-8")
     (folder / "photo.manako-result").write_bytes(bytes(range(256)))
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Open results").click()
     chooser.value.set_files([folder / f"{name}.manako-result" for name in ("Ai", "photo", "Ken")])
     expect(page.locator(".results tbody th")).to_have_text(["<b>Ken", "Ai"])
-    assert page.locator(".results tbody .number").first.inner_text() == "0.50"
+    assert page.locator(".results tbody .number").first.inner_text() == "0.00"
     say(page, "photo.manako-result is not a result")
 
 
