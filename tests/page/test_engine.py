@@ -108,6 +108,7 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
 def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: Browser, tmp_path: Path) -> None:
     write(shown, "猫は", 4, 5)
     file = saved(shown, "Page that works offline", tmp_path / "again.html")
+    assert '<html lang="en" data-mode="file">' in file.read_text(encoding="utf-8")
     complaints: list[str] = []
     context = browser.new_context(offline=True)
     again = opened(context.new_page(), file, complaints)
@@ -165,6 +166,19 @@ def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page)
     write(shown, "私", 3, 1)
 
 
+def test_what_the_browser_refuses_to_delete_is_said_in_its_words(shown: Page) -> None:
+    shown.add_init_script("""indexedDB.open = () => {
+        const opening = { error: new DOMException("no room for it", "QuotaExceededError") };
+        setTimeout(() => opening.onerror(new Event("error")));
+        return opening;
+    };""")
+    shown.reload()
+    shown.wait_for_selector(READY)
+    open_sheet(shown, "share")
+    shown.get_by_role("button", name="Delete the kept texts").click()
+    shown.get_by_text("no room for it").wait_for()
+
+
 def test_the_token_of_a_step_waits_for_nothing(shown: Page) -> None:
     """Neither for a disk that never says that it is done, nor for what the page says of the token."""
     write(shown, "猫は", 5, 5)
@@ -182,6 +196,55 @@ def test_the_token_of_a_step_waits_for_nothing(shown: Page) -> None:
     expect(shown.locator("[data-place=title]")).to_have_text("Step 6 of 6")
     expect(shown.locator("manako-ribbon [role=option]")).to_have_count(6)
     assert shown.evaluate("before") == "Step 5 of 5"
+
+
+def test_the_prompt_is_what_was_typed_and_no_line_more(shown: Page) -> None:
+    """Chromium puts a line break of its own behind a last one, and leaves it where it is typed on."""
+    shown.evaluate("""() => {
+        globalThis.asked = [];
+        document.querySelector("manako-ribbon").addEventListener("act", (event) => {
+            asked.push(event.detail.text);
+            event.stopPropagation(); // nothing is written: what was typed stays
+        });
+    }""")
+    for name in ("prompt", "tail"):
+        edit = shown.locator(f"[data-edit={name}]")
+        edit.focus()
+        for key in ("Control+a", "x", "Shift+Enter", "y", "Enter", "Shift+Enter", "Enter"):
+            edit.press(key)
+    assert shown.evaluate("asked") == ["x\ny", "x\ny\n"] * 2
+
+
+def test_what_is_typed_stays_as_long_as_the_text_does(shown: Page) -> None:
+    text = shown.inner_text("manako-ribbon [role=listbox]")
+    shown.fill("[data-edit=tail]", "behind")
+    shown.fill("manako-fan input", "here")
+    shown.fill("[data-edit=prompt]", "another")
+    typed = """[...document.querySelectorAll("[data-edit]")].map((each) => each.textContent)
+        .concat(document.querySelector("manako-fan input").value)"""
+    for choice in ("rank", "ja"):
+        shown.evaluate("name => document.querySelector(`[data-choice=${name}]`).click()", choice)
+        assert shown.evaluate(typed) == ["another", "behind", "here"]
+    shown.evaluate("document.querySelector('manako-act [name=count]').value = ''")
+    shown.press("manako-fan input", "Enter")  # nothing is written with no number of tokens
+    assert shown.input_value("manako-fan input") == "here"
+    shown.keyboard.press("Escape")
+    assert shown.inner_text("manako-ribbon [role=listbox]") == text
+    shown.evaluate("document.querySelector('manako-act [name=count]').value = 3")
+    shown.press("manako-fan input", "Enter")
+    shown.locator(f"{IDLE} manako-fan form:not([hidden])").wait_for()
+    assert shown.evaluate(typed)[1:] == ["", ""]
+
+
+def test_a_copy_in_a_guess_does_not_tell_what_lies_ahead(shown: Page) -> None:
+    shown.click("[data-toggle=guess]")
+    copied = shown.evaluate("""() => {
+        getSelection().selectAllChildren(document.querySelector("manako-ribbon"));
+        const [clipboardData, text] = [new DataTransfer(), document.querySelector("manako-ribbon .text")];
+        text.dispatchEvent(new ClipboardEvent("copy", { clipboardData }));
+        return clipboardData.getData("text/plain");
+    }""")
+    assert copied == "私は"
 
 
 def test_what_the_vocabulary_lacks_is_said(browser: Browser, tmp_path: Path) -> None:
@@ -230,4 +293,21 @@ def test_a_site_writes_and_opens_again_without_its_host(browser: Browser, host: 
         assert tokens(page) == count
         page.wait_for_function("navigator.serviceWorker.ready.then(({ active }) => active.state === 'activated')")
         context.set_offline(True)
+    close([context], complaints)
+
+
+def test_a_page_that_a_site_saves_only_reads(browser: Browser, host: ThreadingHTTPServer, tmp_path: Path) -> None:
+    """It has no model in it, and what stands beside the site is not beside a file."""
+    complaints: list[str] = []
+    context = browser.new_context(locale="ja")
+    page = context.new_page()
+    watch(page, complaints)
+    page.goto(f"http://127.0.0.1:{host.server_port}/")
+    page.wait_for_selector(READY)
+    text = page.inner_text("manako-ribbon .text")
+    file = saved(page, "Page that works offline", tmp_path / "again.html")
+    page.goto(f"{file.as_uri()}#lang=en")
+    page.get_by_text("re-derived on this page").first.wait_for()
+    assert page.inner_text("manako-ribbon .text") == text and page.inner_text("[data-place=state]") == ""
+    assert page.is_hidden("[data-act=go]") and page.is_hidden("[contenteditable]")
     close([context], complaints)

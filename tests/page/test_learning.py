@@ -170,6 +170,16 @@ def test_a_table_is_behind_each_picture(opened: Callable[..., Page], found: Dyna
     expect(page.locator("details table").nth(1).locator("tbody tr")).to_have_count(len(STEPS))
 
 
+def test_a_new_snapshot_leaves_the_focus_and_what_is_open(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.locator("summary").nth(1).press("Enter")
+    for wanted in ("input[type=range]", "details .scroll >> nth=0"):
+        page.locator(wanted).first.focus()
+        page.evaluate("document.querySelector('manako-learning').warnUnchecked()")  # drawn anew, as for a snapshot
+        expect(page.locator(wanted).first).to_be_focused()
+    expect(page.locator("details[open]")).to_have_count(1)
+
+
 @pytest.mark.parametrize("lang", ["en", "ja"])
 def test_it_fits_360_pixels(opened: Callable[..., Page], lang: str) -> None:
     page = opened(lang, viewport={"width": 360, "height": 740})

@@ -179,6 +179,17 @@ def test_three_temperatures_stand_on_the_same_u(open_page: Open) -> None:
         assert [(r[0].removeprefix("\u25b8 "), r[2]) for r in rows[:5]] == expected(d, 5)
 
 
+def test_any_temperature_stands_beside_the_others_and_what_is_none_is_said(open_page: Open) -> None:
+    page = open_page(golden_trace(), fragment="step=5&tab=what_if")
+    first = page.locator(".beside input").first
+    first.fill("0.35")
+    expect(page.locator("manako-beside caption").first).to_have_text(re.compile(r"T = 0\.35"))
+    first.fill("-1")
+    expect(page.locator("manako-beside [role=alert]")).to_have_text(re.compile("got -1$"))
+    first.fill("0.35")
+    expect(page.locator("manako-beside table")).to_have_count(3)
+
+
 @pytest.mark.parametrize(
     ("temperature", "top_k"), [*((t, None) for t in (0, 0.3, 0.9, 1.1, 2, 5)), (2, 300), (2, 257), (5, 5000)]
 )

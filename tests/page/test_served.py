@@ -63,6 +63,17 @@ def test_the_served_page_shows_the_trace_without_a_complaint(browser: Browser, s
     page.close()
 
 
+def test_a_browser_that_keeps_nothing_for_the_page_shows_it_all_the_same(browser: Browser, site: Serving) -> None:
+    page = browser.new_page(locale="en")
+    page.add_init_script("""for (const name of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(globalThis, name, { get() { throw new DOMException("no", "SecurityError"); } });
+    }""")
+    page.goto(f"http://{site.host}/#token={TOKEN}")
+    page.wait_for_selector("[data-edit=prompt][contenteditable]")
+    assert page.locator("manako-app").inner_text().count("[bold]")
+    page.close()
+
+
 def test_without_the_token_the_page_shows_the_reason_and_no_data(browser: Browser, site: Serving) -> None:
     page = browser.new_page(locale="ja")
     page.goto(f"http://{site.host}/")

@@ -154,6 +154,23 @@ def test_playing_stops_at_the_step_that_was_asked_for(kind: str, bound: str, ope
     assert page.inner_text("[data-place=title]") == title
 
 
+def test_playing_until_something_needs_to_know_what(open_page: Open) -> None:
+    page = open_page(golden_trace())
+    page.click("[popovertarget=how-to-play]")
+    page.select_option("#how-to-play select >> nth=0", "16")
+    page.select_option("#how-to-play select >> nth=1", "rank")
+    for typed in ("", "-1"):
+        page.fill("#how-to-play input", typed)
+        page.keyboard.press("Escape")
+        page.click("[data-act=play]")
+        expect(page.locator("#how-to-play input:focus")).to_be_visible()
+        assert page.inner_text("[data-act=play] .label") == "Play"
+    page.keyboard.press("Escape")
+    page.evaluate("document.querySelector('[data-choice=ja]').click()")
+    assert page.eval_on_selector_all("#how-to-play select", "all => all.map(e => e.value)") == ["16", "rank"]
+    assert page.input_value("#how-to-play input") == "-1" and page.inner_text("[data-place=title]") == "ステップ 1 / 12"
+
+
 def test_sliders_move_their_settings_and_a_number_beyond_them_can_be_typed(open_page: Open) -> None:
     page = open_page(golden_trace(), "en", "step=4&tab=what_if")
     size = golden_trace().vocabulary.size
@@ -237,6 +254,24 @@ def test_this_text_or_all_texts_are_saved_with_their_sizes_told_first(open_page:
     assert lengths[0] < lengths[1]
 
 
+def test_the_size_that_is_told_is_that_of_the_texts_that_are_chosen(open_page: Open) -> None:
+    """Though that of those chosen before may be known later."""
+    page = open_page(toy_tree(), "en", "branch=2")
+    page.evaluate("""() => {
+        const { toFixed } = Number.prototype; // these texts are of kB
+        Number.prototype.toFixed = function (digits) { return toFixed.call(this * 1e3, digits); };
+    }""")
+    open_sheet(page, "share")
+    size = page.locator("#sheet-share label:has([name=compact])")
+    expect(size).to_have_text(re.compile(r" MB\)$"))
+    told = size.inner_text()
+    page.evaluate("['all', 'this'].forEach((value) => document.querySelector(`[value=${value}]`).click())")
+    page.wait_for_timeout(500)
+    assert size.inner_text() == told
+    page.check("[value=all]")
+    expect(size).not_to_have_text(told)
+
+
 @pytest.mark.parametrize("sheet", ["settings", "share", "how-to-play"])
 def test_axe_has_nothing_to_say_of_an_open_sheet(sheet: str, open_page: Open) -> None:
     page = open_page(golden_inside(), "ja", color_scheme="dark")
@@ -254,6 +289,17 @@ def test_projector_mode_is_large_with_one_tab_and_lives_in_the_address(open_page
     open_sheet(page, "settings")
     page.click("[data-toggle=projector]")
     assert page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)") == 16
+
+
+def test_a_print_has_the_names_that_can_be_pressed_and_no_other_button(open_page: Open) -> None:
+    page = open_page(golden_inside(), "en", "tab=layers+candidates")
+    try:
+        page.emulate_media(media="print")
+        for name in ("manako-lens-grid thead button", "manako-candidates thead button"):
+            assert page.locator(name).first.is_visible()
+        assert page.is_hidden("[data-act=play]") and page.is_hidden("[data-tab=layers]")
+    finally:
+        page.emulate_media(media="null")
 
 
 def test_every_tab_is_named_once_in_one_list() -> None:

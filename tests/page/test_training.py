@@ -3,11 +3,14 @@
 import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
-from pages import look, violations
+from pages import close, look, violations, watch
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from serving import until
 
 import manako
 from manako.cli.import_ import command
@@ -132,14 +135,14 @@ def results(page: Page, folder: Path) -> None:
         found = saved(page, "Save the result", folder)
         assert found.name == f"{name}.manako-result"
     better = json.loads((folder / "Ken.manako-result").read_text(encoding="utf-8")) | {"name": "<b>Ken"}
-    better["evaluation"] = {"step": 1, "bits": 0.5}
+    better["evaluation"] = {"step": 1, "bits": 0}  # no other comes below
     (folder / "Ken.manako-result").write_text(json.dumps(better), encoding="utf-8")
     (folder / "photo.manako-result").write_bytes(bytes(range(256)))
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Open results").click()
     chooser.value.set_files([folder / f"{name}.manako-result" for name in ("Ai", "photo", "Ken")])
     expect(page.locator(".results tbody th")).to_have_text(["<b>Ken", "Ai"])
-    assert page.locator(".results tbody .number").first.inner_text() == "0.50"
+    assert page.locator(".results tbody .number").first.inner_text() == "0.00"
     say(page, "photo.manako-result is not a result")
 
 
@@ -174,3 +177,114 @@ def kept(page: Page, context: BrowserContext, file: Path, step: int) -> None:
     expect(page.locator("textarea")).to_be_visible(timeout=WAIT)
     page.reload()
     expect(page.locator("textarea")).to_be_visible(timeout=WAIT)
+
+
+@pytest.fixture
+def trainer(browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """The page with a text on it that can be trained on."""
+    complaints: list[str] = []
+    (tmp_path / "train.html").write_text(trainer_page("en"), encoding="utf-8")
+    context = browser.new_context(offline=True)
+    context.set_default_timeout(WAIT)
+    page = context.new_page()
+    watch(page, complaints)
+    page.goto((tmp_path / "train.html").as_uri())
+    page.locator("textarea").fill(TEXT)
+    expect(page.get_by_role("button", name="Train")).to_be_enabled(timeout=WAIT)
+    yield page
+    close([context], complaints)
+
+
+def test_a_training_is_of_the_text_prompt_and_seed_that_stand_there(trainer: Page) -> None:
+    train = trainer.get_by_role("button", name="Train")
+    for seed in ("-5", "1.7", "99999999999", ""):
+        trainer.get_by_label("seed").fill(seed)
+        train.click()
+        assert not trainer.get_by_label("seed").evaluate("input => input.validity.valid")
+        expect(train).to_be_enabled()
+    trainer.get_by_label("seed").fill("7")
+    trainer.evaluate("""() => {
+        const [area, train] = [document.querySelector("textarea"), document.querySelector("button.primary")];
+        area.value = "ZZ " + area.value;
+        area.dispatchEvent(new Event("input", { bubbles: true }));
+        train.click();
+    }""")
+    say(trainer, f"3,643 characters; {len({*TEXT, 'Z'})} different ones have a token of their own")
+    trainer.get_by_label("your prompt").fill("It is ")
+    expect(train).to_be_enabled(timeout=WAIT)
+    train.click()
+    expect(trainer.locator(".learning-written").first).to_contain_text("It is ", timeout=WAIT)
+
+
+def test_a_long_text_that_is_pasted_stands_behind_what_was_typed(trainer: Page) -> None:
+    trainer.evaluate("""(pasted) => {
+        const [area, clipboardData] = [document.querySelector("textarea"), new DataTransfer()];
+        clipboardData.setData("text/plain", pasted);
+        area.setSelectionRange(2, area.value.length);
+        area.dispatchEvent(new ClipboardEvent("paste", { clipboardData, cancelable: true }));
+    }""", "yz" * 10_001)  # fmt: skip
+    say(trainer, "20,004 characters; ")
+
+
+def test_a_text_given_before_the_last_was_read_is_measured_once(trainer: Page) -> None:
+    trainer.evaluate(
+        """name => {
+        const post = Worker.prototype.postMessage;
+        globalThis.measured = 0;
+        Worker.prototype.postMessage = function (asked, handed) {
+            measured += Number(asked.kind === "measure");
+            post.call(this, asked, handed);
+        };
+        const own = [...document.querySelectorAll("button")].find((button) => button.textContent === name);
+        for (const _ of [1, 2]) own.click();
+    }""",
+        "Use the sentences of this page",
+    )
+    expect(trainer.get_by_role("button", name="Train")).to_be_enabled(timeout=WAIT)
+    assert trainer.evaluate("measured") == 1
+
+
+def test_saves_at_once_each_give_a_file_and_one_that_fails_says_so(trainer: Page) -> None:
+    train = trainer.get_by_role("button", name="Train")
+    trainer.locator("[data-choice=m1]").press("Enter")  # the small size
+    expect(train).to_be_enabled(timeout=WAIT)
+    train.press("Enter")
+    trainer.get_by_role("button", name="Save the result").wait_for()
+    downloads: list[str] = []
+    trainer.on("download", lambda download: downloads.append(download.suggested_filename))
+    press = """names => {
+        for (const name of names) [...document.querySelectorAll("button")].find((b) => b.textContent === name).click();
+    }"""
+    trainer.evaluate("""() => {
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (asked, handed) {
+            if (asked.kind === "save") Worker.prototype.postMessage = post;
+            asked = { ...asked };
+                if (asked.kind === "save") asked.versions = asked; // no JSON
+                post.call(this, asked, handed);
+        };
+    }""")
+    trainer.evaluate(press, ["Save as a page", "Save the training", "Save the newest text", "Save the result"])
+    wanted = {"my-model.manako", "my-model.manako-result", "my-model.manako-run"}
+    until(lambda: trainer.evaluate("0") == 0 and {*downloads} == wanted)
+    say(trainer, "The trainer in the page failed: RangeError")
+    assert len(downloads) == 3
+
+
+def test_files_that_are_none_or_cannot_be_read_are_said_and_others_opened(trainer: Page, tmp_path: Path) -> None:
+    (tmp_path / "a.manako-run").write_bytes(b"no training at all")
+    trainer.locator("input[type=file]").first.set_input_files(tmp_path / "a.manako-run")
+    say(trainer, "a.manako-run is not a training that was saved by this page.")
+    trainer.evaluate("""() => {
+        const read = File.prototype.text;
+        const refused = () => Promise.reject(new DOMException("gone", "NotReadableError"));
+        File.prototype.text = function () { return this.name === "gone" ? refused() : read.call(this); };
+        File.prototype.arrayBuffer = refused;
+    }""")
+    for name in ("gone", "other"):
+        (tmp_path / name).write_text("{}")
+    trainer.locator("input[type=file]").first.set_input_files(tmp_path / "other")
+    say(trainer, "other cannot be read: NotReadableError: gone")
+    trainer.locator("input[type=file]").last.set_input_files([tmp_path / "gone", tmp_path / "other"])
+    say(trainer, "gone cannot be read: NotReadableError: gone")
+    say(trainer, "other is not a result that was saved in this page")

@@ -157,6 +157,9 @@ test("a step that was looked at is kept: the next batch as the training's own, a
     const { tried } = await kind("tried");
     assert.equal(tried.rateFrom, "peak");
     assert.deepEqual(tried.tokens.map((token) => token.before), after.at(-1)); // what was kept is what was shown
+    const versions = {};
+    hear({ kind: "save", ref: "mine", versions: Object.assign(versions, { versions }) }); // no JSON
+    assert.equal((await kind("fault")).ended, "save");
     hear({ kind: "save", ref: "mine", versions: {} });
     const { training } = await readRun((await kind("saved")).run);
     assert.deepEqual(training.sentences, progress.sentences);

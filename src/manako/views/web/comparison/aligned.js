@@ -25,14 +25,14 @@ export function aligned(one, other) {
     const stretches = borders.slice(1).map((end, n) => {
         const start = borders[n];
         const [first, second] = sides.map((tokens, side) => tokens.slice(places[side].get(start), places[side].get(end)));
-        return { start, end, tokens: /** @type {Stretch["tokens"]} */ ([first, second]), bits: /** @type {Stretch["bits"]} */ ([sum(first), sum(second)]) };
+        return { start, end, tokens: /** @type {Stretch["tokens"]} */ ([first, second]), bits: /** @type {Stretch["bits"]} */ ([bitsOf(first), bitsOf(second)]) };
     });
     const characters = bytes.subarray(borders[0]).filter((byte) => (byte & 0xc0) !== 0x80).length;
     return { bytes, stretches, characters };
 }
 
 /** Surprisal of some tokens. @param {readonly ScoredToken[]} tokens */
-function sum(tokens) {
+function bitsOf(tokens) {
     return tokens.reduce((total, { bits }) => total + Number(bits), 0);
 }
 

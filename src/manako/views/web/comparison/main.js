@@ -6,22 +6,22 @@ import { openPacked } from "../trace/packed.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readRecord, verifyRecord } from "../trace/tree-file.js";
 
-/** @param {ComparisonElement} element */
-async function start(element) {
+/** @param {ComparisonElement} page */
+async function begin(page) {
     setCatalogs(JSON.parse(document.getElementById("manako-words")?.textContent ?? ""));
     const block = document.getElementById("manako-trace");
     const record = readRecord(await openPacked(block?.textContent ?? "", Number(block?.dataset.length)));
     const [one, other] = record.branches.map(({ trace }) => trace);
-    element.open(one, other);
-    if (!(await verifyRecord(record))) element.warnUnchecked();
+    page.open(one, other);
+    if (!(await verifyRecord(record))) page.warnUnchecked();
 }
 
-const element = document.querySelector("manako-comparison");
-if (element instanceof ComparisonElement) {
-    start(element).catch((error) => {
+const page = document.querySelector("manako-comparison");
+if (page instanceof ComparisonElement) {
+    begin(page).catch((error) => {
         const lang = pageLanguage();
         const known = error instanceof TraceError;
-        element.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : error.message);
+        page.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : error.message);
         if (!known) throw error;
     });
 }

@@ -1,7 +1,7 @@
 /** <manako-act>: what the model is doing, and what it is asked for: tokens, seed, what is recorded of its inside. */
 
 /** @import {View} from "./view.js" */
-import { inRow, make } from "./dom.js";
+import { inRow, make, sound } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 
@@ -26,11 +26,9 @@ export class ActElement extends ViewElement {
         return { count: Number(this.#count.value), seed: this.#seed.value === "" ? null : Number(this.#seed.value), inside: this.#inside.checked };
     }
 
-    /** Whether what was filled in makes sense; the browser says what does not. */
+    /** Whether what was filled in makes sense. */
     get isSound() {
-        const wrong = [this.#count, this.#seed].find((input) => !input.validity.valid);
-        if (wrong) /** @type {HTMLElement | null} */ (this.closest("[popover]"))?.showPopover();
-        return !wrong?.reportValidity() && !wrong;
+        return sound(this.#count, this.#seed);
     }
 
     /** @param {View} view */

@@ -34,7 +34,7 @@ export class BesideElement extends ViewElement {
         this.#tables = temperatures.map(() => make("div"));
         this.#drawn = [];
         const columns = temperatures.map((temperature, n) => {
-            const attributes = { type: "number", min: 0, max: 100, step: 0.1, value: temperature };
+            const attributes = { type: "number", min: 0, step: "any", value: temperature };
             const input = make("input", { ...attributes, input: (event) => this.#changed(n, event) });
             return make("div", {}, make("label", {}, "temperature", input), this.#tables[n]);
         });
@@ -70,7 +70,9 @@ export class BesideElement extends ViewElement {
         const input = /** @type {HTMLInputElement} */ (event.target);
         const bad = input.value === "" || !input.validity.valid;
         input.setAttribute("aria-invalid", String(bad));
-        if (!bad) this.change({ temperatures: this.view.temperatures.with(n, Number(input.value)) });
+        if (!bad) return this.change({ temperatures: this.view.temperatures.with(n, Number(input.value)) });
+        this.#drawn[n] = "";
+        this.#tables[n].replaceChildren(make("p", { class: "warn", role: "alert" }, say(this.view.lang, "error.temperature", { got: input.value || "-" })));
     }
 }
 

@@ -65,6 +65,13 @@ export function choices(label, options, chosen, choose) {
     return make("div", { class: "choices", role: "group", "aria-label": label }, ...buttons);
 }
 
+/** Whether what was filled in makes sense; the browser says what does not, where it stands. @param {...HTMLInputElement} inputs */
+export function sound(...inputs) {
+    const wrong = inputs.find((input) => !input.validity.valid);
+    /** @type {HTMLElement | null | undefined} */ (wrong?.closest("[popover]"))?.showPopover();
+    return wrong?.reportValidity() ?? true;
+}
+
 /** Side by side, as far as there is room. @param {...Child} inside */
 export function inRow(...inside) {
     return make("div", { class: "row" }, ...inside);

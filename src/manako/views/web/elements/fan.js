@@ -8,16 +8,17 @@ import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenChip, tokenText } from "./token-chip.js";
 
-const SHOWN = [6, 9]; // in a narrow window and in others
+const CHIPS = [6, 9]; // in a narrow window and in others
 
 export class FanElement extends ViewElement {
     #typed = make("input", { type: "text", required: true });
     #form = make("form", { class: "own", submit: (event) => this.#type(event) }, this.#typed);
 
-    /** @param {View} view */
-    draw(view) {
+    /** @param {View} view @param {View | null} before */
+    draw(view, before) {
+        if (before?.path !== view.path) this.#typed.value = ""; // it stays where it was refused
         const { lang, shown, forcedId, canAct, textLang } = view;
-        const listed = shown.listed(SHOWN[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
+        const listed = shown.listed(CHIPS[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
         const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
         const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
         const other = shown.other(rows.filter((row) => !Number.isNaN(row.p)));
@@ -51,7 +52,6 @@ export class FanElement extends ViewElement {
     #type(event) {
         event.preventDefault();
         this.act({ kind: "type", where: "here", text: this.#typed.value });
-        this.#typed.value = "";
     }
 }
 

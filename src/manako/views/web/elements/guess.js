@@ -14,7 +14,7 @@ import { tokenChip, tokenText } from "./token-chip.js";
 
 const GUESSES = 10;
 const CONFIDENCES = [10, 25, 50, 75, 90, 99];
-const USUAL = 50;
+const USUAL_CONFIDENCE = 50;
 const OTHERS = -1; // the id that stands for all tokens that are not listed
 
 export class GuessElement extends ViewElement {
@@ -41,7 +41,7 @@ export class GuessElement extends ViewElement {
         const rows = shown.top(GUESSES).sort((a, b) => a.id - b.id);
         const pick = (/** @type {number} */ id, /** @type {...(Node | string)} */ ...name) =>
             make("label", { class: "pick" }, make("input", { type: "radio", name: "guess", value: id, required: true }), make("span", {}, ...name));
-        const options = CONFIDENCES.map((each) => make("option", { value: each, selected: each === USUAL }, `${each}%`));
+        const options = CONFIDENCES.map((each) => make("option", { value: each, selected: each === USUAL_CONFIDENCE }, `${each}%`));
         return make(
             "form",
             { class: "pane", submit: (event) => this.#answer(event) },

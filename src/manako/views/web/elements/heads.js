@@ -19,7 +19,7 @@ import { tokenChip } from "./token-chip.js";
 const SMALLEST = 28; // CSS pixels of a square's side
 const LARGEST = 96; // and the most places of it
 const BETWEEN = 6;
-const NUMBERS = 22; // room above and beside, for the numbers of heads and layers
+const HEADINGS = 22; // room above and beside, for the numbers of heads and layers
 
 export class HeadsElement extends ViewElement {
     #canvas = make("canvas", {
@@ -97,8 +97,8 @@ export class HeadsElement extends ViewElement {
         if (!this.firstChild || this.#width === 0) return;
         const rows = attentionRecord(this.view.trace);
         const [{ layers, heads }, ratio] = [rows[0], Math.min(2, devicePixelRatio)];
-        const room = Math.floor((this.#width - NUMBERS) / heads) - BETWEEN;
-        const [side, between, margin] = [Math.min(LARGEST, Math.max(SMALLEST, room)), BETWEEN, NUMBERS].map((size) => Math.round(size * ratio));
+        const room = Math.floor((this.#width - HEADINGS) / heads) - BETWEEN;
+        const [side, between, margin] = [Math.min(LARGEST, Math.max(SMALLEST, room)), BETWEEN, HEADINGS].map((size) => Math.round(size * ratio));
         const place = (/** @type {number} */ n) => margin + n * (side + between);
         this.#squares = Array.from({ length: layers * heads }, (_, n) => {
             const [layer, head] = [Math.floor(n / heads), n % heads];
@@ -131,7 +131,7 @@ export class HeadsElement extends ViewElement {
         pen.fillStyle = outlineColor;
         pen.font = `${12 * ratio}px ${fontFamily}`;
         [pen.textAlign, pen.textBaseline] = ["center", "middle"];
-        const beside = (NUMBERS / 2) * ratio;
+        const beside = (HEADINGS / 2) * ratio;
         for (const { layer, head, x, y } of this.#squares) {
             if (layer === 0) pen.fillText(String(head), x + side / 2, beside);
             if (head === 0) pen.fillText(String(layer), beside, y + side / 2);

@@ -19,7 +19,7 @@ import { tokenChip, tokenText } from "./token-chip.js";
 
 const TOKENS = 16; // that the picture has room for: the last ones
 const ARCS = 8; // from the tokens with the largest shares
-const [WIDTH, HEIGHT] = [100, 22]; // of the arcs, which are stretched over the tokens
+const [WIDTH, ARC_HEIGHT] = [100, 22]; // of the arcs, which are stretched over the tokens
 
 export class ModelElement extends ViewElement {
     /** @param {View} view */
@@ -97,11 +97,11 @@ export class ModelElement extends ViewElement {
         const arcs = strongest.map((key) => {
             const weight = /** @type {Float64Array} */ (weights)[key];
             const [from, to] = [x(start + key), x(end - 1)];
-            const points = Array.from({ length: 13 }, (_, i) => [from + ((to - from) * i) / 12, HEIGHT - HEIGHT * 0.95 * Math.sin((Math.PI * i) / 12)]);
+            const points = Array.from({ length: 13 }, (_, i) => [from + ((to - from) * i) / 12, ARC_HEIGHT - ARC_HEIGHT * 0.95 * Math.sin((Math.PI * i) / 12)]);
             return /** @type {Shape} */ ({ tag: "polyline", put: { points: points.join(" "), "stroke-width": (6 * weight) / largest, "vector-effect": "non-scaling-stroke" }, stroke: "--amber" });
         });
         const title = say(lang, "page.model_looks", { heads: layer === null ? say(lang, "page.all_heads") : head === null ? say(lang, "lens.layer", { number: layer }) : say(lang, "why.head", { layer, head }) });
-        const picture = svgElement({ width: WIDTH, height: HEIGHT, title, shapes: arcs });
+        const picture = svgElement({ width: WIDTH, height: ARC_HEIGHT, title, shapes: arcs });
         picture.setAttribute("preserveAspectRatio", "none");
         const tokens = Array.from(ids, (id, n) => {
             const share = weights?.[first + n - start] ?? NaN;

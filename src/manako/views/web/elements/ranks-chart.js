@@ -10,7 +10,7 @@ const LEFT = 56; // pixels for the numbers of the axis
 const TOP = 12;
 const BOTTOM = 26;
 const LOWEST = 180;
-const LINE = 16; // of text
+const LINE_HEIGHT = 16; // of text
 const LONGEST_LABEL = 14; // characters of a name; the table behind the picture has the whole
 const LAYER_ROOM = 32;
 const SIZE = 13; // of letters
@@ -26,16 +26,16 @@ const DASHES = ["8 4", null, "2 3"];
 export function ranksDrawing(title, layers, lines) {
     const width = WIDTHS[Number(matchMedia("(min-width: 30rem)").matches)];
     const right = Math.round(width - Math.min(130, width / 3));
-    const height = TOP + BOTTOM + Math.max(LOWEST, lines.length * LINE);
+    const height = TOP + BOTTOM + Math.max(LOWEST, lines.length * LINE_HEIGHT);
     const ranks = lines.flatMap(({ readings }) => readings.map(({ rank }) => rank));
     const decades = Math.max(1, Math.ceil(Math.log10(Math.max(...ranks))));
     const x = (/** @type {number} */ layer) => LEFT + 8 + (layer * (right - LEFT - 16)) / Math.max(1, layers.length - 1);
     const y = (/** @type {number} */ rank) => TOP + (Math.log10(rank) / decades) * (height - TOP - BOTTOM);
     const heights = lines.map(({ readings }) => y(readings[layers.length - 1].rank));
-    const names = apart(heights, LINE, height - BOTTOM);
+    const names = apartBy(heights, LINE_HEIGHT, height - BOTTOM);
     const every = Math.ceil((layers.length * LAYER_ROOM) / (right - LEFT));
     const axis = Array.from({ length: decades + 1 }, (_, decade) => [
-        line([[LEFT, y(10 ** decade)], [right, y(10 ** decade)]], "--line"),
+        polyline([[LEFT, y(10 ** decade)], [right, y(10 ** decade)]], "--line"),
         textShape(LEFT - 6, y(10 ** decade) + 4, count(10 ** decade), { end: true, size: SIZE }),
     ]);
     const ticks = layers.flatMap((layer, i) => (i % every ? [] : [textShape(x(i) - 4, height - 6, layer, { size: SIZE })]));
@@ -45,8 +45,8 @@ export function ranksDrawing(title, layers, lines) {
         const ends = /** @type {const} */ ([x(layers.length - 1) + 3, right + 4]);
         const dashes = i === 0 ? null : DASHES[i % DASHES.length];
         return [
-            line(points, i === 0 ? "--ink" : COLOURS[i % COLOURS.length], i === 0 ? 3.5 : 2, dashes),
-            line([[ends[0], heights[i]], [ends[1], names[i]]], "--line"),
+            polyline(points, i === 0 ? "--ink" : COLOURS[i % COLOURS.length], i === 0 ? 3.5 : 2, dashes),
+            polyline([[ends[0], heights[i]], [ends[1], names[i]]], "--line"),
             textShape(right + 8, names[i] + 4, short, { bold: i === 0, size: SIZE }),
         ];
     });
@@ -60,7 +60,7 @@ export function ranksDrawing(title, layers, lines) {
  * @param {string | null} [dashes]
  * @returns {Shape}
  */
-function line(points, stroke, width, dashes = null) {
+function polyline(points, stroke, width, dashes = null) {
     const put = { points: points.join(" "), "stroke-width": width ?? null, "stroke-dasharray": dashes };
     return { tag: "polyline", put, stroke };
 }
@@ -71,7 +71,7 @@ function line(points, stroke, width, dashes = null) {
  * @param {number} gap
  * @param {number} bottom
  */
-function apart(heights, gap, bottom) {
+function apartBy(heights, gap, bottom) {
     const moved = [...heights];
     const order = [...heights.keys()].sort((a, b) => heights[a] - heights[b]);
     order.forEach((i, n) => n && (moved[i] = Math.max(moved[i], moved[order[n - 1]] + gap)));

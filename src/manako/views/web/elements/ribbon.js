@@ -20,7 +20,7 @@ import { StepNumbers, expectation } from "../analysis/step-numbers.js";
 import { ribbonToken, runningText, runningToken } from "./token-chip.js";
 import { visibleText } from "../text/tokens.js";
 
-const PART = 4; // tokens of one character
+const CHARACTER = 4; // tokens of one character
 
 export class RibbonElement extends ViewElement {
     /** @type {HTMLElement[]} one for each place */
@@ -59,7 +59,7 @@ export class RibbonElement extends ViewElement {
     draw(view, before) {
         const alike = before?.lang === view.lang && before.tint === view.tint ? before : null;
         const same = alike?.path === view.path;
-        if (!same) this.#build(view, alike?.path ?? null);
+        if (!same) this.#build(view, alike?.path ?? null, before?.path === view.path);
         if (!same || alike.guess !== view.guess) this.#hideFrom();
         if (!same || alike.place !== view.place) this.querySelector("[aria-selected=true]")?.setAttribute("aria-selected", "false");
         this.#allow("prompt", view.isReady);
@@ -104,9 +104,14 @@ export class RibbonElement extends ViewElement {
         }
     }
 
+    /** What stands there: a browser puts one more line break behind the last. @param {"prompt" | "tail"} name */
+    #shown(name) {
+        return this.#edited[name].innerText.replace(/\n$/, "");
+    }
+
     /** @param {"prompt" | "tail"} name */
     #write(name) {
-        const text = this.#edited[name].textContent ?? "";
+        const text = this.#shown(name);
         this.act(name === "prompt" ? { kind: "new", text: this.#isTyped ? text : this.#prompt } : { kind: "type", where: "end", text });
     }
 
@@ -124,14 +129,14 @@ export class RibbonElement extends ViewElement {
     #begin() {
         if (this.#isTyped || !this.#edited.prompt.isContentEditable) return;
         this.toggleAttribute("data-typed", true);
-        this.#edited.prompt.textContent = this.#prompt;
+        this.#edited.prompt.textContent = this.#prompt.replace(/\n$/, "\n\n");
         this.#generate.hidden = false;
         getSelection()?.selectAllChildren(this.#edited.prompt);
     }
 
     /** Leave what nobody changed, and whatever else where it is given up. @param {boolean} isGivenUp */
     #end(isGivenUp) {
-        if (!this.#isTyped || this.view.busy || (!isGivenUp && this.#edited.prompt.textContent !== this.#prompt)) return;
+        if (!this.#isTyped || this.view.busy || (!isGivenUp && this.#shown("prompt") !== this.#prompt)) return;
         this.#showPrompt();
     }
 
@@ -195,8 +200,8 @@ export class RibbonElement extends ViewElement {
         for (const [n, token] of this.#tokens.entries()) token.hidden = n >= place;
     }
 
-    /** @param {View} view @param {Path | null} shown the text that is there already */
-    #build(view, shown) {
+    /** @param {View} view @param {Path | null} shown what is there already @param {boolean} same whether it is the same text, in other colours or words */
+    #build(view, shown, same) {
         const { lang, path, tint } = view;
         const kept = shown ? alike(shown, path) : 0;
         const added = Array.from({ length: path.length - kept }, (_, n) => {
@@ -219,17 +224,17 @@ export class RibbonElement extends ViewElement {
         this.#list.setAttribute("aria-label", say(lang, "page.ribbon"));
         if (this.#text.lang !== (view.textLang ?? "")) this.#text.lang = view.textLang ?? ""; // told again, it would style all tokens
         this.#written.replaceChildren();
-        this.#edited.tail.textContent = "";
+        if (!same) this.#edited.tail.textContent = "";
         this.#edited.prompt.hidden = false;
         this.#generate.textContent = say(lang, "page.act_new");
-        if (kept === 0) this.#showPrompt();
+        if (kept === 0 && !(same && this.#isTyped)) this.#showPrompt();
         if (!this.firstChild) this.replaceChildren(this.#text, this.#generate);
     }
 
     /** What is copied is the text itself, not how the page spells it. @param {ClipboardEvent} event */
     #copy(event) {
         const selection = getSelection();
-        const isIn = [...this.querySelectorAll(".text .token")].map((token) => selection?.containsNode(token, true));
+        const isIn = [...this.querySelectorAll(".text .token")].map((token) => !token.matches("[hidden]") && selection?.containsNode(token, true));
         if (!isIn.includes(true) || this.#written.firstChild || this.#isTyped) return;
         const bytes = this.view.path.leaf.trace.textBytes(isIn.indexOf(true), isIn.lastIndexOf(true) + 1);
         event.clipboardData?.setData("text/plain", new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes));
@@ -308,7 +313,7 @@ function alike(path, other) {
     const end = Math.min(path.length, other.length);
     let place = 0;
     while (place < end && isSame(place)) place++;
-    return Math.max(0, place - PART); // a character in several tokens is named by all of them
+    return Math.max(0, place - CHARACTER); // a character in several tokens is named by all of them
 }
 
 customElements.define("manako-ribbon", RibbonElement);

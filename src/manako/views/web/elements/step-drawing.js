@@ -10,8 +10,8 @@ import { say } from "../text/messages.js";
 import { tokenText } from "./token-chip.js";
 
 const EDGE = 16; // pixels around it
-const LINE = 26;
-const [RANK, TOKEN, P, BAR, P_MODEL] = [52, 64, 272, 288, 704]; // where the columns stand; numbers end there
+const ROW = 26;
+const [RANK, TOKEN, P_DRAWN, BAR, P_MODEL] = [52, 64, 272, 288, 704]; // where the columns stand; numbers end there
 const LONGEST = 344; // of a bar
 const STRIP = { width: P_MODEL - EDGE, height: 34 };
 
@@ -36,22 +36,22 @@ export function stepDrawing(view, title, chosen) {
         return textShape(x, 98, mark, { end: at === 1, soft: true });
     });
     const heads = both ? [textShape(P_MODEL, 98, say(lang, "page.p_model"), { end: true, soft: true })] : [];
-    shapes.push(...marks, ...heads, textShape(P, 98, say(lang, "page.p"), { end: true, soft: true }));
+    shapes.push(...marks, ...heads, textShape(P_DRAWN, 98, say(lang, "page.p"), { end: true, soft: true }));
     let y = 108;
     const line = (/** @type {string} */ rank, /** @type {string} */ token, /** @type {Row} */ row, isTaken = false) => {
         const [soft, base] = [row.cutBy !== null, y + 18];
         const end = scale.at(row.p) > 1 ? say(lang, "page.beyond") : row.cutBy && say(lang, "step.cut_by", { stage: row.cutBy });
-        if (isTaken) shapes.push(boxShape(EDGE / 2, y, P_MODEL, LINE, "--accent-wash"));
+        if (isTaken) shapes.push(boxShape(EDGE / 2, y, P_MODEL, ROW, "--accent-wash"));
         shapes.push(
             textShape(RANK, base, isTaken ? `\u25b8 ${rank}` : rank, { end: true, soft }),
-            textShape(TOKEN, base, shortened(token, P - TOKEN - 60), { bold: isTaken, soft, lang: view.textLang }),
-            textShape(P, base, row.cutBy ? "\u2013" : percent(row.p), { end: true, soft, bold: isTaken }),
+            textShape(TOKEN, base, shortened(token, P_DRAWN - TOKEN - 60), { bold: isTaken, soft, lang: view.textLang }),
+            textShape(P_DRAWN, base, row.cutBy ? "\u2013" : percent(row.p), { end: true, soft, bold: isTaken }),
             ...(end ? [textShape(BAR, base, end, { soft: true })] : []),
         );
         if (!end) shapes.push(boxShape(BAR, y + 4, LONGEST * (scale.at(row.p) || 0), 12, "--bar"));
         if (!end && both) shapes.push(boxShape(BAR, y + 18, LONGEST * (scale.at(row.pModel) || 0), 4, "--bar-soft"));
         if (both) shapes.push(textShape(P_MODEL, base, percent(row.pModel), { end: true, soft }));
-        y += LINE;
+        y += ROW;
     };
     for (const row of rows) line(count(row.rank), tokenText(view, row, shown.pending), row, row.id === shown.drawnId);
     line("\u2026", say(lang, "page.other", { count: count(other.count) }), { ...other, cutBy: null });

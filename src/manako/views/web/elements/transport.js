@@ -6,7 +6,7 @@
  */
 
 /** @import {View} from "./view.js" */
-import { make } from "./dom.js";
+import { make, sound } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { surprisal } from "../analysis/step-numbers.js";
@@ -23,8 +23,8 @@ export class TransportElement extends ViewElement {
     #timer = 0;
     #lang = "";
     #speed = make("select");
-    #until = make("select");
-    #bound = make("input", { type: "text", autocomplete: "off" });
+    #until = make("select", { change: () => this.#ask() });
+    #bound = make("input", { min: 0, step: "any", required: true, autocomplete: "off" });
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
@@ -62,17 +62,20 @@ export class TransportElement extends ViewElement {
             return make("button", { type: "button", class: kind, click: act, "data-act": name, title: say(lang, `page.act_${name}`) }, make("span", { "aria-hidden": "true" }, sign), label);
         };
         const asked = (/** @type {string} */ name, kind = "quiet") => acting(name, () => this.act({ kind: name }), kind);
-        const chosen = (/** @type {HTMLSelectElement} */ select, /** @type {HTMLOptionElement[]} */ options) => select.replaceChildren(...options);
+        const chosen = (/** @type {HTMLSelectElement} */ select, /** @type {HTMLOptionElement[]} */ options) => {
+            const { value } = select; // in another language it stays
+            select.replaceChildren(...options);
+            if (value) select.value = value;
+        };
         chosen(this.#speed, SPEEDS.map((each) => make("option", { value: each, selected: each === USUAL_SPEED }, say(lang, "page.speed_of", { speed: each }))));
         chosen(this.#until, UNTIL.map((each) => make("option", { value: each }, say(lang, `page.until_${each}`))));
-        this.#until.addEventListener("change", () => (this.#bound.parentElement?.toggleAttribute("hidden", this.#until.value === "end")));
-        const label = (/** @type {string} */ key, /** @type {Node} */ input, hidden = false) => make("label", { hidden }, say(lang, key), input);
+        const label = (/** @type {string} */ key, /** @type {Node} */ input) => make("label", {}, say(lang, key), input);
         const how = make(
             "div",
             { id: "how-to-play", popover: "auto", class: "sheet" },
             label("page.speed", this.#speed),
             label("page.until", this.#until),
-            label("page.until_bound", this.#bound, this.#until.value === "end"),
+            label("page.until_bound", this.#bound),
         );
         this.replaceChildren(
             acting("back", () => this.#back()),
@@ -86,11 +89,20 @@ export class TransportElement extends ViewElement {
             asked("redo"),
             how,
         );
+        this.#ask();
         this.#say(this.#timer !== 0);
+    }
+
+    /** What else it must know to stop. */
+    #ask() {
+        const { value } = this.#until;
+        this.#bound.type = value === "token" ? "text" : "number";
+        this.#bound.parentElement?.toggleAttribute("hidden", value === "end");
     }
 
     #toggle() {
         if (this.#timer) return this.pause();
+        if (this.#until.value !== "end" && !sound(this.#bound)) return;
         this.#say(true);
         const tick = () => {
             this.#timer = setTimeout(tick, 1000 / Number(this.#speed.value));

@@ -75,12 +75,12 @@ function branchName(lang, tree, first, last) {
     const begun = tree.path(first.id).chain[0].trace.header.first_step;
     const forced = parent ? forcedCount(parent, first) : 0;
     const start = parent ? first.trace.promptIds.length - forced : 0;
-    const text = visibleText(short(new TextDecoder().decode(last.textBytes(start, last.allIds.length)).trim()));
+    const text = visibleText(ending(new TextDecoder().decode(last.textBytes(start, last.allIds.length)).trim()));
     return parent ? say(lang, "page.branch_name", { step: first.trace.header.first_step - begun - forced + 1, text }) : text;
 }
 
 /** @param {string} text */
-function short(text) {
+function ending(text) {
     const letters = [...text];
     return letters.length > LONGEST_NAME ? `${letters.slice(0, LONGEST_NAME).join("")}\u2026` : text;
 }

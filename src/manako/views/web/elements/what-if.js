@@ -15,8 +15,8 @@ import { answerable } from "../analysis/step-numbers.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
 const NAMED = [0.3, 0.8, 1.2]; // temperatures with a mark on the slider
-const isPenalty = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
-const SETTINGS = STAGES.toSorted((a, b) => isPenalty(a) - isPenalty(b)); // which few change, stand last
+const standsLast = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
+const SETTINGS = STAGES.toSorted((a, b) => standsLast(a) - standsLast(b)); // which few change, stand last
 /**
  * What is learned by feeling: where a setting lies on its slider, and back; at one end it is off. Larger temperatures
  * can be typed. top_k runs in equal ratios, since from 1 to 10 as much changes as from 100 to 1,000.

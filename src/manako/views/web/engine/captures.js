@@ -74,7 +74,7 @@ function lensRecorder(model) {
         parts: () => [],
         add({ residual }, { logits, tokenId }) {
             const rows = model.unembed(residual); // [L + 1, V], each row with its own scale
-            const listed = rows.map((row) => best(row, top));
+            const listed = rows.map((row) => highest(row, top));
             const tracked = [tokenId, ...listed.map(([first]) => first)];
             found.trackedId.push(...tracked);
             rows.forEach((row, layer) => {
@@ -83,7 +83,7 @@ function lensRecorder(model) {
                 found.logit.push(...ids.map((id) => row[id]));
                 found.logsumexp.push(logsumexp(row, row[ids[0]]));
                 found.trackedLogit.push(...tracked.map((id) => row[id]));
-                found.trackedRank.push(...ranks(row, tracked));
+                found.trackedRank.push(...ranksOf(row, tracked));
             });
             const last = rows[layers - 1];
             note(check, (last[tokenId] - logits[tokenId]) / Math.max(1, Math.abs(last[listed[layers - 1][0]])));
@@ -136,13 +136,13 @@ function contributionRecorder(model) {
                 const { direction, constant } = model.readout(id);
                 let total = 0;
                 written.forEach((part, n) => {
-                    values[n * shown + m] = along(part, direction) * scale;
+                    values[n * shown + m] = dot(part, direction) * scale;
                     total += values[n * shown + m];
                 });
                 values[written.length * shown + m] = constant;
                 note(check, total + values[written.length * shown + m] - logits[id]);
             });
-            found.means.push(Float32Array.from([...written.map((part) => along(part, mean.direction) * scale), mean.constant]));
+            found.means.push(Float32Array.from([...written.map((part) => dot(part, mean.direction) * scale), mean.constant]));
             found.ids.push(ids);
             found.values.push(values);
         },
@@ -155,7 +155,7 @@ function contributionRecorder(model) {
 }
 
 /** The ids of the n largest numbers of a row, best first, equal ones by id. @param {Float32Array} row @param {number} n */
-function best(row, n) {
+function highest(row, n) {
     /** @type {number[]} */
     const ids = [];
     for (let id = 0; id < row.length; id++) {
@@ -169,7 +169,7 @@ function best(row, n) {
 }
 
 /** 1 + how many numbers of a row are larger than each of some. @param {Float32Array} row @param {readonly number[]} ids */
-function ranks(row, ids) {
+function ranksOf(row, ids) {
     const known = new Map(ids.map((id) => [id, 0])); // several layers often agree on a token
     for (const id of known.keys()) {
         let rank = 1;
@@ -188,7 +188,7 @@ function logsumexp(row, largest) {
 }
 
 /** @param {Float32Array} part @param {Float64Array} direction */
-function along(part, direction) {
+function dot(part, direction) {
     let total = 0;
     for (let i = 0; i < part.length; i++) total += part[i] * direction[i];
     return total;

@@ -54,7 +54,7 @@ import { LANES, kernel } from "./kernel.js";
  * @property {Float32Array[]} residual [C] each: before the first block and behind every one
  */
 
-const BATCH = 32; // tokens that pass a layer together: a row of a matrix is read once for all of them
+const ROWS = 32; // tokens that pass a layer together: a row of a matrix is read once for all of them
 
 /** A model with its weights, and the text that its cache holds. */
 export class GPT2 {
@@ -67,15 +67,15 @@ export class GPT2 {
         this.config = config;
         const { n_layer, n_head, n_embd: C, n_positions, vocab_size: V } = config;
         const hidden = config.n_inner || 4 * C;
-        this.#width = padded(C);
+        this.#width = roomFor(C);
         this.#headSize = C / n_head;
-        this.#room = padded(n_positions);
+        this.#room = roomFor(n_positions);
         let size = 0;
-        const take = (/** @type {number} */ count) => (size += padded(count)) - padded(count);
+        const take = (/** @type {number} */ count) => (size += roomFor(count)) - roomFor(count);
         /** @type {(() => void)[]} what puts the weights in, once there is a memory */
         const fill = [];
         const linear = (/** @type {string} */ name, /** @type {number} */ inner, /** @type {number} */ rows) => {
-            const width = padded(inner);
+            const width = roomFor(inner);
             const found = { w: take(rows * width), b: take(rows), width, rows };
             fill.push(() => this.#turn(tensors.read(`${name}.weight`), inner, found));
             fill.push(() => this.#numbers.set(tensors.read(`${name}.bias`), found.b));
@@ -102,16 +102,16 @@ export class GPT2 {
             ln_2: norm(`h.${i}.ln_2`),
             c_fc: linear(`h.${i}.mlp.c_fc`, C, hidden),
             out: linear(`h.${i}.mlp.c_proj`, hidden, C),
-            keys: config.attention ? take(n_head * this.#room * padded(this.#headSize)) : 0,
+            keys: config.attention ? take(n_head * this.#room * roomFor(this.#headSize)) : 0,
             values: config.attention ? take(n_head * this.#headSize * this.#room) : 0,
         }));
         this.#final = norm("ln_f");
         this.#head = config.tie_word_embeddings ? this.#wte : rows("lm_head.weight", V);
-        this.#x = take(BATCH * this.#width);
-        this.#given = take(BATCH * this.#width);
-        this.#output = take(BATCH * this.#width);
-        this.#qkv = take(BATCH * padded(3 * C));
-        this.#hidden = take(BATCH * padded(hidden));
+        this.#x = take(ROWS * this.#width);
+        this.#given = take(ROWS * this.#width);
+        this.#output = take(ROWS * this.#width);
+        this.#qkv = take(ROWS * roomFor(3 * C));
+        this.#hidden = take(ROWS * roomFor(hidden));
         this.#scores = take(this.#room);
         const most = Math.max(n_layer + 1, n_head); // rows of one call from outside
         this.#asked = take(most * this.#width);
@@ -160,12 +160,12 @@ export class GPT2 {
         let same = 0;
         if (!anew && !kept?.allRows) while (same < seen.length - 1 && this.#cached[same] === seen[same]) same++;
         this.#cached.length = same;
-        for (let at = same; at < seen.length; at += BATCH) {
-            const batch = seen.slice(at, at + BATCH);
-            this.#pass(batch, kept, at + BATCH >= seen.length);
+        for (let at = same; at < seen.length; at += ROWS) {
+            const batch = seen.slice(at, at + ROWS);
+            this.#pass(batch, kept, at + ROWS >= seen.length);
             this.#cached.push(...batch);
         }
-        const last = this.#x + ((seen.length - same - 1) % BATCH) * this.#width;
+        const last = this.#x + ((seen.length - same - 1) % ROWS) * this.#width;
         return { logits: this.unembed([this.#numbers.slice(last, last + this.config.n_embd)])[0], start };
     }
 
@@ -296,7 +296,7 @@ export class GPT2 {
     #attend({ keys, values }, T, P, rows, layer) {
         const { n_head, n_embd: C } = this.config;
         const [numbers, hs, room, scores] = [this.#numbers, this.#headSize, this.#room, this.#scores];
-        const [span, wide] = [padded(hs), padded(3 * C)];
+        const [span, wide] = [roomFor(hs), roomFor(3 * C)];
         const scale = 1 / Math.sqrt(hs);
         for (let t = 0; t < T; t++) {
             const row = this.#qkv + t * wide;
@@ -316,9 +316,9 @@ export class GPT2 {
                 for (let k = scores; k < scores + K; k++) if (numbers[k] > largest) largest = numbers[k];
                 for (let k = scores; k < scores + K; k++) total += numbers[k] = Math.exp((numbers[k] - largest) * scale);
                 for (let k = scores; k < scores + K; k++) numbers[k] /= total;
-                numbers.fill(0, scores + K, scores + padded(K));
+                numbers.fill(0, scores + K, scores + roomFor(K));
                 rows[t]?.set(numbers.subarray(scores, scores + K), (layer * n_head + h) * K);
-                this.kernel.product(this.#given + t * this.#width + h * hs, values + h * hs * room, scores, hs, padded(K), room);
+                this.kernel.product(this.#given + t * this.#width + h * hs, values + h * hs * room, scores, hs, roomFor(K), room);
             }
         }
     }
@@ -330,7 +330,7 @@ export class GPT2 {
      * @param {number} T
      */
     #linear({ w, b, width, rows }, x, y, T) {
-        const step = padded(rows);
+        const step = roomFor(rows);
         this.kernel.product(y, w, x, rows, width, width, T, width, step);
         for (let t = 0; t < T; t++) for (let r = 0; r < rows; r++) this.#numbers[y + t * step + r] += this.#numbers[b + r];
     }
@@ -358,7 +358,7 @@ export class GPT2 {
     /** @param {number} count numbers of a row @param {number} T */
     #activate(count, T) {
         const activation = ACTIVATION[this.config.activation_function];
-        const [numbers, step] = [this.#numbers, padded(count)];
+        const [numbers, step] = [this.#numbers, roomFor(count)];
         for (let t = 0; t < T; t++) {
             const at = this.#hidden + t * step;
             for (let i = at; i < at + count; i++) numbers[i] = activation(numbers[i]);
@@ -396,6 +396,6 @@ export function toKeep(allRows) {
 }
 
 /** The next multiple of what the product takes at a time. @param {number} count */
-function padded(count) {
+function roomFor(count) {
     return Math.ceil(count / LANES) * LANES;
 }

@@ -34,8 +34,8 @@ import { TraceError } from "../trace/safetensors.js";
 /** @typedef {{key: string, values: Record<string, any>}} Fault `error.<key>` of the catalog */
 /**
  * @typedef {{kind: "ready", info: ModelFile["info"], captures: string[], kernel: string}
- *     | {kind: "start", firstStep: number} | {kind: "steps", steps: any[]} | {kind: "end", bytes: ArrayBuffer}
- *     | {kind: "fault", fault: Fault}} Answer
+ *     | {kind: "start", firstStep: number} | {kind: "steps", steps: any[]} | {kind: "end", bytes: ArrayBuffer, fault?: Fault}
+ *     | {kind: "fault", fault: Fault}} Answer a fault ends what was asked for; one that comes with the end leaves a text
  */
 
 const BATCH = 16; // ms of work between two looks at what has come in; the page draws no more often
@@ -80,6 +80,7 @@ async function write({ text, before, token, firstStep, ...settings }) {
         steps = [];
     };
     let looked = performance.now();
+    let fault;
     try {
         for (let made = generation.advance(); made && !isStopped; made = generation.advance()) {
             steps.push(told(generation.steps - 1, made.found, made.tokenId, settings.sampling, tokenizer));
@@ -90,11 +91,11 @@ async function write({ text, before, token, firstStep, ...settings }) {
         }
     } catch (error) {
         if (!(error instanceof RangeError && error.message === "logits_not_finite")) throw error;
-        answer({ kind: "fault", fault: { key: "logits_not_finite", values: {} } });
+        fault = { key: error.message, values: {} };
     }
     tell();
     const bytes = await generation.trace();
-    answer({ kind: "end", bytes }, [bytes]);
+    answer({ kind: "end", bytes, fault }, [bytes]);
 }
 
 /**

@@ -36,7 +36,7 @@ export function linesDrawing(title, steps, lines, format) {
     const shapes = [];
     for (let n = 0; n <= GRID; n++) {
         const value = (most * n) / GRID;
-        shapes.push(stroke([[LEFT, y(value)], [WIDTH - RIGHT, y(value)]], "--line", 1, null));
+        shapes.push(strokeLine([[LEFT, y(value)], [WIDTH - RIGHT, y(value)]], "--line", 1, null));
         shapes.push(textShape(LEFT - 6, y(value) + 4, format(value), { end: true, size: SIZE }));
     }
     let last = -Infinity;
@@ -47,7 +47,7 @@ export function linesDrawing(title, steps, lines, format) {
         last = x;
     });
     for (const { values, stroke: colour, width = 2, dashes = null, at } of lines) {
-        shapes.push(stroke(values.map((value, z) => [placeOf(at?.[z] ?? z, steps.length), y(value)]), colour, width, dashes));
+        shapes.push(strokeLine(values.map((value, z) => [placeOf(at?.[z] ?? z, steps.length), y(value)]), colour, width, dashes));
     }
     return { width: WIDTH, height: HEIGHT, title, shapes };
 }
@@ -59,6 +59,6 @@ export function linesDrawing(title, steps, lines, format) {
  * @param {string | null} dashes
  * @returns {Shape}
  */
-function stroke(points, colour, width, dashes) {
+function strokeLine(points, colour, width, dashes) {
     return { tag: "polyline", put: { points: points.join(" "), "stroke-width": width, "stroke-dasharray": dashes }, stroke: colour };
 }

@@ -5,34 +5,31 @@
 
 import { LearningElement } from "./view.js";
 import { readDynamics } from "./record.js";
+import { serverToken } from "../elements/stored.js";
 import { openPacked } from "../trace/packed.js";
 import { TraceError } from "../trace/safetensors.js";
 import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 
 const LOOK_AGAIN = 2000; // ms
 const NOTHING_NEW = 204;
-const TOKEN = "manako-token"; // the name under which this tab alone keeps it
 
-/** @param {LearningElement} element */
-async function startFromFile(element) {
+/** @param {LearningElement} page */
+async function startFromFile(page) {
     setCatalogs(JSON.parse(document.getElementById("manako-words")?.textContent ?? ""));
     const block = document.getElementById("manako-trace");
     const found = readDynamics(await openPacked(block?.textContent ?? "", Number(block?.dataset.length)));
-    element.open(found);
-    if (!(await found.verify())) element.warnUnchecked();
+    page.open(found);
+    if (!(await found.verify())) page.warnUnchecked();
 }
 
-/** @param {LearningElement} element */
-async function startFromServer(element) {
+/** @param {LearningElement} page */
+async function startFromServer(page) {
     document.documentElement.lang = navigator.language.slice(0, 2);
     setCatalogs(/** @type {any} */ (globalThis).manakoServed.words); // which the server wrote in front of this script
     document.documentElement.lang = pageLanguage();
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (given !== null) {
-        sessionStorage.setItem(TOKEN, given);
-        history.replaceState(null, "", location.pathname);
-    }
-    const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "" };
+    const headers = { "X-Manako-Token": serverToken(given) };
+    if (given !== null) history.replaceState(null, "", location.pathname);
     for (let known = 0; ; ) {
         const answer = await fetch(`/api/dynamics?known=${known}`, { headers }).catch(() => null); // gone: what is shown stays
         if (answer !== null && !answer.ok) throw new Error((await answer.json()).message);
@@ -40,19 +37,19 @@ async function startFromServer(element) {
             const found = readDynamics(await answer.arrayBuffer());
             await found.verify();
             known = found.steps.length;
-            element.open(found);
+            page.open(found);
         }
         await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
     }
 }
 
-const element = document.querySelector("manako-learning");
-if (element instanceof LearningElement) {
+const page = document.querySelector("manako-learning");
+if (page instanceof LearningElement) {
     const start = document.documentElement.dataset.mode === "live" ? startFromServer : startFromFile;
-    start(element).catch((error) => {
+    start(page).catch((error) => {
         const lang = pageLanguage();
         const known = error instanceof TraceError;
-        element.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : error.message);
+        page.tell(known ? say(lang, `error.${error.key}`, { file: say(lang, "page.this_file"), ...error.values }) : error.message);
         if (!known) throw error;
     });
 }

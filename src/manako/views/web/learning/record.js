@@ -8,14 +8,14 @@
 /** @import {Column} from "../trace/safetensors.js" */
 /** @import {FileHeader} from "../trace/file-header.js" */
 /** @typedef {import("../trace/schema.js").Format & {columns: Record<string, Record<string, {dtype: string, axes: (string | number)[]}>>}} DynamicsFormat */
-import table from "../../../trace/schema.json" with { type: "json" };
+import formats from "../../../trace/schema.json" with { type: "json" };
 import { modelName } from "../trace/model-name.js";
 import { verifyDigests } from "../trace/digests.js";
 import { readFileHeader } from "../trace/file-header.js";
 import { misfitIn } from "../trace/rules.js";
 import { damaged, readSafetensors } from "../trace/safetensors.js";
 
-const DYNAMICS = /** @type {DynamicsFormat} */ (/** @type {unknown} */ (table.dynamics));
+const DYNAMICS = /** @type {DynamicsFormat} */ (/** @type {unknown} */ (formats.dynamics));
 const CONTINUATION = "trace-";
 
 export class Dynamics {
@@ -37,7 +37,7 @@ export class Dynamics {
         this.steps = [...this.data("step")];
         this.tokens = [...this.data("token_id")];
         this.prompt = [...this.data("prompt_ids")];
-        this.bytes = spelled(columns);
+        this.bytes = tokenBytes(columns);
         const [, , top] = this.shape("top_id");
         this.top = top;
         this.layers = this.shape("lens_id")[2];
@@ -129,7 +129,7 @@ export class Dynamics {
         const { data } = this.columns.get(`${CONTINUATION}${z}`) ?? { data: new Uint8Array() };
         const bytes = /** @type {ArrayBuffer} */ (data.buffer).slice(data.byteOffset, data.byteOffset + data.byteLength);
         const { columns } = readSafetensors(bytes);
-        const words = spelled(columns);
+        const words = tokenBytes(columns);
         const parts = [...(columns.get("token_id")?.data ?? [])].map((id) => [...(words.get(id) ?? [])]);
         return new Uint8Array(parts.flat());
     }
@@ -168,7 +168,7 @@ export function readDynamics(bytes) {
 }
 
 /** Token id -> its bytes. @param {Map<string, Column>} columns @returns {Map<number, Uint8Array>} */
-function spelled(columns) {
+function tokenBytes(columns) {
     const [ends, blob, ids] = ["vocab_end", "vocab_bytes", "vocab_id"].map((name) => columns.get(name)?.data);
     if (!ends || !blob) throw damaged("vocab_end");
     const found = new Map();

@@ -1,8 +1,9 @@
 /**
  * A training to watch: a time slider with play, and all that changes with it.
  *
- * Special here: pictures are drawn once for each language; as the slider moves only the cursors move and the lists of
- * the one chosen cell are made anew. The heat map is a canvas of one pixel a cell, enlarged by the style sheet.
+ * Special here: pictures are drawn once for each language and record, and what had the focus or was open is so again; as
+ * the slider moves only the cursors move and the lists of the one chosen cell are made anew. The heat map is a canvas of
+ * one pixel a cell, enlarged by the style sheet.
  */
 
 /** @import {Line} from "./lines.js" */
@@ -60,8 +61,7 @@ export class LearningElement extends HTMLElement {
     }
 
     get #record() {
-        if (!this.#found) throw new RangeError("nothing is open");
-        return this.#found;
+        return /** @type {Dynamics} */ (this.#found);
     }
 
     /** @param {string} key @param {Record<string, string | number>} [values] */
@@ -82,12 +82,15 @@ export class LearningElement extends HTMLElement {
         const run = visibleText(found.run);
         document.title = `${run} - manako`;
         this.#plots = [];
+        const parts = () => /** @type {any[]} */ ([...this.querySelectorAll("button, input, select, details, summary, [tabindex]")]);
+        const before = parts();
         const languageNames = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
         const choose = (/** @type {string} */ lang) => {
             document.documentElement.lang = lang;
             this.#draw();
         };
         const facts = { count: found.steps.length, first: count(found.steps[0]), last: count(found.steps[found.steps.length - 1]) };
+        const at = before.indexOf(document.activeElement);
         this.replaceChildren(
             make("header", { class: "top" },
                 make("div", { class: "facts" }, make("h1", {}, this.#say("learning.title", { run })), soft(this.#say("dynamics.title", facts))),
@@ -101,6 +104,10 @@ export class LearningElement extends HTMLElement {
                     make("div", { class: "pane" }, this.#loss(), this.#ngrams(), this.#heads()))),
         );
         this.#move(this.#z);
+        parts().forEach((part, n) => {
+            part.open = before[n]?.open; // what cannot open does not mind
+            if (n === at) part.focus({ preventScroll: true });
+        });
     }
 
     /** @param {string} title @param {...(Node | string | null)} inside */
@@ -224,8 +231,7 @@ export class LearningElement extends HTMLElement {
         return this.#card(this.#say("learning.cell"), this.#parts.chosen,
             make("h3", {}, this.#say("learning.candidates")), this.#parts.candidates,
             make("h3", {}, this.#say("learning.lens")), this.#parts.lens,
-            this.#record.has("attention") ? this.#parts.attentionOf : null,
-            this.#record.has("attention") ? this.#headChoice() : null,
+            ...(this.#record.has("attention") ? [this.#parts.attentionOf, this.#headChoice()] : []),
             this.#parts.attention);
     }
 
@@ -282,40 +288,40 @@ export class LearningElement extends HTMLElement {
     // --- lines
 
     /**
-     * @param {string} title
-     * @param {string} note
+     * @param {string} name
      * @param {readonly Line[]} lines
      * @param {(value: number) => string} format
      */
-    #lines(title, note, lines, format) {
+    #lines(name, lines, format) {
         const found = this.#record;
+        const title = this.#say(`learning.${name}`);
         const plot = make("div", { class: "learning-plot" }, svgElement(linesDrawing(title, found.steps, lines, format)));
         this.#plots.push(plot);
         const key = make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke }) => make("li", { "--stroke": `var(${stroke})` }, name)));
         const rows = found.steps.map((step, z) => make("tr", {}, rowHead("number", count(step)), ...lines.map(({ values }) => number(format(values[z])))));
         const heads = [columnHead(this.#say("learning.step")), ...lines.map(({ name }) => columnHead(name))];
         const shown = make("details", {}, make("summary", {}, this.#say("learning.as_table")), scroller(title, table(heads, rows)));
-        return this.#card(title, scroller(title, plot), key, soft(note), shown);
+        return this.#card(title, scroller(title, plot), key, soft(this.#say(`learning.${name}_is`)), shown);
     }
 
     #loss() {
         const found = this.#record;
         const each = (/** @type {(z: number) => number} */ value) => found.steps.map((_, z) => value(z));
         const text = { name: this.#say("learning.text_bits"), values: each((z) => found.bits(z)), stroke: "--ink-soft", width: 1.5 };
-        if (!found.has("ngram_kl")) return this.#lines(this.#say("learning.loss"), this.#say("learning.loss_is"), [text], (value) => fixed(value, 1));
+        if (!found.has("ngram_kl")) return this.#lines("loss", [text], (value) => fixed(value, 1));
         const [bits, guesses] = [found.data("held_out_bits"), found.data("guess_bits")];
         const lines = GUESSES.map((name, n) => ({
             name: this.#say(`dynamics.${name}`), values: each(() => guesses[n]), stroke: COLOURS[n], width: 1.5, dashes: "6 4",
         }));
         const own = { name: this.#say("learning.held_out"), values: each((z) => bits[z]), stroke: "--ink", width: 3 };
-        return this.#lines(this.#say("learning.loss"), this.#say("learning.loss_is"), [own, ...lines, text], (value) => fixed(value, 1));
+        return this.#lines("loss", [own, ...lines, text], (value) => fixed(value, 1));
     }
 
     #ngrams() {
         const found = this.#record;
         if (!found.has("ngram_kl")) return null;
         const lines = ngramLines(found.each("ngram_kl"));
-        return this.#lines(this.#say("learning.ngrams"), this.#say("learning.ngrams_is"), lines, (value) => fixed(value, 1));
+        return this.#lines("ngrams", lines, (value) => fixed(value, 1));
     }
 
     #heads() {
@@ -323,7 +329,7 @@ export class LearningElement extends HTMLElement {
         if (!found.has("head_score")) return null;
         const [, , heads] = found.shape("head_score");
         const lines = headLines(found.each("head_score"), heads, found.data("head_chance"));
-        return this.#lines(this.#say("learning.heads"), this.#say("learning.heads_is"), lines, percent);
+        return this.#lines("heads", lines, percent);
     }
 }
 

@@ -60,7 +60,7 @@ export class LessonElement extends ViewElement {
 
     /** The lessons to choose from. @param {View} view */
     #list({ lang }) {
-        const entry = (/** @type {string} */ id) => make("li", {}, button(() => this.#go(`${id}.1`), named(lang, id), { "data-lesson": id }));
+        const entry = (/** @type {string} */ id) => make("li", {}, button(() => this.#go(`${id}.1`), lessonName(lang, id), { "data-lesson": id }));
         const why = soft();
         this.replaceChildren(make("details", {}, make("summary", {}, say(lang, "lesson.title")), soft(say(lang, "lesson.about")), make("ol", {}, ...LESSONS.map(({ id }) => entry(id))), why));
         this.#allow();
@@ -137,7 +137,7 @@ export class LessonElement extends ViewElement {
         const { prompt, seed, count } = this.#told.texts[name];
         const { sampling } = this.view.path.leaf.trace.header;
         this.#isAsked = true;
-        this.act({ kind: "new", text: prompt, ask: { seed, count, inside: true }, sampling: { ...sampling, ...plain() } });
+        this.act({ kind: "new", text: prompt, ask: { seed, count, inside: true }, sampling: { ...sampling, ...plainSampling() } });
     }
 
     /** @param {string} [branch] of the step's text */
@@ -213,7 +213,7 @@ export class LessonElement extends ViewElement {
             make(
                 "section",
                 { class: "card", "aria-label": say(lang, "lesson.title") },
-                make("div", { class: "row spread" }, make("h2", {}, named(lang, id)), place, close),
+                make("div", { class: "row spread" }, make("h2", {}, lessonName(lang, id)), place, close),
                 this.#said,
                 inRow(back, next, isTask && there, isTask && make("span", { class: "soft" }, say(lang, "lesson.keys"))),
             ),
@@ -259,12 +259,12 @@ export class LessonElement extends ViewElement {
 }
 
 /** A lesson's number and title. @param {View["lang"]} lang @param {string} id */
-function named(lang, id) {
+function lessonName(lang, id) {
     return `${1 + LESSONS.findIndex((lesson) => lesson.id === id)}. ${say(lang, `lesson.${id}`)}`;
 }
 
 /** The settings under which the lessons' texts are written. */
-function plain() {
+function plainSampling() {
     const off = Object.fromEntries(STAGES.map((name) => [name, null]));
     return { ...off, temperature: LESSON_TEMPERATURE };
 }

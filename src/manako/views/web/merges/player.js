@@ -10,6 +10,7 @@
 /** @import {MergeTable} from "./replay.js" */
 import { button, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { folded } from "../elements/folded.js";
+import { serverToken } from "../elements/stored.js";
 import { ViewElement } from "../elements/view.js";
 import { say, setCatalogs } from "../text/messages.js";
 import { count } from "../text/numbers.js";
@@ -18,7 +19,6 @@ import { openPacked } from "../trace/packed.js";
 import { Replay } from "./replay.js";
 
 const PLAY = 700; // ms for a merge
-const TOKEN = "manako-token"; // the name under which a live page keeps it
 
 /** @type {Map<string, MergeTable | null>} by vocabulary; null while it is on its way, and where there are no merges */
 const tables = new Map();
@@ -171,7 +171,7 @@ async function fromFile() {
 /** @param {string} digest @returns {Promise<MergeTable | null>} */
 async function fromServer(digest) {
     setCatalogs(/** @type {any} */ (globalThis).manakoServed.words);
-    const headers = { "X-Manako-Token": sessionStorage.getItem(TOKEN) ?? "" };
+    const headers = { "X-Manako-Token": serverToken() };
     const answer = await fetch(`/api/merges/${digest}`, { headers }).catch(() => null); // gone: without a player, then
     return answer?.ok ? answer.json() : null;
 }

@@ -300,7 +300,7 @@ export class AppElement extends HTMLElement {
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#home),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-ribbon", "manako-fan"].map((name) => ({ name, old: this.querySelector(name) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }

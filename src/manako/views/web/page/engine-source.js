@@ -41,7 +41,7 @@ export class EngineSource {
         this.#worker.postMessage(bytes, [bytes]);
         return new Promise((resolve, reject) => {
             this.#hear = (answer) => {
-                if (answer.kind === "fault") reject(new SourceError(inWords(answer.fault)));
+                if (answer.kind === "fault") reject(new SourceError(faultText(answer.fault)));
                 if (answer.kind !== "ready") return;
                 const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
                 resolve({ ready: true, source: this, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
@@ -52,9 +52,9 @@ export class EngineSource {
     /**
      * @param {WriteRequest} request
      * @param {Listener} listener
-     * @param {AbortSignal} _signal a run begins at once, so there is nothing to break off
+     * @param {AbortSignal} signal a run begins at once, so what is broken off is a run that has begun
      */
-    async write({ id, prompt, settings, after }, listener, _signal) {
+    async write({ id, prompt, settings, after }, listener, signal) {
         const { max_new_tokens: count, capture, seed: given, ...sampling } = settings;
         const header = after?.branch.trace.header;
         const seed = given ?? header?.seed ?? Math.floor(Math.random() * RANDOM);
@@ -72,15 +72,16 @@ export class EngineSource {
             capture,
         };
         this.#worker.postMessage(job);
-        await new Promise((/** @type {(nothing: void) => void} */ resolve) => {
-            let hasBegun = false;
+        signal.onabort = () => this.stop();
+        await new Promise((/** @type {(nothing: void) => void} */ resolve, reject) => {
             this.#hear = (answer) => {
                 if (answer.kind === "start") listener.start(id, answer.firstStep);
                 if (answer.kind === "steps") answer.steps.forEach(listener.step);
-                if (answer.kind === "end") this.#written.set(id, answer.bytes);
-                if (answer.kind === "fault") listener.fault(inWords(answer.fault));
-                if (answer.kind === "end" || (answer.kind === "fault" && !hasBegun)) resolve();
-                hasBegun ||= answer.kind === "start";
+                if (answer.kind === "fault") reject(new SourceError(faultText(answer.fault)));
+                if (answer.kind !== "end") return;
+                this.#written.set(id, answer.bytes);
+                if (answer.fault) listener.fault(faultText(answer.fault));
+                resolve();
             };
         });
     }
@@ -99,7 +100,7 @@ export class EngineSource {
 }
 
 /** @param {import("../engine/worker.js").Fault} fault */
-function inWords({ key, values }) {
+function faultText({ key, values }) {
     const known = FAULTS.find((each) => each === `error.${key}`);
     return known ? say(pageLanguage(), known, values) : say(pageLanguage(), "page.engine_failed", { error: Object.values(values).join(" ") });
 }

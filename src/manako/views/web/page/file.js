@@ -28,12 +28,12 @@ async function startFromFile(app) {
     if (!(await verifyRecord(record))) app.warnUnchecked();
 }
 
-/** This page without its record. */
+/** This page without its record. A site has links and its model beside it: the file that it saves only reads. */
 async function ownPage() {
     const page = /** @type {HTMLElement} */ (document.documentElement.cloneNode(true));
     const record = /** @type {HTMLElement} */ (page.querySelector("#manako-trace"));
     record.dataset.length = "0";
-    page.querySelector("link[rel=manifest]")?.remove(); // of a site, which a file has not beside it
+    for (const part of page.querySelectorAll("link, :has(link) #manako-engine")) part.remove();
     for (const part of [record, page.querySelector("manako-app")]) part?.replaceChildren();
     return `<!doctype html>\n<html lang="" data-mode="file">\n${page.getHTML()}\n</html>\n`;
 }

@@ -48,11 +48,11 @@ export function frame(page) {
     const tabs = make("div", { role: "tablist", class: "tabs", "aria-label": say(lang, "page.tabs"), "aria-multiselectable": "true", keydown: (event) => walk(/** @type {KeyboardEvent} */ (event)) }, ...TABS.map((tab) => tabButton(page, tab)));
     const panels = make("div", { class: "panels" }, ...TABS.map((tab) => panel(page, tab)));
     const foot = make("footer", { class: "foot" }, soft(say(lang, "page.about_page")), soft(say(lang, "page.keys")));
-    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("main", {}, stage(page), make("manako-lesson"), tabs, panels), foot];
+    return [button(toText, say(lang, "page.skip"), { class: "skip" }), header, make("main", {}, stagePart(page), make("manako-lesson"), tabs, panels), foot];
 }
 
 /** @param {Frame} page */
-function stage(page) {
+function stagePart(page) {
     const { lang, canWrite, toggle } = page;
     const place = (/** @type {string} */ name, /** @type {string | null} */ kind = null) => make("p", { "data-place": name, class: kind });
     const toggler = (/** @type {"guess" | "projector"} */ name) =>

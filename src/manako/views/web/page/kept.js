@@ -34,7 +34,7 @@ export class Kept {
             while (kept > 0 && size + this.#sizes[kept - 1].size <= MOST) size += this.#sizes[--kept].size;
             for (const { n } of this.#sizes.splice(0, kept)) store.delete(n);
             store.transaction.commit(); // whatever the page does meanwhile
-            await done(store);
+            await settled(store);
             this.#sizes.push({ n: /** @type {number} */ (added.result), size: bytes.byteLength });
             return true;
         } catch {
@@ -71,7 +71,7 @@ export class Kept {
         const store = await this.#store("readwrite");
         const asked = store.index("home").getAllKeys(this.#home);
         asked.onsuccess = () => asked.result.forEach((n) => store.delete(n));
-        await done(store);
+        await settled(store);
         this.#sizes = [];
     }
 
@@ -81,7 +81,7 @@ export class Kept {
             const opening = indexedDB.open("manako", 1); // throws in a frame that may keep nothing
             opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "n", autoIncrement: true }).createIndex("home", "home");
             opening.onsuccess = () => resolve(opening.result);
-            opening.onerror = opening.onblocked = reject;
+            opening.onerror = () => reject(opening.error);
         });
         return (await this.#opened).transaction(STORE, mode).objectStore(STORE);
     }
@@ -90,13 +90,13 @@ export class Kept {
     async #rows() {
         const store = await this.#store("readonly");
         const asked = store.index("home").getAll(this.#home);
-        await done(store);
+        await settled(store);
         return asked.result;
     }
 }
 
 /** Once all that was asked of a store has been done, and what it writes is on the disk. @param {IDBObjectStore} store */
-function done({ transaction }) {
+function settled({ transaction }) {
     return new Promise((resolve, reject) => Object.assign(transaction, { oncomplete: resolve, onabort: () => reject(transaction.error) }));
 }
 

@@ -10,6 +10,7 @@
 /** @import {ServedModel, ServedTrace} from "./server.js" */
 /** @import {KnownModel} from "./source.js" */
 import { AppElement } from "./app.js";
+import { serverToken, stored } from "../elements/stored.js";
 import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { readTrace } from "../trace/trace-file.js";
 import { verifyRecord } from "../trace/tree-file.js";
@@ -19,7 +20,6 @@ import { Server } from "./server.js";
 import { SourceError } from "./source.js";
 import { fetchWhole, loading, start } from "./start.js";
 
-const TOKEN_KEY = "manako-token";
 const READER = "manako-reader"; // of this browser; another one has a list of its own
 /** @type {{words: Record<string, Record<string, string>>, engine: string}} what the server wrote in front of this script: sentences, where the engine's thread is */
 const sentBefore = /** @type {any} */ (globalThis).manakoServed;
@@ -32,15 +32,14 @@ async function startFromServer(app) {
     setCatalogs(sentBefore.words);
     document.documentElement.lang = pageLanguage();
     const put = new URLSearchParams(location.hash.slice(1));
-    const token = put.get("token");
-    if (token !== null) {
-        sessionStorage.setItem(TOKEN_KEY, token);
+    const given = put.get("token");
+    const token = serverToken(given);
+    if (given !== null) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const reader = localStorage.getItem(READER) ?? Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
-    localStorage.setItem(READER, reader);
-    const server = new Server(sessionStorage.getItem(TOKEN_KEY) ?? "", reader);
+    const anew = Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
+    const server = new Server(token, stored("localStorage", READER, stored("localStorage", READER) || anew));
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const [{ traces: listed, current }, { ref }] = await Promise.all([server.traces(), server.model()]);
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];

@@ -10,6 +10,7 @@ import { fixed } from "../text/numbers.js";
 import { compact } from "../trace/compact.js";
 import { packRecord } from "../trace/packed.js";
 import { saveMenu } from "./save.js";
+import { SourceError } from "./source.js";
 import { writeTree } from "../trace/tree-file.js";
 
 const PLACE_OF_RECORD = 'data-length="0"></script>'; // in the page that has none
@@ -53,7 +54,11 @@ function shareRows({ lang, path, branch }, tree, home) {
         return branches.length === 1 ? branches[0].bytes : writeTree(branches, branch);
     };
     const compactSize = make("span");
-    const tell = async () => (compactSize.textContent = say(lang, "page.compact", { size: megabytes(await smaller()) }));
+    const tell = async () => {
+        const { checked } = whole;
+        const size = megabytes(await smaller());
+        if (whole.checked === checked) compactSize.textContent = say(lang, "page.compact", { size }); // else another answer is on its way
+    };
     const megabytes = (/** @type {Iterable<Branch>} */ branches) => fixed([...branches].reduce((sum, each) => sum + each.bytes.byteLength, 0) / 1e6, 1);
     const option = (/** @type {HTMLInputElement} */ input, /** @type {string} */ key, /** @type {Iterable<Branch>} */ branches) =>
         make("label", { class: "inline" }, input, make("span", {}, say(lang, key, { size: megabytes(branches) })));
@@ -65,7 +70,7 @@ function shareRows({ lang, path, branch }, tree, home) {
     const page = async () => {
         const [text, data] = await Promise.all([/** @type {Home} */ (home).page(), bytes()]);
         const packed = `data-length="${data.byteLength}">${await packRecord(data)}</script>`;
-        const whole = text.replace(/(?<=<html lang=")\w+/, lang).replace(PLACE_OF_RECORD, () => packed);
+        const whole = text.replace(/(?<=<html lang=")\w*/, lang).replace(PLACE_OF_RECORD, () => packed);
         keep("manako-texts.html", new Blob([whole], { type: "text/html" }));
     };
     const link = async () => {
@@ -78,7 +83,7 @@ function shareRows({ lang, path, branch }, tree, home) {
         said.textContent = say(lang, "page.forgotten");
     };
     const acting = (/** @type {string} */ key, /** @type {() => Promise<void>} */ act) => {
-        const click = () => act().catch((error) => (said.textContent = error.message || say(lang, "page.lost_server")));
+        const click = () => act().catch((error) => (said.textContent = error.message || (error instanceof SourceError ? say(lang, "page.lost_server") : String(error))));
         return button(click, say(lang, key));
     };
     const places = () => Array.from({ length: path.length }, (_, place) => path.at(place)).filter((each) => each !== null);

@@ -49,7 +49,7 @@
  * @typedef {object} Source
  * @property {boolean} ablates whether it can go on from a text for which parts of the model were switched off
  * @property {(request: WriteRequest, listener: Listener, signal: AbortSignal) => Promise<void>} write ends with the
- *     text, or when it is aborted before it began; throws SourceError
+ *     text, soon after it is aborted; throws SourceError
  * @property {(id: string) => Promise<ArrayBuffer>} trace what was written, as a file
  * @property {(id: string) => Promise<void>} stop after the step in hand
  */

@@ -30,7 +30,7 @@ import "../elements/why.js";
 
 const always = () => true;
 const hasSteps = (/** @type {Path} */ path) => path.next(0, 1) !== null;
-const isRecorded = (/** @type {string} */ name) => (/** @type {Path} */ { chain }) =>
+const hasCapture = (/** @type {string} */ name) => (/** @type {Path} */ { chain }) =>
     chain.some(({ trace }) => trace.header.capture.includes(name));
 
 const hasMerges = (/** @type {Path} */ { leaf }) =>
@@ -40,9 +40,9 @@ const hasMerges = (/** @type {Path} */ { leaf }) =>
 export const TABS = [
     { id: "candidates", title: "page.candidates", elements: ["manako-candidates"], explains: ["u", "coverage", "surprisal", "entropy", "perplexity"], picture: "step", isThere: hasSteps },
     { id: "what_if", title: "page.what_if", elements: ["manako-what-if", "manako-stages", "manako-beside"], explains: ["temperature", "top_k", "top_p", "min_p", "typical_p", "sampler_chain", "what_if", "logit"], isThere: hasSteps },
-    { id: "attention", tells: true, title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: isRecorded("attention") },
-    { id: "layers", tells: true, title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: isRecorded("lens") },
-    { id: "why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: isRecorded("contributions") },
+    { id: "attention", tells: true, title: "page.attention", elements: ["manako-attention"], explains: ["attention", "sink", "rollout"], picture: "attention", isThere: hasCapture("attention") },
+    { id: "layers", tells: true, title: "page.lens", elements: ["manako-lens"], explains: ["lens", "residual_stream", "logit"], picture: "lens", isThere: hasCapture("lens") },
+    { id: "why", title: "page.why", elements: ["manako-model", "manako-why"], explains: ["contribution", "residual_stream", "self_check"], isThere: hasCapture("contributions") },
     { id: "merges", tells: true, title: "page.merges", elements: ["manako-merges"], explains: ["token"], isThere: hasMerges },
     { id: "branches", tells: true, title: "page.tree", elements: ["manako-tree"], explains: ["fork", "forced", "seed", "trace"], isThere: always },
 ];

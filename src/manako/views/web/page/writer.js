@@ -91,8 +91,8 @@ export class Writer {
         } catch (error) {
             if (this.#abort.signal.aborted) return null;
             if (!(error instanceof SourceError || error instanceof TraceError)) throw error;
-            const lost = say(view.lang, "page.lost_server");
-            this.fault = (error instanceof SourceError && error.message) || (text ? `${lost} ${say(view.lang, "page.lost_text", { text: visibleText(text) })}` : lost);
+            this.fault = (error instanceof SourceError && error.message) || say(view.lang, "page.lost_server");
+            if (text) this.fault += ` ${say(view.lang, "page.lost_text", { text: visibleText(text) })}`;
             return null;
         } finally {
             this.steps = null;

@@ -4,8 +4,8 @@
  */
 
 const PRIMES = Array.from({ length: 312 }, (_, n) => n).filter((n) => n > 1 && !Array.from({ length: n }, (_, d) => d).some((d) => d > 1 && n % d === 0));
-const START = PRIMES.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
-const ROUND = PRIMES.map((prime) => fraction(Math.cbrt(prime))); // of the first 64
+const START = PRIMES.slice(0, 8).map((prime) => frac(Math.sqrt(prime)));
+const ROUND = PRIMES.map((prime) => frac(Math.cbrt(prime))); // of the first 64
 
 /** @param {Uint8Array} bytes @returns {Uint8Array} 32 of them */
 export function sha256Plain(bytes) {
@@ -46,7 +46,7 @@ export function sha256Plain(bytes) {
 }
 
 /** The first 32 bits behind the point. @param {number} number */
-function fraction(number) {
+function frac(number) {
     return Math.floor((number - Math.floor(number)) * 2 ** 32) | 0;
 }
 

@@ -125,8 +125,8 @@ export class Path {
         const kept = () => this.#starts[n - 1] + this.chain[n].keep; // the first place that is not the parent's
         while (n > 0 && place < kept()) n--;
         const branch = this.chain[n];
-        if (place >= this.#starts[n]) return step(branch, place - this.#starts[n], null);
-        return place === kept() ? step(this.chain[n - 1], branch.keep, this.ids[this.prompt + place]) : null;
+        if (place >= this.#starts[n]) return placeIn(branch, place - this.#starts[n], null);
+        return place === kept() ? placeIn(this.chain[n - 1], branch.keep, this.ids[this.prompt + place]) : null;
     }
 
     /**
@@ -165,7 +165,7 @@ export function forcedCount(parent, child) {
  * @param {number | null} forcedId
  * @returns {Place | null}
  */
-function step(branch, index, forcedId) {
+function placeIn(branch, index, forcedId) {
     const { trace } = branch;
     return index >= 0 && index < trace.steps ? { branch, trace, index, forcedId } : null;
 }

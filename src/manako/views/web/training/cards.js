@@ -74,7 +74,7 @@ export function linesCard(title, steps, lines, format) {
  * @param {() => Promise<Saved>} save
  * @param {(name: string) => Promise<string>} result
  * @param {string} page that a model goes into, deflated
- * @param {(error: unknown) => void} fail
+ * @param {(error: any) => void} fail
  */
 export function keepCard(save, result, page, fail) {
     const said = make("p", { role: "status" });

@@ -3,6 +3,7 @@
  * nothing has happened until the reader keeps it.
  */
 
+/** @import {Fault} from "../engine/worker.js" */
 /** @import {Asked, Progress, Tried} from "./worker.js" */
 /** @import {PartMoved} from "./one-step.js" */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
@@ -32,7 +33,6 @@ export class Glass {
     #share = "own";
     #sentence = "";
     #text = "";
-    #isAsked = false;
     /** @type {Tried | null} */
     #found = null;
     #isTaken = false;
@@ -44,7 +44,7 @@ export class Glass {
 
     /** Another training. @param {string} sentence to begin with */
     begin(sentence) {
-        [this.#sentence, this.#text, this.#found, this.#isTaken, this.#isAsked] = [sentence, "", null, false, false];
+        [this.#sentence, this.#text, this.#found, this.#isTaken] = [sentence, "", null, false];
     }
 
     /** In the page's language. */
@@ -58,7 +58,7 @@ export class Glass {
 
     /** @param {Tried} found */
     show(found) {
-        [this.#found, this.#isTaken, this.#isAsked] = [found, false, false];
+        [this.#found, this.#isTaken] = [found, false];
         this.#say("");
         this.#fill();
     }
@@ -75,12 +75,11 @@ export class Glass {
         if (this.#keep) this.#keep.disabled = isRunning || step !== this.#found?.step;
     }
 
-    /** Whether a fault is what was asked for here, and has been said here. @param {string} key @param {Record<string, unknown>} values */
-    fails(key, values) {
-        const isMine = this.#isAsked && FAULTS.includes(key);
-        this.#isAsked = false;
-        if (isMine) this.#say(`training.fault_${key}`, /** @type {Record<string, number>} */ (values));
-        return isMine;
+    /** Whether a fault of what was asked for here has been said here. @param {Fault} fault */
+    fails({ key, values }) {
+        const isKnown = FAULTS.includes(key);
+        this.#say(isKnown ? `training.fault_${key}` : "", values);
+        return isKnown;
     }
 
     /** @param {string} key @param {Record<string, string | number>} [values] */
@@ -111,7 +110,6 @@ export class Glass {
     }
 
     #try() {
-        this.#isAsked = true;
         this.#say("glass.computing");
         const isSentence = this.#source === "sentence";
         this.#ask({ kind: "try", read: isSentence ? this.#sentence : null, text: this.#text, share: isSentence ? SHARES[this.#share] : 1 });

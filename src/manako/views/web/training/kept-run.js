@@ -50,7 +50,7 @@ export class KeptRun {
             const opening = indexedDB.open("manako-training", 1); // throws in a frame that may keep nothing
             opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "home" });
             opening.onsuccess = () => resolve(opening.result);
-            opening.onerror = opening.onblocked = reject;
+            opening.onerror = reject;
         });
         const transaction = (await this.#opened).transaction(STORE, mode);
         const asked = act(transaction.objectStore(STORE));

@@ -7,7 +7,7 @@
 
 /** @import {Asked, TextFacts} from "./worker.js" */
 /** @import {Size} from "./proposal.js" */
-import { button, choices, inRow, make, soft } from "../elements/dom.js";
+import { button, choices, inRow, make, soft, sound } from "../elements/dom.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed } from "../text/numbers.js";
 import { LEARNS_BY_HEART, MINUTES, SIZES, readings, settingsFor, sizeFor } from "./proposal.js";
@@ -32,36 +32,41 @@ export class Plan {
     #minutes = MINUTES[1];
     /** @type {Size | null} where the reader chose one */
     #chosen = null;
-    #seed = 0;
+    #seed = make("input", { type: "number", name: "seed", min: 0, max: LARGEST_SEED, step: 1, value: 0, required: true });
+    /** Whether the text is being changed. */
+    #isHeld = false;
     #body = make("div");
     #begin = button(() => {}, "");
 
-    /** Another text. @param {TextFacts} facts */
+    /** Another text; what is being measured now is measured on it. @param {TextFacts} facts */
     give(facts) {
         this.#facts = facts;
         this.#speeds.clear();
-        this.#measured = null;
     }
 
-    /** What was measured. @param {number} speed tokens a second */
+    /** What was measured. @param {number | null} speed tokens a second; null where it failed */
     hear(speed) {
-        if (!this.#measured) return;
-        this.#speeds.set(this.#measured, speed);
+        if (this.#measured && speed) this.#speeds.set(this.#measured, speed);
         this.#measured = null;
-        this.#fill();
+        if (speed) this.#fill();
+    }
+
+    /** Nothing begins until a text that is being typed has been read. @param {boolean} isHeld */
+    hold(isHeld) {
+        this.#isHeld = isHeld;
+        this.#begin.disabled = isHeld || !this.#speeds.has(this.#size);
     }
 
     /** In the page's language. @param {() => void} begun what else happens as it begins */
     card(begun) {
         const prompt = make("input", { type: "text", name: "prompt", input: () => (this.prompt = prompt.value) });
         prompt.value = this.prompt;
-        const seed = make("input", { type: "number", name: "seed", min: 0, max: LARGEST_SEED, step: 1, value: this.#seed, input: () => (this.#seed = Math.min(LARGEST_SEED, Math.max(0, Math.floor(Number(seed.value))))) });
         this.#body = make("div", { class: "pane", "aria-live": "polite" });
         this.#begin = button(() => this.#start(begun), words("start"), { class: "primary", disabled: true });
         this.#fill();
         return make("section", { class: "card" }, make("h2", {}, words("plan")), this.#body,
             make("label", {}, words("prompt"), prompt), soft(words("prompt_is")),
-            make("label", { class: "training-seed" }, words("seed"), seed), soft(words("seed_is")),
+            make("label", { class: "training-seed" }, words("seed"), this.#seed), soft(words("seed_is")),
             inRow(this.#begin));
     }
 
@@ -73,13 +78,13 @@ export class Plan {
         if (!this.#facts) return;
         const size = this.#size;
         const speed = this.#speeds.get(size);
-        this.#begin.disabled = speed === undefined;
+        this.hold(this.#isHeld);
         if (speed === undefined) {
             if (!this.#measured) this.#ask({ kind: "measure", settings: settingsFor(size, 0, 0, 0) });
             this.#measured ??= size;
             return this.#body.replaceChildren(make("p", {}, words("measuring")));
         }
-        const plan = settingsFor(size, speed, this.#minutes, this.#seed);
+        const plan = settingsFor(size, speed, this.#minutes, 0);
         const sizes = /** @type {[Size, string][]} */ (Object.keys(SIZES).map((each) => [each, words(each)]));
         const times = readings(plan, this.#facts);
         const told = { n_layer: plan.n_layer, n_head: plan.n_head, n_embd: plan.n_embd, block_size: plan.block_size, steps: count(plan.steps), tokens: count(plan.batch_size * plan.block_size), epochs: fixed(times, 1) };
@@ -98,10 +103,10 @@ export class Plan {
     /** @param {() => void} begun */
     #start(begun) {
         const speed = this.#speeds.get(this.#size);
-        if (speed === undefined) return;
+        if (speed === undefined || !sound(this.#seed)) return;
         this.#begin.disabled = true;
         begun();
-        this.#ask({ kind: "start", settings: settingsFor(this.#size, speed, this.#minutes, this.#seed), prompt: this.prompt });
+        this.#ask({ kind: "start", settings: settingsFor(this.#size, speed, this.#minutes, Number(this.#seed.value)), prompt: this.prompt });
     }
 }
 

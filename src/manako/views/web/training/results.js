@@ -38,7 +38,10 @@ export class Results {
             try {
                 this.#results.set(file.name, readResult(await file.text()));
             } catch (error) {
-                if (!(error instanceof TraceError)) throw error;
+                if (!(error instanceof TraceError)) {
+                    this.#faults.push({ key: "training.fault_file_unreadable", values: { file: file.name, error: String(error) } });
+                    continue;
+                }
                 const { found = "", known = "", part = error.key } = /** @type {Record<string, string>} */ (error.values);
                 this.#faults.push({ key: error.key === "trace_newer" ? "results.newer" : "results.bad", values: { file: file.name, found, known, part } });
             }

@@ -15,6 +15,7 @@ const TYPED = 400; // ms without a key before a text is read
 
 /**
  * @typedef {object} Taker of what is given
+ * @property {(isTyping: boolean) => void} typing whether what was typed last is still to come
  * @property {(text: string) => void} text
  * @property {(run: ArrayBuffer) => void} run a training that was saved
  * @property {(key: string, values: Record<string, string | number>) => void} fault of a file
@@ -38,13 +39,14 @@ export class TextCard {
         const typed = this.#area.value;
         const area = make("textarea", { rows: 8, "aria-label": words("text_label"), placeholder: words("text_hint"), spellcheck: "false", class: "training-text", input: () => {
             clearTimeout(this.#typing);
-            this.#typing = setTimeout(() => this.#give(area.value), TYPED);
+            this.#taker.typing(true);
+            this.#typing = setTimeout(() => (this.#area.isConnected ? this.#give(this.#area.value) : this.#settle()), TYPED);
         } });
         area.addEventListener("paste", (event) => {
             const pasted = event.clipboardData?.getData("text/plain") ?? "";
             if (pasted.length <= LONGEST_SHOWN) return;
             event.preventDefault();
-            this.#give(pasted);
+            this.#give(area.value.slice(0, area.selectionStart) + pasted + area.value.slice(area.selectionEnd));
         });
         area.value = typed;
         this.#area = area;
@@ -56,17 +58,26 @@ export class TextCard {
 
     /** @param {File} file */
     async #read(file) {
+        this.#settle();
         this.file = file.name;
         if (file.size > LARGEST_FILE) return this.#taker.fault("fault_file_long", { file: file.name, size: fixed(file.size / 1e6, 0), most: LARGEST_FILE / 1e6 });
-        const bytes = await file.arrayBuffer();
+        const bytes = await file.arrayBuffer().catch((error) => this.#taker.fault("fault_file_unreadable", { file: file.name, error: String(error) }));
+        if (!bytes) return;
         if (file.name.endsWith(".manako-run")) return this.#taker.run(bytes);
         const text = textOf(bytes);
         if (text === null) return this.#taker.fault("fault_file_binary", { file: file.name });
         this.#give(text);
     }
 
+    /** What was typed last needs no more reading. */
+    #settle() {
+        clearTimeout(this.#typing);
+        this.#taker.typing(false);
+    }
+
     /** @param {string} text */
     #give(text) {
+        this.#settle();
         if (this.#area.value !== text) this.#area.value = text.length > LONGEST_SHOWN ? "" : text;
         if (text !== "") this.#taker.text(text);
     }

@@ -44,6 +44,7 @@ export class TrainingElement extends HTMLElement {
     #kept = new KeptRun();
     #isFirst = true;
     #text = new TextCard({
+        typing: (isTyping) => this.#plan.hold(isTyping),
         text: (text) => this.#give(text),
         run: (bytes) => {
             this.#notes = [];
@@ -68,8 +69,8 @@ export class TrainingElement extends HTMLElement {
     #notes = [];
     #keptAt = 0;
     #isNew = false;
-    /** @type {Map<string, (told: any) => void>} who waits for what the thread is to tell */
-    #waiting = new Map();
+    /** @type {{asked: string, kind: string, resolve: (told: any) => void, reject: (fault: Fault) => void}[]} who waits for what the thread is to tell, in its order */
+    #waiting = [];
     #results = new Results();
     #battery = new LowBattery((level) => {
         if (!this.#shown) return false;
@@ -91,7 +92,7 @@ export class TrainingElement extends HTMLElement {
         [this.#page, this.#versions] = [page, versions];
         this.#thread = startThread(script);
         this.#thread.addEventListener("message", ({ data }) => this.#hear(data));
-        this.#thread.addEventListener("error", ({ message }) => this.#fault({ key: "unexpected", values: { error: message } }));
+        this.#thread.addEventListener("error", ({ message }) => this.#end({ key: "unexpected", values: { error: message } }));
         document.addEventListener("visibilitychange", () => {
             this.#ask({ kind: "hidden", isHidden: document.hidden });
             if (document.hidden) this.#keep();
@@ -145,8 +146,8 @@ export class TrainingElement extends HTMLElement {
             this.#keep();
         }
         if (told.kind === "kept") this.#put(told.run);
-        this.#waiting.get(told.kind)?.(told);
-        if (told.kind === "fault") this.#fault(told.fault);
+        if (told.kind === this.#waiting[0]?.kind) this.#waiting.shift()?.resolve(told);
+        if (told.kind === "fault") this.#end(told.fault, told.ended);
         if (told.kind === "sample" && this.#shown) {
             if (told.prompt !== this.#sampledPrompt) {
                 this.#sampledPrompt = told.prompt;
@@ -173,15 +174,22 @@ export class TrainingElement extends HTMLElement {
         this.#change("status", "curve", "expects");
     }
 
+    /** @param {Fault} fault @param {string} [ended] what was asked for and comes no more; all of it, where the thread broke */
+    #end(fault, ended) {
+        const waited = this.#waiting.splice(0, ended ? Number(this.#waiting[0]?.asked === ended) : Infinity);
+        for (const { reject } of waited) reject(fault);
+        if (ended === "measure") this.#plan.hear(null);
+        if (!waited.length && !(ended === "try" && this.#glass.fails(fault))) this.#fault(fault);
+    }
+
     /** @param {Fault} fault */
     #fault({ key, values }) {
-        if (this.#glass.fails(key, values)) return;
         const file = this.#text.file || this.#say("page.this_file");
-        const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_damaged", json_invalid: "run_damaged", trace_newer: "run_newer" });
+        const readable = /** @type {Record<string, string>} */ ({ trace_damaged: "run_damaged", not_a_trace: "run_none", json_invalid: "run_damaged", trace_newer: "run_newer" });
         const known = ["text_short", "text_long", "text_monotone", "text_surrogate", "prompt_surrogate", "loss_not_finite"];
         const name = readable[key] ?? (known.includes(key) ? key : "unexpected");
         const told = Object.fromEntries(Object.entries(values).map(([each, value]) => [each, typeof value === "number" ? count(value) : value]));
-        this.#notes = [{ key: `fault_${name}`, values: { file, part: key, error: key, ...told } }];
+        this.#notes = [{ key: `fault_${name}`, values: { file, part: "header", error: key, ...told } }];
         if (key.startsWith("text_")) this.#facts = null;
         this.#fillNotes();
         if (!this.#shown) this.#fillBefore();
@@ -209,7 +217,7 @@ export class TrainingElement extends HTMLElement {
     /** What the thread tells when it is asked. @template T @param {string} kind @param {Asked} asked @returns {Promise<T>} */
     #told(kind, asked) {
         this.#ask(asked);
-        return new Promise((resolve) => this.#waiting.set(kind, resolve));
+        return new Promise((resolve, reject) => this.#waiting.push({ asked: asked.kind, kind, resolve, reject }));
     }
 
     /** @returns {Promise<Saved>} */
@@ -219,8 +227,7 @@ export class TrainingElement extends HTMLElement {
 
     /** @param {string} name */
     async #result(name) {
-        const { result } = /** @type {{result: string}} */ (await this.#told("result", { kind: "result", name }));
-        return result;
+        return /** @type {{result: string}} */ (await this.#told("result", { kind: "result", name })).result;
     }
 
     // --- drawing
@@ -331,7 +338,7 @@ export class TrainingElement extends HTMLElement {
                 make("div", { class: "pane" },
                     this.#card(this.#say("training.expects"), make("label", {}, this.#say("training.prompt"), prompt), parts.expects, soft(this.#say("training.expects_is"))),
                     this.#glass.card(),
-                    keepCard(() => this.#saved(), (name) => this.#result(name), this.#page, (error) => this.#fault({ key: "unexpected", values: { error: String(error) } })))),
+                    keepCard(() => this.#saved(), (name) => this.#result(name), this.#page, (error) => this.#fault(error.key ? error : { key: "unexpected", values: { error: String(error) } })))),
             this.#results.card(),
         ];
     }
@@ -427,7 +434,6 @@ export class TrainingElement extends HTMLElement {
         const drawing = curveDrawing(this.#say("training.curve"), losses, evaluations, facts.guesses, (line) => this.#lineName(line));
         this.#parts.curve.replaceChildren(make("div", { class: "learning-plot training-plot" }, svgElement(drawing)));
     }
-
 }
 
 /** A prompt out of the beginning of a text: a word or two, on one line. @param {string} start */

@@ -73,7 +73,7 @@ import { Training } from "./training.js";
  *     | {kind: "begun", chance: number[], facts: TextFacts, settings: TrainingSettings, parameters: number, kernel: string}
  *     | {kind: "sample", prompt: string, step: number, text: Uint8Array, next: Expected} | {kind: "progress", progress: Progress}
  *     | {kind: "tried", tried: Tried} | {kind: "taken"} | {kind: "result", result: string} | {kind: "kept", run: ArrayBuffer} | {kind: "saved", run: ArrayBuffer, model: ArrayBuffer, trace: ArrayBuffer}
- *     | {kind: "fault", fault: Fault}} Told
+ *     | {kind: "fault", fault: Fault, ended: Asked["kind"] | "work"}} Told a fault ends what was asked for
  */
 
 const SLICE = 40; // ms of work between two looks at what has come in
@@ -120,9 +120,9 @@ live();
 async function live() {
     for (;;) {
         const asked = inbox.shift();
-        if (asked) await guarded(() => answer(asked));
+        if (asked) await guarded(() => answer(asked), asked.kind);
         else if (run && (isRunning || evaluation || wantsSample)) {
-            await guarded(work);
+            await guarded(work, "work");
             await breath();
         } else await new Promise((/** @type {(nothing: void) => void} */ resolve) => (wake = resolve));
     }
@@ -391,8 +391,8 @@ function expected({ training, tokenizer, ids }) {
     return { listed, other: { count: p.length - listed.length, p: order.slice(TOP).reduce((sum, id) => sum + p[id], 0) } };
 }
 
-/** @param {() => Promise<void> | void} act */
-async function guarded(act) {
+/** @param {() => Promise<void> | void} act @param {Asked["kind"] | "work"} kind */
+async function guarded(act, kind) {
     try {
         await act();
     } catch (error) {
@@ -400,7 +400,7 @@ async function guarded(act) {
         const isKnown = error instanceof PromptError || error instanceof TraceError;
         const isUnstable = error instanceof RangeError && error.message === "loss_not_finite";
         const unexpected = { key: isUnstable ? "loss_not_finite" : "unexpected", values: { error: String(error) } };
-        tell({ kind: "fault", fault: isKnown ? { key: error.key, values: error.values } : unexpected });
+        tell({ kind: "fault", fault: isKnown ? { key: error.key, values: error.values } : unexpected, ended: kind });
     }
 }
 
