@@ -89,16 +89,14 @@ def _house() -> Any:
     import jinja2
     from jinja2 import nodes
     from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from jinja2.utils import Namespace
 
     class Generation(Extension):
         """`{% generation %}`, which marks for a training what the assistant says; its text is what stands inside."""
 
         tags = {"generation"}
 
-        def parse(self, parser: Parser) -> nodes.Node:
+        def parse(self, parser: Any) -> nodes.Node:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
             return nodes.CallBlock(self.call_method("inside"), [], [], body).set_lineno(line)
@@ -119,17 +117,17 @@ def _house() -> Any:
         if wrong := [name for name in names if isinstance(name, str) and name.startswith("_")]:
             raise jinja2.exceptions.SecurityError(f"a namespace takes no name like {wrong[0]!r}")
 
-    class Names(Namespace):
+    class Names(jinja2.utils.Namespace):
         """A namespace without Python's own names."""
 
         def __init__(*args: Any, **kwargs: Any) -> None:  # as Jinja has it: a template may name one of them `self`
             named = dict(*args[1:], **kwargs)
             check(named)
-            Namespace.__init__(args[0], named)
+            jinja2.utils.Namespace.__init__(args[0], named)
 
         def __setitem__(self, name: str, value: Any) -> None:
             check([name])
-            Namespace.__setitem__(self, name, value)
+            jinja2.utils.Namespace.__setitem__(self, name, value)
 
     def raise_exception(message: str) -> NoReturn:
         raise jinja2.exceptions.TemplateError(message)
