@@ -1,6 +1,7 @@
 """`Model` and `load`: settings checked before any work, prompts of every kind, and windows past the context."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,35 @@ def test_stop_texts_that_make_no_sense(model: Model, stop: object) -> None:
 
 def test_stop_texts_may_come_from_any_iterable() -> None:
     assert check_stop(s for s in ("。", "\n")) == ("。", "\n")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("key", "ask"), [
+    ("setting_text", lambda model: model.trace(None)),
+    ("setting_text", lambda model: model.trace(b"a")),
+    ("setting_text", lambda model: model.score(5)),
+    ("setting_text", lambda model: model.evaluate(None)),
+    ("setting_text", lambda model: model.fork(model.trace("私", max_new_tokens=1), 0, text=5)),
+    ("setting_text", lambda model: manako.compare(model, None)),
+    ("view_step_number", lambda model: model.score("私は", step=1.5)),
+    ("view_step_number", lambda model: model.score("私は", step=True)),
+    ("view_step_number", lambda model: model.score("私は", step="x")),
+    ("capture_unknown", lambda model: model.trace("私", capture=5)),
+    ("ablate_form", lambda model: model.trace("私", ablate=5)),
+    ("ablate_form", lambda model: manako.compare(model, "私", ablations=5)),
+    ("compare_count", lambda model: manako.compare(model, "私", temperatures=0.8)),
+])  # fmt: skip
+def test_a_value_of_another_type_is_told_like_one_out_of_range(
+    model: Model, key: str, ask: Callable[[Any], object]
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        ask(model)
+    assert refused.value.key == key
+
+
+def test_one_name_alone_is_a_list_of_it(model: Model) -> None:
+    assert model.trace("私", max_new_tokens=1, ablate="head:1.0", capture="lens").header.ablate == ("head:1.0",)
+    compared = manako.compare(model, "私", ablations=["mlp:0", ["head:1.0", "mlp:1"]], max_new_tokens=1)
+    assert compared.ablations == ((), ("mlp:0",), ("head:1.0", "mlp:1"))
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "x", True], ids=repr)

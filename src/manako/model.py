@@ -363,9 +363,11 @@ class Model:
         engine, captures = self._prepared(settings, ids)
         steps, before = len(ids) - context, 0
         if step is not None:
+            if not is_whole(step):
+                raise UsageError("view_step_number", got=step)
             if not -steps <= step < steps:
                 raise UsageError("view_step", got=step + 1, last=steps)
-            before = range(steps)[step]
+            before = range(steps)[int(step)]
             ids, context = ids[: context + before + 1], context + before
         header = Header(
             kind="score",

@@ -53,7 +53,7 @@ class RunSettings:
             "seed": None if self.seed is None else check_seed(self.seed),
             "stop": check_stop(self.stop),
             "capture": check_captures(self.capture),
-            "ablate": tuple(str(Ablation.parse(part)) for part in self.ablate),
+            "ablate": tuple(str(Ablation.parse(part)) for part in listed(self.ablate)),
         }
         for name in ("special", "chat"):
             if type(value := getattr(self, name)) is not bool:
@@ -126,6 +126,15 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def listed(given: Any) -> tuple[Any, ...]:
+    """Several values; one that stands alone, as a name that is not read letter by letter, is a list of itself.
+
+    >>> listed("head:0.0"), listed(["mlp:1", "layer:2"]), listed(0.8)
+    (('head:0.0',), ('mlp:1', 'layer:2'), (0.8,))
+    """
+    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+
+
 def check_count(max_new_tokens: object) -> int:
     """A number of tokens to draw: a whole number of at least 0 that a record has room for. Raises UsageError."""
     if not is_whole(max_new_tokens) or not 0 <= max_new_tokens < 2**64:
@@ -146,7 +155,7 @@ def check_stop(stop: Sequence[str]) -> tuple[str, ...]:
 
 def check_captures(wanted: Sequence[str]) -> tuple[str, ...]:
     """The names, each once and in the order of CAPTURES. Raises UsageError for another one."""
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    names = listed(wanted)
     for name in names:
         if name not in CAPTURES:
             raise UsageError("capture_unknown", got=name, known=", ".join(CAPTURES))

@@ -228,6 +228,8 @@ def start_id_of(tokenizer: Tokenizer) -> int | None:
 
 def utf8(text: str) -> bytes:
     """The bytes of a text. Raises UsageError naming the first half of a surrogate pair, which is no Unicode."""
+    if not isinstance(text, str):  # of a program, whatever its types say
+        raise UsageError("setting_text", name="prompt", got=text)
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,8 +88,8 @@ def test_another_vocabulary_is_refused(corpus: PackedCorpus) -> None:
     assert caught.value.key == "evidence_vocabulary" and caught.value.text("ja")
 
 
-@pytest.mark.parametrize("longest", [0, -1, MOST + 1, 10**9])
-def test_lengths_out_of_range(corpus: PackedCorpus, longest: int) -> None:
+@pytest.mark.parametrize("longest", [0, -1, MOST + 1, 10**9, 1.5, "x", None])
+def test_lengths_out_of_range(corpus: PackedCorpus, longest: Any) -> None:
     with pytest.raises(UsageError) as caught:
         evidence(trace_of_corpus(), 0, corpus, longest)
     assert caught.value.key == "evidence_longest" and str(longest) in str(caught.value)

@@ -52,7 +52,7 @@ def test_a_model_that_overflows_scores_nothing_and_says_where(run: Run, tmp_path
     model = scaled(tmp_path / "big", "h.1.mlp.c_proj.weight", 1e38)
     found = run("eval", "-m", model, "--data", tmp_path / "a.txt", *form)
     assert (found.code, found.out) == (1, "")
-    assert "E-SCORE-NOT-FINITE" in found.err and "behind token 1" in found.err and "layer 3" in found.err
+    assert "E-SCORE-NOT-FINITE" in found.err and "after token 1" in found.err and "layer 3" in found.err
 
 
 def test_a_perplexity_beyond_all_floats_is_null_in_json(run: Run, tmp_path: Path) -> None:

@@ -248,6 +248,7 @@ def test_bad_input_is_one_clear_error(tiny_run: Path, tmp_path: Path) -> None:
     assert key(tiny_run, TEXT * 9) == ("dynamics_long", UsageError)
     assert key(tiny_run, "") == ("score_too_short", UsageError)
     assert key(tiny_run, TEXT, step=99) == ("view_step", UsageError)
+    assert key(tiny_run, TEXT, step=1.5) == ("view_step_number", UsageError)
     run = tmp_path / "tiny"
     shutil.copytree(tiny_run, run)
     for step in run_folder.steps(run)[1:]:

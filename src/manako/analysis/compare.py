@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from manako.errors import UsageError
-from manako.settings import COMPARED, RunSettings
+from manako.settings import COMPARED, RunSettings, listed
 from manako.trace.record import Step, Trace
 
 
@@ -160,7 +160,8 @@ def compare(
     the untouched model comes first. Raises UsageError when one makes no sense or there is nothing to compare.
     """
     settings = RunSettings(seed=seed).changed(**changes)
-    if not ablations and len(temperatures) < 2:
-        raise UsageError("compare_count", got=len(temperatures))
-    several = runs(settings, {} if ablations else {"temperature": temperatures}, ablations)
+    each, parts = listed(temperatures), listed(ablations)
+    if not parts and len(each) < 2:
+        raise UsageError("compare_count", got=len(each))
+    several = runs(settings, {} if parts else {"temperature": each}, parts)
     return Comparison(tuple(model.trace(prompt, each) for each in several))

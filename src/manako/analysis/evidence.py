@@ -11,6 +11,7 @@ from pathlib import Path
 from manako.corpus.occurrences import Occurrences, context_within, occurrences
 from manako.corpus.packed import PackedCorpus, open_packed
 from manako.errors import UsageError
+from manako.settings import is_whole
 from manako.trace.record import Candidate, ModelInfo, Step, Trace, bytes_to_text
 
 LONGEST = 16
@@ -78,8 +79,8 @@ class Evidence:
 
 
 def check_longest(longest: int) -> int:
-    """How many tokens to look for: 1 to MOST. Raises UsageError."""
-    if not 1 <= longest <= MOST:
+    """How many tokens to look for: a whole number from 1 to MOST. Raises UsageError."""
+    if not is_whole(longest) or not 1 <= longest <= MOST:
         raise UsageError("evidence_longest", got=longest, most=MOST)
     return longest
 

@@ -59,7 +59,7 @@ class NGrams:
     shares: tuple[Shares, ...]
     """One for each of ORDERS."""
     guess_bits: Floats
-    """[3] bits a token for who guesses with the same chance for all, by unigrams, by bigrams; see `_guesses`."""
+    """[3] bits a token for who guesses with the same chance for all, by unigrams, by bigrams; see `_smoothed`."""
 
     def distances(self, rows: npt.NDArray[np.float32], logsumexp: Floats) -> Floats:
         """[3] bits, the mean over the places whose context is known. rows: [R, V] logits of all places, in order.

@@ -25,7 +25,7 @@ from manako.files import exists, is_file, megabytes, read_regular, strict_json
 from manako.formats import run_folder
 from manako.model import Model, load
 from manako.refs import Ref, at_step, run_named
-from manako.settings import RunSettings
+from manako.settings import RunSettings, is_whole
 from manako.tokenizer import Tokenizer
 from manako.trace.dynamics import Dynamics, DynamicsHeader, attention_starts
 from manako.trace.record import Trace, Vocabulary
@@ -117,6 +117,8 @@ class Following:
     def _attention_of(self, config: Shape, context: int, tokens: int) -> int | None:
         """The one token of the text, counted from 0, whose attention is kept; None for every one."""
         if self._step is not None:
+            if not is_whole(self._step):
+                raise UsageError("view_step_number", got=self._step)
             if not 1 <= self._step <= tokens:
                 raise UsageError("view_step", got=self._step, last=tokens)
             return self._step - 1
