@@ -158,12 +158,14 @@ class Ref:
         Raises CapabilityError where neither is known, LoadError where it is no longer there or is damaged, UsageError
         where it is not the one that the run was trained on.
         """
+        from manako.training.config import recorded_corpus  # most commands ask for none
+
         run = self.run()
         if run is None:
             if data is None:
                 raise CapabilityError("evidence_no_corpus", ref=self.text)
             return open_whole(data)
-        corpus = open_whole(data or _recorded(run))
+        corpus = open_whole(data or recorded_corpus(run))
         # Older checkpoints have lost theirs; a run has one corpus.
         state = run_folder.pointed(run, run_folder.LAST) / run_folder.STATE
         was = strict_json(read_regular(state), str(state)).get("corpus")
@@ -236,19 +238,3 @@ def completions(begun: str) -> list[str]:
         files = sorted(map(str, Path().glob("*.gguf")))
         known = [*installed(), *(f"run:{run}" for run in runs), *(f"gguf:{file}" for file in files)]
     return [ref for ref in known if ref.startswith(begun)]
-
-
-def _recorded(run: Path) -> Path:
-    """The corpus that a run names, which `manako resume` looks for too. Raises CapabilityError where it names none."""
-    from manako.training.config import read_toml  # it needs no torch, but most runs have their corpus inside
-
-    if exists(run / "corpus"):
-        return run / "corpus"
-    said = read_toml(run / run_folder.CONFIG).get("data")
-    first = said[0] if isinstance(said, list) and said else said  # one may have written one name, or none
-    if not isinstance(first, str):
-        raise CapabilityError("evidence_no_corpus", ref=run)
-    folder = Path(first)
-    if not is_packed(folder):
-        raise LoadError("evidence_corpus_moved", run=run, folder=folder)
-    return folder

@@ -70,6 +70,10 @@ def test_attention_of_one_token_or_of_all_as_it_fits_or_is_asked(
     one = dynamics(tiny_run, TEXT, step=3, max_new_tokens=0)
     kept = one.attention(5, 2)
     assert one.header.attention_step == 2 and kept is not None and (kept == found.attention(5, 2)).all()
+    last = len(found.tokens) - 1
+    assert (
+        np.array_equal(found.attention(5, -1), found.attention(5, last)) and one.attention(5, 2 - last - 1) is not None
+    )
     assert one.attention(5, 1) is None and verify_dynamics(one).ok
     monkeypatch.setattr("manako.experiments.dynamics.ALL_ATTENTION", found.columns["attention"].nbytes - 1)
     said = dict[str, Any]()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import manako
-from manako.errors import LoadError, ManakoError, UsageError
+from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.training import run
 from manako.training.run import DEFAULTS, resume, settings_of
@@ -70,6 +70,10 @@ def test_a_packed_corpus_is_taken_as_it_is(text: Path, tmp_path: Path) -> None:
     corpus = manako.corpus.build(text, tmp_path / "c", min_count=1)
     out = manako.train(tmp_path / "c", tmp_path / "m", steps=1, **TINY)
     assert not (out / "corpus").exists() and manako.load(out).config.vocab_size == corpus.vocab_size
+    settings = (out / "config.toml").read_text().splitlines()
+    (out / "config.toml").write_text("\n".join(line for line in settings if not line.startswith("data = ")))
+    with pytest.raises(CapabilityError, match="is not known; give its packed corpus"):
+        resume(out, max_minutes=1)
 
 
 @pytest.mark.parametrize(("settings", "sentence"), [

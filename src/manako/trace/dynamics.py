@@ -136,6 +136,7 @@ class Dynamics:
     def attention(self, snapshot: int, token: int) -> Array | None:
         """[L, H, keys] what decided a token of the text looked at; None where that is not in the record."""
         rows, one = self.columns.get("attention"), self.header.attention_step
+        token = range(len(self.tokens))[token]  # from the end too, as in the other columns
         if rows is None or one not in (None, token):
             return None
         starts = attention_starts(len(self.columns["prompt_ids"]), len(self.tokens), one)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from manako.checks import Rule
+from manako.corpus.packed import is_packed
 from manako.corpus.settings import check_range
-from manako.errors import LoadError, UsageError
-from manako.files import printable, read_regular
+from manako.errors import CapabilityError, LoadError, UsageError
+from manako.files import exists, printable, read_regular
+from manako.formats.run_folder import CONFIG
 
 CHOICES = {
     "optimizer": ("muon", "adamw"),
@@ -137,3 +139,20 @@ def read_toml(path: Path) -> dict[str, Any]:
 def training_settings(settings: Mapping[str, Any]) -> TrainingConfig:
     """The part of flat settings that is TrainingConfig's."""
     return TrainingConfig(**{f.name: settings[f.name] for f in fields(TrainingConfig) if f.name in settings})
+
+
+def recorded_corpus(run: Path) -> Path:
+    """The packed corpus of a run: the one inside it, else the one that it names.
+
+    Raises CapabilityError where it names none, LoadError where there is none any more.
+    """
+    if exists(inside := run / "corpus"):
+        return inside
+    said = read_toml(run / CONFIG).get("data")
+    first = said[0] if isinstance(said, list) and said else said  # one may have written one name, or none
+    if not isinstance(first, str):
+        raise CapabilityError("evidence_no_corpus", ref=run)
+    folder = Path(first)
+    if not is_packed(folder):
+        raise LoadError("evidence_corpus_moved", run=run, folder=folder)
+    return folder

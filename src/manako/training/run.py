@@ -19,10 +19,18 @@ from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_na
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import RULES, ModelConfig, only_gpt2
 from manako.families.shape import FLAG
-from manako.files import exists, writable_folder, write_file
+from manako.files import writable_folder, write_file
 from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
-from manako.training.config import POSITIVE, SHAPE, TrainingConfig, read_toml, to_toml, training_settings
+from manako.training.config import (
+    POSITIVE,
+    SHAPE,
+    TrainingConfig,
+    read_toml,
+    recorded_corpus,
+    to_toml,
+    training_settings,
+)
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -138,8 +146,7 @@ def resume(
         folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
         config = only_gpt2(checkpoint.config)
-        inside = run / "corpus"
-        corpus = open_whole(Path(data or (inside if exists(inside) else settings["data"][0])))
+        corpus = open_whole(Path(data) if data else recorded_corpus(run))
         with memory.said(here.device):
             trainer = Trainer(run, config, training, corpus, here, report, watch)
             trainer.restore(checkpoint, folder)
