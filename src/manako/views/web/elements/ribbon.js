@@ -104,9 +104,10 @@ export class RibbonElement extends ViewElement {
         }
     }
 
-    /** What stands there: a browser puts one more line break behind the last. @param {"prompt" | "tail"} name */
+    /** What stands there: behind the last line break a browser puts one more, Firefox as an element. @param {"prompt" | "tail"} name */
     #shown(name) {
-        return this.#edited[name].innerText.replace(/\n$/, "");
+        const { lastElementChild: last, textContent: text } = this.#edited[name];
+        return last ? text : text.replace(/\n$/, "");
     }
 
     /** @param {"prompt" | "tail"} name */
