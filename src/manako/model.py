@@ -395,7 +395,8 @@ class Model:
 
     def evaluate_ids(self, ids: Sequence[int], told: Told | None = None) -> Evaluation:
         """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
-        return evaluate_ids(Session(self.engine), ids, sizes_of(self.tokenizer), self.config.start_id, told)
+        one = self.tokenizer
+        return evaluate_ids(Session(self.engine), ids, sizes_of(one), self.config.start_id, one.unknown_id, told)
 
     def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""

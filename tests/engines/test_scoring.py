@@ -226,6 +226,16 @@ def test_a_loss_too_large_for_a_float_is_an_infinite_perplexity() -> None:
     assert result.loss == 2000 and result.perplexity == math.inf
 
 
+def test_an_unknown_token_of_a_corpus_counts_neither_as_text_nor_as_surprisal() -> None:
+    model = toy_model(word_piece(), start_id=None)
+    text = "the rain 猫猫 dog the"
+    ids = model.score(text).all_ids.tolist()
+    of_text, of_ids = model.evaluate(text), model.evaluate_ids(ids)
+    assert (of_ids.tokens, of_ids.unknown_characters) == (2, ids.count(model.tokenizer.unknown_id)) == (2, 3)
+    assert of_ids.bits_per_character == pytest.approx(of_text.bits_per_character, rel=1e-6)
+    assert of_ids.characters == of_text.characters
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_rows_that_are_not_finite_score_nothing(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
     """The first of them is named, whoever asks: for the figures, of a corpus too, for the record, for its last step."""

@@ -26,6 +26,18 @@ class Side(Numbers):
         return np.where(np.isin(places, self.starts), START, places % 300 + 1)
 
 
+class Unknown(Side):
+    """One of them the token that stands for what is not in the vocabulary."""
+
+    def __init__(self, count: int, unknown: int) -> None:
+        super().__init__(count)
+        self.unknown = unknown
+
+    def windows(self, starts: object, length: int) -> Any:
+        ids = super().windows(starts, length)
+        return np.where(ids == 3, self.unknown, ids)
+
+
 def made(side: Side, block_size: int) -> HeldOut:
     return HeldOut(
         side, block_size, train_characters(["あい" * 99 + "".join(map(chr, range(0x4E00, 0x4E60)))], 1), START
@@ -63,3 +75,12 @@ def test_a_long_text_is_scored_at_evenly_spread_windows(monkeypatch: pytest.Monk
     assert found.ids.shape == (10, 16) and 80 <= found.tokens <= 88
     firsts = [int(row[0]) for row in found.ids]
     assert firsts[0] == START and len(set(firsts)) == 10
+
+
+def test_an_unknown_token_is_seen_and_not_scored() -> None:
+    """It stands for no character that anybody knows."""
+    tokenizer = train_characters(["あいう"], 1)
+    unknown = tokenizer.unknown_id = len(tokenizer.token_bytes) - 1
+    found = HeldOut(Unknown(5, unknown), 16, tokenizer, START)
+    assert found.ids[0, :4].tolist() == [START, 2, unknown, 4]
+    assert found.targets[0, :4].tolist() == [2, UNSCORED, 4, 5] and found.tokens == 3

@@ -210,22 +210,26 @@ def evaluate_ids(
     ids: Sequence[int],
     sizes: tuple[Sequence[int], Sequence[int]],
     start_id: int | None,
+    unknown_id: int | None = None,
     told: Told | None = None,
 ) -> Evaluation:
-    """Score a stretch of a corpus, in which documents stand behind `start_id`, which is seen and not scored.
+    """Score a stretch of a corpus, in which documents stand behind `start_id`.
 
+    That and `unknown_id`, of `<unk>`, are seen and not scored; a `<unk>` counts as one unknown character.
     sizes: (characters, bytes) [V] of the text that each token stands for. Raises UsageError where nothing is scored.
     """
-    total, counts = 0.0, np.zeros(len(sizes[0]), dtype=np.int64)
+    total, unknown, counts = 0.0, 0, np.zeros(len(sizes[0]), dtype=np.int64)
+    unscored = [i for i in (start_id, unknown_id) if i is not None]
     for part in _finite_rows(session, ids, told=told):
-        wanted = part.targets != start_id
+        wanted = ~np.isin(part.targets, unscored)
+        unknown += part.targets.tolist().count(unknown_id)
         total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())
         counts += np.bincount(part.targets[wanted], minlength=len(counts))
     count, characters, size = int(counts.sum()), int(counts @ sizes[0]), int(counts @ sizes[1])
     if not characters:
         raise UsageError("score_too_short")
     loss, bits = total / count, total / math.log(2)
-    return Evaluation(loss, _perplexity(loss), bits / characters, bits / size, count, characters, unknown_characters=0)
+    return Evaluation(loss, _perplexity(loss), bits / characters, bits / size, count, characters, unknown)
 
 
 def _perplexity(loss: float) -> float:
