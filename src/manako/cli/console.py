@@ -14,7 +14,6 @@ import click
 
 from manako import messages
 from manako.messages.lines import wrap
-from manako.messages.unseen import UNSEEN
 
 MARKS_IN_A_ROW = 2  # combining marks let through on one base; more would pile up over other lines
 _SILENT = 2.0  # seconds that nobody minds waiting for
@@ -103,6 +102,8 @@ def safe(message: str) -> str:
     >>> safe("a\\x1b[2J\\u202eb\\n")
     'a\\\\x1b[2J\\\\u202eb\\\\n'
     """
+    from manako.messages.unseen import UNSEEN  # help needs none
+
     shown, marks = "", 0
     for ch in message:
         marks = marks + 1 if unicodedata.category(ch) in ("Mn", "Me") else 0
