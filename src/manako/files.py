@@ -71,6 +71,14 @@ def _kind(path: Path) -> Kind | None:
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
+def expanded(path: str | Path) -> Path:
+    """With the home of a user in place of ~ or ~name; as it is, like in a shell, where there is none.
+
+    Path.expanduser raises RuntimeError there.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def write_file(path: Path, data: bytes | memoryview, replace: bool = True) -> None:
     """Put a file in place whole: temporary file in the same folder, fsync, rename, fsync of the folder.
 

@@ -21,7 +21,7 @@ from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.engines.provenance import blas_library, blas_threads
 from manako.errors import first_line
-from manako.files import is_dir
+from manako.files import expanded, is_dir
 from manako.views.terminal.glyphs import pad, prose
 from manako.views.terminal.steps import Look
 
@@ -71,14 +71,9 @@ def _facts(look: Look) -> dict[str, Any]:
         "folders": {
             "package": short(Path(__file__).parents[1]),
             "runs": "there" if is_dir(Path("runs")) else None,
-            **{name: short(_expanded(os.environ.get(name, usual))) for name, usual in _FOLDERS.items()},
+            **{name: short(expanded(os.environ.get(name, usual))) for name, usual in _FOLDERS.items()},
         },
     }
-
-
-def _expanded(folder: str) -> Path:
-    """With the home of the user in place of ~; as it is where there is none, for which pathlib has an exception."""
-    return Path(os.path.expanduser(folder))  # noqa: PTH111
 
 
 def _version(package: str) -> str | None:

@@ -60,15 +60,9 @@ def scored_rows(
             told(stop, len(ids))
 
 
-def _finite_rows(
-    session: Session,
-    ids: Sequence[int],
-    given: int = 1,
-    fresh: Callable[[], Activations | None] = lambda: None,
-    told: Told | None = None,
-) -> Iterator[Scored]:
-    """The same. Raises ManakoError naming the first token whose row is not finite."""
-    for part in scored_rows(session, ids, given, fresh, told):
+def _finite(session: Session, ids: Sequence[int], parts: Iterator[Scored]) -> Iterator[Scored]:
+    """The parts of ids. Raises ManakoError naming the first token whose row is not finite."""
+    for part in parts:
         bad = np.flatnonzero(~np.isfinite(part.rows.max(axis=1)))  # as `distribution` has it: NaN, +inf, or only -inf
         if len(bad):
             raise _not_finite(session, ids, part.window_start, part.window_start + part.first + 1 + int(bad[0]))
@@ -92,7 +86,7 @@ def scored(
     """The record of a text: the `context` first of ids are given, every other a step. header: of kind "score"."""
     record = _Record(header, vocabulary, captures, len(ids) - context, min(len(ids), session.context))
     fresh = captures.fresh if captures else lambda: None
-    for part in _finite_rows(session, ids, context, fresh, told):
+    for part in _finite(session, ids, scored_rows(session, ids, context, fresh, told)):
         for n, (target, row) in enumerate(zip(part.targets.tolist(), part.rows, strict=True), part.first):
             record.add(target, row, part.window_start, part.kept, n, n + 1)
     return record.trace(ids[:context])
@@ -181,7 +175,7 @@ class Given:
 def evaluate(session: Session, given: Given, unknown_id: int | None = None, told: Told | None = None) -> Evaluation:
     """Score a text, adding up in float64. unknown_id: of `<unk>`."""
     found = [np.zeros(0)]
-    for part in _finite_rows(session, given.ids, given.context, told=told):
+    for part in _finite(session, given.ids, scored_rows(session, given.ids, given.context, told=told)):
         found.append(surprisals(part.rows.astype(np.float64), part.targets))
     nats, ids = np.concatenate(found), np.asarray(given.ids)
     unknown = np.zeros(len(ids), dtype=bool) if unknown_id is None else ids == unknown_id
@@ -220,7 +214,7 @@ def evaluate_ids(
     """
     total, unknown, counts = 0.0, 0, np.zeros(len(sizes[0]), dtype=np.int64)
     unscored = [i for i in (start_id, unknown_id) if i is not None]
-    for part in _finite_rows(session, ids, told=told):
+    for part in _finite(session, ids, scored_rows(session, ids, told=told)):
         wanted = ~np.isin(part.targets, unscored)
         unknown += part.targets.tolist().count(unknown_id)
         total += float(surprisals(part.rows.astype(np.float64), part.targets)[wanted].sum())

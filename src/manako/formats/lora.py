@@ -20,7 +20,7 @@ import numpy as np
 
 from manako.errors import LoadError
 from manako.families import family_of
-from manako.files import exists, is_dir, is_file, read_regular, strict_json
+from manako.files import exists, expanded, is_dir, is_file, read_regular, strict_json
 from manako.formats import torch_zip
 from manako.formats.checkpoint import Checkpoint
 from manako.formats.model_folder import refuse_link_outside
@@ -157,8 +157,7 @@ def _strength(folder: Path, config: Mapping[str, Any], name: str) -> tuple[int, 
 def _cached(name: str, revision: str) -> Path | None:
     """The folder of a hub model in the hub's cache, as `huggingface_hub` lays it out; None where it is not there."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    hub = os.path.expanduser(os.environ.get("HF_HUB_CACHE") or home / "hub")  # noqa: PTH111  raises nothing, as there
-    place = Path(hub) / f"models--{name.replace('/', '--')}"
+    place = expanded(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"models--{name.replace('/', '--')}"
     if not _HUB_NAME.fullmatch(revision) or ".." in revision:
         return None
     named = place / "refs" / revision

@@ -6,7 +6,6 @@ their characters take two cells in some Japanese terminals.
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Static
 
 from manako.errors import ManakoError
-from manako.files import exists, write_file
+from manako.files import exists, expanded, write_file
 from manako.trace.file import to_bytes
 from manako.trace.tree import tree_bytes
 from manako.tui import panels, repeat
@@ -440,7 +439,7 @@ class StepApp(App[None]):
         """
         if not said:
             return None
-        path = Path(os.path.expanduser(said))  # noqa: PTH111  as in a shell, `~name` of nobody stays
+        path = expanded(said)
         if await self._do(lambda: exists(path), pick=False) and said != agreed:
             await self._ask(key, partial(then, agreed=said), said)
             await self._tell("stepper.exists")
