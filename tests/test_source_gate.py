@@ -71,6 +71,18 @@ def test_paths_are_asked_in_one_way() -> None:
     assert asked == []
 
 
+def test_threads_that_nobody_waits_for_start_in_one_place() -> None:
+    """In cli/aside.py, which knows how a process ends beside one."""
+    started = {
+        name
+        for name in FILES
+        for node in ast.walk(parsed((SOURCE / name).read_text(encoding="utf-8")))
+        if (isinstance(node, ast.keyword) and node.arg == "daemon")
+        or (isinstance(node, ast.Attribute) and node.attr == "daemon")
+    }
+    assert started == {"cli/aside.py"}
+
+
 def test_no_dangerous_call() -> None:
     texts = {file: (SOURCE / file).read_text(encoding="utf-8") for file in FILES}
     found = {f"{file}:{each.partition(': ')[2]}" for file, text in texts.items() for each in dangers(text)}

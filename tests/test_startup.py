@@ -46,6 +46,7 @@ def test_help_needs_nothing_heavy(files: Path, words: list[str]) -> None:
     assert {m for m in modules if m.startswith("manako")} == {
         "manako",
         "manako.cli",
+        "manako.cli.aside",
         "manako.cli.console",
         "manako.cli.help",
         "manako.errors",

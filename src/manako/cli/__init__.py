@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import click
 
 from manako import __version__, messages
+from manako.cli.aside import leave
 from manako.cli.console import chosen_language, fail, hush, note, say
 from manako.cli.help import ScreenOption, translated
 from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said and done: Python itself ends now
     except KeyboardInterrupt:  # a second one, while the first was being answered
         code = 130
-    sys.exit(code)
+    leave(code)
 
 
 def _run(arguments: Sequence[str]) -> int:

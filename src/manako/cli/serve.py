@@ -8,7 +8,6 @@ import secrets
 import socket
 import sys
 import tempfile
-import threading
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 import click
 
 from manako.cli import common_options
+from manako.cli.aside import aside
 from manako.cli.console import chosen_language, note, say, tell
 from manako.cli.options import Number, model_option
 from manako.cli.training import progress_line
@@ -62,7 +62,7 @@ def command(
     with listen(host, port) as listener:
         runs = Runs(ref or default)
         beside = [] if ref else [name for name in installed() if name != default]
-        threading.Thread(target=_load, args=(runs, beside), daemon=True).start()
+        aside(partial(_load, runs, beside))
         for name, tree in zip(names, trees, strict=True):
             _add(runs, name, tree)
         address, used = listener.getsockname()[:2]
@@ -73,7 +73,7 @@ def command(
             runs.model.result()  # or why there is none
         runs.model.add_done_callback(partial(_loaded, server))
         if learning and following:
-            threading.Thread(target=_follow, args=(learning, following), daemon=True).start()
+            aside(partial(_follow, learning, following))
         url = f"http://{_in_url(address)}:{used}/#token={token}"
         if port is None and used != PORT:
             note("notice.port_taken", port=PORT, used=used)
@@ -125,7 +125,7 @@ def _follow(learning: Learning, following: Following) -> None:
 
 
 def _load(runs: Runs, beside: list[str]) -> None:
-    """Load the model, in a thread that holds up nobody's end; when nobody wants it any more it goes nowhere.
+    """Load the model; when nobody wants it any more it goes nowhere.
 
     beside: other embedded models, for texts that they read.
     """
@@ -207,5 +207,5 @@ def browser(url: str) -> Iterator[None]:
         page = Path(folder) / "open.html"
         page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">', encoding="utf-8")
         page.chmod(0o600)
-        threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+        aside(partial(webbrowser.open, page.as_uri()))
         yield

@@ -3,13 +3,14 @@
 import gc
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
+from manako.cli.aside import aside
 from manako.cli.console import say
 from manako.cli.options import check_step, is_trace, look_options, model_option, read_prompt, step_option
 from manako.cli.output import Screen
@@ -42,12 +43,11 @@ def command(source: str, ref: str | None, settings: RunSettings, step: int | Non
     if not screen.look.color:
         os.environ["NO_COLOR"] = "1"
     gc.disable()  # while it starts, a hundred thousand objects are made and none is garbage
-    with ThreadPoolExecutor(1) as aside:
-        saved = is_trace(source)
-        begun = aside.submit(_begun, source, saved, ref, settings, step)
-        from manako.tui.app import StepApp  # its library is an extra, and as long to load as the model
+    saved = is_trace(source)
+    begun = aside(partial(_begun, source, saved, ref, settings, step))
+    from manako.tui.app import StepApp  # its library is an extra, and as long to load as the model
 
-        stepper = begun.result()
+    stepper = begun.result()
     app = StepApp(stepper, screen.look, Path(source) if saved else None)
     app.call_later(gc.enable)
     app.run()

@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 import torch
-from torch import Tensor, nn
 
 from manako.corpus.packed import PackedCorpus
 from manako.errors import LoadError, ManakoError, UsageError
@@ -67,36 +66,21 @@ class Progress:
     best_step: int | None = None
 
 
-class SummedLoss(nn.Module):
-    """Cross-entropy summed over targets, in nats: what one process adds to the loss of the whole batch."""
-
-    def __init__(self, model: GPT) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        return self.model.loss(ids, targets, reduction="sum")
-
-
 def gradients(
-    net: nn.Module, windows: npt.NDArray[np.int64], rows: int, tokens: int, dtype: torch.dtype, here: Processes
+    model: GPT, windows: npt.NDArray[np.int64], rows: int, tokens: int, dtype: torch.dtype, here: Processes
 ) -> float:
     """Leave in the parameters the gradient of the mean loss over a batch of so many tokens; returns that loss in nats.
 
-    net: a SummedLoss, distributed where there are several processes. windows: the share of the batch that this process
-    has, of which `rows` go through at once, with products in `dtype`.
+    windows: the share of the batch that this process has, of which `rows` go through at once, with products in `dtype`.
     """
-    parts = list(pairs(windows, rows, here.device))
     kind, low = torch.device(here.device).type, dtype == torch.bfloat16
     total = 0.0
-    for n, (ids, targets) in enumerate(parts):
-        last = n == len(parts) - 1
-        with contextlib.nullcontext() if last or here.size == 1 else net.no_sync():  # type: ignore[operator]
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=low):
-                loss = net(ids, targets)
-            # DDP takes the mean over processes; the loss is a mean over the whole batch.
-            (loss * (here.size / tokens)).backward()
+    for ids, targets in pairs(windows, rows, here.device):
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=low):
+            loss = model.loss(ids, targets, reduction="sum")
+        (loss * (1 / tokens)).backward()
         total += loss.item()
+    here.sum_gradients(model.parameters())
     return here.total(total)[0] / tokens
 
 
@@ -146,9 +130,7 @@ class Trainer:
         self.optimizers = Optimizers(
             self.model, t.optimizer, t.learning_rate, t.muon_rate, t.weight_decay, dtype=self.dtype
         )
-        self.net: nn.Module = SummedLoss(self.model)
-        if self.here.size > 1:
-            self.net = nn.parallel.DistributedDataParallel(self.net)
+        self.here.share(self.model.parameters())
 
     @property
     def tokens_per_step(self) -> int:
@@ -162,7 +144,7 @@ class Trainer:
         t, here, p = self.training, self.here, self.progress
         windows = self.batches.windows(p.position, t.batch_size, here.rank, here.size)
         rows = t.micro_batch or memory.rows_at_once(self.config)
-        total = gradients(self.net, windows, rows, self.tokens_per_step, self.dtype, here)
+        total = gradients(self.model, windows, rows, self.tokens_per_step, self.dtype, here)
         rate = 0.0 if still else schedule(t.schedule, p.step + 1, p.done, t.warmup_steps)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), t.grad_clip).item()
         if not (math.isfinite(total) and math.isfinite(norm)):

@@ -24,7 +24,7 @@ from manako.formats.checkpoint import Checkpoint
 from manako.training import machine, memory
 from manako.training.batches import Batches
 from manako.training.config import TrainingConfig, training_settings
-from manako.training.loop import SummedLoss, gradients
+from manako.training.loop import gradients
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import processes
@@ -111,7 +111,7 @@ def one_step(
         else:
             windows = np.array([batch])
         rows, read = training.micro_batch or memory.rows_at_once(config), windows[:, 1:].size
-        loss = gradients(SummedLoss(model), windows, rows, read, dtype, here)
+        loss = gradients(model, windows, rows, read, dtype, here)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), training.grad_clip).item()
         wide = GPT(config).to(here.device).double()  # the text is read in float64, whatever the training computes in
         before = _losses(wide, weights, ids, here.device)

@@ -1,15 +1,19 @@
 """One process or many: the ranks that `torchrun` starts, and what they say to each other.
 
-Special here: tensors alone travel, never pickled objects; rank 0 alone writes and speaks.
+Special here: tensors alone travel, never pickled objects; rank 0 alone writes and speaks. When the ranks part, the
+threads that carried the tensors have ended: one that still let go of a tensor as the interpreter closes would abort
+the process, its work done. They end with the last that holds the group, so nobody else may hold it; that is why
+gradients are summed here and not by DistributedDataParallel, which keeps the group for as long as it lives itself.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from manako.errors import CapabilityError
 
@@ -34,6 +38,22 @@ class Processes:
         numbers = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(numbers)
         return numbers.tolist()
+
+    def share(self, weights: Iterable[Tensor]) -> None:
+        """Give all processes the weights of the first."""
+        if self.size > 1:
+            for weight in weights:
+                dist.broadcast(weight.detach(), 0)
+
+    def sum_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Put in the place of each gradient its sum over all processes."""
+        if self.size == 1:
+            return
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        whole = torch.cat([gradient.flatten() for gradient in gradients])  # one message
+        dist.all_reduce(whole)
+        for gradient, total in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
 
     def wait(self) -> None:
         """Go on when all have come here."""
