@@ -1,6 +1,6 @@
 """Bits per character after equal processor time: one of our presets, and nanoGPT as its README says for a CPU.
 
-    python nanogpt.py NANOGPT PACKED... [--preset laptop-5min] [--seconds 300] [--seeds 3]
+    python nanogpt.py NANOGPT PACKED... [--preset laptop-5min] [--seconds 300] [--seeds 3] [--first-seed 0]
 
 NANOGPT is a clone of karpathy/nanoGPT, PACKED what `manako corpus build` made. Both sides are whole processes, start
 included, and `manako eval` scores them on the same first characters of the held-out side: each character once, with at
@@ -56,13 +56,15 @@ def main() -> None:
     options.add_argument("--preset", choices=TARGETS, default="laptop-5min")
     options.add_argument("--seconds", type=float, help="another time than the preset's own")
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--first-seed", type=int, default=0, help="where a run of three is done in parts")
     given = options.parse_args()
     seconds = given.seconds or 60 * PRESETS[given.preset]["max_minutes"]
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
     start, results = calibration(), {}
     for packed in given.packed:
         with tempfile.TemporaryDirectory() as place:
             unpack(given.nanogpt, Path(place))
-            results[packed.name] = compared(Path(place), packed, given.preset, seconds, given.seeds)
+            results[packed.name] = compared(Path(place), packed, given.preset, seconds, seeds)
     report(
         f"bits per character beside nanoGPT, {given.preset}",
         f"<= {TARGETS[given.preset]} of nanoGPT's",
@@ -77,7 +79,7 @@ def unpack(nanogpt: Path, place: Path) -> None:
     subprocess.run(["tar", "-x", "-C", place], input=archive, check=True)
 
 
-def compared(place: Path, packed: Path, preset: str, seconds: float, seeds: int) -> dict[str, Any]:
+def compared(place: Path, packed: Path, preset: str, seconds: float, seeds: range) -> dict[str, Any]:
     """The runs of all seeds on one corpus, in pairs."""
     corpus = open_packed(packed)
     text = prepare(corpus, place / "data" / "packed")
@@ -85,7 +87,7 @@ def compared(place: Path, packed: Path, preset: str, seconds: float, seeds: int)
     small, large = (theirs(place, iterations, 0)["processor"] for iterations in SHORT)
     each = (large - small) / (SHORT[1] - SHORT[0])
     pairs: list[dict[str, Any]] = []
-    for seed in range(seeds):
+    for seed in seeds:
         run = place / f"ours-{seed}"
         command = ["manako", "train", "--data", packed.resolve(), "--out", run, "--preset", preset]
         ours = timed([sys.executable, "-m", *command, "--max-minutes", seconds / 60, "--seed", seed], place)
