@@ -67,6 +67,8 @@ def test_a_failed_self_check_of_a_branch_counts(run: Run, tmp_path: Path) -> Non
     tree = Tree((replace(first, trace=replace(first.trace, header=header)), *others), "1")
     found = run("verify", saved_tree(tmp_path, tree))
     assert found.code == 1 and "branch 1: " in found.err and "some_new_check\\x1b[2J" in found.err
+    told = json.loads(run("verify", "--json", saved_tree(tmp_path, tree)).out)["branches"][0]["recorded_checks"]
+    assert [(check["name"], check["ok"]) for check in told] == [("some_new_check\x1b[2J", False)]
 
 
 def test_a_program_reads_each_branch(run: Run, tmp_path: Path) -> None:

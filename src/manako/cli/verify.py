@@ -140,7 +140,8 @@ def document(found: Verification, again: SelfCheck | None) -> dict[str, Any]:
     """What was found, for a program."""
     keys = ("steps", "rederived", "unverifiable", "failure", "contradictions", "largest_error")
     shown = {"ok": found.ok and (again is None or again.ok)} | {key: getattr(found, key) for key in keys}
-    return shown | {"checks": [_check(check) for check in found.checks]} | ({"model": _check(again)} if again else {})
+    checks = {name: [_check(check) for check in getattr(found, name)] for name in ("checks", "recorded_checks")}
+    return shown | checks | ({"model": _check(again)} if again else {})
 
 
 def _check(check: SelfCheck) -> dict[str, Any]:

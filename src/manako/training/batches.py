@@ -3,8 +3,9 @@
 Special here: nothing is remembered between two batches, so a run goes on from one whole number. Each epoch cuts the
 text into blocks at another phase and goes through them in another order, every block once. Rank r of w takes each w-th.
 
-Every other window has the document start in place of its first token, as a prompt has it in front. A text of few
-documents has it in few places, and a model that has hardly met it predicts worse behind it (0.1 bits a character).
+Every other window has the document start in place of its first token, as a scored text and an empty prompt have it in
+front. A text of few documents has it in few places, and a model that has hardly met it predicts worse behind it (0.1
+bits a character).
 """
 
 from collections.abc import Iterator

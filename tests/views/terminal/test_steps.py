@@ -96,6 +96,14 @@ def test_golden_score(check_golden: Callable[[str, str], None]) -> None:
     check_golden("score-en-80.txt", whole(golden_score(), EN))
 
 
+def test_a_text_read_as_a_document_says_so() -> None:
+    """A prompt of the same letters has other probabilities: nothing stands in front of it."""
+    header = golden_score().header
+    said = EN.say("view.given_start")
+    assert said in plain(header_lines(replace(header, prompt=""), EN))
+    assert said not in plain(header_lines(replace(header, prompt="私"), EN))
+
+
 # By hand -----------------------------------------------------------------------------------------------------------
 
 

@@ -88,6 +88,8 @@ def header_lines(header: Header, look: Look, temperatures: Sequence[float] = ())
         yield _line(look.say("view.settings", chain=chain, seed=header.seed), style="dim")
         if not header.prompt:
             yield _line(look.say("view.empty_prompt"))
+    elif not header.prompt:
+        yield _line(look.say("view.given_start"), style="dim")
     yield Text("")
 
 
