@@ -51,6 +51,17 @@ def test_golden(name: str, look: Look, request: pytest.FixtureRequest) -> None:
     assert found == path.read_text(encoding="utf-8")
 
 
+def test_bytes_that_form_no_character_are_spelled_as_in_the_whole_text() -> None:
+    """In the text before a token and in the tinted one, the prompt included; a character in its making is not."""
+    trace = golden_trace()
+    assert "‹E7 8C›" in trace.text
+    wide = replace(EN, columns=400)
+    assert "‹E7 8C›" in plain(row_lines(trace, briefs(trace)[8:], wide))
+    forked = replace(trace, columns=replace(trace.columns, prompt_ids=trace.all_ids))
+    shown = plain(text_lines(forked, [], wide, "p"))
+    assert "‹E7 8C›" in shown and "\ufffd" not in shown
+
+
 @pytest.mark.parametrize("made", [golden_trace, golden_score, lambda: large_generation(4).trace()])
 def test_a_brief_has_the_numbers_of_its_step(made) -> None:  # noqa: ANN001
     trace = made()

@@ -15,7 +15,7 @@ from rich.text import Text
 from manako.analysis.overview import Brief, Summary
 from manako.messages.lines import breaks
 from manako.messages.numbers import count, fixed, percent, perplexity
-from manako.trace.record import Trace
+from manako.trace.record import Trace, bytes_to_text
 from manako.views.terminal import glyphs as g
 from manako.views.terminal.columns import Column, rows
 from manako.views.terminal.steps import Look
@@ -24,6 +24,7 @@ _BAR_CELLS = 10  # all of them are 100 %
 _TEXT_CELLS = (8, 40)  # of the text before a token: least, and most
 _TOKEN_CELLS = 12
 _TOKENS_BACK = 40  # of the text before a token: enough to fill its cells
+_CONTINUATION = bytes(range(0x80, 0xC0))  # bytes that no character begins with
 _STYLES = ("", "yellow", "bold red", "bold red reverse")  # from likely to unlikely
 
 
@@ -68,7 +69,12 @@ def _columns(trace: Trace, steps: Sequence[Brief], look: Look, titles: bool = Fa
         return Column(cells, title, right, wide=width, most=width, gives_way=turn, optional=turn > 0)
 
     def before(step: Brief, cells: int) -> str:
-        return g.prose_tail(trace.vocabulary.join(_before(trace, step)).decode("utf-8", "ignore"), look.glyphs, cells)
+        near = _before(trace, step)
+        data = trace.vocabulary.join(near)
+        if len(near) == _TOKENS_BACK:  # the first of them may be the end of a character
+            data = data.lstrip(_CONTINUATION)
+        whole = data[: len(data) - len(g.pending_bytes(data))]
+        return g.prose_tail(bytes_to_text(whole), look.glyphs, cells)
 
     header = trace.header
     last = header.first_step + max(header.max_new_tokens, len(trace))
@@ -148,7 +154,7 @@ def _pieces(trace: Trace, steps: Sequence[Brief], tint: Tint, look: Look) -> Ite
     """Whole characters with the strength of their unlikeliest token, None where none of them was a step."""
     data, strength = trace.vocabulary.join(trace.columns.prompt_ids), None
     done = len(data) - len(g.pending_bytes(data))
-    yield g.prose(data[:done].decode("utf-8", "replace"), look.glyphs, one_line=False), None
+    yield g.prose(bytes_to_text(data[:done]), look.glyphs, one_line=False), None
     data = data[done:]
     for step in steps:
         own = tint.strength(step)
