@@ -38,8 +38,11 @@ class Misfit(ValueError):
     """A value that is not what it should be: `name` of the field, as in "model.threads", and the `reason`."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+        super().__init__(name, reason)  # as they are: a copy is made of these
         self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
 
 
 def check(value: Any, rule: Rule, name: str) -> Any:
