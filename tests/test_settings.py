@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from toy import toy_model
 
@@ -37,6 +38,12 @@ def test_none_leaves_a_setting_and_switches_off_a_stage() -> None:
     nothing = dict.fromkeys(("seed", "stop", "capture", "ablate", "max_new_tokens", "temperature", "order", "sampling"))
     assert told.changed(**nothing) == told
     assert told.changed(top_k=None) == replace(told, sampling=Sampling(temperature=0.5))
+
+
+def test_values_of_numpy_are_plain_ones() -> None:
+    told = RunSettings(max_new_tokens=np.int64(3), seed=np.uint64(7), chat=np.bool_(True), system=np.str_("x"))
+    assert told == RunSettings(max_new_tokens=3, seed=7, chat=True, system="x")
+    assert [type(getattr(told, name)) for name in ("max_new_tokens", "seed", "chat", "system")] == [int, int, bool, str]
 
 
 def test_a_seed_is_kept_or_fresh() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
 
+from manako.checks import plain
 from manako.errors import Names, UsageError
 from manako.sampling import Sampling, check_seed, ordered
 from manako.trace.schema import CAPTURES
@@ -48,19 +49,20 @@ class RunSettings:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        put = {
+        put: dict[str, Any] = {
             "max_new_tokens": check_count(self.max_new_tokens),
             "seed": None if self.seed is None else check_seed(self.seed),
             "stop": check_stop(self.stop),
             "capture": check_captures(self.capture),
             "ablate": tuple(str(Ablation.parse(part)) for part in listed(self.ablate)),
         }
+        put |= {name: plain(getattr(self, name)) for name in ("special", "chat", "system")}
         for name in ("special", "chat"):
-            if type(value := getattr(self, name)) is not bool:
-                raise UsageError("setting_switch", name=name, got=value)
-        if not isinstance(self.system, str):
-            raise UsageError("setting_text", name="system", got=self.system)
-        if self.system and not self.chat:
+            if type(put[name]) is not bool:
+                raise UsageError("setting_switch", name=name, got=put[name])
+        if not isinstance(put["system"], str):
+            raise UsageError("setting_text", name="system", got=put["system"])
+        if put["system"] and not put["chat"]:
             raise UsageError("system_without_chat")
         for name, value in put.items():
             object.__setattr__(self, name, value)

@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manako
@@ -38,6 +39,16 @@ def test_pieces_have_a_size_and_no_least_count(text: Path, tmp_path: Path) -> No
     assert corpus.header.settings["vocab_size"] == 270 and "min_count" not in corpus.header.settings
     again = manako.corpus.build(text, tmp_path / "d", tokenizer=str(tmp_path / "c"))
     assert again.header.tokenizer_sha256 == corpus.header.tokenizer_sha256
+
+
+def test_numbers_of_numpy_and_paths_are_plain_values(text: Path, tmp_path: Path) -> None:
+    own = manako.corpus.build(text, tmp_path / "c", validation=0.1, min_count=1)
+    told = {"validation": np.float64(0.1), "min_count": np.int64(1), "skip_bad": np.bool_(False)}
+    assert manako.corpus.build(text, tmp_path / "d", **told).header == own.header
+    asked = CorpusSettings(authors=np.array(["漱石"]), tokenizer=tmp_path / "c")  # type: ignore[arg-type]
+    assert asked == CorpusSettings(authors=("漱石",), tokenizer=str(tmp_path / "c"))
+    again = manako.corpus.build(text, tmp_path / "e", tokenizer=tmp_path / "c", validation=0.1)
+    assert again.header.tokenizer_sha256 == own.header.tokenizer_sha256
 
 
 @pytest.mark.parametrize(("settings", "kind", "sentence"), [

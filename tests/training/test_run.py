@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manako
@@ -46,6 +47,19 @@ def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> No
     assert manako.evidence(trace, 0, out / "corpus").step.index == 0
     resume(out, report=lambda key, **_: told.append(key))
     assert told[-2:] == ["train.resumed", "train.done"]
+
+
+def test_numbers_of_numpy_and_paths_make_the_same_run(text: Path, tmp_path: Path) -> None:
+    numpy = {name: np.int64(value) for name, value in TINY.items()} | {"learning_rate": np.float64(1e-3)}
+    more = {"snapshots": np.int32(0), "no_residual": np.bool_(False), "authors": ()}
+    one = manako.train(text, tmp_path / "a", steps=2, min_count=1, snapshots=0, learning_rate=1e-3, **TINY)
+    two = manako.train(text, tmp_path / "b", steps=np.int64(2), min_count=np.int8(1), **more, **numpy)
+    assert (one / "config.toml").read_bytes() == (two / "config.toml").read_bytes()
+    resume(two, max_minutes=np.float64(0.5))  # type: ignore[arg-type]
+    again = manako.train(text, tmp_path / "c", replay=one, tokenizer=one / "corpus", **TINY)
+    with pytest.raises(UsageError, match="replay must be a text, got 5"):
+        manako.train(text, tmp_path / "d", replay=5)
+    assert settings_of(again)["tokenizer"] == str(one / "corpus") and settings_of(again)["replay"] == str(one)
 
 
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:

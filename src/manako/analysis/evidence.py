@@ -116,7 +116,7 @@ def evidence(trace: Trace, index: int, corpus: PackedCorpus | str | Path, longes
     Raises UsageError for a length outside 1 to MOST, and where record and corpus have different vocabularies.
     """
     check_longest(longest)
-    corpus = open_packed(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+    corpus = open_packed(corpus) if isinstance(corpus, str | Path) else corpus
     check_vocabulary(corpus, trace.header.model)
     step = trace.steps[index]
     seen = trace.ids_before(index)[step.window_start :].tolist()

@@ -50,6 +50,7 @@ _RANGES: dict[str, Rule] = {  # one that is None by default may be None
     "snapshots": {"type": "integer", "minimum": 0, "maximum": 10_000},
     **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), POSITIVE),
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
+    "replay": {"type": "string"},
 }
 
 
@@ -97,7 +98,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, rule in _RANGES.items():
             if getattr(self, name) is not None or getattr(TrainingConfig, name) is not None:
-                check_range(name, getattr(self, name), rule)
+                object.__setattr__(self, name, check_range(name, getattr(self, name), rule))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError("cli_choice", name=name, choices=", ".join(allowed))

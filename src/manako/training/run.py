@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manako.checks import plain
 from manako.corpus import build
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
 from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range
@@ -77,8 +78,9 @@ def train(
     from manako.training.processes import processes
 
     check_names(settings, DEFAULTS)
+    settings = {name: plain(value) for name, value in settings.items()}
     told, out = DEFAULTS | settings, Path(out)
-    if told["replay"] is not None:
+    if isinstance(told["replay"], str):  # what is no path is refused below
         told["replay"] = str(Path(told["replay"]).absolute())
     sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
     training, shape = training_settings(told), checked_shape(told)
@@ -130,7 +132,7 @@ def resume(
     """
     require_torch()
     if max_minutes is not None:
-        check_range("max_minutes", max_minutes, POSITIVE)
+        max_minutes = check_range("max_minutes", max_minutes, POSITIVE)
     from manako.training import memory
     from manako.training.loop import Trainer
     from manako.training.processes import processes
@@ -146,7 +148,7 @@ def resume(
         folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
         config = only_gpt2(checkpoint.config)
-        corpus = open_whole(Path(data) if data else recorded_corpus(run))
+        corpus = open_whole(data or recorded_corpus(run))
         with memory.said(here.device):
             trainer = Trainer(run, config, training, corpus, here, report, watch)
             trainer.restore(checkpoint, folder)
@@ -258,9 +260,7 @@ def checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
         check_range(name, told[name], FLAG)
     if told["norm"] not in ("pre", "post"):
         raise UsageError("cli_choice", name="norm", choices="pre, post")
-    shape = {name: told[name] for name in SHAPE}
-    for name, value in shape.items():
-        check_range(name, value, RULES[name])
+    shape: dict[str, int] = {name: check_range(name, told[name], RULES[name]) for name in SHAPE}
     if shape["n_embd"] % shape["n_head"]:
         raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
     return shape
