@@ -10,6 +10,7 @@ import manako
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.training import run
+from manako.training.config import PRESETS
 from manako.training.run import DEFAULTS, resume, settings_of
 
 TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
@@ -60,6 +61,21 @@ def test_numbers_of_numpy_and_paths_make_the_same_run(text: Path, tmp_path: Path
     with pytest.raises(UsageError, match="replay must be a text, got 5"):
         manako.train(text, tmp_path / "d", replay=5)
     assert settings_of(again)["tokenizer"] == str(one / "corpus") and settings_of(again)["replay"] == str(one)
+
+
+def test_a_preset_gives_way_to_settings_as_on_the_command_line(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", TINY | {"steps": 2, "seed": 3, "min_count": 1})
+    made = settings_of(manako.train(text, tmp_path / "a", preset="tiny", seed=4, n_embd=4))
+    assert (made["n_embd"], made["seed"], made["steps"], made["min_count"], made["block_size"]) == (4, 4, 2, 1, 8)
+    assert "preset" not in made
+    for wrong in ("laptop", 5, ["tiny"]):
+        with pytest.raises(UsageError, match="preset must be one of: laptop-5min, laptop-1h, gpu-30min, tiny"):
+            manako.train(text, tmp_path / "b", preset=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r'no setting "presets" \(preset\?\)'):
+        manako.train(text, tmp_path / "b", presets="tiny")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:

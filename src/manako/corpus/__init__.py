@@ -31,9 +31,9 @@ def build(
     """Read text and pack it into a new folder, whole or not at all; what `manako corpus build` does.
 
     sources: files, folders, archives, or "-" for standard input. settings: fields of `CorpusSettings`, such as
-    tokenizer="bpe", vocab_size=4096, validation=0.1. report(key, **values) gets a catalog key for each line that a
-    person should see. Raises UsageError for a setting that makes no sense, LoadError for what cannot be read,
-    ManakoError when the folder is there already.
+    tokenizer="bpe", vocab_size=4096, validation=0.1, authors=["夏目漱石"]. report(key, **values) gets a catalog key for
+    each line that a person should see. Raises UsageError for a setting that makes no sense, LoadError for what cannot
+    be read, ManakoError when the folder is there already.
     """
     from manako.corpus.documents import read
     from manako.corpus.packing import pack

@@ -21,7 +21,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
 }
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 192, "block_size": 256}
-PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags and --config go before them
+PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; every setting that is given goes before them
     "laptop-5min": {
         "n_layer": 4,
         "n_head": 4,
@@ -140,6 +140,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 def training_settings(settings: Mapping[str, Any]) -> TrainingConfig:
     """The part of flat settings that is TrainingConfig's."""
     return TrainingConfig(**{f.name: settings[f.name] for f in fields(TrainingConfig) if f.name in settings})
+
+
+def preset_settings(name: str | None) -> dict[str, Any]:
+    """The settings of a preset, none of them without one. Raises UsageError for a name that is not known."""
+    if name is not None and (not isinstance(name, str) or name not in PRESETS):
+        raise UsageError("cli_choice", name="preset", choices=", ".join(PRESETS))
+    return {} if name is None else PRESETS[name]
 
 
 def recorded_corpus(run: Path) -> Path:

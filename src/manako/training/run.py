@@ -27,6 +27,7 @@ from manako.training.config import (
     POSITIVE,
     SHAPE,
     TrainingConfig,
+    preset_settings,
     read_toml,
     recorded_corpus,
     to_toml,
@@ -57,6 +58,7 @@ def train(
     data: str | Path | Iterable[str | Path],
     out: str | Path,
     *,
+    preset: str | None = None,
     report: Report = quiet,
     watch: Watch | None = None,
     show: Show = contextlib.nullcontext,
@@ -65,8 +67,9 @@ def train(
 ) -> Path:
     """Train a small GPT on text, in a new run folder from which it can always go on; returns that folder.
 
-    data: text as for `manako.corpus.build`, or one packed corpus. settings: as in config.toml and the options of
-    `manako train`, such as max_minutes=5, n_layer=4, tokenizer="bpe", learning_rate=1e-3; see DEFAULTS.
+    data: text as for `manako.corpus.build`, or one packed corpus. settings: under the names of config.toml, such as
+    max_minutes=5, n_layer=4, tokenizer="bpe", learning_rate=1e-3; see DEFAULTS. preset: one of PRESETS, behind them.
+    What the command does beside training, --sample, --probe and --traces, is a watch of its own, --config its reading.
     report(key, **values) gets a catalog key for each line that a person should see, watch(folder, step) each evaluated
     checkpoint; show(trainer) is a context held while it trains. also: what else config.toml shall keep.
     Raises UsageError for a setting that makes no sense, MissingExtraError without PyTorch, LoadError for the text;
@@ -77,8 +80,8 @@ def train(
     from manako.training.loop import Trainer
     from manako.training.processes import processes
 
-    check_names(settings, DEFAULTS)
-    settings = {name: plain(value) for name, value in settings.items()}
+    check_names(settings, [*DEFAULTS, "preset"])
+    settings = preset_settings(preset) | {name: plain(value) for name, value in settings.items()}
     told, out = DEFAULTS | settings, Path(out)
     if isinstance(told["replay"], str):  # what is no path is refused below
         told["replay"] = str(Path(told["replay"]).absolute())
