@@ -133,6 +133,17 @@ def test_stop_texts_may_come_from_any_iterable() -> None:
     ("ablate_form", lambda model: model.trace("私", ablate=5)),
     ("ablate_form", lambda model: manako.compare(model, "私", ablations=5)),
     ("compare_count", lambda model: manako.compare(model, "私", temperatures=0.8)),
+    ("order_unknown", lambda model: model.trace("私", order="tmp")),
+    ("setting_type", lambda model: model.trace("私", sampling={"top_k": 3})),
+    ("setting_type", lambda model: model.trace("私", {"seed": 1})),
+    ("setting_type", lambda model: model.generate("私", {})),
+    ("setting_type", lambda model: model.generate("私", Sampling())),
+    ("setting_type", lambda model: model.fork("a.manako", 0)),
+    ("setting_type", lambda model: model.recomputed(None)),
+    ("setting_type", lambda model: manako.verify("a.manako")),
+    ("setting_type", lambda model: manako.evidence("a.manako", 0, "corpus")),
+    ("setting_type", lambda model: manako.tokens("demo", "私")),
+    ("setting_type", lambda model: manako.tokens(model, "私")),
 ])  # fmt: skip
 def test_a_value_of_another_type_is_told_like_one_out_of_range(
     model: Model, key: str, ask: Callable[[Any], object]

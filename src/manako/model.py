@@ -27,7 +27,7 @@ from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_ch
 from manako.formats.page_model import lacks, page_model, page_weights
 from manako.refs import Ref
 from manako.sampling import Sampling
-from manako.settings import Ablation, RunSettings, is_whole
+from manako.settings import Ablation, RunSettings, check_type, is_whole
 from manako.tokenizer import sizes_of
 from manako.trace.record import Excerpt, Header, SelfCheck, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
@@ -195,7 +195,9 @@ class Model:
         """
         own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
         own |= {"special": special, "chat": chat, "system": system}
-        settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
+        settings = RunSettings() if settings is None else settings
+        check_type("settings", settings, RunSettings)
+        settings = settings.changed(sampling=sampling, temperature=temperature, **own, **stages)
         ids = self.prompt_ids(prompt, settings) or self._start()
         if settings.special or settings.chat:
             prompt = bytes_to_text(self._vocabulary.join(ids))
@@ -260,8 +262,8 @@ class Model:
         >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
         True
         """
-        before = trace.header
         self._check_made(trace, "fork_other_model")
+        before = trace.header
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
         forced = self._forced(text, token_id)
@@ -290,6 +292,7 @@ class Model:
 
     def _check_made(self, trace: Trace, key: str) -> None:
         """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
+        check_type("trace", trace, Trace)
         made, info = trace.header.model, self.info
         same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
         if not same or trace.vocabulary.size != self.config.vocab_size:

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from manako.checks import plain
 from manako.errors import Names, UsageError
-from manako.sampling import Sampling, check_seed, ordered
+from manako.sampling import Sampling, check_seed, listed, ordered
 from manako.trace.schema import CAPTURES
 
 COMPARED = (0.3, 0.8, 1.2)
@@ -49,6 +49,7 @@ class RunSettings:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
+        check_type("sampling", self.sampling, Sampling)
         put: dict[str, Any] = {
             "max_new_tokens": check_count(self.max_new_tokens),
             "seed": None if self.seed is None else check_seed(self.seed),
@@ -128,13 +129,10 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def listed(given: Any) -> tuple[Any, ...]:
-    """Several values; one that stands alone, as a name that is not read letter by letter, is a list of itself.
-
-    >>> listed("head:0.0"), listed(["mlp:1", "layer:2"]), listed(0.8)
-    (('head:0.0',), ('mlp:1', 'layer:2'), (0.8,))
-    """
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raise UsageError for an argument that is no such object."""
+    if not isinstance(value, kind):
+        raise UsageError("setting_type", name=name, kind=kind.__name__, got=value)
 
 
 def check_count(max_new_tokens: object) -> int:
