@@ -153,6 +153,33 @@ def test_a_value_of_another_type_is_told_like_one_out_of_range(
     assert refused.value.key == key
 
 
+def test_ids_that_are_none_are_refused(model: Model) -> None:
+    last, context = model.config.vocab_size - 1, model.config.block_size
+    for ids, key in (([-1, 5], "token_ids"), ([last + 1], "token_ids"), ([1.5], "token_ids"), ([], "token_ids_count"),
+                     (range(context + 1), "token_ids_count"), ("私", "token_ids")):  # fmt: skip
+        with pytest.raises(UsageError) as refused:
+            model.rows(ids)  # type: ignore[arg-type]
+        assert refused.value.key == key
+        if key == "token_ids":
+            for ask in (model.evaluate_ids, model.tokenizer.decode):
+                with pytest.raises(UsageError) as refused:
+                    ask([0, 5, *ids])  # type: ignore[misc]
+                assert refused.value.key == key
+    for ids in ([5, last], range(context)):
+        rows = model.rows(ids)
+        assert rows.shape == (len(ids), last + 1) and (rows == model.rows(np.array(ids, dtype=np.uint64))).all()
+    assert model.evaluate_ids(np.arange(9, dtype=np.uint64)) == model.evaluate_ids([*range(9)])
+
+
+def test_a_row_beyond_the_tokenizer_can_be_read_and_no_text_has_it() -> None:
+    model = toy_model(vocab_size=toy_config().vocab_size + 40, start_id=None)
+    beyond = model.tokenizer.vocab_size
+    assert model.rows([beyond]).shape == (1, model.config.vocab_size)
+    for ask in (model.evaluate_ids, model.tokenizer.decode):
+        with pytest.raises(UsageError, match=f"0 to {beyond - 1}"):
+            ask([1, beyond])
+
+
 def test_one_name_alone_is_a_list_of_it(model: Model) -> None:
     assert model.trace("私", max_new_tokens=1, ablate="head:1.0", capture="lens").header.ablate == ("head:1.0",)
     compared = manako.compare(model, "私", ablations=["mlp:0", ["head:1.0", "mlp:1"]], max_new_tokens=1)
