@@ -91,6 +91,12 @@ def test_numbers_of_numpy_and_paths_are_plain_values() -> None:
     assert {type(value) for value in asdict(config).values()} <= {int, float, str, type(None)}
 
 
+def test_what_else_is_kept_may_be_of_numpy() -> None:
+    kept = {"probe": (np.str_("a=b"),), "n": np.int64(5), "on": np.bool_(True), "file": Path("a"), "left_out": None}
+    said = {"probe": ["a=b"], "n": 5, "on": True, "file": "a"}
+    assert tomllib.loads(to_toml(kept).decode()) == said
+
+
 def test_a_run_to_follow_is_a_path() -> None:
     with pytest.raises(UsageError) as caught:
         TrainingConfig(replay=5)  # type: ignore[arg-type]

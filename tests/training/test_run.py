@@ -1,5 +1,6 @@
 """`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,18 @@ def test_numbers_of_numpy_and_paths_make_the_same_run(text: Path, tmp_path: Path
     with pytest.raises(UsageError, match="replay must be a text, got 5"):
         manako.train(text, tmp_path / "d", replay=5)
     assert settings_of(again)["tokenizer"] == str(one / "corpus") and settings_of(again)["replay"] == str(one)
+
+
+def test_data_is_text_of_some_kind(text: Path, tmp_path: Path) -> None:
+    for wrong in (None, 5, [None], [b"a.txt"]):
+        with pytest.raises(UsageError, match="data must be a list of texts"):
+            manako.train(wrong, tmp_path / "m")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no documents"):
+        manako.train([], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    [entry] = os.scandir(tmp_path)
+    made = manako.train(entry, tmp_path / "m", steps=1, **TINY)  # type: ignore[arg-type]
+    assert settings_of(made)["data"] == [str(text)]
 
 
 def test_a_preset_gives_way_to_settings_as_on_the_command_line(

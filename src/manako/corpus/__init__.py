@@ -37,18 +37,17 @@ def build(
     """
     from manako.corpus.documents import read
     from manako.corpus.packing import pack
-    from manako.corpus.settings import CorpusSettings, check_names
+    from manako.corpus.settings import CorpusSettings, check_names, check_sources
     from manako.files import printable
 
     check_names(settings, CorpusSettings.__dataclass_fields__)
-    chosen = CorpusSettings(**settings)
-    listed = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    chosen, named = CorpusSettings(**settings), check_sources("sources", sources)
     return pack(
-        read(listed, chosen, report),
+        read(named, chosen, report),
         Path(folder),
         chosen.make_vocabulary(),
         validation_share=chosen.validation,
         settings=chosen.on_record(),
-        sources=[printable(source) for source in listed],
+        sources=[printable(source) for source in named],
         report=report,
     )

@@ -11,6 +11,7 @@ from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
 from manako.errors import Names, UsageError, near
 from manako.files import exists, is_dir, printable
 from manako.messages import Phrase
+from manako.sampling import listed
 from manako.tokenizer import (
     DOCUMENT_START,
     Tokenizer,
@@ -22,10 +23,11 @@ from manako.tokenizer import (
 
 KINDS = ("char", "bpe", "byte-bpe")
 _TEXT: Rule = {"type": "string"}
+_TEXTS: Rule = {"type": "array", "items": _TEXT}
 RULES: Mapping[str, Rule] = {  # Reading has the choices of format and kana, pack the range of validation
     "encoding": {"type": ["string", "null"]},
     "field": _TEXT,
-    "authors": {"type": "array", "items": _TEXT},
+    "authors": _TEXTS,
     "skip_bad": {"type": "boolean"},
     "validation": {"type": "number"},
     "tokenizer": _TEXT,
@@ -91,6 +93,15 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             raise UsageError("setting_unknown", name=name, near=near(name, known), known=Names(known))
+
+
+def check_sources(name: str, given: Any) -> list[str]:
+    """One source or several, by their names. Raises UsageError for what is none.
+
+    >>> check_sources("data", Path("a.txt")), check_sources("data", ["a.txt", "-"])
+    (['a.txt'], ['a.txt', '-'])
+    """
+    return check_range(name, listed(given), _TEXTS)
 
 
 def check_range(name: str, given: object, rule: Rule) -> Any:

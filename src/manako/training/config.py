@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from manako.checks import Rule
+from manako.checks import Rule, plain
 from manako.corpus.packed import is_packed
 from manako.corpus.settings import check_range
 from manako.errors import CapabilityError, LoadError, UsageError
@@ -116,7 +116,7 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
     b'steps = 5\\nkana = "any"\\n'
     """
     # A JSON number, string or boolean is one of TOML's, too, but for U+007F, which JSON leaves as it is.
-    said = {k: json.dumps(_readable(v), ensure_ascii=False) for k, v in settings.items() if v is not None}
+    said = {k: json.dumps(_readable(plain(v)), ensure_ascii=False) for k, v in settings.items() if v is not None}
     text = "".join(f"{k} = {v}\n" for k, v in said.items()).replace("\x7f", "\\u007f")
     assert tomllib.loads(text) == {k: json.loads(v) for k, v in said.items()}  # or a run could never go on
     return text.encode("utf-8")
@@ -124,7 +124,7 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
 
 def _readable(value: Any) -> Any:
     """Text that came from the system as text that a file can hold."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_readable(each) for each in cast("Iterable[Any]", value)]
     return printable(value) if isinstance(value, str) else value
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from manako.checks import plain
 from manako.corpus import build
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
-from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range
+from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range, check_sources
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import RULES, ModelConfig, only_gpt2
 from manako.families.shape import FLAG
@@ -85,7 +85,7 @@ def train(
     told, out = DEFAULTS | settings, Path(out)
     if isinstance(told["replay"], str):  # what is no path is refused below
         told["replay"] = str(Path(told["replay"]).absolute())
-    sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
+    sources = check_sources("data", data)
     training, shape = training_settings(told), checked_shape(told)
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
     with processes(training.device) as here:
@@ -100,7 +100,7 @@ def train(
                 if here.first:
                     _pack(sources, out, settings, report)
                 here.wait()
-                corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
+                corpus = open_packed(sources[0] if _packed(sources) else out / "corpus")
                 told |= corpus_settings(corpus)
                 config = ModelConfig(
                     **shape,
@@ -236,17 +236,22 @@ def _pack(sources: list[str], out: Path, settings: Mapping[str, Any], report: Re
     settings: those that were given. Raises UsageError for one that a corpus packed before was not made with.
     """
     asked = {f.name: settings[f.name] for f in fields(CorpusSettings) if f.name in settings}
-    if not is_packed(Path(sources[0])):
+    if not _packed(sources):
         build(sources, out / "corpus", report=report, **asked)
         return
     if len(sources) > 1:
         raise UsageError("train_one_packed", folder=sources[0])
-    corpus = open_whole(Path(sources[0]))
+    corpus = open_whole(sources[0])
     made, said = corpus_settings(corpus), corpus.header.settings
     for name, value in vars(CorpusSettings(**asked)).items():
         if name in asked and value != made[name]:
             was = made[name] if name in said or name not in VOCABULARY_SETTINGS else f"tokenizer {made['tokenizer']}"
             raise UsageError("train_packed_setting", name=name, now=value, was=was, folder=sources[0])
+
+
+def _packed(sources: Sequence[str]) -> bool:
+    """Whether they are a corpus packed before, and not text."""
+    return any(is_packed(Path(source)) for source in sources[:1])
 
 
 def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
