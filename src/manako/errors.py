@@ -26,8 +26,8 @@ class Names(str):
     def __new__(cls, names: Iterable[str]) -> "Names":
         return super().__new__(cls, ", ".join(names))
 
-    def __getnewargs__(self) -> tuple[list[str]]:
-        return ([str(self)],)  # by itself it would be taken for its letters
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Names, ([str(self)],)  # the text by itself would be taken for its letters
 
 
 class ManakoError(Exception):
