@@ -23,7 +23,7 @@ SOURCE = Path(manako.__file__).parent
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
     ("errors", "checks", "sentencepiece"),
-    ("files", "memory", "sampling", "encoder", "token_table"),
+    ("files", "memory", "sampling", "encoder", "token_ids", "token_table"),
     ("trace", "tokenizer"),
     ("corpus", "settings"),
     ("settings",),
@@ -51,6 +51,7 @@ THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not name
     "numpy": (
         "corpus",
         "sampling",
+        "token_ids",
         "trace",
         "families",
         "formats",

@@ -133,6 +133,17 @@ def test_stop_texts_may_come_from_any_iterable() -> None:
     ("ablate_form", lambda model: model.trace("私", ablate=5)),
     ("ablate_form", lambda model: manako.compare(model, "私", ablations=5)),
     ("compare_count", lambda model: manako.compare(model, "私", temperatures=0.8)),
+    ("order_unknown", lambda model: model.trace("私", order="tmp")),
+    ("setting_type", lambda model: model.trace("私", sampling={"top_k": 3})),
+    ("setting_type", lambda model: model.trace("私", {"seed": 1})),
+    ("setting_type", lambda model: model.generate("私", {})),
+    ("setting_type", lambda model: model.generate("私", Sampling())),
+    ("setting_type", lambda model: model.fork("a.manako", 0)),
+    ("setting_type", lambda model: model.recomputed(None)),
+    ("setting_type", lambda model: manako.verify("a.manako")),
+    ("setting_type", lambda model: manako.evidence("a.manako", 0, "corpus")),
+    ("setting_type", lambda model: manako.tokens("demo", "私")),
+    ("setting_type", lambda model: manako.tokens(model, "私")),
 ])  # fmt: skip
 def test_a_value_of_another_type_is_told_like_one_out_of_range(
     model: Model, key: str, ask: Callable[[Any], object]
@@ -140,6 +151,33 @@ def test_a_value_of_another_type_is_told_like_one_out_of_range(
     with pytest.raises(UsageError) as refused:
         ask(model)
     assert refused.value.key == key
+
+
+def test_ids_that_are_none_are_refused(model: Model) -> None:
+    last, context = model.config.vocab_size - 1, model.config.block_size
+    for ids, key in (([-1, 5], "token_ids"), ([last + 1], "token_ids"), ([1.5], "token_ids"), ([], "token_ids_count"),
+                     (range(context + 1), "token_ids_count"), ("私", "token_ids")):  # fmt: skip
+        with pytest.raises(UsageError) as refused:
+            model.rows(ids)  # type: ignore[arg-type]
+        assert refused.value.key == key
+        if key == "token_ids":
+            for ask in (model.evaluate_ids, model.tokenizer.decode):
+                with pytest.raises(UsageError) as refused:
+                    ask([0, 5, *ids])  # type: ignore[misc]
+                assert refused.value.key == key
+    for ids in ([5, last], range(context)):
+        rows = model.rows(ids)
+        assert rows.shape == (len(ids), last + 1) and (rows == model.rows(np.array(ids, dtype=np.uint64))).all()
+    assert model.evaluate_ids(np.arange(9, dtype=np.uint64)) == model.evaluate_ids([*range(9)])
+
+
+def test_a_row_beyond_the_tokenizer_can_be_read_and_no_text_has_it() -> None:
+    model = toy_model(vocab_size=toy_config().vocab_size + 40, start_id=None)
+    beyond = model.tokenizer.vocab_size
+    assert model.rows([beyond]).shape == (1, model.config.vocab_size)
+    for ask in (model.evaluate_ids, model.tokenizer.decode):
+        with pytest.raises(UsageError, match=f"0 to {beyond - 1}"):
+            ask([1, beyond])
 
 
 def test_one_name_alone_is_a_list_of_it(model: Model) -> None:

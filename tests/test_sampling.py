@@ -669,7 +669,7 @@ def test_neutral_values_change_nothing_bitwise(row: Row, history: list[int], nam
     "order",
     [
         (*DEFAULT_ORDER, "tfs"),
-        "temperature",
+        "tfs",
         None,
         5,
         (1, "top_p"),

@@ -3,6 +3,7 @@
 from dataclasses import fields, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from toy import toy_model
 
@@ -39,6 +40,12 @@ def test_none_leaves_a_setting_and_switches_off_a_stage() -> None:
     assert told.changed(top_k=None) == replace(told, sampling=Sampling(temperature=0.5))
 
 
+def test_values_of_numpy_are_plain_ones() -> None:
+    told = RunSettings(max_new_tokens=np.int64(3), seed=np.uint64(7), chat=np.bool_(True), system=np.str_("x"))
+    assert told == RunSettings(max_new_tokens=3, seed=7, chat=True, system="x")
+    assert [type(getattr(told, name)) for name in ("max_new_tokens", "seed", "chat", "system")] == [int, int, bool, str]
+
+
 def test_a_seed_is_kept_or_fresh() -> None:
     assert RunSettings(seed=4).seeded().seed == 4
     assert len({RunSettings().seeded().seed for _ in range(5)}) > 1
@@ -61,11 +68,27 @@ def test_names_of_all_settings() -> None:
     ({"ablate": ["nose:1"]}, "ablate_form"),
     ({"temperature": -1}, "temperature"),
     ({"order": ["top_k"]}, "order_missing"),
+    ({"order": "temperatur"}, "order_unknown"),
+    ({"order": 5}, "order_unknown"),
+    ({"sampling": {"temperature": 1}}, "setting_type"),
+    ({"sampling": 0.8}, "setting_type"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused_by_name(given: dict[str, Any], key: str) -> None:
     with pytest.raises(UsageError) as refused:
         RunSettings().changed(**given)
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize("given", [{"temperature": 1}, None, (), "greedy"], ids=str)
+def test_a_sampling_is_a_sampling(given: Any) -> None:
+    with pytest.raises(UsageError) as refused:
+        RunSettings(sampling=given)
+    assert refused.value.key == "setting_type" and str(given) in str(refused.value) + refused.value.text("ja")
+
+
+def test_one_stage_alone_is_an_order_of_it() -> None:
+    assert Sampling(order="temperature") == Sampling(order=("temperature",))  # type: ignore[arg-type]
+    assert RunSettings().changed(order="temperature", temperature=1).sampling.order == ("temperature",)
 
 
 def test_a_text_is_scored_at_temperature_1(model: Model) -> None:

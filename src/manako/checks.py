@@ -6,7 +6,10 @@ integer, no whole number takes more than 64 bits, True is no number, every prope
 other may.
 """
 
+import contextlib
+import numbers
 import operator
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -38,8 +41,41 @@ class Misfit(ValueError):
     """A value that is not what it should be: `name` of the field, as in "model.threads", and the `reason`."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"{name}: {reason}")
+        super().__init__(name, reason)  # as they are: a copy is made of these
         self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def plain(value: Any) -> Any:
+    """A value that comes from a program, as JSON has it: of numbers and arrays of NumPy, paths and tuples.
+
+    For what stands in front of `check`, which is strict. All else stays as it is.
+
+    >>> import fractions
+    >>> plain((fractions.Fraction(1, 4), True, None))
+    [0.25, True, None]
+    """
+    if callable(to_list := getattr(value, "tolist", None)):  # of arrays and scalars alike, without importing NumPy
+        value = to_list()
+    match value:
+        case bool():
+            return value
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            with contextlib.suppress(OverflowError):  # a fraction beyond the largest float
+                return float(value)
+        case str():
+            return str.__str__(value)
+        case os.PathLike():
+            return os.fsdecode(cast("os.PathLike[str]", value))
+        case list() | tuple():
+            return [plain(each) for each in cast("Sequence[Any]", value)]
+        case _:
+            pass
+    return value
 
 
 def check(value: Any, rule: Rule, name: str) -> Any:

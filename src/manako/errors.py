@@ -12,6 +12,8 @@ Text that came from a file or a user is cut to a readable length here; making it
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 from manako import messages
 
@@ -23,6 +25,9 @@ class Names(str):
 
     def __new__(cls, names: Iterable[str]) -> "Names":
         return super().__new__(cls, ", ".join(names))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Names, ([str(self)],)  # the text by itself would be taken for its letters
 
 
 class ManakoError(Exception):
@@ -38,6 +43,10 @@ class ManakoError(Exception):
         self.key = key
         self.values = {name: _short(value) for name, value in values.items()}
         super().__init__(self.text("en"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What it is made of: by default Python would give the sentence for the key, and what it is sent to breaks."""
+        return partial(type(self), self.key, **self.values), (), vars(self)
 
     @property
     def code(self) -> str:

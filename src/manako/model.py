@@ -27,7 +27,8 @@ from manako.formats.model_folder import CHAT_TEMPLATE, read_checkpoint, write_ch
 from manako.formats.page_model import lacks, page_model, page_weights
 from manako.refs import Ref
 from manako.sampling import Sampling
-from manako.settings import Ablation, RunSettings, is_whole
+from manako.settings import Ablation, RunSettings, check_type, is_whole
+from manako.token_ids import Ids, check_ids
 from manako.tokenizer import sizes_of
 from manako.trace.record import Excerpt, Header, SelfCheck, Trace, Vocabulary, bytes_to_text
 from manako.trace.schema import CAPTURES
@@ -195,7 +196,9 @@ class Model:
         """
         own = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop, "capture": capture, "ablate": ablate}
         own |= {"special": special, "chat": chat, "system": system}
-        settings = (settings or RunSettings()).changed(sampling=sampling, temperature=temperature, **own, **stages)
+        settings = RunSettings() if settings is None else settings
+        check_type("settings", settings, RunSettings)
+        settings = settings.changed(sampling=sampling, temperature=temperature, **own, **stages)
         ids = self.prompt_ids(prompt, settings) or self._start()
         if settings.special or settings.chat:
             prompt = bytes_to_text(self._vocabulary.join(ids))
@@ -260,8 +263,8 @@ class Model:
         >>> [step.token_id for step in model.fork(trace, 2, max_new_tokens=2)] == trace.columns.token_id[2:].tolist()
         True
         """
-        before = trace.header
         self._check_made(trace, "fork_other_model")
+        before = trace.header
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
         forced = self._forced(text, token_id)
@@ -290,6 +293,7 @@ class Model:
 
     def _check_made(self, trace: Trace, key: str) -> None:
         """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
+        check_type("trace", trace, Trace)
         made, info = trace.header.model, self.info
         same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
         if not same or trace.vocabulary.size != self.config.vocab_size:
@@ -301,9 +305,8 @@ class Model:
             return self.tokenizer.encode(text)
         if text:
             raise UsageError("fork_twice")
-        size = min(len(self.tokenizer.token_bytes), self.config.vocab_size)
-        if not is_whole(token_id) or not 0 <= token_id < size:
-            raise UsageError("fork_token", got=token_id, last=size - 1)
+        if not is_whole(token_id) or not 0 <= token_id < self._tokens:
+            raise UsageError("fork_token", got=token_id, last=self._tokens - 1)
         return [int(token_id)]
 
     def _generation(self, ids: list[int], prompt: str, first_step: int, settings: RunSettings) -> Generation:
@@ -393,14 +396,26 @@ class Model:
         """Loss, perplexity and bits of a text, every character scored once. `told` and errors as for `score`."""
         return evaluate(Session(self.engine), self._given(text), self.tokenizer.unknown_id, told)
 
-    def evaluate_ids(self, ids: Sequence[int], told: Told | None = None) -> Evaluation:
-        """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token."""
-        one = self.tokenizer
+    def evaluate_ids(self, ids: Sequence[int] | Ids, told: Told | None = None) -> Evaluation:
+        """The same of a stretch of a packed corpus: tokens of this vocabulary, documents behind the start token.
+
+        Raises UsageError, too, for what is no id of a token.
+        """
+        one, ids = self.tokenizer, check_ids(ids, self._tokens)
         return evaluate_ids(Session(self.engine), ids, sizes_of(one), self.config.start_id, one.unknown_id, told)
 
-    def rows(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """[T, V]: the row of logits after each of `ids`, with no more than the context of them."""
-        return Session(self.engine).rows(ids)
+    def rows(self, ids: Sequence[int] | Ids) -> npt.NDArray[np.float32]:
+        """[T, V]: the row of logits after each of `ids`, with no more than the context of them.
+
+        Raises UsageError for none, for more, and for what is no id of a row.
+        """
+        c = self.config
+        return Session(self.engine).rows(check_ids(ids, c.vocab_size, least=1, most=c.block_size))
+
+    @property
+    def _tokens(self) -> int:
+        """How many ids are both tokens and rows; a model may have rows beyond its tokenizer."""
+        return min(self.tokenizer.vocab_size, self.config.vocab_size)
 
     def _start(self) -> list[int]:
         if self.config.start_id is None:

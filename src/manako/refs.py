@@ -152,7 +152,7 @@ class Ref:
         above = folder if len(folder.parts) > 2 else folder.absolute()  # as it was written where that says enough
         return next((place for place in (folder, above.parent.parent) if run_folder.is_run(place)), None)
 
-    def corpus(self, data: Path | None = None) -> PackedCorpus:
+    def corpus(self, data: str | Path | None = None) -> PackedCorpus:
         """The packed corpus that the model was trained on: `data`, or the one on record in the run that it is part of.
 
         Raises CapabilityError where neither is known, LoadError where it is no longer there or is damaged, UsageError

@@ -15,7 +15,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -383,6 +383,17 @@ class Sampling:
         return cls(**values)
 
 
+def listed(given: Any) -> tuple[Any, ...]:
+    """Several values; one that stands alone, as a name that is not read letter by letter, is a list of itself.
+
+    >>> listed("head:0.0"), listed(["mlp:1", "layer:2"]), listed(0.8)
+    (('head:0.0',), ('mlp:1', 'layer:2'), (0.8,))
+    """
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return tuple(cast("Iterable[Any]", given))
+    return (given,)
+
+
 def ordered(order: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
     """An order with every stage that is used: one that it lacks stands before the first that follows by default.
 
@@ -399,10 +410,7 @@ def ordered(order: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
 
 def _checked_order(sampling: Sampling) -> tuple[str, ...]:
     """The order as plain names, each known, once, and none missing that is used. Raises UsageError."""
-    try:
-        order = tuple(map(str, sampling.order))
-    except TypeError:
-        order = (str(sampling.order),)
+    order = tuple(map(str, listed(sampling.order)))
     for name in order:
         if name not in DEFAULT_ORDER:
             raise UsageError("order_unknown", name=name, near=near(name, DEFAULT_ORDER), known=Names(DEFAULT_ORDER))

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeGuard
 
+from manako.checks import plain
 from manako.errors import Names, UsageError
-from manako.sampling import Sampling, check_seed, ordered
+from manako.sampling import Sampling, check_seed, listed, ordered
 from manako.trace.schema import CAPTURES
 
 COMPARED = (0.3, 0.8, 1.2)
@@ -48,19 +49,21 @@ class RunSettings:
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
-        put = {
+        check_type("sampling", self.sampling, Sampling)
+        put: dict[str, Any] = {
             "max_new_tokens": check_count(self.max_new_tokens),
             "seed": None if self.seed is None else check_seed(self.seed),
             "stop": check_stop(self.stop),
             "capture": check_captures(self.capture),
             "ablate": tuple(str(Ablation.parse(part)) for part in listed(self.ablate)),
         }
+        put |= {name: plain(getattr(self, name)) for name in ("special", "chat", "system")}
         for name in ("special", "chat"):
-            if type(value := getattr(self, name)) is not bool:
-                raise UsageError("setting_switch", name=name, got=value)
-        if not isinstance(self.system, str):
-            raise UsageError("setting_text", name="system", got=self.system)
-        if self.system and not self.chat:
+            if type(put[name]) is not bool:
+                raise UsageError("setting_switch", name=name, got=put[name])
+        if not isinstance(put["system"], str):
+            raise UsageError("setting_text", name="system", got=put["system"])
+        if put["system"] and not put["chat"]:
             raise UsageError("system_without_chat")
         for name, value in put.items():
             object.__setattr__(self, name, value)
@@ -126,13 +129,10 @@ def is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def listed(given: Any) -> tuple[Any, ...]:
-    """Several values; one that stands alone, as a name that is not read letter by letter, is a list of itself.
-
-    >>> listed("head:0.0"), listed(["mlp:1", "layer:2"]), listed(0.8)
-    (('head:0.0',), ('mlp:1', 'layer:2'), (0.8,))
-    """
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raise UsageError for an argument that is no such object."""
+    if not isinstance(value, kind):
+        raise UsageError("setting_type", name=name, kind=kind.__name__, got=value)
 
 
 def check_count(max_new_tokens: object) -> int:

@@ -25,6 +25,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from manako.encoder import WORDS, Ended, Failed, Spans, TooSlow, encoder
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
+from manako.token_ids import Ids, check_ids
 from manako.token_table import byte_characters, drops_spaces, read_tokens
 
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
@@ -130,7 +131,7 @@ class Tokenizer:
             if not isinstance(error, Ended):  # some tokenizers fail at a character that they don't know
                 self._refuse_unknown(text, None)
             raise LoadError("tokenizer_unreadable", file=self._name, reason=error) from None
-        if self.decode(ids) != given:
+        if self._joined(ids) != given:
             self._refuse_unknown(text, None if self.unknown_id in ids or not self._drops_spaces else spans)
         return ids, self._with_spaces(text, ids, spans)
 
@@ -163,7 +164,7 @@ class Tokenizer:
     def rewritten(self, text: str) -> str | None:
         """What is read in place of a text, where the tokenizer changes more than the space before it; None if not."""
         ids = self.encode(text)
-        read = b"".join(self._token_bytes[i] for i in ids).decode("utf-8", "replace")
+        read = self._joined(ids).decode("utf-8", "replace")
         return None if self.unknown_id in ids or read.strip(" ") == text.strip(" ") else read
 
     def encode_documents(self, documents: Sequence[str]) -> list[list[int]]:
@@ -180,8 +181,11 @@ class Tokenizer:
         cut = zip(characters, self.encode_documents(characters), strict=True)
         return [ch for ch, ids in cut if self.unknown_id not in ids and self._lost(ch, ids)]
 
-    def decode(self, ids: Iterable[int]) -> bytes:
-        """The bytes of the ids, joined; they may end inside a character."""
+    def decode(self, ids: Iterable[int] | Ids) -> bytes:
+        """The bytes of the ids, joined; they may end inside a character. Raises UsageError for what is no id."""
+        return self._joined(check_ids(ids, self.vocab_size).tolist())
+
+    def _joined(self, ids: Iterable[int]) -> bytes:
         return b"".join(self._token_bytes[i] for i in ids)
 
     def _encode(self, text: str, special: bool = False) -> tuple[list[int], Spans]:
@@ -217,7 +221,7 @@ class Tokenizer:
             space = ch.isspace() and (self._drops_spaces or self._normalises)
             return not space and not (self._normalises and self.unknown_id is not None)
         # A normaliser (NFC, lower case) changes the bytes and loses no character.
-        return not self._normalises and ch.encode("utf-8") not in self.decode(ids)
+        return not self._normalises and ch.encode("utf-8") not in self._joined(ids)
 
 
 def start_id_of(tokenizer: Tokenizer) -> int | None:

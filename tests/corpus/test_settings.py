@@ -1,9 +1,11 @@
 """`manako.corpus.build`: options by name, each of which ends in the corpus that it makes."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manako
@@ -40,11 +42,22 @@ def test_pieces_have_a_size_and_no_least_count(text: Path, tmp_path: Path) -> No
     assert again.header.tokenizer_sha256 == corpus.header.tokenizer_sha256
 
 
+def test_numbers_of_numpy_and_paths_are_plain_values(text: Path, tmp_path: Path) -> None:
+    own = manako.corpus.build(text, tmp_path / "c", validation=0.1, min_count=1)
+    told = {"validation": np.float64(0.1), "min_count": np.int64(1), "skip_bad": np.bool_(False)}
+    assert manako.corpus.build(text, tmp_path / "d", **told).header == own.header
+    asked = CorpusSettings(authors=np.array(["漱石"]), tokenizer=tmp_path / "c")  # type: ignore[arg-type]
+    assert asked == CorpusSettings(authors=("漱石",), tokenizer=str(tmp_path / "c"))
+    again = manako.corpus.build(text, tmp_path / "e", tokenizer=tmp_path / "c", validation=0.1)
+    assert again.header.tokenizer_sha256 == own.header.tokenizer_sha256
+
+
 @pytest.mark.parametrize(("settings", "kind", "sentence"), [
     ({"tokenizr": "bpe"}, UsageError, 'no setting "tokenizr" (tokenizer?)'),
     ({"tokenizer": "words"}, UsageError, "words"),
     ({"validation": 1.0}, UsageError, "1.0"),
     ({"kana": "old"}, UsageError, "kana"),
+    ({"kana": np.array(["any"])}, UsageError, "kana"),
     ({"encoding": "utf-9"}, UsageError, "utf-9"),
 ])  # fmt: skip
 def test_a_wrong_setting_leaves_nothing(
@@ -53,6 +66,19 @@ def test_a_wrong_setting_leaves_nothing(
     with pytest.raises(kind) as refused:
         manako.corpus.build(text, tmp_path / "c", **settings)
     assert sentence in str(refused.value) and not (tmp_path / "c").exists()
+
+
+def test_sources_are_texts_or_paths_one_or_several(text: Path, tmp_path: Path) -> None:
+    own = manako.corpus.build(text, tmp_path / "c").header
+    [entry] = [entry for entry in os.scandir(tmp_path) if entry.name == "a.txt"]
+    for n, given in enumerate((str(text), [text], (str(text),), iter([text]), np.array([str(text)]), entry)):
+        assert manako.corpus.build(given, tmp_path / f"d{n}").header == own  # type: ignore[arg-type]
+    for wrong in (None, 5, [None], [b"a.txt"], {"a": 1}.values()):
+        with pytest.raises(UsageError, match="sources must be a list of texts"):
+            manako.corpus.build(wrong, tmp_path / "e")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no documents"):
+        manako.corpus.build([], tmp_path / "e")
+    assert not (tmp_path / "e").exists()
 
 
 def test_a_missing_text_is_named(tmp_path: Path) -> None:

@@ -271,6 +271,11 @@ def test_without_its_corpus_a_run_shows_the_rest(tiny_run: Path, tmp_path: Path)
     assert passed(found) == () and len(found) == 12
     again = dynamics(run, TEXT, data=Ref.parse(str(tiny_run)).corpus().folder, max_new_tokens=1)
     assert "ngrams" in again.header.groups
+    text = dynamics(
+        run, data=str(Ref.parse(str(tiny_run)).corpus().folder), step=np.int64(1), max_new_tokens=np.int8(1)
+    )
+    text.save(tmp_path / "t.manako")
+    assert "ngrams" in text.header.groups and open_dynamics(tmp_path / "t.manako").header.attention_step == 0
 
 
 def test_without_a_text_it_takes_held_out_text(tiny_run: Path) -> None:

@@ -1,8 +1,10 @@
 """The grid of a sweep: every combination, checked before any text is read."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manako.errors import LoadError, UsageError
@@ -116,6 +118,8 @@ def test_what_is_written_is_read_as_it_was(tmp_path: Path) -> None:
     again = read_grid(tmp_path / "s.toml", (), {}, {})
     assert again.to_toml() == grid.to_toml() and list(again.points()) == list(again.points())
     assert [p.name for p in again.points()] == [p.name for p in grid.points()]
+    numpy = Grid(["a.txt"], {"n_layer": np.int64(2), "authors": ("夏目",)}, grid.vary | {"data": np.array([0.5, 1])})
+    assert list(numpy.points()) == [replace(p, name=q.name) for p, q in zip(grid.points(), numpy.points(), strict=True)]
 
 
 @pytest.mark.parametrize(("content", "error", "key"), [

@@ -16,6 +16,7 @@ from manako.analysis.training_step import part_of
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.experiments.training_step import training_step
 from manako.formats import run_folder
+from manako.refs import Ref
 from manako.training.config import training_settings
 from manako.training.recipe import recipe
 from manako.training.state import read_state
@@ -100,6 +101,13 @@ def test_at_its_peak_the_line_is_left(tiny_run: Path) -> None:
 def test_without_a_text_it_takes_held_out_text(tiny_run: Path) -> None:
     found = training_step(tiny_run)
     assert found.text == manako.dynamics(tiny_run, max_new_tokens=1).header.text and found.read is None
+
+
+def test_a_corpus_by_its_name_and_a_rate_of_numpy(tiny_run: Path) -> None:
+    folder = Ref.parse(str(tiny_run)).corpus().folder
+    found = training_step(tiny_run, data=str(folder), learning_rate=np.float32(0.5))
+    assert (found.learning_rate, type(found.learning_rate)) == (0.5, float)
+    assert found.text == training_step(tiny_run, data=folder, learning_rate=0.5).text
 
 
 def test_bad_input_is_one_clear_error(tiny_run: Path, short_run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manako import messages
@@ -31,6 +32,9 @@ from manako.training.config import TrainingConfig, read_toml, to_toml, training_
     {"weight_decay": -0.1},
     {"max_minutes": 0},
     {"max_minutes": "5"},
+    {"steps": np.float64(6)},
+    {"steps": np.bool_(True)},
+    {"learning_rate": np.float64("nan")},
 ], ids=str)  # fmt: skip
 def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as caught:
@@ -78,3 +82,22 @@ def test_whole_numbers_beyond_any_float_are_refused() -> None:
 
 def test_a_text_with_delete_in_it_is_read_back() -> None:
     assert tomllib.loads(to_toml({"sample": "a\x7fb"}).decode()) == {"sample": "a\x7fb"}
+
+
+def test_numbers_of_numpy_and_paths_are_plain_values() -> None:
+    told = {"steps": np.int64(6), "learning_rate": np.float32(0.5), "seed": np.uint64(2**64 - 1), "replay": Path("a")}
+    config = TrainingConfig(**told)
+    assert config == TrainingConfig(steps=6, learning_rate=0.5, seed=2**64 - 1, replay="a")
+    assert {type(value) for value in asdict(config).values()} <= {int, float, str, type(None)}
+
+
+def test_what_else_is_kept_may_be_of_numpy() -> None:
+    kept = {"probe": (np.str_("a=b"),), "n": np.int64(5), "on": np.bool_(True), "file": Path("a"), "left_out": None}
+    said = {"probe": ["a=b"], "n": 5, "on": True, "file": "a"}
+    assert tomllib.loads(to_toml(kept).decode()) == said
+
+
+def test_a_run_to_follow_is_a_path() -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainingConfig(replay=5)  # type: ignore[arg-type]
+    assert caught.value.key == "setting_text" and caught.value.values["name"] == "replay"

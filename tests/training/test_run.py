@@ -1,14 +1,17 @@
 """`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import manako
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.training import run
+from manako.training.config import PRESETS
 from manako.training.run import DEFAULTS, resume, settings_of
 
 TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
@@ -46,6 +49,46 @@ def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> No
     assert manako.evidence(trace, 0, out / "corpus").step.index == 0
     resume(out, report=lambda key, **_: told.append(key))
     assert told[-2:] == ["train.resumed", "train.done"]
+
+
+def test_numbers_of_numpy_and_paths_make_the_same_run(text: Path, tmp_path: Path) -> None:
+    numpy = {name: np.int64(value) for name, value in TINY.items()} | {"learning_rate": np.float64(1e-3)}
+    more = {"snapshots": np.int32(0), "no_residual": np.bool_(False), "authors": ()}
+    one = manako.train(text, tmp_path / "a", steps=2, min_count=1, snapshots=0, learning_rate=1e-3, **TINY)
+    two = manako.train(text, tmp_path / "b", steps=np.int64(2), min_count=np.int8(1), **more, **numpy)
+    assert (one / "config.toml").read_bytes() == (two / "config.toml").read_bytes()
+    resume(two, max_minutes=np.float64(0.5))  # type: ignore[arg-type]
+    again = manako.train(text, tmp_path / "c", replay=one, tokenizer=one / "corpus", **TINY)
+    with pytest.raises(UsageError, match="replay must be a text, got 5"):
+        manako.train(text, tmp_path / "d", replay=5)
+    assert settings_of(again)["tokenizer"] == str(one / "corpus") and settings_of(again)["replay"] == str(one)
+
+
+def test_data_is_text_of_some_kind(text: Path, tmp_path: Path) -> None:
+    for wrong in (None, 5, [None], [b"a.txt"]):
+        with pytest.raises(UsageError, match="data must be a list of texts"):
+            manako.train(wrong, tmp_path / "m")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no documents"):
+        manako.train([], tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    [entry] = os.scandir(tmp_path)
+    made = manako.train(entry, tmp_path / "m", steps=1, **TINY)  # type: ignore[arg-type]
+    assert settings_of(made)["data"] == [str(text)]
+
+
+def test_a_preset_gives_way_to_settings_as_on_the_command_line(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", TINY | {"steps": 2, "seed": 3, "min_count": 1})
+    made = settings_of(manako.train(text, tmp_path / "a", preset="tiny", seed=4, n_embd=4))
+    assert (made["n_embd"], made["seed"], made["steps"], made["min_count"], made["block_size"]) == (4, 4, 2, 1, 8)
+    assert "preset" not in made
+    for wrong in ("laptop", 5, ["tiny"]):
+        with pytest.raises(UsageError, match="preset must be one of: laptop-5min, laptop-1h, gpu-30min, tiny"):
+            manako.train(text, tmp_path / "b", preset=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r'no setting "presets" \(preset\?\)'):
+        manako.train(text, tmp_path / "b", presets="tiny")
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from manako.errors import UsageError
-from manako.settings import COMPARED, RunSettings, listed
+from manako.sampling import listed
+from manako.settings import COMPARED, RunSettings
 from manako.trace.record import Step, Trace
 
 

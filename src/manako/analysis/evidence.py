@@ -11,7 +11,7 @@ from pathlib import Path
 from manako.corpus.occurrences import Occurrences, context_within, occurrences
 from manako.corpus.packed import PackedCorpus, open_packed
 from manako.errors import UsageError
-from manako.settings import is_whole
+from manako.settings import check_type, is_whole
 from manako.trace.record import Candidate, ModelInfo, Step, Trace, bytes_to_text
 
 LONGEST = 16
@@ -115,8 +115,9 @@ def evidence(trace: Trace, index: int, corpus: PackedCorpus | str | Path, longes
 
     Raises UsageError for a length outside 1 to MOST, and where record and corpus have different vocabularies.
     """
+    check_type("trace", trace, Trace)
     check_longest(longest)
-    corpus = open_packed(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+    corpus = open_packed(corpus) if isinstance(corpus, str | Path) else corpus
     check_vocabulary(corpus, trace.header.model)
     step = trace.steps[index]
     seen = trace.ids_before(index)[step.window_start :].tolist()

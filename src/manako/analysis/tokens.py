@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from manako.settings import check_type
 from manako.tokenizer import Tokenizer
 from manako.trace.record import bytes_to_text
 
@@ -81,6 +82,7 @@ def tokens(tokenizer: Tokenizer, text: str, ref: str = "", special: bool = False
 
     special: as for `Tokenizer.encode`, which also raises the UsageError.
     """
+    check_type("tokenizer", tokenizer, Tokenizer)
     table, names = tokenizer.token_bytes, tokenizer.special_ids
     pieces = [Piece(i, table[i], bytes_to_text(table[i]), i in names) for i in tokenizer.encode(text, special)]
     return Tokens(ref, tokenizer.vocab_size, tokenizer.fingerprint, text, _with_parts(pieces))

@@ -13,6 +13,7 @@ import numpy as np
 
 from manako.analysis.partial import agrees, misfit
 from manako.sampling import draw, uniform
+from manako.settings import check_type
 from manako.trace.record import SelfCheck, Trace, derive
 from manako.trace.schema import check_limit
 from manako.trace.windows import generation_start, score_context, score_windows
@@ -55,6 +56,7 @@ def verify(trace: Trace) -> Verification:
     they can. Stops at the first step that differs. Captured columns are checked whole: rows of attention sum to 1
     (rounded ones within what the export says), the last layer of the lens is the logits, contributions sum to a logit.
     """
+    check_type("trace", trace, Trace)
     columns, done, skipped, worst, found = trace.columns, 0, 0, 0.0, tuple(_contradictions(trace))
     failure = None
     for i in range(len(trace)):

@@ -26,7 +26,7 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
     if corpus.header.tokenizer_sha256 != model.tokenizer.fingerprint:
         raise CapabilityError("eval_other_vocabulary", folder=where, ref=model.ref)
     side = corpus.train if split == "train" else corpus.validation
-    return model.evaluate_ids(side.windows([0], len(side))[0].tolist(), Progress())
+    return model.evaluate_ids(side.windows([0], len(side))[0], Progress())
 
 
 @click.command("eval", help=say("help.eval"))

@@ -17,10 +17,6 @@ from manako.training.config import CHOICES, PRESETS, SHAPE, TrainingConfig, read
 from manako.training.run import train
 
 
-def _preset(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
-    ctx.default_map = PRESETS.get(name or "", {}) | dict(ctx.default_map or {})
-
-
 def _config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
@@ -59,14 +55,7 @@ def setting_options(command: Any) -> Any:
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help=say("option.train_out")
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    is_eager=True,
-    expose_value=False,
-    callback=_preset,
-    help=say("option.preset"),
-)
+@click.option("--preset", type=click.Choice(list(PRESETS)), help=say("option.preset"))
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -88,6 +77,7 @@ def setting_options(command: Any) -> Any:
 def command(
     data: tuple[str, ...],
     out: Path,
+    preset: str | None,
     sample: str,
     probe: tuple[str, ...],
     traces: bool,
@@ -100,4 +90,4 @@ def command(
     also = {"sample": sample, "probe": list(probe), "traces": traces}
     source = click.get_current_context().get_parameter_source
     settings = {name: value for name, value in settings.items() if source(name) != ParameterSource.DEFAULT}
-    train(data, out, report=seen.report, watch=seen.watch, show=seen.show, also=also, **settings)
+    train(data, out, preset=preset, report=seen.report, watch=seen.watch, show=seen.show, also=also, **settings)

@@ -31,24 +31,23 @@ def build(
     """Read text and pack it into a new folder, whole or not at all; what `manako corpus build` does.
 
     sources: files, folders, archives, or "-" for standard input. settings: fields of `CorpusSettings`, such as
-    tokenizer="bpe", vocab_size=4096, validation=0.1. report(key, **values) gets a catalog key for each line that a
-    person should see. Raises UsageError for a setting that makes no sense, LoadError for what cannot be read,
-    ManakoError when the folder is there already.
+    tokenizer="bpe", vocab_size=4096, validation=0.1, authors=["夏目漱石"]. report(key, **values) gets a catalog key for
+    each line that a person should see. Raises UsageError for a setting that makes no sense, LoadError for what cannot
+    be read, ManakoError when the folder is there already.
     """
     from manako.corpus.documents import read
     from manako.corpus.packing import pack
-    from manako.corpus.settings import CorpusSettings, check_names
+    from manako.corpus.settings import CorpusSettings, check_names, check_sources
     from manako.files import printable
 
     check_names(settings, CorpusSettings.__dataclass_fields__)
-    chosen = CorpusSettings(**settings)
-    listed = [str(source) for source in ([sources] if isinstance(sources, str | Path) else sources)]
+    chosen, named = CorpusSettings(**settings), check_sources("sources", sources)
     return pack(
-        read(listed, chosen, report),
+        read(named, chosen, report),
         Path(folder),
         chosen.make_vocabulary(),
         validation_share=chosen.validation,
         settings=chosen.on_record(),
-        sources=[printable(source) for source in listed],
+        sources=[printable(source) for source in named],
         report=report,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from manako.checks import plain
 from manako.corpus import aozora, archives, markup, rows
 from manako.corpus.encodings import Decoder, decode, document_kind, known_encoding
 from manako.corpus.sources import JSON_LINES_SUFFIXES, STREAMED, LeftOut, Report, inside, kind_of, uncompressed_name
@@ -65,6 +66,7 @@ class Reading:
 
     def __post_init__(self) -> None:
         for name, choices in (("format", ("auto", "text", "aozora")), ("kana", ("any", "modern", "historical"))):
+            object.__setattr__(self, name, plain(getattr(self, name)))
             if getattr(self, name) not in choices:
                 raise UsageError("cli_choice", name=name, choices=", ".join(choices))
         if self.encoding is not None:

@@ -231,11 +231,12 @@ def is_packed(folder: Path) -> bool:
         return False
 
 
-def open_packed(folder: Path) -> PackedCorpus:
+def open_packed(folder: str | Path) -> PackedCorpus:
     """Open a packed corpus; no id is read, but the size of every file is compared.
 
     Raises LoadError for anything missing, damaged or contradictory, naming the file. PackedCorpus.verify reads all.
     """
+    folder = Path(folder)
     if not is_dir(folder):
         raise LoadError("folder_missing" if not exists(folder) else "not_a_folder", file=folder)
     path = folder / HEADER
@@ -259,7 +260,7 @@ def open_packed(folder: Path) -> PackedCorpus:
     return corpus
 
 
-def open_whole(folder: Path) -> PackedCorpus:
+def open_whole(folder: str | Path) -> PackedCorpus:
     """The same, with every byte checked. Raises LoadError."""
     corpus = open_packed(folder)
     corpus.verify()

@@ -5,12 +5,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from manako.checks import Rule, fits
+from manako.checks import Rule, fits, plain
 from manako.corpus.documents import Reading
 from manako.corpus.packing import VALIDATION_SHARE, Vocabulary
 from manako.errors import Names, UsageError, near
 from manako.files import exists, is_dir, printable
 from manako.messages import Phrase
+from manako.sampling import listed
 from manako.tokenizer import (
     DOCUMENT_START,
     Tokenizer,
@@ -22,10 +23,11 @@ from manako.tokenizer import (
 
 KINDS = ("char", "bpe", "byte-bpe")
 _TEXT: Rule = {"type": "string"}
+_TEXTS: Rule = {"type": "array", "items": _TEXT}
 RULES: Mapping[str, Rule] = {  # Reading has the choices of format and kana, pack the range of validation
     "encoding": {"type": ["string", "null"]},
     "field": _TEXT,
-    "authors": {"type": "array", "items": _TEXT},
+    "authors": _TEXTS,
     "skip_bad": {"type": "boolean"},
     "validation": {"type": "number"},
     "tokenizer": _TEXT,
@@ -51,10 +53,9 @@ class CorpusSettings(Reading):
     """How often a character must occur to have a token of its own."""
 
     def __post_init__(self) -> None:
-        given = vars(self) | {"authors": list(self.authors) if isinstance(self.authors, tuple) else self.authors}
         for name, rule in RULES.items():
-            check_range(name, given[name], rule)
-        object.__setattr__(self, "authors", tuple(self.authors))  # out of a file it is a list
+            object.__setattr__(self, name, check_range(name, getattr(self, name), rule))
+        object.__setattr__(self, "authors", tuple(self.authors))
         super().__post_init__()
         for name, kinds in VOCABULARY_SETTINGS.items():
             if self.tokenizer not in kinds and getattr(self, name) != getattr(CorpusSettings, name):
@@ -94,10 +95,24 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
             raise UsageError("setting_unknown", name=name, near=near(name, known), known=Names(known))
 
 
-def check_range(name: str, value: object, rule: Rule) -> None:
-    """Raise UsageError for a setting of another type than its rule says, or out of its range."""
+def check_sources(name: str, given: Any) -> list[str]:
+    """One source or several, by their names. Raises UsageError for what is none.
+
+    >>> check_sources("data", Path("a.txt")), check_sources("data", ["a.txt", "-"])
+    (['a.txt'], ['a.txt', '-'])
+    """
+    return check_range(name, listed(given), _TEXTS)
+
+
+def check_range(name: str, given: object, rule: Rule) -> Any:
+    """A setting as a plain value. Raises UsageError for another type than its rule says, or out of its range.
+
+    >>> check_range("tokenizer", Path("mine"), {"type": "string"})
+    'mine'
+    """
+    value = plain(given)
     if fits(value, rule):
-        return
+        return value
     for kind in (rule["type"],) if isinstance(rule["type"], str) else rule["type"]:
         if kind in _ERRORS:
             raise UsageError(_ERRORS[kind], name=name, got=value)

@@ -147,7 +147,7 @@ class HfEngine:
         return HfCache()
 
     def forward(
-        self, ids: Sequence[int], cache: HfCache, last_only: bool = True, keep: Activations | None = None
+        self, ids: Sequence[int] | Array, cache: HfCache, last_only: bool = True, keep: Activations | None = None
     ) -> Array:
         """Logits of `ids`, which follow the tokens in `cache`; the cache grows by them.
 

@@ -81,7 +81,9 @@ class Engine(Protocol):
         """
         ...
 
-    def forward(self, ids: Sequence[int], cache: Any, last_only: bool = True, keep: Activations | None = None) -> Array:
+    def forward(
+        self, ids: Sequence[int] | Array, cache: Any, last_only: bool = True, keep: Activations | None = None
+    ) -> Array:
         """Logits of `ids`, which follow the tokens in `cache`; the cache grows by them.
 
         Returns [1, V] for the last token alone, or [T, V]. Together they must not exceed the context. keep: filled on

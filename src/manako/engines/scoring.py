@@ -19,6 +19,7 @@ from manako.engines.session import Session
 from manako.errors import ManakoError, UsageError
 from manako.families.activations import Activations
 from manako.sampling import distribution
+from manako.token_ids import Ids
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Header, Trace, Vocabulary
 from manako.trace.windows import score_windows
@@ -46,7 +47,7 @@ Told = Callable[[int, int], None]
 
 def scored_rows(
     session: Session,
-    ids: Sequence[int],
+    ids: Sequence[int] | Ids,
     given: int = 1,
     fresh: Callable[[], Activations | None] = lambda: None,
     told: Told | None = None,
@@ -55,12 +56,12 @@ def scored_rows(
     for start, first, stop in score_windows(len(ids), session.context, given):
         kept, place = fresh(), first - start - 1
         rows = session.rows(ids[start : stop - 1], kept)
-        yield Scored(np.asarray(ids[first:stop]), rows[place:], start, place, kept)
+        yield Scored(np.asarray(ids[first:stop], dtype=np.int64), rows[place:], start, place, kept)
         if told:
             told(stop, len(ids))
 
 
-def _finite(session: Session, ids: Sequence[int], parts: Iterator[Scored]) -> Iterator[Scored]:
+def _finite(session: Session, ids: Sequence[int] | Ids, parts: Iterator[Scored]) -> Iterator[Scored]:
     """The parts of ids. Raises ManakoError naming the first token whose row is not finite."""
     for part in parts:
         bad = np.flatnonzero(~np.isfinite(part.rows.max(axis=1)))  # as `distribution` has it: NaN, +inf, or only -inf
@@ -69,7 +70,7 @@ def _finite(session: Session, ids: Sequence[int], parts: Iterator[Scored]) -> It
         yield part
 
 
-def _not_finite(session: Session, ids: Sequence[int], start: int, stop: int) -> ManakoError:
+def _not_finite(session: Session, ids: Sequence[int] | Ids, start: int, stop: int) -> ManakoError:
     """stop: how many of ids stand before the row, which saw those from `start` on."""
     return ManakoError("score_not_finite", tokens=stop, layer=session.first_bad_layer(ids[start:stop]))
 
@@ -201,7 +202,7 @@ def evaluate(session: Session, given: Given, unknown_id: int | None = None, told
 
 def evaluate_ids(
     session: Session,
-    ids: Sequence[int],
+    ids: Sequence[int] | Ids,
     sizes: tuple[Sequence[int], Sequence[int]],
     start_id: int | None,
     unknown_id: int | None = None,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from manako.engines.protocol import Engine, need
 from manako.families.activations import Activations
+from manako.token_ids import Ids
 from manako.trace.windows import generation_start, score_context
 
 Logits = npt.NDArray[np.float32]
@@ -40,12 +41,12 @@ class Session:
         self._cache.length = 0  # the next call in the context would start over too
         return self._last(ids[-self._limit :], keep)
 
-    def rows(self, ids: Sequence[int], keep: Activations | None = None) -> Logits:
+    def rows(self, ids: Sequence[int] | Ids, keep: Activations | None = None) -> Logits:
         """[T, V]: the row after each of `ids`, with nothing kept. keep: filled on the way."""
         rows = self._engine.forward(ids, self._engine.new_cache(), last_only=False, keep=keep)
         return rows.astype(np.float32, copy=False)
 
-    def first_bad_layer(self, ids: Sequence[int]) -> int:
+    def first_bad_layer(self, ids: Sequence[int] | Ids) -> int:
         """The first block, from 1, whose output is not finite; 0 means the embedding, n_layer + 1 the head."""
         cache, ids = self._engine.new_cache(), ids[-self._limit :]
         bad = [self._engine.config.n_layer + 1]

@@ -47,7 +47,7 @@ def dynamics(
     run: str | Path,
     text: str | None = None,
     *,
-    data: Path | None = None,
+    data: str | Path | None = None,
     step: int | None = None,
     all_attention: bool = False,
     max_new_tokens: int = 20,
@@ -89,7 +89,7 @@ class Following:
         step: int | None,
         settings: RunSettings,
         report: Report = quiet,
-        data: Path | None = None,
+        data: str | Path | None = None,
         all_attention: bool = False,
     ) -> None:
         self.run, self._folder, self._settings, self._report = run, run_named(run), settings, report
@@ -121,7 +121,7 @@ class Following:
                 raise UsageError("view_step_number", got=self._step)
             if not 1 <= self._step <= tokens:
                 raise UsageError("view_step", got=self._step, last=tokens)
-            return self._step - 1
+            return int(self._step) - 1
         weights = len(run_folder.steps(self._folder)) * config.n_layer * config.n_head
         size = np.dtype(np.float32).itemsize * weights * attention_starts(context, tokens, None)[-1]
         keeps_all = self._all_attention or size <= ALL_ATTENTION
@@ -149,7 +149,7 @@ class _Looked:
         text: str | None,
         attention_of: Callable[[Shape, int, int], int | None],
         counted: NGrams | None,
-        data: Path | None,
+        data: str | Path | None,
     ) -> None:
         """attention_of: asked once, with the shape of the model and how many tokens are context and how many scored."""
         self._folder, self._text, self._ngrams, self._data = folder, text, counted, data
@@ -280,7 +280,7 @@ def _distances(model: Model, counted: NGrams) -> Columns:
     }
 
 
-def _ngrams(folder: Path, steps: list[int], report: Report, data: Path | None) -> NGrams | None:
+def _ngrams(folder: Path, steps: list[int], report: Report, data: str | Path | None) -> NGrams | None:
     """The counts of the corpus; None, and a word about it, where it is not there any more."""
     report("dynamics.counting")
     try:
@@ -291,7 +291,7 @@ def _ngrams(folder: Path, steps: list[int], report: Report, data: Path | None) -
         return None
 
 
-def held_out_text(folder: Path, tokenizer: Tokenizer, context: int, data: Path | None) -> str:
+def held_out_text(folder: Path, tokenizer: Tokenizer, context: int, data: str | Path | None) -> str:
     """The beginning of the held-out text of a run. Raises as `Ref.corpus` does, UsageError where there is none."""
     corpus = Ref.parse(folder).corpus(data)
     most = min(LONGEST, context)

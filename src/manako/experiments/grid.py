@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from manako.checks import plain
 from manako.corpus.documents import Reading
 from manako.corpus.settings import KINDS, RULES, CorpusSettings, check_names, check_range
 from manako.errors import Names, UsageError, near
@@ -53,6 +54,8 @@ class Grid:
     """Name -> values, each of them in combination with all others."""
 
     def __post_init__(self) -> None:
+        for part in ("base", "vary"):
+            object.__setattr__(self, part, {name: plain(value) for name, value in getattr(self, part).items()})
         known = [*DEFAULTS, *_OWN]
         check_names([*self.base, *self.vary], known)
         if not self.data or "-" in self.data:

@@ -24,7 +24,7 @@ def training_step(
     *,
     read: str | None = None,
     learning_rate: float | None = None,
-    data: Path | None = None,
+    data: str | Path | None = None,
 ) -> TrainingStep:
     """Take one optimizer step from a checkpoint of a run, and compare a text before and after it.
 
@@ -39,7 +39,7 @@ def training_step(
     from manako.training.one_step import one_step
 
     if learning_rate is not None:
-        check_range("learning_rate", learning_rate, POSITIVE)
+        learning_rate = check_range("learning_rate", learning_rate, POSITIVE)
     folder, at = run_and_checkpoint(run)
     if not is_file(at / run_folder.STATE):
         kept = [s for s in run_folder.steps(folder) if is_file(run_folder.step_folder(folder, s) / run_folder.STATE)]

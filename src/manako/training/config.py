@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
-from manako.checks import Rule
+from manako.checks import Rule, plain
 from manako.corpus.packed import is_packed
 from manako.corpus.settings import check_range
 from manako.errors import CapabilityError, LoadError, UsageError
@@ -21,7 +21,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
 }
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 192, "block_size": 256}
-PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; flags and --config go before them
+PRESETS: dict[str, dict[str, Any]] = {  # for a machine and a patience; every setting that is given goes before them
     "laptop-5min": {
         "n_layer": 4,
         "n_head": 4,
@@ -50,6 +50,7 @@ _RANGES: dict[str, Rule] = {  # one that is None by default may be None
     "snapshots": {"type": "integer", "minimum": 0, "maximum": 10_000},
     **dict.fromkeys(("learning_rate", "muon_rate", "grad_clip", "max_minutes"), POSITIVE),
     "weight_decay": {"type": "number", "minimum": 0, "maximum": 1e300},
+    "replay": {"type": "string"},
 }
 
 
@@ -97,7 +98,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, rule in _RANGES.items():
             if getattr(self, name) is not None or getattr(TrainingConfig, name) is not None:
-                check_range(name, getattr(self, name), rule)
+                object.__setattr__(self, name, check_range(name, getattr(self, name), rule))
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError("cli_choice", name=name, choices=", ".join(allowed))
@@ -115,7 +116,7 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
     b'steps = 5\\nkana = "any"\\n'
     """
     # A JSON number, string or boolean is one of TOML's, too, but for U+007F, which JSON leaves as it is.
-    said = {k: json.dumps(_readable(v), ensure_ascii=False) for k, v in settings.items() if v is not None}
+    said = {k: json.dumps(_readable(plain(v)), ensure_ascii=False) for k, v in settings.items() if v is not None}
     text = "".join(f"{k} = {v}\n" for k, v in said.items()).replace("\x7f", "\\u007f")
     assert tomllib.loads(text) == {k: json.loads(v) for k, v in said.items()}  # or a run could never go on
     return text.encode("utf-8")
@@ -123,7 +124,7 @@ def to_toml(settings: Mapping[str, Any]) -> bytes:
 
 def _readable(value: Any) -> Any:
     """Text that came from the system as text that a file can hold."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_readable(each) for each in cast("Iterable[Any]", value)]
     return printable(value) if isinstance(value, str) else value
 
@@ -139,6 +140,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 def training_settings(settings: Mapping[str, Any]) -> TrainingConfig:
     """The part of flat settings that is TrainingConfig's."""
     return TrainingConfig(**{f.name: settings[f.name] for f in fields(TrainingConfig) if f.name in settings})
+
+
+def preset_settings(name: str | None) -> dict[str, Any]:
+    """The settings of a preset, none of them without one. Raises UsageError for a name that is not known."""
+    if name is not None and (not isinstance(name, str) or name not in PRESETS):
+        raise UsageError("cli_choice", name="preset", choices=", ".join(PRESETS))
+    return {} if name is None else PRESETS[name]
 
 
 def recorded_corpus(run: Path) -> Path:

@@ -7,15 +7,16 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manako.checks import plain
 from manako.corpus import build
 from manako.corpus.packed import PackedCorpus, is_packed, open_packed, open_whole
-from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range
+from manako.corpus.settings import VOCABULARY_SETTINGS, CorpusSettings, check_names, check_range, check_sources
 from manako.errors import LoadError, MissingExtraError, UsageError
 from manako.families.gpt2 import RULES, ModelConfig, only_gpt2
 from manako.families.shape import FLAG
@@ -26,6 +27,7 @@ from manako.training.config import (
     POSITIVE,
     SHAPE,
     TrainingConfig,
+    preset_settings,
     read_toml,
     recorded_corpus,
     to_toml,
@@ -56,6 +58,7 @@ def train(
     data: str | Path | Iterable[str | Path],
     out: str | Path,
     *,
+    preset: str | None = None,
     report: Report = quiet,
     watch: Watch | None = None,
     show: Show = contextlib.nullcontext,
@@ -64,8 +67,9 @@ def train(
 ) -> Path:
     """Train a small GPT on text, in a new run folder from which it can always go on; returns that folder.
 
-    data: text as for `manako.corpus.build`, or one packed corpus. settings: as in config.toml and the options of
-    `manako train`, such as max_minutes=5, n_layer=4, tokenizer="bpe", learning_rate=1e-3; see DEFAULTS.
+    data: text as for `manako.corpus.build`, or one packed corpus. settings: under the names of config.toml, such as
+    max_minutes=5, n_layer=4, tokenizer="bpe", learning_rate=1e-3; see DEFAULTS. preset: one of PRESETS, behind them.
+    What the command does beside training, --sample, --probe and --traces, is a watch of its own, --config its reading.
     report(key, **values) gets a catalog key for each line that a person should see, watch(folder, step) each evaluated
     checkpoint; show(trainer) is a context held while it trains. also: what else config.toml shall keep.
     Raises UsageError for a setting that makes no sense, MissingExtraError without PyTorch, LoadError for the text;
@@ -76,11 +80,12 @@ def train(
     from manako.training.loop import Trainer
     from manako.training.processes import processes
 
-    check_names(settings, DEFAULTS)
+    check_names(settings, [*DEFAULTS, "preset"])
+    settings = preset_settings(preset) | {name: plain(value) for name, value in settings.items()}
     told, out = DEFAULTS | settings, Path(out)
-    if told["replay"] is not None:
+    if isinstance(told["replay"], str):  # what is no path is refused below
         told["replay"] = str(Path(told["replay"]).absolute())
-    sources = [str(source) for source in ([data] if isinstance(data, str | Path) else data)]
+    sources = check_sources("data", data)
     training, shape = training_settings(told), checked_shape(told)
     switches = {"residual": not told["no_residual"], "attention": not told["no_attention"], "norm": told["norm"]}
     with processes(training.device) as here:
@@ -95,7 +100,7 @@ def train(
                 if here.first:
                     _pack(sources, out, settings, report)
                 here.wait()
-                corpus = open_packed(Path(sources[0]) if is_packed(Path(sources[0])) else out / "corpus")
+                corpus = open_packed(sources[0] if _packed(sources) else out / "corpus")
                 told |= corpus_settings(corpus)
                 config = ModelConfig(
                     **shape,
@@ -130,7 +135,7 @@ def resume(
     """
     require_torch()
     if max_minutes is not None:
-        check_range("max_minutes", max_minutes, POSITIVE)
+        max_minutes = check_range("max_minutes", max_minutes, POSITIVE)
     from manako.training import memory
     from manako.training.loop import Trainer
     from manako.training.processes import processes
@@ -146,7 +151,7 @@ def resume(
         folder = run_folder.pointed(run, run_folder.LAST)
         checkpoint = read_checkpoint(folder)
         config = only_gpt2(checkpoint.config)
-        corpus = open_whole(Path(data) if data else recorded_corpus(run))
+        corpus = open_whole(data or recorded_corpus(run))
         with memory.said(here.device):
             trainer = Trainer(run, config, training, corpus, here, report, watch)
             trainer.restore(checkpoint, folder)
@@ -231,17 +236,22 @@ def _pack(sources: list[str], out: Path, settings: Mapping[str, Any], report: Re
     settings: those that were given. Raises UsageError for one that a corpus packed before was not made with.
     """
     asked = {f.name: settings[f.name] for f in fields(CorpusSettings) if f.name in settings}
-    if not is_packed(Path(sources[0])):
+    if not _packed(sources):
         build(sources, out / "corpus", report=report, **asked)
         return
     if len(sources) > 1:
         raise UsageError("train_one_packed", folder=sources[0])
-    corpus = open_whole(Path(sources[0]))
+    corpus = open_whole(sources[0])
     made, said = corpus_settings(corpus), corpus.header.settings
     for name, value in vars(CorpusSettings(**asked)).items():
         if name in asked and value != made[name]:
             was = made[name] if name in said or name not in VOCABULARY_SETTINGS else f"tokenizer {made['tokenizer']}"
             raise UsageError("train_packed_setting", name=name, now=value, was=was, folder=sources[0])
+
+
+def _packed(sources: Sequence[str]) -> bool:
+    """Whether they are a corpus packed before, and not text."""
+    return any(is_packed(Path(source)) for source in sources[:1])
 
 
 def corpus_settings(corpus: PackedCorpus) -> dict[str, Any]:
@@ -258,9 +268,7 @@ def checked_shape(told: Mapping[str, Any]) -> dict[str, int]:
         check_range(name, told[name], FLAG)
     if told["norm"] not in ("pre", "post"):
         raise UsageError("cli_choice", name="norm", choices="pre, post")
-    shape = {name: told[name] for name in SHAPE}
-    for name, value in shape.items():
-        check_range(name, value, RULES[name])
+    shape: dict[str, int] = {name: check_range(name, told[name], RULES[name]) for name in SHAPE}
     if shape["n_embd"] % shape["n_head"]:
         raise UsageError("train_heads", n_embd=shape["n_embd"], n_head=shape["n_head"])
     return shape
