@@ -199,6 +199,26 @@ def test_the_temperatures_are_in_the_address(open_page: Open) -> None:
     assert [each.input_value() for each in page.locator(".beside input").all()] == ["2", "0.8", "1.2"]
 
 
+@pytest.mark.parametrize("lang", ["en", "ja"])
+@pytest.mark.parametrize("width", [360, 390, 430, 800])
+def test_the_chain_and_three_temperatures_are_whole_in_any_window(width: int, lang: str, open_page: Open) -> None:
+    fragment = "step=5&tab=what_if&temperature=1.2&typical_p=0.9&min_p=0.01&repetition_penalty=1.3"
+    page = open_page(golden_trace(), lang, fragment, viewport={"width": width, "height": 800})
+    cut = "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => [e.scrollWidth, e.clientWidth])"
+    assert page.eval_on_selector_all("manako-beside .scroll", cut) == []
+    arrows = page.evaluate("""() => {
+        const chain = document.querySelector(".stages").getBoundingClientRect();
+        return [...document.querySelectorAll(".stages li")].flatMap((stage) => ["::before", "::after"].map((side) => {
+            const { content, left, width } = getComputedStyle(stage, side);
+            const at = stage.getBoundingClientRect().left + stage.clientLeft + parseFloat(left);
+            return content !== "none" && [chain.left <= at, at + parseFloat(width) <= chain.right];
+        })).filter(Boolean);
+    }""")
+    assert arrows == [[True, True]] * 6  # between seven: the model, and its chain
+    grounds = "all => [...new Set(all.map((row) => getComputedStyle(row).backgroundColor))]"
+    assert page.eval_on_selector_all("manako-beside tr.cut", grounds) == ["rgba(0, 0, 0, 0)"]  # none
+
+
 @pytest.mark.parametrize(
     ("temperature", "top_k"), [*((t, None) for t in (0, 0.3, 0.9, 1.1, 2, 5)), (2, 300), (2, 257), (5, 5000)]
 )
