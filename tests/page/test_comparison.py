@@ -57,3 +57,17 @@ def test_the_page_shows_what_python_aligned(browser: Browser, tmp_path: Path, la
     assert violations(page) == []
     assert "\u202e" not in page.locator("manako-comparison").inner_text()
     close([context], complaints)
+
+
+def test_a_reload_keeps_the_language(browser: Browser, tmp_path: Path) -> None:
+    traces = [toy_model(seed=seed).score("私は猫") for seed in (0, 3)]
+    (tmp_path / "c.html").write_text(comparison_page(traces, "en"), encoding="utf-8")
+    complaints: list[str] = []
+    context = browser.new_context(offline=True)
+    page = context.new_page()
+    watch(page, complaints)
+    page.goto((tmp_path / "c.html").as_uri())
+    page.locator("[data-choice=ja]").click()
+    page.reload()
+    expect(page.locator("h1")).to_have_text(text("aligned.title", "ja"))
+    close([context], complaints)

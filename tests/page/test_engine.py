@@ -105,6 +105,20 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
     assert tree.branches[2].trace.all_ids.tolist() == whole.all_ids.tolist()
 
 
+def test_a_typed_seed_is_that_of_what_goes_on_and_of_another_draw(shown: Page, tmp_path: Path) -> None:
+    wish(shown, 4, 7)
+    shown.locator("[data-act=go]").click()
+    shown.locator(f"{IDLE} manako-ribbon [role=option] >> nth=9").wait_for()
+    shown.locator("manako-ribbon [role=listbox]").press("Home")
+    shown.locator("[data-act=luck]").click()
+    shown.locator(f"{IDLE} manako-ribbon [role=option] >> nth=3").wait_for()
+    expect(shown.locator("manako-ribbon [role=option]")).to_have_count(4)
+    tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
+    headers = [branch.trace.header for branch in tree.branches]
+    assert [(header.seed, header.first_step) for header in headers] == [(0, 0), (7, 6), (7, 0)]
+    assert all(verify(branch.trace).ok for branch in tree.branches)
+
+
 def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: Browser, tmp_path: Path) -> None:
     write(shown, "猫は", 4, 5)
     file = saved(shown, "Page that works offline", tmp_path / "again.html")

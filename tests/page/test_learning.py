@@ -188,6 +188,27 @@ def test_it_fits_360_pixels(opened: Callable[..., Page], lang: str) -> None:
     assert "学習の経過" in page.locator("h1").inner_text()
 
 
+def test_a_reload_keeps_the_language(opened: Callable[..., Page]) -> None:
+    page = opened("en")
+    page.locator("[data-choice=ja]").click()
+    page.reload()
+    expect(page.locator("h1")).to_contain_text("学習の経過")
+    assert page.get_attribute("html", "lang") == "ja"
+
+
+def test_the_key_has_the_stroke_of_each_line(opened: Callable[..., Page]) -> None:
+    page = opened()
+    told, drawn = page.evaluate("""() => {
+        const all = (what) => [...document.querySelectorAll(what)];
+        const lines = all(".learning-plot polyline").filter(({ style }) => style.stroke !== "var(--line)"); // the grid
+        return [
+            all(".learning-key li").map((name) => getComputedStyle(name, "::before").borderTopStyle === "dashed"),
+            lines.map((line) => line.hasAttribute("stroke-dasharray")),
+        ];
+    }""")
+    assert told == drawn and {*told} == {True, False}
+
+
 def test_hostile_text_stays_text(opened: Callable[..., Page], found: Dynamics) -> None:
     hostile = "<img src=x onerror=alert(1)></script>\u202e"
     page = opened(record=replace(found, header=replace(found.header, run=hostile.replace("/", ""), text=hostile)))

@@ -190,6 +190,35 @@ def test_any_temperature_stands_beside_the_others_and_what_is_none_is_said(open_
     expect(page.locator("manako-beside table")).to_have_count(3)
 
 
+def test_the_temperatures_are_in_the_address(open_page: Open) -> None:
+    page = open_page(golden_trace(), fragment="step=5&tab=what_if")
+    page.locator(".beside input").first.fill("2")
+    page.wait_for_url(re.compile("temperatures="))
+    page.reload()
+    expect(page.locator("manako-beside caption").first).to_have_text(re.compile(r"T = 2"))
+    assert [each.input_value() for each in page.locator(".beside input").all()] == ["2", "0.8", "1.2"]
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+@pytest.mark.parametrize("width", [360, 390, 430, 800])
+def test_the_chain_and_three_temperatures_are_whole_in_any_window(width: int, lang: str, open_page: Open) -> None:
+    fragment = "step=5&tab=what_if&temperature=1.2&typical_p=0.9&min_p=0.01&repetition_penalty=1.3"
+    page = open_page(golden_trace(), lang, fragment, viewport={"width": width, "height": 800})
+    cut = "all => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => [e.scrollWidth, e.clientWidth])"
+    assert page.eval_on_selector_all("manako-beside .scroll", cut) == []
+    arrows = page.evaluate("""() => {
+        const chain = document.querySelector(".stages").getBoundingClientRect();
+        return [...document.querySelectorAll(".stages li")].flatMap((stage) => ["::before", "::after"].map((side) => {
+            const { content, left, width } = getComputedStyle(stage, side);
+            const at = stage.getBoundingClientRect().left + stage.clientLeft + parseFloat(left);
+            return content !== "none" && [chain.left <= at, at + parseFloat(width) <= chain.right];
+        })).filter(Boolean);
+    }""")
+    assert arrows == [[True, True]] * 6  # between seven: the model, and its chain
+    grounds = "all => [...new Set(all.map((row) => getComputedStyle(row).backgroundColor))]"
+    assert page.eval_on_selector_all("manako-beside tr.cut", grounds) == ["rgba(0, 0, 0, 0)"]  # none
+
+
 @pytest.mark.parametrize(
     ("temperature", "top_k"), [*((t, None) for t in (0, 0.3, 0.9, 1.1, 2, 5)), (2, 300), (2, 257), (5, 5000)]
 )
@@ -263,7 +292,9 @@ def test_attention_lens_and_contributions_are_those_of_the_record(open_page: Ope
     assert rival is not None
     page.select_option("manako-why select >> nth=1", str(rival.id))
     first, rest = on_record.why(on_record.step.chosen, rival).strongest(10)
-    assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
+    for lang in ("en", "ja"):  # the choice stays
+        page.click(f"[data-choice={lang}]")
+        assert [row[1] for row in cells(page, "manako-why")] == [signed(p.value) for p in first] + [signed(rest.value)]
     for caveat in ("attention.meaning", "lens.meaning", "why.meaning"):
         assert messages.text(caveat, "en") in "".join(said)
     assert "".join(said).count("self-check ") == 3
@@ -355,10 +386,12 @@ def test_the_choice_lives_in_the_address(open_page: Open) -> None:
 
 @pytest.mark.parametrize("fragment", ["step=99999", "step=-1&layer=77&head=9", "temperature=-4",
                                       "temperature=NaN&top_k=x", "lang=xx&tint=%00", "%%%", "top_k=1e999",
+                                      "tab=what_if&temperatures=1+-2+x", "tab=what_if&temperatures=1",
                                       "a" * 5000])  # fmt: skip
 def test_an_address_that_makes_no_sense_is_passed_over(fragment: str, open_page: Open) -> None:
     page = open_page(golden_inside(), fragment=fragment)
     assert re.fullmatch(r"Step \d+ of 12", text_of(page, "[data-place=title]"))
+    assert [field.input_value() for field in page.locator(".beside input").all()] in ([], ["0.3", "0.8", "1.2"])
 
 
 def test_the_language_can_be_switched(open_page: Open) -> None:

@@ -14,6 +14,7 @@ from serving import until
 
 import manako
 from manako.cli.import_ import command
+from manako.messages import text
 from manako.views.html import trainer_page
 
 TEXT = "It is a truth universally acknowledged, that a single man in possession of a good fortune.\n" * 40
@@ -214,6 +215,31 @@ def test_a_training_is_of_the_text_prompt_and_seed_that_stand_there(trainer: Pag
     expect(train).to_be_enabled(timeout=WAIT)
     train.click()
     expect(trainer.locator(".learning-written").first).to_contain_text("It is ", timeout=WAIT)
+
+
+def test_a_step_tells_both_rates_and_its_messages_follow_the_language_which_a_reload_keeps(trainer: Page) -> None:
+    trainer.locator("[data-choice=m1]").press("Enter")  # the small size
+    expect(trainer.get_by_role("button", name="Train")).to_be_enabled(timeout=WAIT)
+    trainer.get_by_role("button", name="Train").press("Enter")
+    card = trainer.locator(".glass")
+    card.get_by_label("the sentence", exact=True).fill("a" * 1000)
+    card.get_by_role("button", name="Read it once").click()
+    expect(card.get_by_role("status")).to_contain_text("1000 tokens", timeout=WAIT)
+    trainer.locator("[data-choice=ja]").click()
+    expect(card.get_by_role("status")).to_contain_text("1000 トークン")
+    trainer.locator("[data-choice=en]").click()
+    card.get_by_label("the sentence", exact=True).fill("a good")
+    card.get_by_role("button", name="Read it once").click()
+    rates = re.compile(r"rate: AdamW ([\d.e-]+), Muon ([\d.e-]+), ", re.IGNORECASE)
+    expect(card).to_contain_text(rates, timeout=WAIT)
+    found = rates.search(card.inner_text())
+    assert found and 0 < float(found[1]) < float(found[2])
+    card.get_by_role("button", name="Take it back").click()
+    expect(card.get_by_role("status")).to_have_text(text("glass.back_is", "en"))
+    trainer.locator("[data-choice=ja]").click()
+    expect(card.get_by_role("status")).to_have_text(text("glass.back_is", "ja"))
+    trainer.reload()
+    expect(trainer.locator("h1")).to_have_text(text("training.title", "ja"))
 
 
 def test_a_long_text_that_is_pasted_stands_behind_what_was_typed(trainer: Page) -> None:

@@ -255,7 +255,8 @@ def test_one_step_beside_a_training_is_that_of_python(node: Node, saved: Answer,
     for asked, found in zip(ONE_STEPS, ours["found"], strict=True):
         theirs = training_step(run, asked["text"], read=asked["read"], learning_rate=asked["rate"])
         assert (found["step"], found["readTokens"]) == (theirs.step, theirs.read_tokens)
-        for ours_, theirs_ in (("loss", "loss"), ("gradientNorm", "gradient_norm"), ("rate", "learning_rate")):
+        same = {"loss": "loss", "gradientNorm": "gradient_norm", "rate": "learning_rate", "muonRate": "muon_rate"}
+        for ours_, theirs_ in same.items():
             assert found[ours_] == pytest.approx(getattr(theirs, theirs_), rel=1e-5)
         assert [t["id"] for t in found["tokens"]] == [t.id for t in theirs.tokens]
         assert [t["before"] for t in found["tokens"]] == pytest.approx([t.before for t in theirs.tokens], rel=1e-12)

@@ -71,3 +71,29 @@ test("a stop that comes before the thread has begun reaches it", async () => {
     end();
     assert.equal(await written, "t1");
 });
+
+/** The seed that is asked for, with one typed under "Settings", of a text whose own is 4. */
+async function seedOf(kind, typed) {
+    let asked;
+    const source = { ablates: true, write: async ({ settings }) => void (asked = settings.seed) };
+    const leaf = { id: "1", trace: { header: { sampling: {}, seed: 4n, ablate: [], model: { weights_sha256: "", tokenizer_sha256: "" } }, steps: 3 } };
+    const writer = new Writer(new Tree([leaf]));
+    writer.models = [{ ready: true, source, ref: "", captures: [], weights_sha256: "", tokenizer_sha256: "" }];
+    const view = { lang: "en", path: { at: () => null, leaf }, place: 0, trace: leaf.trace, sampling: null };
+    await writer.write({ kind, text: "a" }, view, { count: 1, seed: typed, inside: false }, () => {});
+    return asked;
+}
+
+test("a typed seed holds for all that is written but what is compared by the same random numbers", async () => {
+    const seeds = (typed) => Promise.all(["new", "go", "step", "force", "type", "settings"].map((kind) => seedOf(kind, typed)));
+    assert.deepEqual(await seeds(7), [7, 7, 7, null, null, null]);
+    assert.deepEqual(await seeds(null), Array(6).fill(null)); // the text's own, of a new one a fresh one
+});
+
+test("another seed is the typed one, or any where that is the text's own", async () => {
+    assert.equal(await seedOf("luck", 7), 7);
+    for (const typed of [null, 4]) {
+        const [one, other] = [await seedOf("luck", typed), await seedOf("luck", typed)];
+        assert.ok(Number.isInteger(one) && one !== 4 && one !== other);
+    }
+});

@@ -278,6 +278,19 @@ function drawBetween(row, ids, share, u) {
 }
 
 /**
+ * Some candidates and the token that a reader put there; those of them that have numbers; all other tokens, together.
+ * @param {StepNumbers} shown
+ * @param {Candidate[]} listed
+ * @param {number | null} forcedId
+ */
+export function withForced(shown, listed, forcedId) {
+    const isListed = forcedId === null || listed.some(({ id }) => id === forcedId);
+    const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
+    const known = rows.filter(({ p }) => !Number.isNaN(p));
+    return { rows, known, other: shown.other(known) };
+}
+
+/**
  * What the model gave the token of a place, and its rank in the draw.
  * @param {import("../trace/tree.js").Place} place
  * @returns {[pModel: number, rank: number]}

@@ -7,8 +7,9 @@
 
 /** @import {Trace} from "../trace/trace-file.js" */
 /** @import {ScoredToken, Stretch} from "./aligned.js" */
-import { choices, columnHead, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
-import { languages, pageLanguage, say } from "../text/messages.js";
+import { columnHead, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { languageChoice } from "../elements/language.js";
+import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, signed } from "../text/numbers.js";
 import { prose, visibleBytes } from "../text/tokens.js";
 import { modelName } from "../trace/model-name.js";
@@ -51,14 +52,9 @@ export class ComparisonElement extends HTMLElement {
     #draw() {
         const title = this.#say("aligned.title");
         document.title = `${title} - manako`;
-        const names = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
-        const choose = (/** @type {string} */ lang) => {
-            document.documentElement.lang = lang;
-            this.#draw();
-        };
         this.#list = make("div", { class: "comparison-text", role: "listbox", tabindex: 0, "aria-label": title, keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)) }, ...this.#found.stretches.map((stretch, n) => this.#part(stretch, n)));
         this.replaceChildren(
-            make("header", { class: "top" }, make("div", { class: "facts" }, make("h1", {}, title)), choices(this.#say("page.language"), names, pageLanguage(), choose)),
+            make("header", { class: "top" }, make("div", { class: "facts" }, make("h1", {}, title)), languageChoice(() => this.#draw())),
             make("main", { class: "comparison-main" },
                 this.#unchecked && make("p", { class: "warn", role: "alert" }, this.#say("page.unchecked")),
                 make("section", { class: "card" }, ...this.#whole()),

@@ -32,8 +32,7 @@ export class AttentionElement extends ViewElement {
     /** @type {HTMLElement[]} */
     #figures = [];
     #heads = new HeadsElement();
-    /** @type {Record<"layer" | "head", HTMLSelectElement>} */
-    #selects = { layer: make("select"), head: make("select") };
+    #selects = /** @type {Record<"layer" | "head", HTMLSelectElement>} */ ({});
 
     /** All heads, as they can be saved; null where nothing is on record. */
     get drawing() {
@@ -59,29 +58,20 @@ export class AttentionElement extends ViewElement {
     /** @param {View} view @param {StepAttention} found */
     #build(view, { layers, heads }) {
         const { lang, trace } = view;
-        const options = (/** @type {number} */ count, /** @type {string} */ all) => [
-            make("option", { value: "" }, say(lang, all)),
-            ...Array.from({ length: count }, (_, i) => make("option", { value: i }, String(i))),
-        ];
-        const chosen = (/** @type {"layer" | "head"} */ name) => {
-            const { value } = this.#selects[name];
-            this.change({ [name]: value === "" ? null : Number(value) });
-        };
-        this.#selects = {
-            layer: make("select", { change: () => chosen("layer") }, ...options(layers, "page.all_layers")),
-            head: make("select", { change: () => chosen("head") }, ...options(heads, "page.all_heads")),
+        const choice = (/** @type {"layer" | "head"} */ name, /** @type {number} */ count, /** @type {string} */ all) => {
+            const change = () => this.change({ [name]: select.value === "" ? null : Number(select.value) });
+            const options = Array.from({ length: count }, (_, i) => make("option", { value: i }, String(i)));
+            const select = (this.#selects[name] = make("select", { change }, make("option", { value: "" }, say(lang, all)), ...options));
+            return make("label", {}, say(lang, `page.${name}`), select);
         };
         const region = { role: "region", tabindex: 0, "aria-label": say(lang, "page.attention") };
         this.#text = make("div", { class: "text", lang: view.textLang, ...region });
         this.#tokens = [];
         const error = trace.header.rounded.attention;
         const rounded = error ? soft(say(lang, "attention.rounded", { error: percent(error) })) : "";
-        const labels = /** @type {const} */ (["layer", "head"]).map((name) => {
-            return make("label", {}, say(lang, `page.${name}`), this.#selects[name]);
-        });
         const caveats = ["attention.meaning", "attention.sinks"].map((key) => soft(say(lang, key)));
         const checks = checkLines(view, ["attention_rows_sum_to_1"]);
-        const row = inRow(...labels);
+        const row = inRow(choice("layer", layers, "page.all_layers"), choice("head", heads, "page.all_heads"));
         this.replaceChildren(row, this.#text, this.#table, this.#heads, rounded, ...caveats, ...checks);
     }
 

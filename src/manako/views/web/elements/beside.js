@@ -15,6 +15,8 @@ const ROWS = 5;
 export class BesideElement extends ViewElement {
     /** @type {HTMLElement[]} */
     #tables = [];
+    /** @type {HTMLInputElement[]} */
+    #inputs = [];
     /** @type {string[]} what each shows */
     #drawn = [];
 
@@ -26,6 +28,8 @@ export class BesideElement extends ViewElement {
             const wanted = JSON.stringify([view.index, { ...settings, temperature }]);
             if (this.#drawn[n] !== wanted) this.#tables[n].replaceChildren(this.#table(view, { ...settings, temperature }));
             this.#drawn[n] = wanted; // the slider changes none of them
+            const input = this.#inputs[n];
+            if (before?.temperatures[n] !== temperature && Number(input.value) !== temperature) input.value = String(temperature); // out of the address
         });
     }
 
@@ -33,11 +37,8 @@ export class BesideElement extends ViewElement {
     #build({ lang, temperatures }) {
         this.#tables = temperatures.map(() => make("div"));
         this.#drawn = [];
-        const columns = temperatures.map((temperature, n) => {
-            const attributes = { type: "number", min: 0, step: "any", value: temperature };
-            const input = make("input", { ...attributes, input: (event) => this.#changed(n, event) });
-            return make("div", {}, make("label", {}, "temperature", input), this.#tables[n]);
-        });
+        this.#inputs = temperatures.map((value, n) => make("input", { type: "number", min: 0, step: "any", value, input: () => this.#changed(n) }));
+        const columns = this.#inputs.map((input, n) => make("div", {}, make("label", {}, "temperature", input), this.#tables[n]));
         const about = soft(say(lang, "page.beside_about"));
         this.replaceChildren(make("h3", {}, say(lang, "page.beside")), about, make("div", { class: "beside" }, ...columns));
     }
@@ -65,9 +66,9 @@ export class BesideElement extends ViewElement {
         return scroller(title, table(heads, rows, `${title} ${about}`));
     }
 
-    /** @param {number} n @param {Event} event */
-    #changed(n, event) {
-        const input = /** @type {HTMLInputElement} */ (event.target);
+    /** @param {number} n */
+    #changed(n) {
+        const input = this.#inputs[n];
         const bad = input.value === "" || !input.validity.valid;
         input.setAttribute("aria-invalid", String(bad));
         if (!bad) return this.change({ temperatures: this.view.temperatures.with(n, Number(input.value)) });

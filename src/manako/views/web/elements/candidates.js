@@ -16,6 +16,7 @@
  */
 import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "./dom.js";
 import { AXES, LISTS, ViewElement } from "./view.js";
+import { withForced } from "../analysis/step-numbers.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { term } from "./term.js";
@@ -127,11 +128,7 @@ export class CandidatesElement extends ViewElement {
  * @param {View} view
  */
 export function listing({ shown, top, axis, forcedId }) {
-    const listed = shown.listed(top);
-    const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
-    const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
-    const known = rows.filter((row) => !Number.isNaN(row.p));
-    const other = shown.other(known);
+    const { rows, known, other } = withForced(shown, shown.listed(top), forcedId);
     const both = [...known, other].some((row) => Math.abs(row.p - row.pModel) > 1e-12);
     const lengths = known.flatMap(({ id, p, pModel }) => {
         return [p, both ? pModel : 0, shown.changed ? shown.recordedP(id) : 0];

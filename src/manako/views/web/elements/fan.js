@@ -4,6 +4,7 @@
 /** @import {Candidate} from "../analysis/step-numbers.js" */
 import { button, make } from "./dom.js";
 import { ViewElement } from "./view.js";
+import { withForced } from "../analysis/step-numbers.js";
 import { count, percent } from "../text/numbers.js";
 import { say } from "../text/messages.js";
 import { tokenChip, tokenText } from "./token-chip.js";
@@ -19,9 +20,7 @@ export class FanElement extends ViewElement {
         if (before?.path !== view.path) this.#typed.value = ""; // it stays where it was refused
         const { lang, shown, forcedId, canAct, textLang } = view;
         const listed = shown.listed(CHIPS[Number(matchMedia("(min-width: 48rem)").matches)]).filter((row) => row.cutBy === null || row.id === forcedId);
-        const isListed = forcedId === null || listed.some((row) => row.id === forcedId);
-        const rows = isListed ? listed : [...listed, shown.candidate(forcedId)];
-        const other = shown.other(rows.filter((row) => !Number.isNaN(row.p)));
+        const { rows, other } = withForced(shown, listed, forcedId);
         const label = say(lang, "page.type_here");
         this.#typed.setAttribute("aria-label", label);
         this.#typed.placeholder = say(lang, "page.typed");

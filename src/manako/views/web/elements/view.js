@@ -8,6 +8,7 @@
 export const TINTS = /** @type {const} */ (["p_model", "surprisal", "rank"]);
 export const LISTS = [10, 50]; // candidates in the list
 export const AXES = /** @type {const} */ (["linear", "log", "zoom"]); // to 100 %; decades; to the largest p shown
+export const TEMPERATURES = [0.3, 0.8, 1.2]; // side by side, and with a mark on the slider
 
 /** @typedef {(typeof TINTS)[number]} Tint */
 /** @typedef {(typeof AXES)[number]} Axis */

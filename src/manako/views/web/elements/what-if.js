@@ -7,14 +7,13 @@
 
 /** @import {View} from "./view.js" */
 import { button, inRow, make, soft } from "./dom.js";
-import { ViewElement } from "./view.js";
+import { TEMPERATURES, ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
 import { setting, small } from "../text/numbers.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { answerable } from "../analysis/step-numbers.js";
 
 const STEPS = { top_k: 1, top_p: 0.01, min_p: 0.01, typical_p: 0.01 };
-const NAMED = [0.3, 0.8, 1.2]; // temperatures with a mark on the slider
 const standsLast = (/** @type {string} */ name) => Number(name.endsWith("_penalty"));
 const SETTINGS = STAGES.toSorted((a, b) => standsLast(a) - standsLast(b)); // which few change, stand last
 /**
@@ -83,7 +82,7 @@ export class WhatIfElement extends ViewElement {
                 { class: "settings" },
                 make("legend", { class: "visually-hidden" }, say(lang, "page.what_if")),
                 ...SETTINGS.map(row),
-                make("datalist", { id: "temperatures" }, ...NAMED.map((value) => make("option", { value }))),
+                make("datalist", { id: "temperatures" }, ...TEMPERATURES.map((value) => make("option", { value }))),
             ),
             inRow(button(() => this.#reset(), say(lang, "page.reset")), write),
             make("p", { role: "status" }),

@@ -18,25 +18,24 @@ const NOISE = 1e-6; // of float32: the digits of anything smaller say nothing
 const LIMIT = 1e-4; // of what may be missing to one logit, as the self-check has it
 
 export class WhyElement extends ViewElement {
-    /** @type {Record<"token" | "rival", HTMLSelectElement>} */
-    #selects = { token: make("select"), rival: make("select") };
-    #picture = make("div");
+    /** Of the token, of its rival. */
+    #selects = [0, 1].map(() => make("select", { change: () => this.#show() }));
+    #picture = make("div", { class: "pane" });
     #isOpen = false; // the explanation
 
     /** @param {View} view @param {View | null} before */
     draw(view, before) {
         const { lang, trace, index } = view;
-        if (before && before.trace === trace && before.lang === lang && before.index === index) return;
+        const isSame = before?.trace === trace && before.index === index;
+        if (isSame && before.lang === lang) return;
         const ids = contributedIds(trace, index);
         if (ids.length === 0) return this.replaceChildren(soft(say(lang, "page.not_recorded")));
-        const options = () => ids.map((id) => make("option", { value: id }, this.#name(id)));
-        const redraw = () => this.#show();
-        this.#selects = {
-            token: make("select", { change: redraw }, ...options()),
-            rival: make("select", { change: redraw }, make("option", { value: "" }, say(lang, "page.no_rival")), ...options()),
-        };
-        this.#picture = make("div", { class: "pane" });
-        const labels = /** @type {const} */ (["token", "rival"]).map((name) => make("label", {}, say(lang, `page.${name}`), this.#selects[name]));
+        const labels = this.#selects.map((select, n) => {
+            const { value } = select;
+            select.replaceChildren(n ? make("option", { value: "" }, say(lang, "page.no_rival")) : "", ...ids.map((id) => make("option", { value: id }, this.#name(id))));
+            if (isSame) select.value = value; // as in the other language
+            return make("label", {}, say(lang, n ? "page.rival" : "page.token"), select);
+        });
         this.replaceChildren(
             inRow(...labels),
             this.#picture,
@@ -54,10 +53,11 @@ export class WhyElement extends ViewElement {
 
     #show() {
         const { lang, trace, index } = this.view;
-        const id = Number(this.#selects.token.value);
-        for (const option of this.#selects.rival.options) option.disabled = option.value === String(id);
-        if (this.#selects.rival.value === String(id)) this.#selects.rival.value = "";
-        const rival = this.#selects.rival.value === "" ? null : Number(this.#selects.rival.value);
+        const [{ value }, other] = this.#selects;
+        const id = Number(value);
+        for (const option of other.options) option.disabled = option.value === value;
+        if (other.value === value) other.value = "";
+        const rival = other.value === "" ? null : Number(other.value);
         const found = why(trace, index, id, rival);
         const { first, rest } = strongestParts(found.parts, SHOWN_PARTS);
         const longest = Math.max(...first.map((part) => Math.abs(effectOf(part))), 1e-12);

@@ -1,6 +1,7 @@
 /** What a model is like at each moment of its training, as lines: its distance from n-grams, its strongest head of each kind. */
 
 /** @import {Line} from "./lines.js" */
+import { make } from "../elements/dom.js";
 import { pageLanguage, say } from "../text/messages.js";
 
 const KINDS = ["previous", "duplicate", "induction"];
@@ -27,6 +28,11 @@ export function headLines(scores, heads, chance) {
     });
     const even = Math.max(...KINDS.map((_, k) => chance[k]));
     return [...lines, { name: say(pageLanguage(), "learning.chance"), values: scores.map(() => even), stroke: "--ink-soft", width: 1, dashes: "6 4" }];
+}
+
+/** What each line stands for, with its stroke. @param {readonly {name: string, stroke: string, dashes?: unknown}[]} lines */
+export function linesKey(lines) {
+    return make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke, dashes }) => make("li", { "--stroke": `var(${stroke})`, class: dashes ? "dashed" : null }, name)));
 }
 
 /** A head as its layer and its place in it. @param {number} h @param {number} heads */

@@ -5,6 +5,7 @@
 
 import { LearningElement } from "./view.js";
 import { readDynamics } from "./record.js";
+import { restoreLanguage } from "../elements/language.js";
 import { serverToken } from "../elements/stored.js";
 import { openPacked } from "../trace/packed.js";
 import { TraceError } from "../trace/safetensors.js";
@@ -16,6 +17,7 @@ const NOTHING_NEW = 204;
 /** @param {LearningElement} page */
 async function startFromFile(page) {
     setCatalogs(JSON.parse(document.getElementById("manako-words")?.textContent ?? ""));
+    restoreLanguage();
     const block = document.getElementById("manako-trace");
     const found = readDynamics(await openPacked(block?.textContent ?? "", Number(block?.dataset.length)));
     page.open(found);
@@ -24,9 +26,8 @@ async function startFromFile(page) {
 
 /** @param {LearningElement} page */
 async function startFromServer(page) {
-    document.documentElement.lang = navigator.language.slice(0, 2);
     setCatalogs(/** @type {any} */ (globalThis).manakoServed.words); // which the server wrote in front of this script
-    document.documentElement.lang = pageLanguage();
+    restoreLanguage(navigator.language.slice(0, 2));
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
     const headers = { "X-Manako-Token": serverToken(given) };
     if (given !== null) history.replaceState(null, "", location.pathname);

@@ -38,8 +38,7 @@ export class Dynamics {
         this.tokens = [...this.data("token_id")];
         this.prompt = [...this.data("prompt_ids")];
         this.bytes = tokenBytes(columns);
-        const [, , top] = this.shape("top_id");
-        this.top = top;
+        this.top = this.shape("top_id")[2];
         this.layers = this.shape("lens_id")[2];
     }
 

@@ -8,12 +8,13 @@
 
 /** @import {Line} from "./lines.js" */
 /** @import {Dynamics} from "./record.js" */
-import { button, choices, columnHead, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { button, columnHead, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
-import { languages, pageLanguage, say } from "../text/messages.js";
+import { languageChoice } from "../elements/language.js";
+import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
-import { label, recordText, visibleText } from "../text/tokens.js";
-import { COLOURS, headLines, ngramLines, placeName } from "./kinds.js";
+import { label, prose, recordText, visibleText } from "../text/tokens.js";
+import { COLOURS, headLines, linesKey, ngramLines, placeName } from "./kinds.js";
 import { WIDTH, linesDrawing, placeOf } from "./lines.js";
 
 const PLAY = 400; // ms for a snapshot
@@ -84,17 +85,12 @@ export class LearningElement extends HTMLElement {
         this.#plots = [];
         const parts = () => /** @type {any[]} */ ([...this.querySelectorAll("button, input, select, details, summary, [tabindex]")]);
         const before = parts();
-        const languageNames = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
-        const choose = (/** @type {string} */ lang) => {
-            document.documentElement.lang = lang;
-            this.#draw();
-        };
         const facts = { count: found.steps.length, first: count(found.steps[0]), last: count(found.steps[found.steps.length - 1]) };
         const at = before.indexOf(document.activeElement);
         this.replaceChildren(
             make("header", { class: "top" },
                 make("div", { class: "facts" }, make("h1", {}, this.#say("learning.title", { run })), soft(this.#say("dynamics.title", facts))),
-                choices(this.#say("page.language"), languageNames, pageLanguage(), choose)),
+                languageChoice(() => this.#draw())),
             make("main", { class: "learning-main" },
                 this.#unchecked ? make("p", { class: "warn", role: "alert" }, this.#say("page.unchecked")) : null,
                 found.damaged.length ? make("p", { class: "warn" }, this.#say("dynamics.left_out", { steps: found.damaged.join(", ") })) : null,
@@ -124,13 +120,11 @@ export class LearningElement extends HTMLElement {
             input: () => this.#move(Number(slider.value)),
         });
         const play = button(() => this.#play(), this.#say("learning.play"), { class: "learning-play" });
-        this.#parts.slider = slider;
-        this.#parts.play = play;
-        this.#parts.now = make("output", { class: "learning-now" });
-        this.#parts.written = make("p", { class: "learning-written", "aria-live": "off" });
+        const [now, written] = [make("output", { class: "learning-now" }), make("p", { class: "learning-written", "aria-live": "off" })];
+        Object.assign(this.#parts, { slider, play, now, written });
         return make("section", { class: "card learning-time", "aria-label": this.#say("learning.time") },
-            make("div", { class: "learning-controls" }, play, slider, this.#parts.now),
-            make("h2", {}, this.#say("learning.continuation")), this.#parts.written, soft(this.#say("learning.same_numbers")));
+            make("div", { class: "learning-controls" }, play, slider, now),
+            make("h2", {}, this.#say("learning.continuation")), written, soft(this.#say("learning.same_numbers")));
     }
 
     #play() {
@@ -186,7 +180,7 @@ export class LearningElement extends HTMLElement {
             keydown: (event) => this.#step(/** @type {KeyboardEvent} */ (event)),
         }, canvas, make("span", { class: "learning-column" }), make("span", { class: "learning-row" }));
         this.#parts.map = map;
-        this.#parts.tokens = make("div", {});
+        this.#parts.tokens = make("div");
         return this.#card(this.#say("learning.heat"), soft(this.#say("learning.heat_is")),
             scroller(this.#say("learning.heat"), make("div", { class: "learning-heat" }, names, map)),
             make("details", { toggle: () => this.#fillTokens() }, make("summary", {}, this.#say("learning.as_table")), this.#parts.tokens));
@@ -226,8 +220,8 @@ export class LearningElement extends HTMLElement {
     // --- one cell
 
     #cell() {
-        for (const name of ["chosen", "candidates", "lens", "attention"]) this.#parts[name] = make("div", {});
-        this.#parts.attentionOf = make("h3", {});
+        for (const name of ["chosen", "candidates", "lens", "attention"]) this.#parts[name] = make("div");
+        this.#parts.attentionOf = make("h3");
         return this.#card(this.#say("learning.cell"), this.#parts.chosen,
             make("h3", {}, this.#say("learning.candidates")), this.#parts.candidates,
             make("h3", {}, this.#say("learning.lens")), this.#parts.lens,
@@ -275,7 +269,7 @@ export class LearningElement extends HTMLElement {
         const found = this.#record;
         this.#parts.attentionOf.textContent = this.#say("learning.attention", { token: this.#name(found.tokens[s]) });
         const every = found.attention(z, s).flat();
-        const heads = this.#head === "" ? every : [every[Number(this.#head)]];
+        const heads = this.#head ? [every[Number(this.#head)]] : every;
         const ids = [...found.prompt, ...found.tokens.slice(0, s)];
         const means = ids.map((_, key) => heads.reduce((sum, head) => sum + head[key], 0) / heads.length);
         const largest = Math.max(...means);
@@ -297,45 +291,41 @@ export class LearningElement extends HTMLElement {
         const title = this.#say(`learning.${name}`);
         const plot = make("div", { class: "learning-plot" }, svgElement(linesDrawing(title, found.steps, lines, format)));
         this.#plots.push(plot);
-        const key = make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke }) => make("li", { "--stroke": `var(${stroke})` }, name)));
         const rows = found.steps.map((step, z) => make("tr", {}, rowHead("number", count(step)), ...lines.map(({ values }) => number(format(values[z])))));
         const heads = [columnHead(this.#say("learning.step")), ...lines.map(({ name }) => columnHead(name))];
         const shown = make("details", {}, make("summary", {}, this.#say("learning.as_table")), scroller(title, table(heads, rows)));
-        return this.#card(title, scroller(title, plot), key, soft(this.#say(`learning.${name}_is`)), shown);
+        return this.#card(title, scroller(title, plot), linesKey(lines), soft(this.#say(`learning.${name}_is`)), shown);
     }
 
     #loss() {
         const found = this.#record;
         const each = (/** @type {(z: number) => number} */ value) => found.steps.map((_, z) => value(z));
-        const text = { name: this.#say("learning.text_bits"), values: each((z) => found.bits(z)), stroke: "--ink-soft", width: 1.5 };
-        if (!found.has("ngram_kl")) return this.#lines("loss", [text], (value) => fixed(value, 1));
-        const [bits, guesses] = [found.data("held_out_bits"), found.data("guess_bits")];
-        const lines = GUESSES.map((name, n) => ({
-            name: this.#say(`dynamics.${name}`), values: each(() => guesses[n]), stroke: COLOURS[n], width: 1.5, dashes: "6 4",
-        }));
-        const own = { name: this.#say("learning.held_out"), values: each((z) => bits[z]), stroke: "--ink", width: 3 };
-        return this.#lines("loss", [own, ...lines, text], (value) => fixed(value, 1));
+        /** @type {Line[]} */
+        const lines = [{ name: this.#say("learning.text_bits"), values: each((z) => found.bits(z)), stroke: "--ink-soft", width: 1.5 }];
+        if (found.has("ngram_kl")) {
+            const guesses = GUESSES.map((name, n) => ({
+                name: this.#say(`dynamics.${name}`), values: each(() => found.data("guess_bits")[n]), stroke: COLOURS[n], width: 1.5, dashes: "6 4",
+            }));
+            lines.unshift({ name: this.#say("learning.held_out"), values: [...found.data("held_out_bits")], stroke: "--ink", width: 3 }, ...guesses);
+        }
+        return this.#lines("loss", lines, inTenths);
     }
 
     #ngrams() {
         const found = this.#record;
-        if (!found.has("ngram_kl")) return null;
-        const lines = ngramLines(found.each("ngram_kl"));
-        return this.#lines("ngrams", lines, (value) => fixed(value, 1));
+        return found.has("ngram_kl") ? this.#lines("ngrams", ngramLines(found.each("ngram_kl")), inTenths) : null;
     }
 
     #heads() {
         const found = this.#record;
         if (!found.has("head_score")) return null;
-        const [, , heads] = found.shape("head_score");
-        const lines = headLines(found.each("head_score"), heads, found.data("head_chance"));
-        return this.#lines("heads", lines, percent);
+        return this.#lines("heads", headLines(found.each("head_score"), found.shape("head_score")[2], found.data("head_chance")), percent);
     }
 }
 
-/** A running text: spaces as they are, all else that cannot be seen spelled out. @param {string} text */
-function prose(text) {
-    return text.replace(/[^ \u3000]+/g, visibleText);
+/** @param {number} bits */
+function inTenths(bits) {
+    return fixed(bits, 1);
 }
 
 customElements.define("manako-learning", LearningElement);

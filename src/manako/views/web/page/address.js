@@ -6,7 +6,7 @@
 import { languages } from "../text/messages.js";
 import { STAGES, ordered, samplingFault } from "../trace/sampling.js";
 import { canAnswer } from "../analysis/step-numbers.js";
-import { AXES, LISTS, TINTS } from "../elements/view.js";
+import { AXES, LISTS, TEMPERATURES, TINTS } from "../elements/view.js";
 import { TABS, withTab } from "./tabs.js";
 import { lessonPlace } from "../lessons/lesson-data.js";
 
@@ -16,20 +16,19 @@ import { lessonPlace } from "../lessons/lesson-data.js";
  * @param {Sampling} recorded
  */
 export function toFragment(choice, recorded) {
-    const { lang, branch, place, tint, guess, layer, head, tabs } = choice;
+    const { lang, branch, place, tint, tabs, guess, sampling } = choice;
     const put = new URLSearchParams({ lang, branch, step: String(place + 1), tint, tab: tabs.join(" ") });
-    if (choice.details) put.set("details", "1");
-    if (choice.top !== LISTS[0]) put.set("top", String(choice.top));
-    if (choice.axis !== "linear") put.set("axis", choice.axis);
-    if (guess) put.set("guess", String(guess.place + 1)); // a reload must not tell what comes
-    if (layer !== null) put.set("layer", String(layer));
-    if (head !== null) put.set("head", String(head));
-    if (choice.projector) put.set("projector", "1");
-    if (choice.lesson !== null) put.set("lesson", choice.lesson);
-    for (const name of STAGES) {
-        const value = choice.sampling?.[name];
-        if (value !== undefined && value !== recorded[name]) put.set(name, value === null ? "off" : String(value));
-    }
+    const tell = (/** @type {string} */ name, /** @type {unknown} */ value, /** @type {unknown} */ usual = null) => value !== usual && put.set(name, String(value));
+    tell("details", Number(choice.details), 0);
+    tell("top", choice.top, LISTS[0]);
+    tell("axis", choice.axis, AXES[0]);
+    tell("temperatures", choice.temperatures.join(" "), TEMPERATURES.join(" "));
+    tell("guess", guess && guess.place + 1); // a reload must not tell what comes
+    tell("layer", choice.layer);
+    tell("head", choice.head);
+    tell("projector", Number(choice.projector), 0);
+    tell("lesson", choice.lesson);
+    for (const name of STAGES) if (sampling) tell(name, sampling[name] ?? "off", recorded[name] ?? "off");
     return put.toString();
 }
 
@@ -52,6 +51,8 @@ export function fromFragment(fragment, usual, trace) {
     });
     const sampling = ordered({ ...trace.header.sampling, ...Object.fromEntries(changed) });
     const isSound = changed.length > 0 && samplingFault(sampling) === null && canAnswer(trace, sampling);
+    const temperatures = put.get("temperatures")?.split(" ").map(Number);
+    const isTemperature = (/** @type {number} */ temperature) => samplingFault({ ...trace.header.sampling, temperature }) === null;
     return {
         ...usual,
         lang: one("lang", languages()) ?? usual.lang,
@@ -62,6 +63,7 @@ export function fromFragment(fragment, usual, trace) {
         top: LISTS.find((each) => each === whole("top")) ?? usual.top,
         axis: one("axis", AXES) ?? usual.axis,
         sampling: isSound ? sampling : null,
+        temperatures: temperatures?.length === TEMPERATURES.length && temperatures.every(isTemperature) ? temperatures : usual.temperatures,
         guess: whole("guess") ? { place: Number(whole("guess")) - 1, shown: false } : null,
         layer: whole("layer"),
         head: whole("head"),

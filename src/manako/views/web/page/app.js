@@ -300,8 +300,8 @@ export class AppElement extends HTMLElement {
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#home),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-ribbon", "manako-fan"].map((name) => ({ name, old: this.querySelector(name) }));
-        this.replaceChildren(...parts); // but with what was typed, playing on, and the score:
+        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-ribbon", "manako-fan", "manako-why"].map((name) => ({ name, old: this.querySelector(name) }));
+        this.replaceChildren(...parts); // but with what was typed, playing on, the score, and who is compared:
         for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
     }
 

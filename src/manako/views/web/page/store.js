@@ -9,7 +9,7 @@
 /** @import {Branch, Path, Tree} from "../trace/tree.js" */
 /** @import {Place} from "../trace/tree.js" */
 import { FIRST_TABS, withTab } from "./tabs.js";
-import { LISTS } from "../elements/view.js";
+import { LISTS, TEMPERATURES } from "../elements/view.js";
 import { StepNumbers } from "../analysis/step-numbers.js";
 
 /** @typedef {{branch: string, place: number}} Spot */
@@ -24,7 +24,7 @@ const USUAL = {
     top: LISTS[0],
     axis: "linear",
     sampling: null,
-    temperatures: [0.3, 0.8, 1.2],
+    temperatures: TEMPERATURES,
     guess: null,
     layer: null,
     head: null,

@@ -17,6 +17,7 @@ import { visibleText } from "../text/tokens.js";
 
 const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
 const RANDOM_SEEDS = 2 ** 32;
+const KEEP_SEED = ["force", "type", "settings"]; // what is changed at a step is compared by the same random numbers
 
 export class Writer {
     /** What can write, the first choice first; none while none is known. @type {readonly KnownModel[]} */
@@ -110,11 +111,12 @@ export class Writer {
         const { path, place, sampling, trace } = view;
         const here = path.at(place);
         const isHere = where === "here" || (where === undefined && !["go", "step"].includes(kind));
+        const isOther = kind === "luck" && (seed ?? trace.header.seed) == trace.header.seed;
         const settings = {
             ...(asked ?? sampling ?? (isHere ? trace : path.leaf.trace).header.sampling),
             max_new_tokens: kind === "step" ? 1 : count,
             capture: inside ? INSIDE_CAPTURES.filter((name) => captures.includes(name)) : [],
-            ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
+            seed: isOther ? Math.floor(Math.random() * RANDOM_SEEDS) : KEEP_SEED.includes(kind) ? null : seed, // null: the text's own, of a new one a fresh one
         };
         const id = this.#tree.freeId();
         if (kind === "new") return { id, prompt: text, settings, after: null };

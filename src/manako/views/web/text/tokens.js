@@ -102,7 +102,7 @@ export function visibleBytes(bytes) {
  * @param {string} text
  */
 export function prose(text) {
-    return text.split(/([ \u3000])/).map((piece) => (/^[ \u3000]$/.test(piece) ? piece : visibleText(piece))).join("");
+    return text.replace(/[^ \u3000]+/g, visibleText);
 }
 
 /**

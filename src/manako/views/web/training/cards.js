@@ -4,6 +4,7 @@
 /** @import {Expected, TextFacts} from "./worker.js" */
 import { button, columnHead, download, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
+import { linesKey } from "../learning/kinds.js";
 import { linesDrawing } from "../learning/lines.js";
 import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
@@ -62,12 +63,11 @@ export function sampleTexts(samples, prompt, step) {
  */
 export function linesCard(title, steps, lines, format) {
     const plot = make("div", { class: "learning-plot training-plot" }, svgElement(linesDrawing(words(title), steps, lines, format)));
-    const key = make("ul", { class: "learning-key" }, ...lines.map(({ name, stroke, dashes }) => make("li", { "--stroke": `var(${stroke})`, class: dashes ? "dashed" : null }, name)));
     const rows = () => steps.map((step, z) => make("tr", {}, rowHead("number", count(step)), ...lines.map(({ values }) => number(format(values[z])))));
     const heads = () => [columnHead(words("learning.step"), "number"), ...lines.map(({ name }) => columnHead(name, "number"))];
     const place = make("div");
     const inTable = make("details", { toggle: () => place.replaceChildren(scroller(words(title), table(heads(), rows()))) }, make("summary", {}, words("learning.as_table")), place);
-    return make("section", { class: "card" }, make("h2", {}, words(title)), scroller(words(title), plot), key, soft(words(title === "learning.heads" ? "learning.heads_is" : "learning.ngrams_is")), inTable);
+    return make("section", { class: "card" }, make("h2", {}, words(title)), scroller(words(title), plot), linesKey(lines), soft(words(title === "learning.heads" ? "learning.heads_is" : "learning.ngrams_is")), inTable);
 }
 
 /**

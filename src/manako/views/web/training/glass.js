@@ -39,12 +39,14 @@ export class Glass {
     #card = make("section", { class: "card glass" });
     #result = make("div", { class: "pane" });
     #said = make("p", { role: "status" });
+    /** @type {[key: string, values?: Record<string, string | number>]} what stands there */
+    #told = [""];
     /** @type {HTMLButtonElement | null} */
     #keep = null;
 
     /** Another training. @param {string} sentence to begin with */
     begin(sentence) {
-        [this.#sentence, this.#text, this.#found, this.#isTaken] = [sentence, "", null, false];
+        [this.#sentence, this.#text, this.#found, this.#isTaken, this.#told] = [sentence, "", null, false, [""]];
     }
 
     /** In the page's language. */
@@ -53,6 +55,7 @@ export class Glass {
         this.#result = make("div", { class: "pane" });
         this.#draw();
         this.#fill();
+        this.#say(...this.#told);
         return this.#card;
     }
 
@@ -84,6 +87,7 @@ export class Glass {
 
     /** @param {string} key @param {Record<string, string | number>} [values] */
     #say(key, values) {
+        this.#told = [key, values];
         this.#said.textContent = key && words(key, values);
     }
 
@@ -118,7 +122,7 @@ export class Glass {
     #fill() {
         this.#keep = null;
         if (!this.#found) return this.#result.replaceChildren();
-        const { step, read, readTokens, loss, gradientNorm, rate, rateFrom, tokens, parts } = this.#found;
+        const { step, read, readTokens, loss, gradientNorm, rate, muonRate, rateFrom, tokens, parts } = this.#found;
         const sum = (/** @type {number[]} */ values) => values.reduce((a, b) => a + b, 0);
         const [before, after] = [sum(tokens.map((each) => each.before)), sum(tokens.map((each) => each.after))];
         const [changed, predicted] = [sum(tokens.map((each) => each.after - each.before)), sum(parts.map((each) => each.predicted))];
@@ -133,7 +137,7 @@ export class Glass {
         this.#result.replaceChildren(
             make("h3", {}, words("training_step.title", { run: MODEL_NAME, step: count(step) })),
             ...(read === null ? [soft(words("training_step.read_batch", size))] : [make("p", {}, words("training_step.read_text", { text: prose(read) })), soft(words("training_step.read_size", size))]),
-            soft(words(`training_step.rate_${rateFrom}`, { rates: `AdamW ${small(rate)}` })),
+            soft(words(`training_step.rate_${rateFrom}`, { rates: `AdamW ${small(rate)}${muonRate ? `, Muon ${small(muonRate)}` : ""}` })),
             make("h4", {}, words("training_step.tokens")), changedTokens(this.#found), soft(words("glass.tint")),
             make("p", { class: "strong" }, words(changed ? "training_step.compared" : "training_step.unchanged", compared)),
             ...(this.#isTaken ? [] : [inRow(this.#keep, button(back, words("glass.back")))]),

@@ -30,7 +30,8 @@ import { Trainer } from "./trainer.js";
  * @property {number} readTokens
  * @property {number} loss of what was read, in nats a token
  * @property {number} gradientNorm before clipping
- * @property {number} rate
+ * @property {number} rate of AdamW
+ * @property {number} muonRate 0 where AdamW moves everything
  * @property {TokenChange[]} tokens
  * @property {PartMoved[]} parts
  */
@@ -62,7 +63,7 @@ export function oneStep(training, read, ids, rate) {
         const costsAfter = text.bits(after);
         const readTokens = read ? read.length - 1 : settings.batch_size * settings.block_size;
         const tokens = ids.slice(1).map((id, i) => ({ id, before: costs[i], after: costsAfter[i] }));
-        return { step, readTokens, loss, gradientNorm: norm, rate, tokens, parts: partsMoved(before, after, slopes) };
+        return { step, readTokens, loss, gradientNorm: norm, rate, muonRate: training.muonRate(rate), tokens, parts: partsMoved(before, after, slopes) };
     } finally {
         trainer.restore(state);
     }

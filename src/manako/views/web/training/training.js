@@ -87,6 +87,12 @@ export class Training {
         return learning_rate * schedule(this.step + 1, this.step / steps, warmup_steps);
     }
 
+    /** Of Muon, in proportion to that of AdamW; 0 where AdamW moves everything. @param {number} rate */
+    muonRate(rate) {
+        const { learning_rate, muon_rate } = this.settings;
+        return ((muon_rate ?? 0) * rate) / learning_rate;
+    }
+
     /** The step of the next windows, at any rate. @param {number} rate */
     readWindows(rate) {
         const { batch_size } = this.settings;
@@ -105,11 +111,10 @@ export class Training {
         return told;
     }
 
-    /** @param {number} rate of AdamW, with that of Muon in proportion @param {number} windows that were read @param {number} length of one */
+    /** @param {number} rate of AdamW @param {number} windows that were read @param {number} length of one */
     #move(rate, windows, length) {
-        const { learning_rate, muon_rate, weight_decay, grad_clip } = this.settings;
-        const muonRate = ((muon_rate ?? 0) * rate) / learning_rate;
-        const told = this.trainer.step(this.#ids, this.#targets, { rate, muonRate, decay: weight_decay, clip: grad_clip });
+        const { muon_rate, weight_decay, grad_clip } = this.settings;
+        const told = this.trainer.step(this.#ids, this.#targets, { rate, muonRate: this.muonRate(rate), decay: weight_decay, clip: grad_clip });
         if (!Number.isFinite(told.loss) || !Number.isFinite(told.norm)) throw new RangeError("loss_not_finite");
         if (muon_rate !== null && this.step % INTERVAL === 0) clipScores(this.trainer, this.#ids, windows, length);
         return told;

@@ -10,11 +10,12 @@
 /** @import {Asked, Expected, Progress, TextFacts, Told} from "./worker.js" */
 /** @import {Saved} from "./cards.js" */
 /** @import {Likeness} from "./likeness.js" */
-import { button, choices, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
+import { button, columnHead, inRow, make, number, rowHead, scroller, soft, table } from "../elements/dom.js";
 import { svgElement } from "../elements/drawing.js";
-import { headLines, ngramLines } from "../learning/kinds.js";
+import { languageChoice } from "../elements/language.js";
+import { headLines, linesKey, ngramLines } from "../learning/kinds.js";
 import { startThread } from "../page/thread.js";
-import { languages, pageLanguage, say } from "../text/messages.js";
+import { pageLanguage, say } from "../text/messages.js";
 import { count, fixed, percent } from "../text/numbers.js";
 import { prose } from "../text/tokens.js";
 import { GUESSES, MODEL_NAME, expectedBars, factsCard, keepCard, linesCard, sampleTexts } from "./cards.js";
@@ -258,16 +259,11 @@ export class TrainingElement extends HTMLElement {
 
     #draw() {
         document.title = `${this.#say("training.title")} - manako`;
-        const languageNames = /** @type {[string, string, string][]} */ (languages().map((lang) => [lang, say(lang, "language.name"), lang]));
-        const choose = (/** @type {string} */ lang) => {
-            document.documentElement.lang = lang;
-            this.#draw();
-        };
         this.#parts = { notes: make("div", { class: "pane", role: "alert" }) };
         this.replaceChildren(
             make("header", { class: "top" },
                 make("div", { class: "facts" }, make("h1", {}, this.#say("training.title")), soft(this.#say("training.lead"))),
-                choices(this.#say("page.language"), languageNames, pageLanguage(), choose)),
+                languageChoice(() => this.#draw())),
             make("main", { class: "learning-main" }, this.#parts.notes, ...(this.#shown ? this.#during(this.#shown) : this.#before())),
         );
         this.#fillNotes();
@@ -326,7 +322,7 @@ export class TrainingElement extends HTMLElement {
         const time = make("input", { type: "range", min: 0, max: 1, value: 1, "aria-label": this.#say("learning.time"), input: () => this.#lookBack(Number(time.value)) });
         parts.time = time;
         parts.when = make("p");
-        const key = make("ul", { class: "learning-key" }, ...Object.entries(STROKES).map(([name, stroke]) => make("li", { "--stroke": `var(${stroke})`, class: name in shown.facts.guesses ? "dashed" : null }, this.#lineName(name))));
+        const key = linesKey(Object.entries(STROKES).map(([name, stroke]) => ({ name: this.#lineName(name), stroke, dashes: name in shown.facts.guesses })));
         return [
             make("section", { class: "card learning-time" }, inRow(parts.hold, parts.step, button(() => this.#new(), this.#say("training.new"))), parts.bar, parts.now, parts.value, parts.warning),
             this.#card(this.#say("training.back"), make("div", { class: "pane" }, time, parts.when), (parts.memory = soft())),
