@@ -26,7 +26,10 @@ Data goes to stdout, everything else to stderr. Every error is one line with a s
 | 3 | a model, trace or text that cannot be read, or must not be trusted |
 | 4 | the model or trace cannot provide what was asked |
 | 5 | an optional dependency is not installed; the message has the line that installs it |
-| 130 | interrupted by Ctrl-C; what was generated before is shown, and saved if `--save` was given |
+| 130 | interrupted by Ctrl-C; what `watch`, `compare` and `eval` made before is shown, and saved with `--save` |
+
+A second Ctrl-C ends at once. Where nobody reads stdout any more (`| head`), a command ends without a word, and a
+generation stops; the files that it was asked for are written, and the exit code is what it would have been.
 
 `NO_COLOR`, `FORCE_COLOR`, `COLUMNS`, `TERM=dumb` and the locale are honoured; `--color` and `--lang` take precedence.
 `-h` is short: the options that one needs. Completion of commands, options, models (`-m`) and files:

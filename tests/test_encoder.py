@@ -2,8 +2,15 @@
 
 import contextlib
 import json
+import os
 import random
+import select
+import signal
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,6 +113,72 @@ def test_an_answer_that_nobody_waited_for_is_not_that_to_the_next_text(monkeypat
     with pytest.raises(KeyboardInterrupt):
         tokenizer.encode("は")
     assert tokenizer.encode("の") == second
+
+
+class Unheeded:
+    """A clock of who asked that never comes: it was ended, or stopped."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def start(self) -> None: ...
+
+    def cancel(self) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="who asked ends it there")
+def test_the_second_process_keeps_to_its_time_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of compiled code, with nobody who ends it."""
+    tokenizer = Tokenizer(with_pattern(NEVER))
+    beside = tokenizer._encoder
+    assert isinstance(beside, encoder.Beside)
+    watchdog = threading.Timer(30, beside.close)  # else a failure would be a hang
+    monkeypatch.setattr(threading, "Timer", Unheeded)
+    monkeypatch.setattr(encoder, "SECONDS_A_TEXT", 0.5)
+    monkeypatch.setattr(encoder, "CHARACTERS_A_SECOND", 10**9)
+    watchdog.start()
+    began = time.monotonic()
+    with pytest.raises(LoadError) as caught:
+        tokenizer.encode("a" * 1_000_000)
+    assert time.monotonic() - began < 20 and caught.value.key == "tokenizer_slow"
+    watchdog.cancel()
+    assert tokenizer.encode("あ。") == toy_tokenizer().encode("あ。")
+
+
+NEVER = "a[^c]*c"  # the square of a text's length
+ASKS = {
+    "a text": 'from manako.tokenizer import Tokenizer; Tokenizer(sys.argv[1]).encode("a" * 1_000_000)',
+    "a template": "from manako.formats import chat_template; chat_template.SECONDS = 60; "
+    "chat_template.filled('{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}', [], {})",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="signals of pipes are Linux's")
+@pytest.mark.parametrize("name", ASKS)
+@pytest.mark.parametrize("sent", ["SIGKILL", "SIGTERM"])
+def test_the_second_process_ends_with_the_one_that_asked(name: str, sent: str) -> None:
+    """Long before its own time is over, in the middle of its work."""
+    asks = [sys.executable, "-c", f"import sys; {ASKS[name]}", with_pattern(NEVER)]
+    with subprocess.Popen(asks, stderr=subprocess.DEVNULL) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (child := children.read_text().split()):
+            select.select([], [], [], 0.05)
+        watched = os.pidfd_open(int(child[0]))
+        while seconds_of(child[0]) < 2.0:  # it is at work; to start and to read takes less
+            assert not select.select([watched], [], [], 0.05)[0]
+        process.send_signal(getattr(signal, sent))
+    ended = select.select([watched], [], [], 3.0)[0]
+    if not ended:
+        signal.pidfd_send_signal(watched, signal.SIGKILL)
+    os.close(watched)
+    assert ended
+
+
+def seconds_of(pid: str) -> float:
+    """The processor time that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize("name", mostly_slow(PUBLISHED, fast={"DeepSeek V3"}))  # a process each

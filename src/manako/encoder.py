@@ -4,7 +4,8 @@ Special here: a tokenizer.json is a stranger's, and its regular expressions may 
 text, and its normaliser may make a text longer and longer, or the library panic, which then writes to stderr for all to
 see. Those in KNOWN_PATTERNS are known to be linear, those in BOUNDED not to grow, and where nothing is known to panic
 it runs here. With any other one the library runs in a second process, with a limit of time for
-each text and one of memory: whatever the file says, the answer comes or is given up. Nothing is proved about an
+each text and one of memory: whatever the file says, the answer comes or is given up. That process keeps both limits
+itself too, since who asked may be ended first. Nothing is proved about an
 expression, so none has to be refused. A vocabulary of SentencePiece needs no library: see sentencepiece/.
 """
 
@@ -14,9 +15,12 @@ import json
 import math
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -50,6 +54,7 @@ SECONDS_TO_OPEN = 60.0  # a vocabulary of 260,000 tokens takes about two
 SECONDS_A_TEXT = 5.0
 CHARACTERS_A_SECOND = 20_000  # beyond that; the published expressions take about a million
 MEMORY = 4 << 30  # bytes of address space for the second process
+GRACE = 1.0  # seconds after which a process ends that should have been ended; who asked has the first word
 PIECES = "sentencepiece"  # the key under which a normaliser, whose readers skip it, carries the model file
 Spans = list[tuple[int, int]]
 
@@ -242,16 +247,10 @@ class Beside:
         """One line there, one line back. Raises Ended, or Failed with what the library said."""
         process = self._process
         assert process is not None and process.stdin and process.stdout
-        over = threading.Event()
-
-        def end() -> None:
-            over.set()
-            process.kill()
-
-        clock = threading.Timer(seconds, end)
+        clock, began = threading.Timer(seconds, process.kill), time.monotonic()
         try:
             clock.start()
-            process.stdin.write(json.dumps(question).encode() + b"\n")
+            process.stdin.write(json.dumps(question | {"seconds": seconds}).encode() + b"\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         except OSError:  # it ended: its memory was not enough, or somebody ended it
@@ -261,9 +260,10 @@ class Beside:
             raise
         finally:
             clock.cancel()
-        if over.is_set() or not answer.endswith(b"\n"):
+        late = time.monotonic() - began >= seconds
+        if late or not answer.endswith(b"\n"):
             self.close()
-            raise TooSlow(f"more than {round(seconds)} seconds") if over.is_set() else Ended("it took too much memory")
+            raise TooSlow(f"more than {round(seconds)} seconds") if late else Ended("it took too much memory")
         said = json.loads(answer)
         if "failed" in said:
             raise Failed(said["failed"])
@@ -364,25 +364,58 @@ def limit_memory() -> None:
         pass
 
 
+@contextlib.contextmanager
+def answering(seconds: float) -> Iterator[None]:
+    """Inside, this process ends when its time is over, and on Linux as soon as nobody is there to read its answer.
+
+    By signals that the system itself answers, since compiled code may not let Python do so. A pipe sends one when its
+    other end goes; "when the parent dies" would, of Linux, be when the thread does that asked. Not on Windows.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    output, ends = sys.stdout.fileno(), (signal.SIGALRM, signal.SIGIO)
+    flags = fcntl.fcntl(output, fcntl.F_GETFL)
+    for number in ends:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)  # a program that uses manako may have them blocked
+    signal.setitimer(signal.ITIMER_REAL, seconds + GRACE)
+    with contextlib.suppress(OSError):  # a system that has none for pipes
+        fcntl.fcntl(output, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(output, fcntl.F_SETFL, flags | os.O_ASYNC)
+    gone = select.poll()
+    gone.register(output, 0)
+    if gone.poll(0):  # it went before that
+        sys.exit(1)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(output, fcntl.F_SETFL, flags)  # it would also tell that the answer is being read
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def serve() -> None:
     """What the second process does: a line of JSON in, a line of JSON out, until nothing more comes."""
     limit_memory()
     inside: Inside | None = None
     for line in sys.stdin.buffer:
         question = json.loads(line)
-        try:
-            if "source" in question:
-                inside = Inside(question["source"])
-                answer: dict[str, Any] = {"ids": inside.ids, "front": inside.front}
-            else:
-                assert inside is not None  # the source comes first
-                if "texts" in question:
-                    answer = {"many": inside.encode_many(question["texts"])}
+        with answering(question["seconds"]):
+            try:
+                if "source" in question:
+                    inside = Inside(question["source"])
+                    answer: dict[str, Any] = {"ids": inside.ids, "front": inside.front}
                 else:
-                    ids, spans = inside.encode(question["text"], question["special"])
-                    answer = {"ids": ids, "spans": spans}
-        except Failed as error:
-            answer = {"failed": str(error)}
+                    assert inside is not None  # the source comes first
+                    if "texts" in question:
+                        answer = {"many": inside.encode_many(question["texts"])}
+                    else:
+                        ids, spans = inside.encode(question["text"], question["special"])
+                        answer = {"ids": ids, "spans": spans}
+            except Failed as error:
+                answer = {"failed": str(error)}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run
-from toy import write_toy
+from toy import CHARACTERS, write_toy
 
 import manako
 from manako.analysis.aligned import aligned
@@ -146,7 +146,11 @@ def test_samples_are_runs_with_consecutive_seeds(run: Run, toy: str, tmp_path: P
     words = ("watch", "あ", "-m", toy, "-n", "5", "--seed", str(2**64 - 1), "--samples", "3")
     found = run(*words, "--save", tmp_path / "x.manako")
     assert re.findall(r"^seed (\d+)  ", found.out, re.M) == [str(2**64 - 1), "0", "1"]
-    assert [r["seed"] for r in json.loads(run(*words, "--json").out)["runs"]] == [2**64 - 1, 0, 1]
+    several = json.loads(run(*words, "--json").out)["runs"]
+    assert [r["seed"] for r in several] == [2**64 - 1, 0, 1]
+    ends = next(s["chosen"]["text"] for s in several[0]["steps"][:4] if s["chosen"]["text"] in CHARACTERS)
+    late = run(*words, "--stop", ends, "--step", "5", "--save", tmp_path / "y.manako")
+    assert late.code == 2 and "E-VIEW-STEP" in late.err and (tmp_path / "y.manako").exists()
     for bad in ("1", "x"):
         assert "E-SAMPLES" in run("watch", "あ", "-m", toy, "--samples", bad).err
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -11,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import MANAKO, environment
+from commands import MANAKO, Run, environment
 from toy import write_toy
 
 import manako
-from manako.cli.watch import Interrupts
+from manako.cli.running import Interrupts
+from manako.engines.generation import Generation
 from manako.tokenizer import from_characters
+from manako.trace.tree import open_tree
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
 Process = subprocess.Popen[str]
@@ -153,6 +156,129 @@ def test_a_second_ctrl_c_ends_at_once(endless: str, tmp_path: Path) -> None:
     _, err = finish(process)
     assert err.endswith("manako: interrupted\n") and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+MADE = {"watch": ["watch", "あ", "--samples", "3"], "compare": ["compare", "あ", "-t", "0.5", "-t", "1", "-t", "2"]}
+
+
+def ctrl_c(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """Press it while these steps are made, counted from 1 over all runs."""
+    made, advance = iter(range(1, 1_000)), Generation.advance
+
+    def pressed(generation: Generation) -> bool:
+        if next(made) in steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(generation)
+
+    monkeypatch.setattr(Generation, "advance", pressed)
+
+
+@pytest.mark.parametrize("words", MADE.values(), ids=MADE)
+@pytest.mark.parametrize("how", ["", "--step=4", "--json", "--jsonl"])
+def test_ctrl_c_keeps_and_prints_the_runs_that_there_are(
+    run: Run, endless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], how: str
+) -> None:
+    ctrl_c(monkeypatch, 8)  # five steps and the look that there are no more, then two
+    path = tmp_path / "a.manako"
+    more = filter(None, [how])
+    done = run(*words, "-m", endless, "-n", 5, "--seed", 1, "--save", path, "--lang", "en", *more)
+    first, second = done.err.splitlines()[-2:]
+    assert done.code == 130 and first == "manako: interrupted" and second.startswith(f"manako: saved {path} (")
+    traces = [branch.trace for branch in open_tree(path).branches]
+    assert [(len(t), t.header.end) for t in traces] == [(5, "length"), (2, "interrupted")]
+    if how == "--json":
+        shown = json.loads(done.out)["runs"]
+    elif how == "--jsonl":
+        shown = [json.loads(line) for line in done.out.splitlines()]
+    else:
+        assert all(t.text in done.out.replace("|", "") for t in traces) and ("Step 4" in done.out) == (how != "")
+        return
+    assert [len(each["steps"]) for each in shown] == [5, 2]
+
+
+@pytest.mark.parametrize("words", MADE.values(), ids=MADE)
+def test_ctrl_c_in_the_first_run_leaves_one_to_show(
+    run: Run, endless: str, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    ctrl_c(monkeypatch, 3)
+    done = run(*words, "-m", endless, "-n", 5, "--seed", 1, "--step", 5, "--lang", "en")
+    assert (
+        done.code == 130
+        and done.err.endswith("manako: interrupted\n")
+        and " numbers" not in done.out
+        and "All runs" not in done.out
+    )
+    assert re.search(r"^T=0.[58] +あ", done.out, re.M)
+
+
+@pytest.mark.parametrize("words", MADE.values(), ids=MADE)
+def test_a_second_ctrl_c_ends_several_runs_at_once(
+    run: Run, endless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    advance = Generation.advance
+
+    def pressed_twice(generation: Generation) -> bool:
+        if len(generation.record()) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(generation)
+
+    monkeypatch.setattr(Generation, "advance", pressed_twice)
+    done = run(*words, "-m", endless, "-n", 5, "--save", tmp_path / "a.manako", "--lang", "en")
+    assert (done.code, done.out) == (130, "") and done.err.endswith("manako: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["compare", "eval"])
+def test_ctrl_c_while_the_next_model_loads(
+    run: Run, endless: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    from manako.cli import eval, running
+
+    def pressed(ref: str) -> manako.Model:
+        if ref == "next":
+            os.kill(os.getpid(), signal.SIGINT)
+        return manako.load(ref)
+
+    (tmp_path / "text").write_text("あい" * 9, encoding="utf-8")
+    monkeypatch.setattr(running if command == "compare" else eval, "load", pressed)
+    given = {"compare": ["あ", "-n", 3, "--save", tmp_path / "a.manako"], "eval": ["--data", tmp_path / "text"]}
+    done = run(command, *given[command], "-m", endless, "-m", "next", "-m", endless, "--lang", "en")
+    assert done.code == 130 and done.err.splitlines()[-1 if command == "eval" else -2] == "manako: interrupted"
+    if command == "compare":
+        (branch,) = open_tree(tmp_path / "a.manako").branches
+        assert branch.trace.header.end == "length" and branch.trace.text in done.out
+    else:
+        assert done.out.count("bits per character") == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_that_ends_the_reader_too_is_told(endless: str, tmp_path: Path) -> None:
+    """As at a terminal, where `manako … | tee` gets it in both."""
+    process = start("-m", endless, "--save", str(tmp_path / "a.manako"))
+    read_until(process, at_step(3))
+    process.send_signal(signal.SIGINT)
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.readline() == "manako: interrupted\n" and process.stderr.readline()
+    process.stderr.close()
+    assert process.wait(60) == 130 and manako.open(tmp_path / "a.manako").header.end == "interrupted"
+
+
+@pytest.mark.slow
+def test_ctrl_c_between_runs_of_a_real_process(endless: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.manako"
+    process = start("-m", endless, "--samples", "1000", "--jsonl", "--save", str(path), count=30)
+    before = read_until(process, lambda text: text.count("\n") == 2)
+    process.send_signal(signal.SIGINT)
+    out, err = finish(process)
+    assert err.count("\n") == 2, err
+    first, second = err.splitlines()
+    assert process.returncode == 130 and first == "manako: interrupted" and second.startswith("manako: saved ")
+    shown = [json.loads(line) for line in (before + out).splitlines()]
+    kept = [branch.trace for branch in open_tree(path).branches]
+    assert 2 <= len(kept) < 1000
+    assert [len(each["steps"]) for each in shown] == [*map(len, kept)]
 
 
 def pause() -> None:

@@ -274,7 +274,7 @@ def test_a_second_ctrl_c_while_the_first_is_answered_is_no_traceback(monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli.group, "main", interrupted)
-    monkeypatch.setattr(cli, "note", interrupted)
+    monkeypatch.setattr(cli, "interrupted", interrupted)
     with pytest.raises(SystemExit) as ended:
         cli.main(["watch"])
     assert ended.value.code == 130

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import Run
+from commands import Run, unread
 
 from manako.analysis.sweep import RESULTS, Failure, Outcome, results_lines
 
@@ -40,6 +40,19 @@ def test_too_few_runs_are_refused_plainly(run: Run, tmp_path: Path) -> None:
     write(tmp_path, 2, 2)
     done = run("scaling", tmp_path, "--lang", "ja")
     assert done.code == 4 and "E-SCALING-NONE" in done.err and done.out.count("当てはめません") == 4
+
+
+@pytest.mark.slow
+def test_the_plot_is_drawn_and_the_code_kept_where_nobody_reads(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="SciPy is not installed: pip install 'manako[plot]'")
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'manako[plot]'")
+    write(tmp_path, 3, 3)
+    plot = tmp_path / "a.svg"
+    code, said = unread("scaling", tmp_path, "--plot", plot)
+    assert code == 0 and str(plot) in said and plot.stat().st_size, said
+    write(tmp_path, 2, 2)
+    code, said = unread("scaling", tmp_path)
+    assert code == 4 and "E-SCALING-NONE" in said
 
 
 @pytest.mark.parametrize(("content", "code", "key"), [

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Run
+from commands import Run, unread
 
 pytestmark = pytest.mark.usefixtures("small_probe")
 TINY = [*"--set n_layer=1 --set n_head=1 --set n_embd=8 --set block_size=8 --set batch_size=2 --set device=cpu".split()]
@@ -44,6 +44,15 @@ def test_a_run_that_cannot_be_trained_ends_with_code_1(run: Run, text: Path, tmp
     done = run("sweep", "--data", text, "--out", tmp_path / "s", *SHORT, *words)
     assert done.code == 1 and "1 of 2 runs failed" in done.err, done.err
     assert "2_learning_rate=1e+300 failed: " in done.out and "E-LOSS-NOT-FINITE" in done.out
+
+
+@pytest.mark.slow
+def test_the_plot_is_drawn_where_nobody_reads_the_table(text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="Matplotlib is not installed: pip install 'manako[plot]'")
+    words = ["--vary", "learning_rate=1e-3,1e300", "--set", "grad_clip=1e300", "--set", "optimizer=adamw"]
+    plot = ["--plot", tmp_path / "a.svg"]
+    code, said = unread("sweep", "--data", text, "--out", tmp_path / "s", *SHORT, *words, *plot)
+    assert code == 1 and "1 of 2 runs failed" in said and (tmp_path / "a.svg").exists(), said
 
 
 @pytest.mark.parametrize(("words", "code", "key"), [

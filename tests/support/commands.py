@@ -1,6 +1,7 @@
 """What the tests of the commands share: what a command leaves behind, and how to start one in a process of its own."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,20 @@ def environment(**changes: str) -> Mapping[str, str]:
     hidden += ("PYTHONIO", "PYTHONU")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     return kept | {"LANG": "C.UTF-8"} | changes
+
+
+def unread(*words: object) -> tuple[int, str]:
+    """Exit code and stderr of a command, in English, whose stdout is a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*MANAKO, *map(str, words)], env=environment(), stdin=subprocess.DEVNULL, stdout=writer,
+            stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    return done.returncode, done.stderr
 
 
 def every_command() -> Iterator[tuple[click.Command, click.Context]]:

@@ -79,13 +79,13 @@ class Comparison:
         return None if common is None else int(np.searchsorted(self._starts[run], common, side="right")) - 1
 
     def nearest(self, run: int, among: Sequence[int]) -> int:
-        """The run that this one agrees with longest; the first of those that are alike."""
+        """The run that this one agrees with longest; the first of those that are alike. Itself among none."""
 
         def length(other: int) -> float:
             common = self.common(run, other)
             return float("inf") if common is None else common
 
-        return max(among, key=length)
+        return max(among, key=length, default=run)
 
     @property
     def diverged_at(self) -> int | None:

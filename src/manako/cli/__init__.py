@@ -4,6 +4,7 @@ Special here: the table holds what `manako --help` prints, so that help needs ne
 `main`: one line on stderr in the user's language, with a stable code, and the exit code of docs/cli.md.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -12,7 +13,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ import click
 
 from manako import __version__, messages
 from manako.cli.aside import leave
-from manako.cli.console import chosen_language, fail, hush, note, say
+from manako.cli.console import chosen_language, fail, hush, interrupted, say
 from manako.cli.help import ScreenOption, translated
 from manako.errors import LONGEST_VALUE, ManakoError, Names, UsageError, near
 
@@ -56,8 +57,23 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout; files have their own errors
 
 
+class UnreadError(Exception):
+    """Nobody reads standard output any more."""
+
+
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called, and not to print its own help."""
+    """A group that imports a command when it is called, and not to print its own help.
+
+    A closed pipe leaves it as an error of our own: click would answer it by ending the process with code 1.
+    """
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _unread():  # its own help is printed here
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _unread():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -74,6 +90,14 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section(say("cli.commands")):
             formatter.write_dl([(name, say(f"cli.{name}")) for name in COMMANDS])
+
+
+@contextlib.contextmanager
+def _unread() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise UnreadError from error
 
 
 C = TypeVar("C", bound=click.Command)
@@ -154,6 +178,7 @@ def _run(arguments: Sequence[str]) -> int:
     _prepare_streams()
     if "numpy" not in sys.modules and draws_little(arguments):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    code = 0
     try:
         code = group.main(list(arguments), prog_name="manako", standalone_mode=False)
         sys.stdout.flush()
@@ -168,10 +193,9 @@ def _run(arguments: Sequence[str]) -> int:
         code = fail(usage.text(lang), usage.code, usage.exit_code)
     except (KeyboardInterrupt, click.Abort):
         hush()  # a reader that does not read on must not keep the process from ending
-        note("cli.interrupted")
-        code = 130
-    except BrokenPipeError:
-        code = hush()
+        code = interrupted()
+    except (UnreadError, BrokenPipeError):
+        hush()
     except MemoryError:
         if "--debug" in arguments:
             raise

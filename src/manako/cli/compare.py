@@ -9,8 +9,8 @@ import click
 
 from manako.analysis.aligned import aligned
 from manako.analysis.compare import Comparison, runs
-from manako.cli.comparing import save_tree
-from manako.cli.console import chosen_language, note, say
+from manako.cli.comparing import run_each, save_tree
+from manako.cli.console import chosen_language, note, say, while_read
 from manako.cli.options import (
     Number,
     check_step,
@@ -28,6 +28,7 @@ from manako.errors import UsageError
 from manako.files import megabytes, writable_target, write_file
 from manako.sampling import STAGES
 from manako.settings import COMPARED, Ablation, RunSettings
+from manako.trace.record import Trace
 from manako.views.document import aligned_document, comparison_document, trace_document
 from manako.views.html import comparison_page
 from manako.views.terminal.aligned import aligned_lines
@@ -60,7 +61,7 @@ def command(
     save: Path | None,
     force: bool,
     **rest: Any,
-) -> None:
+) -> int:
     top = rest["top"]
     if rest["as_json"] and rest["as_jsonl"]:
         raise UsageError("json_twice")
@@ -68,27 +69,34 @@ def command(
         writable_target(save, force)
     if given or rest["html"] is not None:
         _read_by_two(prompt, refs, given, settings, save, force, rest)
-        return
+        return 0
     several = _runs(settings, varied, others, refs)
-    text, traces = read_prompt(prompt), []
-    for ref in refs or (None,):
-        model = opened(ref, text, settings)
-        for each in several:
-            traces.append(model.trace(text, each))
-            if rest["as_jsonl"]:
-                print_json(trace_document(traces[-1], top))
+    text = read_prompt(prompt)
+    models = (opened(ref, text, settings) for ref in refs or (None,))
+
+    def show(trace: Trace) -> None:
+        if rest["as_jsonl"]:
+            print_json(trace_document(trace, top))
+
+    traces, code = run_each((model.generate(text, each) for model in models for each in several), show)
     comparison = Comparison(tuple(traces))
     if save is not None:
         save_tree(comparison.traces, save, force)
-    if rest["as_jsonl"]:
-        return
     if rest["as_json"]:
-        print_json(comparison_document(comparison, top))
-        return
-    check_step(step, len(comparison.traces[0]))
-    screen = Screen(top, rest["plain"], rest["color"])
+        with while_read():
+            print_json(comparison_document(comparison, top))
+    elif not rest["as_jsonl"]:
+        if not code:
+            check_step(step, len(comparison.traces[0]))
+        screen = Screen(top, rest["plain"], rest["color"])
+        with while_read():
+            _show(comparison, screen, step, rest["as_lines"])
+    return code
+
+
+def _show(comparison: Comparison, screen: Screen, step: int | None, as_lines: bool) -> None:
     screen.lines(header_of(comparison, screen.look))
-    if rest["as_lines"]:
+    if as_lines:
         screen.lines(row_lines(comparison, screen.look))
         screen.lines(parting_lines(comparison, screen.look))
     else:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -58,6 +58,12 @@ def fail(message: str, code: str, exit_code: int = 1) -> int:
     return exit_code
 
 
+def interrupted() -> int:
+    """Say that Ctrl-C ended something; the exit code."""
+    note("cli.interrupted")
+    return 130
+
+
 def _on_stderr(message: str, name: str = "manako: ") -> None:
     """One line; a terminal gets it wrapped at words."""
     line = f"{name}{safe(message)}"
@@ -89,11 +95,19 @@ class Progress:
             print(message, end="\r" if self._begun and not ends else "\n", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def hush() -> int:
+def hush() -> None:
     """Nobody reads stdout any more: let the rest go nowhere, or Python stalls or complains when it flushes at exit."""
     with contextlib.suppress(OSError, ValueError):  # it has no descriptor
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+
+
+@contextlib.contextmanager
+def while_read() -> Iterator[None]:
+    """Print as long as somebody reads; what stands behind is done in any case, and the exit code is the command's."""
+    try:
+        yield
+    except BrokenPipeError:
+        hush()
 
 
 def safe(message: str) -> str:

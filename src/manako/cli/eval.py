@@ -1,13 +1,14 @@
 """`manako eval`: how well a model predicts a text."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from manako.cli.console import Progress, say
+from manako.cli.console import Progress, interrupted, say, while_read
 from manako.cli.options import json_option, models_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.corpus.documents import document
@@ -37,21 +38,34 @@ def _side(model: Model, corpus: PackedCorpus, where: str | Path, split: str) -> 
 )
 @json_option
 @screen_options
-def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool, plain: bool, color: str) -> None:
+def command(refs: tuple[str, ...], data: Path | None, split: str, as_json: bool, plain: bool, color: str) -> int:
     corpus = _corpus(refs, data)
     text = "" if corpus or data is None else document(str(data), read_regular(data)).text
     results: list[tuple[str, Evaluation]] = []
-    for ref in refs or (for_text(text),):
-        model = load(ref)
-        results.append((ref, _side(model, corpus, data or ref, split) if corpus else model.evaluate(text, Progress())))
+    code = 0
+    try:
+        for ref in refs or (for_text(text),):
+            model = load(ref)
+            found = _side(model, corpus, data or ref, split) if corpus else model.evaluate(text, Progress())
+            results.append((ref, found))
+    except KeyboardInterrupt:
+        if not results:
+            raise
+        code = interrupted()
+    with while_read():
+        _show(results, len(refs) > 1, as_json, Screen(Look.top, plain, color))
+    return code
+
+
+def _show(results: Sequence[tuple[str, Evaluation]], several: bool, as_json: bool, screen: Screen) -> None:
+    """several: whether more than one model was asked about."""
     if as_json:
         documents = [_document(result) for _, result in results]
-        several = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
-        print_json({"models": several} if len(refs) > 1 else documents[0])
+        named = [{"ref": ref} | each for (ref, _), each in zip(results, documents, strict=True)]
+        print_json({"models": named} if several else documents[0])
         return
-    screen = Screen(Look.top, plain, color)
     for ref, result in results:
-        if len(results) > 1:
+        if several:
             screen.tell(say("eval.model", ref=ref, difference=_difference(result, results[0][1])), "bold")
         for name, value in asdict(result).items():
             if name == "unknown_characters" and not value:

@@ -1,14 +1,18 @@
 """What commands that run a model share: which model, what it is told, the text, and what to know before the numbers."""
 
 import functools
+import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
 
-from manako.cli.console import note, say
+from manako.cli.console import chosen_language, fail, interrupted, note, say
 from manako.cli.help import ChainOption
 from manako.cli.options import Number, read_typed
+from manako.engines.generation import Generation
+from manako.errors import ManakoError
 from manako.model import Model, load
 from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
@@ -110,3 +114,42 @@ def opened(ref: str | None, text: str, settings: RunSettings) -> Model:
     if length > context:
         note("notice.long_prompt", length=length, context=context)
     return model
+
+
+class Interrupts:
+    """Ctrl-C lets the step in hand finish, and what was made be shown and saved; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def __enter__(self) -> "Interrupts":
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def answered(self, code: int) -> int:
+        """The exit code of what may have been ended: 130, and a word on it, where it has no failure to tell."""
+        return interrupted() if self.seen and not code else code
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_through(
+    generation: Generation, interrupts: Interrupts, made: Callable[[int], None] = lambda index: None
+) -> int:
+    """Run to the end, to Ctrl-C, or to a failure, whose exit code it returns; whatever was made before is kept.
+
+    made: called after each step with its number, from 0.
+    """
+    index = 0
+    try:
+        while not interrupts.seen and generation.advance():
+            made(index)
+            index += 1
+    except ManakoError as error:
+        return fail(error.text(chosen_language()), error.code, error.exit_code)
+    return 0

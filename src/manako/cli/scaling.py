@@ -7,7 +7,7 @@ import click
 
 from manako.analysis.scaling import Law, scaling
 from manako.analysis.sweep import Outcome, read_results
-from manako.cli.console import chosen_language, note, say
+from manako.cli.console import chosen_language, note, say, while_read
 from manako.cli.options import force_option, json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.errors import CapabilityError
@@ -31,11 +31,12 @@ def command(sweep: Path, plot: Path | None, force: bool, as_json: bool, plain: b
     found = scaling([each for each in results if isinstance(each, Outcome)])
     if len(results) > sum(len(each.outcomes) for each in found):
         note("scaling.failed", count=len(results) - sum(len(each.outcomes) for each in found))
-    if as_json:
-        print_json([asdict(each) for each in found])
-    else:
-        screen = Screen(Look.top, plain, color)
-        screen.lines(scaling_lines(found, screen.look))
+    with while_read():
+        if as_json:
+            print_json([asdict(each) for each in found])
+        else:
+            screen = Screen(Look.top, plain, color)
+            screen.lines(scaling_lines(found, screen.look))
     if not any(isinstance(law, Law) for each in found for law in each.laws):
         raise CapabilityError("scaling_none")
     if plot is not None:

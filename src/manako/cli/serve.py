@@ -19,7 +19,7 @@ import click
 
 from manako.cli import common_options
 from manako.cli.aside import aside
-from manako.cli.console import chosen_language, note, say, tell
+from manako.cli.console import chosen_language, interrupted, note, say, tell
 from manako.cli.options import Number, model_option
 from manako.cli.training import progress_line
 from manako.errors import ManakoError, UsageError
@@ -85,8 +85,7 @@ def command(
             try:
                 server.run(sockets=[listener])
             except KeyboardInterrupt:
-                note("cli.interrupted")
-                return 130
+                return interrupted()
     if not runs.model.cancelled():
         runs.model.result()  # what ended the server may be that there is none
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from manako.analysis.sweep import Outcome
-from manako.cli.console import chosen_language, note, say
+from manako.cli.console import chosen_language, note, say, while_read
 from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.cli.training import status_line
@@ -58,11 +58,12 @@ def command(
         check_plot(plot)
     spread = on_ray(ray, base.get("device", "auto") != "cpu", note) if ray else None
     results = sweep(grid, out, report=note, show=partial(status_line, plain=rest["plain"]), spread=spread)
-    if as_json:
-        print_json([asdict(each) for each in results])
-    else:
-        screen = Screen(Look.top, rest["plain"], rest["color"])
-        screen.lines(sweep_lines(results, screen.look))
+    with while_read():
+        if as_json:
+            print_json([asdict(each) for each in results])
+        else:
+            screen = Screen(Look.top, rest["plain"], rest["color"])
+            screen.lines(sweep_lines(results, screen.look))
     outcomes = [each for each in results if isinstance(each, Outcome)]
     if plot is not None and outcomes:
         write_file(plot, sweep_plot(outcomes, plot.suffix.lower(), chosen_language()))

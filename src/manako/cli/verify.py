@@ -7,7 +7,7 @@ import click
 
 from manako.analysis.dynamics import verify_dynamics
 from manako.analysis.verification import Verification, verify
-from manako.cli.console import fail, say
+from manako.cli.console import fail, say, while_read
 from manako.cli.options import json_option, model_option, screen_options
 from manako.cli.output import Screen, print_json
 from manako.messages.numbers import small
@@ -39,21 +39,22 @@ def command(file: Path, ref: str | None, as_json: bool, plain: bool, color: str)
     code = 1 if any(wrong.values()) else 0
     if as_json:
         documents = [document(each, again.get(id)) for id, _, each in found]
-        if tree.only is not None:
-            print_json({"schema": "manako.verification/1"} | documents[0])
-        else:
-            branches = [{"id": id} | each for (id, _, _), each in zip(found, documents, strict=True)]
-            print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
+        with while_read():
+            if tree.only is not None:
+                print_json({"schema": "manako.verification/1"} | documents[0])
+            else:
+                branches = [{"id": id} | each for (id, _, _), each in zip(found, documents, strict=True)]
+                print_json({"schema": "manako.tree_verification/1", "ok": code == 0, "branches": branches})
         return code
     for id, trace, each in found:
-        if tree.only is None:
-            said = wrong[id]
-            line = say("verify.branch", id=id, found=summary(trace, each) if said is None else said)
-            _ = screen.tell(line) if said is None else fail(line, "E-VERIFY")
-        else:
-            _tell(trace, each, screen)
-            if (said := wrong[id]) is not None:
-                return fail(said, "E-VERIFY")
+        said = wrong[id]
+        with while_read():
+            if tree.only is not None:
+                _tell(trace, each, screen)
+            elif said is None:
+                screen.tell(say("verify.branch", id=id, found=summary(trace, each)))
+        if said is not None:
+            fail(said if tree.only is not None else say("verify.branch", id=id, found=said), "E-VERIFY")
     if not code and again:
         worst = max(again.values(), key=lambda check: check.error)
         screen.tell(say("verify.recomputed", ref=ref, error=small(worst.error), limit=small(worst.limit)))
@@ -75,9 +76,10 @@ def _dynamics(found: Dynamics, as_json: bool, screen: Screen) -> int:
     if as_json:
         each = [{"step": step} | document(v, None) for step, v in zip(found.steps, result.continuations, strict=True)]
         wrong = list(result.contradictions)
-        print_json(
-            {"schema": "manako.dynamics_verification/1", "ok": result.ok, "contradictions": wrong, "traces": each}
-        )
+        with while_read():
+            print_json(
+                {"schema": "manako.dynamics_verification/1", "ok": result.ok, "contradictions": wrong, "traces": each}
+            )
     elif said:
         return fail(said[0], "E-VERIFY")
     else:

@@ -1,15 +1,13 @@
 """`manako watch`: see a model choose, one token after another."""
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
 from manako.analysis.compare import Comparison
-from manako.cli.comparing import save_tree
-from manako.cli.console import Progress, chosen_language, fail, hush, note, say
+from manako.cli.comparing import run_each, save_tree
+from manako.cli.console import Progress, note, say, while_read
 from manako.cli.options import (
     Number,
     check_step,
@@ -21,7 +19,7 @@ from manako.cli.options import (
     step_option,
 )
 from manako.cli.output import Screen, print_json
-from manako.cli.running import opened, settings_options
+from manako.cli.running import Interrupts, opened, run_through, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
@@ -31,7 +29,7 @@ from manako.settings import RunSettings
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.schema import FULL_ROW_LIMIT
-from manako.views.terminal.compare import comparison_lines, parting_lines
+from manako.views.terminal.compare import comparison_lines
 from manako.views.terminal.steps import header_lines
 
 
@@ -71,8 +69,7 @@ def command(
     text = read_prompt(prompt)
     model = opened(ref, text, settings)
     if samples is not None:
-        show_samples(model, text, settings.seeded(), samples, step, save, force, **rest)
-        return 0
+        return show_samples(model, text, settings.seeded(), samples, step, save, force, **rest)
     if rest["as_json"] or rest["as_jsonl"]:
         show = ShowJson(top, each=rest["as_jsonl"], number=step)
     else:
@@ -81,32 +78,17 @@ def command(
     if given:
         own = {"capture": settings.capture, "ablate": settings.ablate, "special": settings.special}
         trace, code = model.score(text, **own, told=Progress()), 0
-        show_trace(trace, show)
+        if save is not None:
+            _save(trace, save, force)
+        with while_read():
+            show_trace(trace, show)
     else:
         trace, code = _generate(model.generate(text, settings), show, save)
-    if save is not None:
-        _save(trace, save, force)
-    if not code:
+        if save is not None:
+            _save(trace, save, force)
+    if trace.header.end != "interrupted":
         check_step(step, len(trace))  # the text may have ended before
     return code
-
-
-class Interrupts:
-    """Ctrl-C lets the step in hand finish, and what was made be shown and saved; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.seen = False
-
-    def __enter__(self) -> "Interrupts":
-        self._before = signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.seen = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def show_samples(
@@ -118,31 +100,34 @@ def show_samples(
     save: Path | None,
     force: bool,
     **rest: Any,
-) -> None:
-    """Continuations with one seed after the other, and where they part."""
+) -> int:
+    """Continuations with one seed after the other, and where they part. Returns the exit code."""
     assert settings.seed is not None  # it was seeded
     seeds = [(settings.seed + n) % 2**64 for n in range(count)]
-    traces: list[Trace] = []
-    for seed in seeds:
-        traces.append(model.trace(text, settings.changed(seed=seed)))
+
+    def show(trace: Trace) -> None:
         if rest["as_jsonl"]:
             from manako.views.document import trace_document  # what a screen never needs
 
-            print_json(trace_document(traces[-1], rest["top"]))
+            print_json(trace_document(trace, rest["top"]))
+
+    traces, code = run_each((model.generate(text, settings.changed(seed=seed)) for seed in seeds), show)
+    if save is not None:
+        save_tree(traces, save, force)
     comparison = Comparison(tuple(traces))
     if rest["as_json"]:
         from manako.views.document import comparison_document
 
-        print_json(comparison_document(comparison, rest["top"]))
+        with while_read():
+            print_json(comparison_document(comparison, rest["top"]))
     elif not rest["as_jsonl"]:
+        if not code:
+            check_step(step, len(traces[0]))  # the text may have ended before
         screen = Screen(rest["top"], rest["plain"], rest["color"])
-        screen.lines(header_lines(traces[0].header, screen.look))
-        if step is None:
-            screen.lines(parting_lines(comparison, screen.look))
-        else:
-            screen.lines(comparison_lines(comparison, screen.look, [step - 1]))
-    if save is not None:
-        save_tree(traces, save, force)
+        with while_read():
+            screen.lines(header_lines(traces[0].header, screen.look))
+            screen.lines(comparison_lines(comparison, screen.look, () if step is None else [step - 1]))
+    return code
 
 
 def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) -> tuple[Trace, int]:
@@ -151,30 +136,20 @@ def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) 
     if save is not None:
         row = 4 * min(generation.record().vocabulary.size, FULL_ROW_LIMIT)
         need_space(save.parent, header.max_new_tokens * row)
+
+    def made(index: int) -> None:
+        show.step(generation.record(), index, lambda: generation.step, generation.last)
+
+    code = 0
     with Interrupts() as interrupts:
-        try:
+        with while_read():  # where nobody reads on, what was made is kept all the same
             show.begin(header)
-            code = _run(generation, interrupts, show)
-            trace = generation.trace()
+            code = run_through(generation, interrupts, made)
+        code = interrupts.answered(code)
+        trace = generation.trace()
+        with while_read():
             show.end(trace)
-        except BrokenPipeError:  # nobody reads on; what was made is kept all the same
-            trace, code = generation.trace(), hush()
     return trace, code
-
-
-def _run(generation: Generation, interrupts: Interrupts, show: Show | ShowJson) -> int:
-    """Run to the end, to Ctrl-C, or to a failure; whatever was made before is kept. Returns the exit code."""
-    index = 0
-    try:
-        while not interrupts.seen:
-            if not generation.advance():
-                return 0
-            show.step(generation.record(), index, lambda: generation.step, generation.last)
-            index += 1
-    except ManakoError as error:
-        return fail(error.text(chosen_language()), error.code, error.exit_code)
-    note("cli.interrupted")
-    return 130
 
 
 def _save(trace: Trace, path: Path, force: bool) -> None:

@@ -1,7 +1,8 @@
 """A model's chat template, filled with what was said: the text that the model was trained to see around a question.
 
 Special here: a template is a program that came with a model, in Jinja. It runs as `transformers` runs it, in Jinja's
-sandbox, and besides in a process of its own, with little time and memory and no more than a megabyte of output.
+sandbox, and besides in a process of its own, which keeps itself to little time and memory, and gives no more than a
+megabyte of output.
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
-from manako.encoder import limit_memory
+from manako.encoder import answering, limit_memory
 from manako.errors import LoadError, MissingExtraError, first_line
 
 SECONDS = 10.0  # a published template takes milliseconds; the rest is for a busy machine to start the process
@@ -30,7 +31,8 @@ def filled(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
     if _jinja() < LEAST_JINJA:
         raise MissingExtraError("missing_jinja", least=".".join(map(str, LEAST_JINJA)))
     program = "import sys; sys.path[:] = sys.argv[1:]; from manako.formats.chat_template import serve; serve()"
-    given = json.dumps({"template": template, "messages": list(messages), "tokens": dict(tokens)})
+    said_by, named = list(messages), dict(tokens)
+    given = json.dumps({"template": template, "messages": said_by, "tokens": named, "seconds": SECONDS})
     try:
         done = subprocess.run(
             [sys.executable, "-c", program, *sys.path], input=given.encode(), capture_output=True, timeout=SECONDS
@@ -58,14 +60,15 @@ def serve() -> None:
     """What the process does: the question from standard input, the answer to standard output, both JSON."""
     limit_memory()
     given = json.loads(sys.stdin.buffer.read())
-    try:
-        text = _rendered(given["template"], given["messages"], given["tokens"])
-        if len(text) > MAX_OUTPUT:
-            raise ValueError(f"more than {MAX_OUTPUT} characters")
-        text.encode("utf-8")
-        answer = {"text": text}
-    except Exception as error:  # whatever a program of somebody else does
-        answer = {"failed": first_line(error)}
+    with answering(given["seconds"]):
+        try:
+            text = _rendered(given["template"], given["messages"], given["tokens"])
+            if len(text) > MAX_OUTPUT:
+                raise ValueError(f"more than {MAX_OUTPUT} characters")
+            text.encode("utf-8")
+            answer = {"text": text}
+        except Exception as error:  # whatever a program of somebody else does
+            answer = {"failed": first_line(error)}
     sys.stdout.buffer.write(json.dumps(answer).encode())
 
 

@@ -22,11 +22,16 @@ _BAR_CELLS = (8, 20)  # least, below which a bar says nothing, and most
 
 
 def comparison_lines(comparison: Comparison, look: Look, steps: Sequence[int] | None = None) -> Iterator[Text]:
-    """Some steps in each run, by default the first and the one where they part; then the texts and where they part."""
+    """Some steps in each run, by default the first and the one where they part; then the texts and where they part.
+
+    steps: counted from 0; those that the first run has are shown.
+    """
     titles, diverged = run_titles(comparison, look), comparison.diverged_at
     if steps is None:
         steps = sorted({0, diverged or 0}) if all(map(len, comparison.traces)) else ()
     for index in steps:
+        if index >= len(comparison.traces[0]):
+            continue
         yield from _step_lines(comparison, index, titles, look)
     yield from parting_lines(comparison, look)
 
@@ -46,10 +51,14 @@ def header_of(comparison: Comparison, look: Look) -> Iterator[Text]:
 
 
 def parting_lines(comparison: Comparison, look: Look) -> Iterator[Text]:
-    """The text of each run, marked where it leaves the run that it agrees with longest; and which runs part where."""
+    """The text of each run, marked where it leaves the run that it agrees with longest; and which runs part where.
+
+    Of a single run, which an interruption may leave, its text alone.
+    """
     titles, every = run_titles(comparison, look), range(len(comparison.traces))
     seeds = {trace.header.seed for trace in comparison.traces}
-    yield Text(look.say("compare.texts" if len(seeds) == 1 else "compare.texts_seeds"), style="bold")
+    if len(every) > 1:
+        yield Text(look.say("compare.texts" if len(seeds) == 1 else "compare.texts_seeds"), style="bold")
     title_cells = max(map(cell_len, titles))
     for run, trace in enumerate(comparison.traces):
         near = comparison.nearest(run, [other for other in every if other != run])
@@ -63,7 +72,8 @@ def parting_lines(comparison: Comparison, look: Look) -> Iterator[Text]:
     yield Text("")
     diverged = comparison.diverged_at
     if diverged is None:
-        yield Text(look.say("compare.same"), style="dim")
+        if len(every) > 1:
+            yield Text(look.say("compare.same"), style="dim")
         return
     yield Text(look.say(f"compare.diverged{_difference(comparison)}", step=diverged + 1), style="dim")
     pairs = [(run, near := comparison.nearest(run, every[:run]), comparison.parts(run, near)) for run in every[1:]]
