@@ -107,7 +107,9 @@ def test_verify_says_what_it_did(run: Run, saved: Path) -> None:
         "contradictions": [],
         "largest_error": document["largest_error"],
         "checks": [],
+        "recorded_checks": document["recorded_checks"],
     }
+    assert document["recorded_checks"] and all(check["ok"] for check in document["recorded_checks"])
 
 
 def test_verify_checks_what_was_captured(run: Run, tmp_path: Path) -> None:
