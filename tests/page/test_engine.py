@@ -1,5 +1,6 @@
 """A page that carries its model: it writes, forks and saves from one file, with the network off."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,13 @@ from manako.views.site import site
 
 READY = "[data-act=go]:not([disabled])"
 IDLE = "manako-app:not([data-writing])"
+STORE = """(act) => new Promise((resolve) => {
+    const opening = indexedDB.open("manako", 1);
+    opening.onsuccess = () => {
+        const asked = act(opening.result.transaction("texts", "readwrite").objectStore("texts"));
+        asked.onsuccess = () => resolve(asked.result);
+    };
+})"""
 
 
 @pytest.fixture
@@ -58,6 +66,11 @@ def write(page: Page, prompt: str, count: int, seed: int) -> None:
     page.fill("[data-edit=prompt]", prompt)
     page.press("[data-edit=prompt]", "Enter")
     page.locator(f"{IDLE} manako-ribbon [role=option] >> nth={count - 1}").wait_for()
+
+
+def kept(page: Page) -> int:
+    """How many texts the browser keeps."""
+    return page.evaluate(f"({STORE})((texts) => texts.count())")
 
 
 def saved(page: Page, name: str, file: Path) -> Path:
@@ -98,8 +111,8 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()  # behind the example and the text it parts from
     shown.wait_for_selector(IDLE)
     tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
-    assert [branch.id for branch in tree.branches] == ["1", "t1", "t2", "t3"]
-    assert [branch.parent for branch in tree.branches] == [None, None, "t1", "t1"]
+    given, text, step, _ = (branch.id for branch in tree.branches)
+    assert given == "1" and [branch.parent for branch in tree.branches] == [None, None, text, text]
     assert all(verify(branch.trace).ok for branch in tree.branches)
     whole = model.trace("猫は", seed=5, max_new_tokens=6, temperature=0.8)
     assert tree.branches[2].trace.all_ids.tolist() == whole.all_ids.tolist()
@@ -120,14 +133,7 @@ def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: 
 
 def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: Page, tmp_path: Path) -> None:
     row = "{ home: location.pathname, id: 't9', parent: null, keep: 0, bytes: new ArrayBuffer(64e6) }"
-    store = """(act) => new Promise((resolve) => {
-        const opening = indexedDB.open("manako", 1);
-        opening.onsuccess = () => {
-            const asked = act(opening.result.transaction("texts", "readwrite").objectStore("texts"));
-            asked.onsuccess = () => resolve(asked.result);
-        };
-    })"""
-    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # of another time, as large as all may be together
+    shown.evaluate(f"({STORE})((texts) => texts.add({row}))")  # of another time, as large as all may be together
     shown.reload()
     shown.wait_for_selector(READY)
     write(shown, "猫は", 5, 5)
@@ -135,7 +141,7 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     shown.wait_for_selector(IDLE)
     open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()
-    until(lambda: shown.evaluate(f"({store})((texts) => texts.count())") == 2)
+    until(lambda: kept(shown) == 2)
     text = shown.inner_text("manako-ribbon .text")
     before = open_tree(saved(shown, "Trace (.manako)", tmp_path / "before.manako"))
     shown.reload()
@@ -145,15 +151,37 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     told = [[(b.id, b.parent, b.keep, b.trace.text) for b in tree.branches] for tree in (before, after)]
     assert told[0] == told[1] and all(verify(branch.trace).ok for branch in after.branches)
     write(shown, "私", 3, 1)  # under a name of its own
-    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # by another tab
+    shown.evaluate(f"({STORE})((texts) => texts.add({row}))")  # by another tab
     open_sheet(shown, "share")
     shown.get_by_role("button", name="Delete the kept texts").click()
     shown.get_by_text("Deleted.").wait_for()
-    assert shown.evaluate(f"({store})((texts) => texts.count())") == 0
+    assert kept(shown) == 0
     shown.reload()
     shown.wait_for_selector(READY)
     open_tab(shown, "branches")
     expect(shown.locator("manako-tree [role=option]")).to_have_count(1)
+
+
+def test_two_tabs_of_one_page_keep_texts_of_their_own(shown: Page, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    other = opened(shown.context.new_page(), tmp_path / "page.html", complaints)
+    step = "[data-act=step]"
+    for page, count in ((shown, 7), (other, 7), (shown, 8)):
+        page.locator("manako-ribbon [role=listbox]").press("End")
+        page.click("[data-act=luck]" if page is other else step)
+        page.wait_for_selector(IDLE)
+        page.locator(f"manako-ribbon [role=option] >> nth={count - 1}").wait_for()
+        page.wait_for_selector(f"{step}:not([disabled])")
+    shown.wait_for_url(re.compile("step=8"))  # written a moment later
+    until(lambda: kept(shown) == 3)
+    texts = [page.inner_text("manako-ribbon .text") for page in (shown, other)]
+    for page, text in zip((shown, other), texts, strict=True):
+        page.reload()
+        page.wait_for_selector(READY)
+        assert page.inner_text("manako-ribbon .text") == text
+    _, ours, theirs, last = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako")).branches
+    assert (last.parent, last.keep) == (ours.id, 1) and theirs.parent == "1"
+    assert complaints == []
 
 
 def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page) -> None:

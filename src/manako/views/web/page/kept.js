@@ -7,6 +7,7 @@
 
 /** @import {Branch, Tree} from "../trace/tree.js" */
 import { readTrace } from "../trace/trace-file.js";
+import { newId } from "../trace/tree.js";
 import { fitsParent } from "../trace/tree-file.js";
 
 /** @typedef {{n: number, home: string, id: string, parent: string | null, keep: number, bytes: ArrayBuffer}} Row */
@@ -57,7 +58,7 @@ export class Kept {
             if (!trace) continue;
             const there = tree.branches.get(id);
             const isSame = there && !indexedDB.cmp(there.bytes, bytes); // a page that was saved has it too
-            const branch = { id: there ? tree.freeId() : id, parent: named.get(row.parent) ?? row.parent, keep: row.keep, trace, bytes };
+            const branch = { id: there ? newId() : id, parent: named.get(row.parent) ?? row.parent, keep: row.keep, trace, bytes };
             named.set(id, isSame ? id : branch.id);
             if (isSame) continue;
             if (!fitsParent(tree.branches.get(branch.parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];

@@ -13,6 +13,7 @@ import { say } from "../text/messages.js";
 import { SourceError } from "./source.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
+import { newId } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";
 
 const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
@@ -116,7 +117,7 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
-        const id = this.#tree.freeId();
+        const id = newId();
         if (kind === "new") return { id, prompt: text, settings, after: null };
         const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
         return { id, prompt: text, settings, after: { branch, keep, token } };

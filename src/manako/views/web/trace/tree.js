@@ -26,13 +26,6 @@ export class Tree {
         for (const branch of given) this.branches.set(branch.id, branch);
     }
 
-    /** The first of t1, t2 ... that no branch has. */
-    freeId() {
-        let n = 1;
-        while (this.branches.has(`t${n}`)) n++;
-        return `t${n}`;
-    }
-
     /** @param {string} id */
     path(id) {
         const chain = [];
@@ -148,6 +141,11 @@ export class Path {
         for (let at = place; at >= 0 && at < this.length; at += by) if (this.at(at)) return at;
         return null;
     }
+}
+
+/** A name for a text. The browser keeps the texts of all tabs of a page together, so no other tab may give it too. */
+export function newId() {
+    return `t${Math.random().toString(36).slice(2, 10)}`;
 }
 
 /**
