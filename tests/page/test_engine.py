@@ -1,5 +1,6 @@
 """A page that carries its model: it writes, forks and saves from one file, with the network off."""
 
+import csv
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -110,9 +111,14 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
     open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()  # behind the example and the text it parts from
     shown.wait_for_selector(IDLE)
+    assert shown.inner_text("[data-place=title]").startswith("Step 6 of ")
+    assert "the token was forced" in shown.inner_text("[data-place=forced]")
+    table = list(csv.DictReader(saved(shown, "CSV", tmp_path / "steps.csv").read_text("utf-8-sig").splitlines()))
+    assert [int(row["step"]) for row in table] == list(range(1, len(table) + 1))
+    assert [row["step"] for row in table if row["forced"]] == ["6"]
     tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
     given, text, step, _ = (branch.id for branch in tree.branches)
-    assert given == "1" and [branch.parent for branch in tree.branches] == [None, None, text, text]
+    assert given == "1" and [branch.parent for branch in tree.branches] == [None, None, text, step]  # which has the row
     assert all(verify(branch.trace).ok for branch in tree.branches)
     whole = model.trace("猫は", seed=5, max_new_tokens=6, temperature=0.8)
     assert tree.branches[2].trace.all_ids.tolist() == whole.all_ids.tolist()

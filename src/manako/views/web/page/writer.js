@@ -119,8 +119,9 @@ export class Writer {
         };
         const id = newId();
         if (kind === "new") return { id, prompt: text, settings, after: null };
-        const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
-        return { id, prompt: text, settings, after: { branch, keep, token } };
+        const fork = isHere && here ? { branch: here.branch, keep: here.index } : { branch: path.leaf, keep: path.leaf.trace.steps };
+        const isDrawn = token === undefined && text === "";
+        return { id, prompt: text, settings, after: { ...(isDrawn ? this.#tree.origin(fork) : fork), token } };
     }
 }
 

@@ -15,6 +15,7 @@
  * @property {Trace} trace
  * @property {ArrayBuffer} bytes the trace as a file
  */
+/** @typedef {{branch: Branch, keep: number}} Fork */
 /** @typedef {{branch: Branch, trace: Trace, index: number, forcedId: number | null}} Place */
 
 export class Tree {
@@ -60,15 +61,15 @@ export class Tree {
     }
 
     /**
-     * Where a text that forks behind some steps of a branch comes from: one that keeps none is a fork of the parent.
-     * @param {Branch} branch
-     * @param {number} keep
-     * @returns {{branch: Branch, keep: number}}
+     * Where a text that forks behind some steps of a branch, with nothing put in, comes from: one that keeps none is a
+     * fork of the parent. With a token put in it would lose the row of that step, which the branch has.
+     * @param {Fork} fork
+     * @returns {Fork}
      */
-    origin(branch, keep) {
+    origin({ branch, keep }) {
         const parent = this.branches.get(branch.parent ?? "");
         if (keep > 0 || !parent || forcedCount(parent, branch) > 0) return { branch, keep };
-        return this.origin(parent, branch.keep);
+        return this.origin({ branch: parent, keep: branch.keep });
     }
 
     /**
