@@ -101,6 +101,23 @@ def test_it_writes_what_python_writes_and_the_file_of_it_verifies(shown: Page, m
     assert ours.columns.window_start[-1] > 0  # past its context
 
 
+def test_while_it_writes_the_rows_and_all_others_are_the_whole_vocabulary(shown: Page, model: Model) -> None:
+    shown.evaluate("""() => {
+        globalThis.tables = [];
+        globalThis.requestAnimationFrame = queueMicrotask; // so few steps may be over before a frame is drawn
+        new MutationObserver(() => {
+            if (!document.querySelector("[data-place=title]").textContent.startsWith("Generating")) return;
+            const rest = document.querySelector("tr.other th").textContent.replace(/\\D/g, "");
+            tables.push([document.querySelectorAll("manako-candidates tbody tr:not(.other)").length, Number(rest)]);
+        }).observe(document.body, { childList: true, subtree: true });
+    }""")
+    shown.evaluate("location.hash += '&temperature=2'")  # at which most drawn tokens are further down than the list
+    write(shown, "猫は", 200, 1)
+    found = shown.evaluate("tables")
+    assert 11 in {rows for rows, _ in found}
+    assert {rows + rest for rows, rest in found} == {model.trace("猫", max_new_tokens=0).vocabulary.size}
+
+
 def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: Model, tmp_path: Path) -> None:
     write(shown, "猫は", 5, 5)
     shown.locator("manako-ribbon [role=listbox]").press("End")

@@ -133,14 +133,16 @@ export class Writer {
 export function liveNumbers({ taken, listed, other }, specialIds) {
     const special = new Set(specialIds);
     const candidate = (/** @type {ToldToken} */ row) => ({ ...row, special: special.has(row.id) });
-    const rows = [...listed, ...(taken.rank > listed.length ? [taken] : [])].map(candidate);
+    const more = taken.rank > listed.length ? [taken] : [];
+    const rows = [...listed, ...more].map(candidate);
+    const left = (/** @type {"p" | "pModel"} */ name) => more.reduce((all, row) => Math.max(0, all - row[name]), other[name]);
     return {
-        size: rows.length + other.count,
+        size: listed.length + other.count,
         changed: false,
         drawnId: taken.id,
         taken: candidate(taken),
         pending: new Uint8Array(),
         listed: () => rows,
-        other: () => other,
+        other: () => ({ count: other.count - more.length, p: left("p"), pModel: left("pModel") }),
     };
 }
