@@ -33,7 +33,7 @@ function writing(does) {
     const tree = new Tree([]);
     const writer = new Writer(tree);
     writer.models = [{ ready: true, source: new EngineSource(""), ref: "", captures: [], weights_sha256: "", tokenizer_sha256: "" }];
-    const view = { lang: "en", path: { at: () => null }, place: 0, trace: { header: { sampling: {} } } };
+    const view = { lang: "en", path: { at: () => null, leaf: { trace: { steps: 0 } } }, place: 0, trace: { header: { sampling: {} } } };
     return { writer, tree, written: writer.write({ kind: "new", text: "a" }, view, { count: 120, seed: 0, inside: false }, () => {}) };
 }
 const start = { kind: "start", firstStep: 0 };

@@ -75,7 +75,7 @@ export class GuessElement extends ViewElement {
     /** @param {View} view */
     #result(view) {
         const { lang, shown } = view;
-        const last = this.#scores[this.#scores.length - 1];
+        const last = this.#scores.at(-1);
         if (!last) return [];
         const sum = (/** @type {"you" | "model"} */ who) => fixed(this.#scores.reduce((bits, score) => bits + score[who], 0), 2);
         const token = tokenText(view, shown.candidate(shown.takenId), shown.pending);

@@ -81,8 +81,7 @@ export class AppElement extends HTMLElement {
      */
     async open({ branches, current }, home = null) {
         const tree = new Tree(branches);
-        const asked = location.hash.slice(1); // showing something writes it
-        const isKept = !tree.branches.has(new URLSearchParams(asked).get("branch") ?? current);
+        const isKept = !tree.branches.has(new URLSearchParams(location.hash.slice(1)).get("branch") ?? current);
         if (isKept) await home?.kept.restore(tree);
         this.#writer = home && new Writer(tree);
         this.#home = home;
@@ -217,10 +216,9 @@ export class AppElement extends HTMLElement {
         if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, refs: this.#writer?.models.map(({ ref }) => ref) ?? [] };
         if (!this.#writer) return;
         const { model, models, fault, steps } = this.#writer;
-        const isMade = this.#writer.made(trace);
         const other = trace.header.ablate.length && !models.some(({ source }) => source?.ablates) ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
-        const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
+        const key = busy ? "page.writing" : !model?.ready ? loading : this.#writer.made(trace) ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
         const note = model && key ? say(lang, key, values) : this.#told(lang) || (this.#isKept ? "" : say(lang, "page.not_kept"));
         this.#put("state", fault || note, fault || !model ? "warn" : "soft");

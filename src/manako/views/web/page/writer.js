@@ -117,11 +117,10 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => captures.includes(name)) : [],
             ...(kind === "luck" ? { seed: Math.floor(Math.random() * RANDOM_SEEDS) } : kind !== "new" || seed === null ? {} : { seed }),
         };
-        const id = newId();
-        if (kind === "new") return { id, prompt: text, settings, after: null };
         const fork = isHere && here ? { branch: here.branch, keep: here.index } : { branch: path.leaf, keep: path.leaf.trace.steps };
         const isDrawn = token === undefined && text === "";
-        return { id, prompt: text, settings, after: { ...(isDrawn ? this.#tree.origin(fork) : fork), token } };
+        const after = kind === "new" ? null : { ...(isDrawn ? this.#tree.origin(fork) : fork), token };
+        return { id: newId(), prompt: text, settings, after };
     }
 }
 

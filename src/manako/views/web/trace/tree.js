@@ -99,7 +99,7 @@ export class Path {
     constructor(chain) {
         this.chain = chain;
         const first = chain[0].trace;
-        this.leaf = chain[chain.length - 1];
+        this.leaf = /** @type {Branch} */ (chain.at(-1));
         this.ids = this.leaf.trace.allIds;
         this.prompt = first.promptIds.length; // tokens in front of place 0
         this.length = this.ids.length - this.prompt;
@@ -144,9 +144,12 @@ export class Path {
     }
 }
 
-/** A name for a text. The browser keeps the texts of all tabs of a page together, so no other tab may give it too. */
+/**
+ * A name for a text. The browser keeps the texts of all tabs of a page together, so no other tab may give it too.
+ * crypto.randomUUID is not there over plain HTTP.
+ */
 export function newId() {
-    return `t${Math.random().toString(36).slice(2, 10)}`;
+    return `t${Math.random().toString(36).slice(2)}`;
 }
 
 /**
