@@ -207,6 +207,46 @@ def test_two_tabs_of_one_page_keep_texts_of_their_own(shown: Page, tmp_path: Pat
     assert complaints == []
 
 
+def test_a_link_to_a_text_of_this_page_alone_is_said_to_be_one(shown: Page, tmp_path: Path) -> None:
+    def copied() -> str:
+        open_sheet(shown, "share")
+        shown.get_by_role("button", name="Copy a link").click()
+        said = shown.locator("#sheet-share [role=status]")
+        expect(said).not_to_have_text("")
+        text = said.inner_text()
+        shown.keyboard.press("Escape")
+        return text
+
+    state = shown.locator("[data-place=state]")
+    assert "generated on this page" not in copied()  # it is in the file
+    write(shown, "猫は", 5, 5)
+    until(lambda: kept(shown) == 1)
+    assert "generated on this page" in copied()
+    link = shown.url
+    shown.reload()
+    shown.wait_for_selector(READY)
+    assert "generated on this page" in copied() and state.inner_text() == ""
+    complaints: list[str] = []
+    browser = shown.context.browser
+    assert browser is not None
+    elsewhere = browser.new_context(offline=True)
+    other = elsewhere.new_page()
+    watch(other, complaints)
+    other.goto(link)
+    other.wait_for_selector(READY)
+    state = other.locator("[data-place=state]")
+    for name, words in (("日本語", "このページにありません"), ("English", "not on this page")):
+        other.get_by_role("button", name=name).click()
+        expect(state).to_contain_text(words)
+    write(other, "私", 3, 1)
+    expect(state).to_have_text("")
+    other.evaluate("location.hash = 'branch=none'")
+    expect(state).to_contain_text("not on this page")
+    other.evaluate("location.hash = 'branch=1'")
+    expect(state).to_have_text("")
+    close([elsewhere], complaints)
+
+
 def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page) -> None:
     shown.add_init_script("indexedDB.open = () => { throw new DOMException('no', 'SecurityError'); };")
     shown.reload()

@@ -362,6 +362,14 @@ def test_an_address_that_makes_no_sense_is_passed_over(fragment: str, open_page:
     assert re.fullmatch(r"Step \d+ of 12", text_of(page, "[data-place=title]"))
 
 
+def test_an_address_of_a_text_that_is_not_there_says_so(open_page: Open) -> None:
+    page = open_page(golden_trace(), fragment="branch=t5&step=2")
+    assert "not on this page" in text_of(page, "[data-place=state]")
+    assert text_of(page, "[data-place=title]") == "Step 2 of 12"
+    page.evaluate("location.hash = 'branch=1'")
+    expect(page.locator("[data-place=state]")).to_have_text("")
+
+
 def test_the_language_can_be_switched(open_page: Open) -> None:
     page = open_page(golden_inside(), lang="ja")
     assert page.get_attribute("html", "lang") == "ja" and "ステップ 1 / 12" in text_of(page, "main")

@@ -58,6 +58,7 @@ export class AppElement extends HTMLElement {
     #focused = null;
     #builtIn = ""; // language
     #isUnchecked = false;
+    #isGone = false; // the text that the address names
     /** @type {import("../trace/tree.js").Path | null} the text whose verdict is told or on its way */
     #verified = null;
     /** What is being written: a text of its own, a single token. */
@@ -134,6 +135,7 @@ export class AppElement extends HTMLElement {
         const read = () => fromFragment(fragment, store.choice, (store.path.at(store.choice.place) ?? store.path.leaf).trace);
         const { branch, place } = read();
         this.#change({ branch, place });
+        this.#isGone = !store.tree.branches.has(branch);
         this.#change(read()); // the rest of it is about that step
     }
 
@@ -149,6 +151,7 @@ export class AppElement extends HTMLElement {
     /** @param {Change} change */
     #change(change) {
         const isOther = this.#shown.change(change);
+        if (isOther) this.#isGone = false;
         if (this.#shown.choice.lang !== this.#builtIn) this.#build();
         this.#draw();
         if (isOther) this.#title();
@@ -214,8 +217,10 @@ export class AppElement extends HTMLElement {
         if (list) list.tree = tree;
         const lesson = this.#part(LessonElement);
         if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, refs: this.#writer?.models.map(({ ref }) => ref) ?? [] };
-        if (!this.#writer) return;
-        const { model, models, fault, steps } = this.#writer;
+        const gone = this.#isGone ? say(lang, "page.branch_gone") : "";
+        if (!this.#writer) return this.#put("state", gone, "warn");
+        const { model, models, steps } = this.#writer;
+        const fault = this.#writer.fault || gone;
         const other = trace.header.ablate.length && !models.some(({ source }) => source?.ablates) ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
         const key = busy ? "page.writing" : !model?.ready ? loading : this.#writer.made(trace) ? "" : other;

@@ -53,7 +53,7 @@ export class Kept {
         for (const { id, parent, keep, bytes } of rows) {
             const trace = tree.branches.has(id) ? null : readable(bytes); // a page that was saved has it too
             if (!trace) continue;
-            const branch = { id, parent, keep, trace, bytes };
+            const branch = { id, parent, keep, trace, bytes, isOwn: true };
             if (!fitsParent(tree.branches.get(parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];
             tree.branches.set(id, branch);
         }

@@ -87,7 +87,7 @@ export class Writer {
             const bytes = await source.trace(this.#id).catch(() => source.trace(this.#id)); // once more, should it break
             const trace = readTrace(bytes);
             if (trace.steps === 0 && !prompt && after?.token === undefined) return null;
-            this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes });
+            this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes, isOwn: true });
             return this.#id;
         } catch (error) {
             if (this.#abort.signal.aborted) return null;

@@ -14,6 +14,7 @@
  * @property {number} keep how many of the parent's own steps stand in front of it
  * @property {Trace} trace
  * @property {ArrayBuffer} bytes the trace as a file
+ * @property {boolean} [isOwn] whether it was written on this page, and is no part of what the page came with
  */
 /** @typedef {{branch: Branch, keep: number}} Fork */
 /** @typedef {{branch: Branch, trace: Trace, index: number, forcedId: number | null}} Place */
