@@ -189,19 +189,19 @@ def test_two_tabs_of_one_page_keep_texts_of_their_own(shown: Page, tmp_path: Pat
     complaints: list[str] = []
     other = opened(shown.context.new_page(), tmp_path / "page.html", complaints)
     step = "[data-act=step]"
-    for page, count in ((shown, 7), (other, 7), (shown, 8)):
-        page.locator("manako-ribbon [role=listbox]").press("End")
-        page.click("[data-act=luck]" if page is other else step)
-        page.wait_for_selector(IDLE)
-        page.locator(f"manako-ribbon [role=option] >> nth={count - 1}").wait_for()
-        page.wait_for_selector(f"{step}:not([disabled])")
+    for tab, count in ((shown, 7), (other, 7), (shown, 8)):
+        tab.locator("manako-ribbon [role=listbox]").press("End")
+        tab.click("[data-act=luck]" if tab is other else step)
+        tab.wait_for_selector(IDLE)
+        tab.locator(f"manako-ribbon [role=option] >> nth={count - 1}").wait_for()
+        tab.wait_for_selector(f"{step}:not([disabled])")
     shown.wait_for_url(re.compile("step=8"))  # written a moment later
     until(lambda: kept(shown) == 3)
-    texts = [page.inner_text("manako-ribbon .text") for page in (shown, other)]
-    for page, text in zip((shown, other), texts, strict=True):
-        page.reload()
-        page.wait_for_selector(READY)
-        assert page.inner_text("manako-ribbon .text") == text
+    texts = [tab.inner_text("manako-ribbon .text") for tab in (shown, other)]
+    for tab, text in zip((shown, other), texts, strict=True):
+        tab.reload()
+        tab.wait_for_selector(READY)
+        assert tab.inner_text("manako-ribbon .text") == text
     _, ours, theirs, last = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako")).branches
     assert (last.parent, last.keep) == (ours.id, 1) and theirs.parent == "1"
     assert complaints == []
