@@ -1,5 +1,7 @@
 """A page that carries its model: it writes, forks and saves from one file, with the network off."""
 
+import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +25,13 @@ from manako.views.site import site
 
 READY = "[data-act=go]:not([disabled])"
 IDLE = "manako-app:not([data-writing])"
+STORE = """(act) => new Promise((resolve) => {
+    const opening = indexedDB.open("manako", 1);
+    opening.onsuccess = () => {
+        const asked = act(opening.result.transaction("texts", "readwrite").objectStore("texts"));
+        asked.onsuccess = () => resolve(asked.result);
+    };
+})"""
 
 
 @pytest.fixture
@@ -60,6 +69,11 @@ def write(page: Page, prompt: str, count: int, seed: int) -> None:
     page.locator(f"{IDLE} manako-ribbon [role=option] >> nth={count - 1}").wait_for()
 
 
+def kept(page: Page) -> int:
+    """How many texts the browser keeps."""
+    return page.evaluate(f"({STORE})((texts) => texts.count())")
+
+
 def saved(page: Page, name: str, file: Path) -> Path:
     open_sheet(page, "share")
     if page.locator("[value=all]").count():
@@ -87,6 +101,23 @@ def test_it_writes_what_python_writes_and_the_file_of_it_verifies(shown: Page, m
     assert ours.columns.window_start[-1] > 0  # past its context
 
 
+def test_while_it_writes_the_rows_and_all_others_are_the_whole_vocabulary(shown: Page, model: Model) -> None:
+    shown.evaluate("""() => {
+        globalThis.tables = [];
+        globalThis.requestAnimationFrame = queueMicrotask; // so few steps may be over before a frame is drawn
+        new MutationObserver(() => {
+            if (!document.querySelector("[data-place=title]").textContent.startsWith("Generating")) return;
+            const rest = document.querySelector("tr.other th").textContent.replace(/\\D/g, "");
+            tables.push([document.querySelectorAll("manako-candidates tbody tr:not(.other)").length, Number(rest)]);
+        }).observe(document.body, { childList: true, subtree: true });
+    }""")
+    shown.evaluate("location.hash += '&temperature=2'")  # at which most drawn tokens are further down than the list
+    write(shown, "猫は", 200, 1)
+    found = shown.evaluate("tables")
+    assert 11 in {rows for rows, _ in found}
+    assert {rows + rest for rows, rest in found} == {model.trace("猫", max_new_tokens=0).vocabulary.size}
+
+
 def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: Model, tmp_path: Path) -> None:
     write(shown, "猫は", 5, 5)
     shown.locator("manako-ribbon [role=listbox]").press("End")
@@ -97,9 +128,14 @@ def test_steps_forks_and_typed_words_go_on_from_each_other(shown: Page, model: M
     open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()  # behind the example and the text it parts from
     shown.wait_for_selector(IDLE)
+    assert shown.inner_text("[data-place=title]").startswith("Step 6 of ")
+    assert "the token was forced" in shown.inner_text("[data-place=forced]")
+    table = list(csv.DictReader(saved(shown, "CSV", tmp_path / "steps.csv").read_text("utf-8-sig").splitlines()))
+    assert [int(row["step"]) for row in table] == list(range(1, len(table) + 1))
+    assert [row["step"] for row in table if row["forced"]] == ["6"]
     tree = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako"))
-    assert [branch.id for branch in tree.branches] == ["1", "t1", "t2", "t3"]
-    assert [branch.parent for branch in tree.branches] == [None, None, "t1", "t1"]
+    given, text, step, _ = (branch.id for branch in tree.branches)
+    assert given == "1" and [branch.parent for branch in tree.branches] == [None, None, text, step]  # which has the row
     assert all(verify(branch.trace).ok for branch in tree.branches)
     whole = model.trace("猫は", seed=5, max_new_tokens=6, temperature=0.8)
     assert tree.branches[2].trace.all_ids.tolist() == whole.all_ids.tolist()
@@ -134,14 +170,7 @@ def test_a_page_that_it_saves_has_the_texts_and_the_model(shown: Page, browser: 
 
 def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: Page, tmp_path: Path) -> None:
     row = "{ home: location.pathname, id: 't9', parent: null, keep: 0, bytes: new ArrayBuffer(64e6) }"
-    store = """(act) => new Promise((resolve) => {
-        const opening = indexedDB.open("manako", 1);
-        opening.onsuccess = () => {
-            const asked = act(opening.result.transaction("texts", "readwrite").objectStore("texts"));
-            asked.onsuccess = () => resolve(asked.result);
-        };
-    })"""
-    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # of another time, as large as all may be together
+    shown.evaluate(f"({STORE})((texts) => texts.add({row}))")  # of another time, as large as all may be together
     shown.reload()
     shown.wait_for_selector(READY)
     write(shown, "猫は", 5, 5)
@@ -149,7 +178,7 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     shown.wait_for_selector(IDLE)
     open_tab(shown, "branches")
     shown.locator("manako-tree [role=option] >> nth=2").wait_for()
-    until(lambda: shown.evaluate(f"({store})((texts) => texts.count())") == 2)
+    until(lambda: kept(shown) == 2)
     text = shown.inner_text("manako-ribbon .text")
     before = open_tree(saved(shown, "Trace (.manako)", tmp_path / "before.manako"))
     shown.reload()
@@ -159,15 +188,77 @@ def test_a_reload_brings_back_what_was_written_and_the_oldest_makes_room(shown: 
     told = [[(b.id, b.parent, b.keep, b.trace.text) for b in tree.branches] for tree in (before, after)]
     assert told[0] == told[1] and all(verify(branch.trace).ok for branch in after.branches)
     write(shown, "私", 3, 1)  # under a name of its own
-    shown.evaluate(f"({store})((texts) => texts.add({row}))")  # by another tab
+    shown.evaluate(f"({STORE})((texts) => texts.add({row}))")  # by another tab
     open_sheet(shown, "share")
     shown.get_by_role("button", name="Delete the kept texts").click()
     shown.get_by_text("Deleted.").wait_for()
-    assert shown.evaluate(f"({store})((texts) => texts.count())") == 0
+    assert kept(shown) == 0
     shown.reload()
     shown.wait_for_selector(READY)
     open_tab(shown, "branches")
     expect(shown.locator("manako-tree [role=option]")).to_have_count(1)
+
+
+def test_two_tabs_of_one_page_keep_texts_of_their_own(shown: Page, tmp_path: Path) -> None:
+    complaints: list[str] = []
+    other = opened(shown.context.new_page(), tmp_path / "page.html", complaints)
+    step = "[data-act=step]"
+    for tab, count in ((shown, 7), (other, 7), (shown, 8)):
+        tab.locator("manako-ribbon [role=listbox]").press("End")
+        tab.click("[data-act=luck]" if tab is other else step)
+        tab.wait_for_selector(IDLE)
+        tab.locator(f"manako-ribbon [role=option] >> nth={count - 1}").wait_for()
+        tab.wait_for_selector(f"{step}:not([disabled])")
+    shown.wait_for_url(re.compile("step=8"))  # written a moment later
+    until(lambda: kept(shown) == 3)
+    texts = [tab.inner_text("manako-ribbon .text") for tab in (shown, other)]
+    for tab, text in zip((shown, other), texts, strict=True):
+        tab.reload()
+        tab.wait_for_selector(READY)
+        assert tab.inner_text("manako-ribbon .text") == text
+    _, ours, theirs, last = open_tree(saved(shown, "Trace (.manako)", tmp_path / "saved.manako")).branches
+    assert (last.parent, last.keep) == (ours.id, 1) and theirs.parent == "1"
+    assert complaints == []
+
+
+def test_a_link_to_a_text_of_this_page_alone_is_said_to_be_one(shown: Page, tmp_path: Path) -> None:
+    def copied() -> str:
+        open_sheet(shown, "share")
+        shown.get_by_role("button", name="Copy a link").click()
+        said = shown.locator("#sheet-share [role=status]")
+        expect(said).not_to_have_text("")
+        text = said.inner_text()
+        shown.keyboard.press("Escape")
+        return text
+
+    state = shown.locator("[data-place=state]")
+    assert "generated on this page" not in copied()  # it is in the file
+    write(shown, "猫は", 5, 5)
+    until(lambda: kept(shown) == 1)
+    assert "generated on this page" in copied()
+    link = shown.url
+    shown.reload()
+    shown.wait_for_selector(READY)
+    assert "generated on this page" in copied() and state.inner_text() == ""
+    complaints: list[str] = []
+    browser = shown.context.browser
+    assert browser is not None
+    elsewhere = browser.new_context(offline=True)
+    other = elsewhere.new_page()
+    watch(other, complaints)
+    other.goto(link)
+    other.wait_for_selector(READY)
+    state = other.locator("[data-place=state]")
+    for name, words in (("日本語", "このページにありません"), ("English", "not on this page")):
+        other.get_by_role("button", name=name).click()
+        expect(state).to_contain_text(words)
+    write(other, "私", 3, 1)
+    expect(state).to_have_text("")
+    other.evaluate("location.hash = 'branch=none'")
+    expect(state).to_contain_text("not on this page")
+    other.evaluate("location.hash = 'branch=1'")
+    expect(state).to_have_text("")
+    close([elsewhere], complaints)
 
 
 def test_a_browser_that_keeps_nothing_is_said_to_and_all_else_works(shown: Page) -> None:

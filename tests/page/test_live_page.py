@@ -4,6 +4,7 @@ Special here: one list of texts for all, so that the server generates; the page 
 """
 
 import csv
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from serving import TOKEN, Serving, serving, until
 
 import manako
 from manako.engines.generation import Generation
+from manako.messages.numbers import fixed
 from manako.model import Model
 from manako.refs import example
 from manako.trace.file import to_bytes
@@ -312,7 +314,12 @@ def test_guess_first_hides_what_comes_and_scores_in_bits(open_live: Callable[...
     assert values == [*sorted(c.id for c in listed), -1]
     page.check(f"manako-guess [type=radio][value='{trace.steps[0].token_id}']")
     page.get_by_role("button", name="Show the draw").click()
-    assert "Your surprisal: 1.00 bits" in page.inner_text("manako-guess")  # half sure, and right
+    drawn = trace.steps[0].chosen
+    own = fixed(-math.log2(drawn.p), 2)
+    assert own != fixed(-math.log2(drawn.p_model), 2)  # the surprisal: the score is of p
+    scored = page.inner_text("manako-guess")
+    assert f"Your score: 1.00 bits; the draw's own p would have scored {own} bits" in scored  # half sure, and right
+    assert "surprisal" not in scored
     assert text_of(page) == trace.text[:3] and page.is_visible("manako-candidates") and page.is_hidden("manako-tree")
     for _ in range(count - 1):
         page.get_by_role("button", name="Next guess").click()

@@ -19,6 +19,7 @@ from manako.messages.numbers import percent, signed
 from manako.sampling import Distribution, Sampling, distribution, draw
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
+from manako.trace.tree import Branch, Tree
 from manako.views.html import packed
 from manako.views.html import page as page_of
 
@@ -394,12 +395,45 @@ def test_an_address_that_makes_no_sense_is_passed_over(fragment: str, open_page:
     assert [field.input_value() for field in page.locator(".beside input").all()] in ([], ["0.3", "0.8", "1.2"])
 
 
+def test_an_address_of_a_text_that_is_not_there_says_so(open_page: Open) -> None:
+    page = open_page(golden_trace(), fragment="branch=t5&step=2")
+    assert "not on this page" in text_of(page, "[data-place=state]")
+    assert text_of(page, "[data-place=title]") == "Step 2 of 12"
+    page.evaluate("location.hash = 'branch=1'")
+    expect(page.locator("[data-place=state]")).to_have_text("")
+
+
 def test_the_language_can_be_switched(open_page: Open) -> None:
     page = open_page(golden_inside(), lang="ja")
     assert page.get_attribute("html", "lang") == "ja" and "ステップ 1 / 12" in text_of(page, "main")
     page.click("text=English")
     assert page.get_attribute("html", "lang") == "en" and "Step 1 of 12" in text_of(page, "main")
     assert page.evaluate("document.activeElement.textContent") == "English"
+
+
+def test_a_row_of_the_branches_says_how_each_of_its_steps_was_made(open_page: Open) -> None:
+    model = toy_model()
+    branches = [Branch("1", None, 0, model.trace("私は", max_new_tokens=12, seed=3))]
+    for id_, changes in (("2", {"temperature": 1.7}), ("3", {"temperature": 0.8}), ("4", {"seed": 2**63})):
+        before = branches[-1]
+        more = model.fork(before.trace, len(before.trace), max_new_tokens=9, **changes)
+        list(more)
+        branches.append(Branch(id_, before.id, len(before.trace), more.trace()))
+    scored = model.score("私は")
+    more = model.fork(scored, len(scored), max_new_tokens=4, seed=5)
+    list(more)
+    branches += [Branch("s", None, 0, scored), Branch("t", "s", len(scored), more.trace())]
+    page = open_page(Tree(tuple(branches), "3"), fragment="tab=branches")
+    facts = [row.locator("small").all_inner_texts() for row in page.locator("manako-tree [role=option]").all()]
+    assert facts == [
+        [f"steps {n}, temperature {t}, seed {s}" for n, t, s in ((21, 0.8, 3), (9, 1.7, 3), (9, 0.8, 2**63))],
+        [f"tokens scored: {len(scored)}", "steps 4, temperature 1, seed 5"],
+    ]
+    assert "\ufffd" not in text_of(page, "manako-tree")  # its name ends inside a character, as tokens of bytes do
+    page.focus("manako-tree [role=listbox]")
+    for key, shown in (("ArrowUp", 0), ("End", 1), ("ArrowDown", 1), ("Home", 0)):
+        page.keyboard.press(key)
+        expect(page.locator(f"#branch-{shown}[aria-selected=true]")).to_have_count(1)
 
 
 def test_an_empty_record_says_that_nothing_was_generated(open_page: Open) -> None:

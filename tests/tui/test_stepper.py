@@ -75,6 +75,21 @@ def test_taking_another_candidate_is_a_fork_on_the_same_random_numbers() -> None
     assert seen(stepper.step()) == seen(before.steps[3])  # the row and the draw that it stands instead of
 
 
+def test_the_row_of_a_forced_token_is_that_of_the_branch_that_begins_there() -> None:
+    """As in a tree of a page, which writes each single step as a branch of its own."""
+    first = MODEL.trace("私", seed=1, max_new_tokens=3)
+    step = MODEL.fork(first, 3, max_new_tokens=1)
+    list(step)
+    tree = Tree((Branch("1", None, 0, first), Branch("s", "1", 3, step.trace())), "s")
+    stepper = Stepper.read(lambda: MODEL, tree, 50)
+    stepper.jump(3)
+    row, taken = seen(stepper.step())[3], other(stepper)
+    assert stepper.take(taken)
+    place = stepper.place(3)
+    assert (place.text.id, place.index, place.token_id, place.forced) == ("s", 0, taken.id, True)
+    assert stepper.back() and seen(stepper.step())[3] == row
+
+
 def test_the_same_choice_twice_is_one_branch_and_the_old_text_stays() -> None:
     stepper = begun()
     stepper.forward()

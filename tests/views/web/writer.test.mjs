@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 import { EngineSource } from "../../../src/manako/views/web/page/engine-source.js";
-import { Writer } from "../../../src/manako/views/web/page/writer.js";
+import { Writer, liveNumbers } from "../../../src/manako/views/web/page/writer.js";
 import { setCatalogs } from "../../../src/manako/views/web/text/messages.js";
 import { Tree } from "../../../src/manako/views/web/trace/tree.js";
 
@@ -33,7 +33,7 @@ function writing(does) {
     const tree = new Tree([]);
     const writer = new Writer(tree);
     writer.models = [{ ready: true, source: new EngineSource(""), ref: "", captures: [], weights_sha256: "", tokenizer_sha256: "" }];
-    const view = { lang: "en", path: { at: () => null }, place: 0, trace: { header: { sampling: {} } } };
+    const view = { lang: "en", path: { at: () => null, leaf: { trace: { steps: 0 } } }, place: 0, trace: { header: { sampling: {} } } };
     return { writer, tree, written: writer.write({ kind: "new", text: "a" }, view, { count: 120, seed: 0, inside: false }, () => {}) };
 }
 const start = { kind: "start", firstStep: 0 };
@@ -59,17 +59,32 @@ test("numbers that are not finite end the text behind the steps before, which ar
         answer(start);
         answer({ kind: "end", bytes: FILE, fault: { key: "logits_not_finite", values: {} } });
     });
-    assert.equal(await written, "t1");
-    assert.deepEqual([writer.fault, tree.branches.get("t1").bytes], ["not finite", FILE]);
+    const id = await written;
+    assert.deepEqual([writer.fault, tree.branches.get(id).bytes], ["not finite", FILE]);
+});
+
+test("while a text is written, the drawn token stands in the table once, and all of it is the vocabulary", () => {
+    const token = (id, rank, p) => ({ id, bytes: new Uint8Array(), p, pModel: p / 2, rank, cutBy: null });
+    const listed = Array.from({ length: 10 }, (_, n) => token(n, n + 1, 0.08));
+    const other = { count: 3854, p: 0.2, pModel: 0.6 }; // all but the listed ones, as a server and the page's engine tell
+    for (const taken of [token(77, 42, 0.05), token(77, 42, 0.20000000000000004), listed[3]]) {
+        const found = liveNumbers({ index: 0, text: "", taken, listed, other }, []);
+        const [rows, rest] = [found.listed(10), found.other(found.listed(10))];
+        const sum = (name) => rows.reduce((all, row) => all + row[name], rest[name]);
+        assert.equal(found.size, 3864);
+        assert.equal(rows.length + rest.count, 3864);
+        assert.ok(Math.abs(sum("p") - 1) < 1e-12 && Math.abs(sum("pModel") - 1) < 1e-12);
+        assert.ok(rest.p >= 0 && rest.pModel >= 0);
+    }
 });
 
 test("a stop that comes before the thread has begun reaches it", async () => {
     let end;
-    const { writer, written } = writing((answer) => (end = () => [start, { kind: "end", bytes: FILE }].forEach(answer)));
+    const { writer, tree, written } = writing((answer) => (end = () => [start, { kind: "end", bytes: FILE }].forEach(answer)));
     writer.stop();
     assert.equal(sent.at(-1), "stop");
     end();
-    assert.equal(await written, "t1");
+    assert.deepEqual([await written], [...tree.branches.keys()]);
 });
 
 /** The seed that is asked for, with one typed under "Settings", of a text whose own is 4. */

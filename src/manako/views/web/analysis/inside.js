@@ -141,7 +141,7 @@ export function attentionRecord(trace) {
  * @returns {{squares: Squares, filling: Iterable<void>}}
  */
 export function attentionSquares(rows, side) {
-    const [first, last] = [rows[0], rows[rows.length - 1]];
+    const [first, last] = [rows[0], /** @type {StepAttention} */ (rows.at(-1))];
     const columns = last.start + last.keys - first.start;
     const [width, height] = [columns, rows.length].map((count) => Math.min(side, count));
     const data = new Float32Array(first.layers * first.heads * width * height);

@@ -85,7 +85,7 @@ export class StepNumbers {
         this.entropy = this.#listed.entropy;
         this.error = this.#listed.error;
         /** Whether the chain left a single token, so that u decides nothing. */
-        this.certain = this.stages.length > 0 && this.stages[this.stages.length - 1].kept === 1;
+        this.certain = this.stages.at(-1)?.kept === 1;
         this.draw = this.u === null ? null : this.#draw(this.u);
         /** The token that is marked: the drawn one; in a score the one that the text has; -1 where it cannot be told. */
         this.drawnId = this.u === null ? this.takenId : (this.draw?.tokenId ?? -1);

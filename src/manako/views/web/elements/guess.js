@@ -18,7 +18,7 @@ const USUAL_CONFIDENCE = 50;
 const OTHERS = -1; // the id that stands for all tokens that are not listed
 
 export class GuessElement extends ViewElement {
-    /** @type {{you: number, model: number}[]} */
+    /** What the reader scored, and what p of the draw would have. @type {{you: number, draw: number}[]} */
     #scores = [];
     /** What was picked last; null for none of those listed. @type {import("../analysis/step-numbers.js").Candidate | null} */
     #picked = null;
@@ -67,7 +67,7 @@ export class GuessElement extends ViewElement {
         const isGuessed = picked === OTHERS ? !listed.some((row) => row.id === taken.id) : picked === taken.id;
         [this.#picked, this.#isRight] = [picked === OTHERS ? null : shown.candidate(picked), isGuessed];
         const you = guessBits(taken.p, isGuessed, guessed, Number(given.get("sure")) / 100);
-        this.#scores.push({ you, model: Math.max(0, -Math.log2(taken.p)) });
+        this.#scores.push({ you, draw: Math.max(0, -Math.log2(taken.p)) });
         this.change({ guess: { place, shown: true } });
         this.querySelector("button")?.focus();
     }
@@ -75,15 +75,15 @@ export class GuessElement extends ViewElement {
     /** @param {View} view */
     #result(view) {
         const { lang, shown } = view;
-        const last = this.#scores[this.#scores.length - 1];
+        const last = this.#scores.at(-1);
         if (!last) return [];
-        const sum = (/** @type {"you" | "model"} */ who) => fixed(this.#scores.reduce((bits, score) => bits + score[who], 0), 2);
+        const sum = (/** @type {"you" | "draw"} */ who) => fixed(this.#scores.reduce((bits, score) => bits + score[who], 0), 2);
         const token = tokenText(view, shown.candidate(shown.takenId), shown.pending);
         const picked = this.#picked ? tokenText(view, this.#picked, shown.pending) : say(lang, "page.guess_other");
         return [
             make("p", { class: "note", role: "status" }, say(lang, this.#isRight ? "page.guess_right" : "page.guess_wrong", { token, picked })),
-            make("p", {}, say(lang, "page.guess_bits", { you: fixed(last.you, 2), model: fixed(last.model, 2) })),
-            make("p", {}, say(lang, "page.guess_sum", { count: this.#scores.length, you: sum("you"), model: sum("model") })),
+            make("p", {}, say(lang, "page.guess_bits", { you: fixed(last.you, 2), draw: fixed(last.draw, 2) })),
+            make("p", {}, say(lang, "page.guess_sum", { count: this.#scores.length, you: sum("you"), draw: sum("draw") })),
             soft(say(lang, "page.guess_means")),
         ];
     }

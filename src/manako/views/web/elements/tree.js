@@ -1,65 +1,72 @@
 /** <manako-tree>: all texts that were written, as an indented list; choosing one shows it. */
 
 /** @import {View} from "./view.js" */
-/** @import {Branch, Tree} from "../trace/tree.js" */
+/** @import {Branch} from "../trace/tree.js" */
 import { make, soft } from "./dom.js";
 import { ViewElement } from "./view.js";
 import { say } from "../text/messages.js";
-import { forcedCount } from "../trace/tree.js";
-import { visibleText } from "../text/tokens.js";
+import { Tree, forcedCount } from "../trace/tree.js";
+import { recordText, visibleText } from "../text/tokens.js";
 
 const LONGEST_NAME = 28; // characters
 
 export class TreeElement extends ViewElement {
-    /** @type {Tree | null} */
-    tree = null;
-    /** @type {string[]} the branch that each row leads to */
+    tree = new Tree([]);
+    /** @type {Branch[]} the branch that each row leads to */
     #ends = [];
+    /** The row that is shown. */
+    #at = 0;
     #size = 0;
 
     /** @param {View} view @param {View | null} before */
     draw({ lang, branch }, before) {
-        const size = this.tree?.branches.size ?? 0;
+        const { size } = this.tree.branches;
         if (before && before.lang === lang && before.branch === branch && this.#size === size) return;
         this.#size = size;
-        const rows = this.tree?.rows() ?? [];
-        this.#ends = rows.map(({ chain }) => chain[chain.length - 1].id);
+        const rows = this.tree.rows();
+        this.#ends = rows.map(({ chain }) => /** @type {Branch} */ (chain.at(-1)));
+        this.#at = rows.findIndex(({ chain }) => chain.some(({ id }) => id === branch));
         const items = rows.map(({ chain, depth }, n) => {
-            const isShown = chain.some(({ id }) => id === branch);
-            const [first, last] = [chain[0].trace.header, chain[chain.length - 1].trace];
-            const steps = chain.reduce((sum, each) => sum + each.trace.steps, 0);
-            const facts = say(lang, first.seed === null ? "page.branch_score" : "page.branch_facts", {
-                steps,
-                temperature: first.sampling.temperature,
-                seed: first.seed ?? "",
+            /** @type {Map<string, {steps: number, temperature: number, seed: bigint | null}>} steps of each temperature and seed */
+            const parts = new Map();
+            for (const { trace: { header: { sampling: { temperature }, seed }, steps } } of chain) {
+                const key = `${temperature} ${seed}`;
+                parts.set(key, { steps: steps + (parts.get(key)?.steps ?? 0), temperature, seed });
+            }
+            const facts = [...parts.values()].flatMap(({ seed, ...part }) => {
+                const said = say(lang, seed === null ? "page.branch_score" : "page.branch_facts", { ...part, seed: seed ?? "" });
+                return [" ", make("small", { class: "soft" }, said)];
             });
             return make(
                 "div",
-                { role: "option", id: `branch-${n}`, "aria-selected": String(isShown), "--depth": depth, click: () => this.change({ branch: this.#ends[n] }) },
-                make("span", { class: "branch", lang: this.view.textLang }, branchName(lang, /** @type {Tree} */ (this.tree), chain[0], last)),
-                " ",
-                make("small", { class: "soft" }, facts),
+                { role: "option", id: `branch-${n}`, "aria-selected": String(n === this.#at), "--depth": depth, click: () => this.#show(n) },
+                make("span", { class: "branch", lang: this.view.textLang }, branchName(lang, this.tree, chain[0], this.#ends[n].trace)),
+                ...facts,
             );
         });
-        const shown = items.find((item) => item.getAttribute("aria-selected") === "true");
         const hadFocus = this.contains(document.activeElement);
         const list = make(
             "div",
-            { role: "listbox", tabindex: 0, class: "branches", "aria-label": say(lang, "page.tree"), "aria-activedescendant": shown?.id ?? null, keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)) },
+            { role: "listbox", tabindex: 0, class: "branches", "aria-label": say(lang, "page.tree"), "aria-activedescendant": `branch-${this.#at}`, keydown: (event) => this.#key(/** @type {KeyboardEvent} */ (event)) },
             ...items,
         );
         this.replaceChildren(list, soft(say(lang, "page.tree_means")));
         if (hadFocus) list.focus();
-        if (shown) list.scrollTop = Math.max(0, shown.offsetTop - list.clientHeight / 2);
+        list.scrollTop = items[this.#at].offsetTop - list.clientHeight / 2;
     }
 
     /** @param {KeyboardEvent} event */
     #key(event) {
-        const at = this.#ends.findIndex((_, n) => this.querySelector(`#branch-${n}`)?.getAttribute("aria-selected") === "true");
-        const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.#ends.length - 1 }[event.key];
+        const to = { ArrowDown: this.#at + 1, ArrowUp: this.#at - 1, Home: 0, End: this.#ends.length - 1 }[event.key];
         if (to === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
         event.preventDefault();
-        if (this.#ends[to]) this.change({ branch: this.#ends[to] });
+        this.#show(to);
+    }
+
+    /** @param {number} row */
+    #show(row) {
+        const end = this.#ends[row];
+        if (end) this.change({ branch: end.id });
     }
 }
 
@@ -75,7 +82,7 @@ function branchName(lang, tree, first, last) {
     const begun = tree.path(first.id).chain[0].trace.header.first_step;
     const forced = parent ? forcedCount(parent, first) : 0;
     const start = parent ? first.trace.promptIds.length - forced : 0;
-    const text = visibleText(ending(new TextDecoder().decode(last.textBytes(start, last.allIds.length)).trim()));
+    const text = visibleText(ending(recordText(last.textBytes(start, last.allIds.length)).trim()));
     return parent ? say(lang, "page.branch_name", { step: first.trace.header.first_step - begun - forced + 1, text }) : text;
 }
 

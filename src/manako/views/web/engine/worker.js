@@ -114,7 +114,7 @@ function told(index, found, tokenId, sampling, tokenizer) {
     };
     const listed = Array.from(found.order(TOP), (id, place) => token(id, place + 1));
     const taken = token(tokenId, found.rank(tokenId));
-    return { index, taken, text: recordText(taken.bytes), listed, other: found.other([...listed, taken].map(({ id }) => id)) };
+    return { index, taken, text: recordText(taken.bytes), listed, other: found.other(listed.map(({ id }) => id)) };
 }
 
 /** @param {() => Promise<void>} work */

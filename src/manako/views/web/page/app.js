@@ -58,6 +58,7 @@ export class AppElement extends HTMLElement {
     #focused = null;
     #builtIn = ""; // language
     #isUnchecked = false;
+    #isGone = false; // the text that the address names
     /** @type {import("../trace/tree.js").Path | null} the text whose verdict is told or on its way */
     #verified = null;
     /** What is being written: a text of its own, a single token. */
@@ -81,8 +82,7 @@ export class AppElement extends HTMLElement {
      */
     async open({ branches, current }, home = null) {
         const tree = new Tree(branches);
-        const asked = location.hash.slice(1); // showing something writes it
-        const isKept = !tree.branches.has(new URLSearchParams(asked).get("branch") ?? current);
+        const isKept = !tree.branches.has(new URLSearchParams(location.hash.slice(1)).get("branch") ?? current);
         if (isKept) await home?.kept.restore(tree);
         this.#writer = home && new Writer(tree);
         this.#home = home;
@@ -135,6 +135,7 @@ export class AppElement extends HTMLElement {
         const read = () => fromFragment(fragment, store.choice, (store.path.at(store.choice.place) ?? store.path.leaf).trace);
         const { branch, place } = read();
         this.#change({ branch, place });
+        this.#isGone = !store.tree.branches.has(branch);
         this.#change(read()); // the rest of it is about that step
     }
 
@@ -150,6 +151,7 @@ export class AppElement extends HTMLElement {
     /** @param {Change} change */
     #change(change) {
         const isOther = this.#shown.change(change);
+        if (isOther) this.#isGone = false;
         if (this.#shown.choice.lang !== this.#builtIn) this.#build();
         this.#draw();
         if (isOther) this.#title();
@@ -215,12 +217,13 @@ export class AppElement extends HTMLElement {
         if (list) list.tree = tree;
         const lesson = this.#part(LessonElement);
         if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, refs: this.#writer?.models.map(({ ref }) => ref) ?? [] };
-        if (!this.#writer) return;
-        const { model, models, fault, steps } = this.#writer;
-        const isMade = this.#writer.made(trace);
+        const gone = this.#isGone ? say(lang, "page.branch_gone") : "";
+        if (!this.#writer) return this.#put("state", gone, "warn");
+        const { model, models, steps } = this.#writer;
+        const fault = this.#writer.fault || gone;
         const other = trace.header.ablate.length && !models.some(({ source }) => source?.ablates) ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
-        const key = busy ? "page.writing" : !model?.ready ? loading : isMade ? "" : other;
+        const key = busy ? "page.writing" : !model?.ready ? loading : this.#writer.made(trace) ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
         const note = model && key ? say(lang, key, values) : this.#told(lang) || (this.#isKept ? "" : say(lang, "page.not_kept"));
         this.#put("state", fault || note, fault || !model ? "warn" : "soft");

@@ -43,25 +43,19 @@ export class Kept {
     }
 
     /**
-     * Bring back what was kept, into a tree. A text whose parent is gone, or another one now, stands by itself.
+     * Bring back what was kept, into a tree. A text whose parent is gone stands by itself.
      * @param {Tree} tree
      * @returns {Promise<boolean>} whether there was anything
      */
     async restore(tree) {
         const rows = await this.#rows().catch(() => []);
         this.#sizes = rows.map(({ n, bytes }) => ({ n, size: bytes.byteLength }));
-        /** @type {Map<string | null, string>} id that it had -> that it has */
-        const named = new Map();
-        for (const { id, bytes, ...row } of rows) {
-            const trace = readable(bytes);
+        for (const { id, parent, keep, bytes } of rows) {
+            const trace = tree.branches.has(id) ? null : readable(bytes); // a page that was saved has it too
             if (!trace) continue;
-            const there = tree.branches.get(id);
-            const isSame = there && !indexedDB.cmp(there.bytes, bytes); // a page that was saved has it too
-            const branch = { id: there ? tree.freeId() : id, parent: named.get(row.parent) ?? row.parent, keep: row.keep, trace, bytes };
-            named.set(id, isSame ? id : branch.id);
-            if (isSame) continue;
-            if (!fitsParent(tree.branches.get(branch.parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];
-            tree.branches.set(branch.id, branch);
+            const branch = { id, parent, keep, trace, bytes, isOwn: true };
+            if (!fitsParent(tree.branches.get(parent ?? ""), branch)) [branch.parent, branch.keep] = [null, 0];
+            tree.branches.set(id, branch);
         }
         return rows.length > 0;
     }

@@ -13,6 +13,7 @@ import { AppElement } from "./app.js";
 import { serverToken, stored } from "../elements/stored.js";
 import { pageLanguage, say, setCatalogs } from "../text/messages.js";
 import { readTrace } from "../trace/trace-file.js";
+import { newId } from "../trace/tree.js";
 import { verifyRecord } from "../trace/tree-file.js";
 import { EngineSource } from "./engine-source.js";
 import { Kept } from "./kept.js";
@@ -38,8 +39,7 @@ async function startFromServer(app) {
         put.delete("token");
         history.replaceState(null, "", `#${put}`);
     }
-    const anew = Math.random().toString(36).slice(2); // crypto.randomUUID is not there over plain HTTP
-    const server = new Server(token, stored("localStorage", READER, stored("localStorage", READER) || anew));
+    const server = new Server(token, stored("localStorage", READER, stored("localStorage", READER) || newId()));
     globalThis.addEventListener("hashchange", () => new URLSearchParams(location.hash.slice(1)).has("token") && location.reload());
     const [{ traces: listed, current }, { ref }] = await Promise.all([server.traces(), server.model()]);
     const first = listed.find(({ id }) => id === put.get("branch")) ?? listed.find(({ id }) => id === current) ?? listed[0];

@@ -100,7 +100,7 @@ export function stepsCsv(rows) {
  */
 export function stepsJson(rows) {
     const [{ trace: first }] = rows;
-    const last = stepOf(rows, rows[rows.length - 1]);
+    const last = stepOf(rows, /** @type {StepRow} */ (rows.at(-1)));
     const { header } = first;
     const { kind, model, prompt, sampling, first_step, ablate, capture, rounded, end, stop, self_checks } = header;
     const head = { schema: STEPS_SCHEMA, kind, model, prompt: { text: prompt, ids: [...first.promptIds] }, sampling, first_step, ablate, capture, rounded };
@@ -125,7 +125,7 @@ function seeded({ header }, record) {
 /** @param {readonly StepRow[]} rows @param {StepRow} row */
 function stepOf(rows, { trace, index, forcedId }) {
     const numbers = new StepNumbers(trace, index);
-    numbers.whole = rows[rows.length - 1].trace;
+    numbers.whole = /** @type {StepRow} */ (rows.at(-1)).trace;
     return {
         numbers,
         taken: numbers.candidate(forcedId ?? numbers.takenId),

@@ -76,7 +76,8 @@ function shareRows({ lang, path, branch }, tree, home) {
     const link = async () => {
         const { href } = location;
         const copied = await navigator.clipboard?.writeText(href).then(() => true, () => false);
-        said.textContent = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
+        const told = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
+        said.textContent = path.leaf.isOwn ? `${told} ${say(lang, "page.link_own")}` : told;
     };
     const forget = async () => {
         await home?.kept.clear();

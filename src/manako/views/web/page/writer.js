@@ -13,6 +13,7 @@ import { say } from "../text/messages.js";
 import { SourceError } from "./source.js";
 import { TraceError } from "../trace/safetensors.js";
 import { readTrace } from "../trace/trace-file.js";
+import { newId } from "../trace/tree.js";
 import { visibleText } from "../text/tokens.js";
 
 const INSIDE_CAPTURES = ["attention", "lens", "contributions"];
@@ -87,7 +88,7 @@ export class Writer {
             const bytes = await source.trace(this.#id).catch(() => source.trace(this.#id)); // once more, should it break
             const trace = readTrace(bytes);
             if (trace.steps === 0 && !prompt && after?.token === undefined) return null;
-            this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes });
+            this.#tree.branches.set(this.#id, { id: this.#id, parent: after?.branch.id ?? null, keep: after?.keep ?? 0, trace, bytes, isOwn: true });
             return this.#id;
         } catch (error) {
             if (this.#abort.signal.aborted) return null;
@@ -118,10 +119,10 @@ export class Writer {
             capture: inside ? INSIDE_CAPTURES.filter((name) => captures.includes(name)) : [],
             seed: isOther ? Math.floor(Math.random() * RANDOM_SEEDS) : KEEP_SEED.includes(kind) ? null : seed, // null: the text's own, of a new one a fresh one
         };
-        const id = this.#tree.freeId();
-        if (kind === "new") return { id, prompt: text, settings, after: null };
-        const { branch, keep } = isHere && here ? this.#tree.origin(here.branch, here.index) : { branch: path.leaf, keep: path.leaf.trace.steps };
-        return { id, prompt: text, settings, after: { branch, keep, token } };
+        const fork = isHere && here ? { branch: here.branch, keep: here.index } : { branch: path.leaf, keep: path.leaf.trace.steps };
+        const isDrawn = token === undefined && text === "";
+        const after = kind === "new" ? null : { ...(isDrawn ? this.#tree.origin(fork) : fork), token };
+        return { id: newId(), prompt: text, settings, after };
     }
 }
 
@@ -133,14 +134,16 @@ export class Writer {
 export function liveNumbers({ taken, listed, other }, specialIds) {
     const special = new Set(specialIds);
     const candidate = (/** @type {ToldToken} */ row) => ({ ...row, special: special.has(row.id) });
-    const rows = [...listed, ...(taken.rank > listed.length ? [taken] : [])].map(candidate);
+    const more = taken.rank > listed.length ? [taken] : [];
+    const rows = [...listed, ...more].map(candidate);
+    const left = (/** @type {"p" | "pModel"} */ name) => more.reduce((all, row) => Math.max(0, all - row[name]), other[name]);
     return {
-        size: rows.length + other.count,
+        size: listed.length + other.count,
         changed: false,
         drawnId: taken.id,
         taken: candidate(taken),
         pending: new Uint8Array(),
         listed: () => rows,
-        other: () => other,
+        other: () => ({ count: other.count - more.length, p: left("p"), pModel: left("pModel") }),
     };
 }

@@ -283,7 +283,7 @@ export class Trace {
             if (keys < 1) throw damaged("window_start"); // a row without a token in view
             ends[row + 1] = ends[row] + layers * heads * keys;
         }
-        if (ends[ends.length - 1] !== this.#column("attention", Float32Array).length) throw damaged("attention");
+        if (ends.at(-1) !== this.#column("attention", Float32Array).length) throw damaged("attention");
         return ends;
     }
 

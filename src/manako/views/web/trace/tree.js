@@ -14,7 +14,9 @@
  * @property {number} keep how many of the parent's own steps stand in front of it
  * @property {Trace} trace
  * @property {ArrayBuffer} bytes the trace as a file
+ * @property {boolean} [isOwn] whether it was written on this page, and is no part of what the page came with
  */
+/** @typedef {{branch: Branch, keep: number}} Fork */
 /** @typedef {{branch: Branch, trace: Trace, index: number, forcedId: number | null}} Place */
 
 export class Tree {
@@ -24,13 +26,6 @@ export class Tree {
     /** @param {Iterable<Branch>} given */
     constructor(given) {
         for (const branch of given) this.branches.set(branch.id, branch);
-    }
-
-    /** The first of t1, t2 ... that no branch has. */
-    freeId() {
-        let n = 1;
-        while (this.branches.has(`t${n}`)) n++;
-        return `t${n}`;
     }
 
     /** @param {string} id */
@@ -67,15 +62,15 @@ export class Tree {
     }
 
     /**
-     * Where a text that forks behind some steps of a branch comes from: one that keeps none is a fork of the parent.
-     * @param {Branch} branch
-     * @param {number} keep
-     * @returns {{branch: Branch, keep: number}}
+     * Where a text that forks behind some steps of a branch, with nothing put in, comes from: one that keeps none is a
+     * fork of the parent. With a token put in it would lose the row of that step, which the branch has.
+     * @param {Fork} fork
+     * @returns {Fork}
      */
-    origin(branch, keep) {
+    origin({ branch, keep }) {
         const parent = this.branches.get(branch.parent ?? "");
         if (keep > 0 || !parent || forcedCount(parent, branch) > 0) return { branch, keep };
-        return this.origin(parent, branch.keep);
+        return this.origin({ branch: parent, keep: branch.keep });
     }
 
     /**
@@ -105,7 +100,7 @@ export class Path {
     constructor(chain) {
         this.chain = chain;
         const first = chain[0].trace;
-        this.leaf = chain[chain.length - 1];
+        this.leaf = /** @type {Branch} */ (chain.at(-1));
         this.ids = this.leaf.trace.allIds;
         this.prompt = first.promptIds.length; // tokens in front of place 0
         this.length = this.ids.length - this.prompt;
@@ -148,6 +143,14 @@ export class Path {
         for (let at = place; at >= 0 && at < this.length; at += by) if (this.at(at)) return at;
         return null;
     }
+}
+
+/**
+ * A name for a text. The browser keeps the texts of all tabs of a page together, so no other tab may give it too.
+ * crypto.randomUUID is not there over plain HTTP.
+ */
+export function newId() {
+    return `t${Math.random().toString(36).slice(2)}`;
 }
 
 /**
