@@ -37,6 +37,7 @@ from manako.trace.file import (
     to_bytes,
     trace_of,
 )
+from manako.trace.model_name import model_name
 from manako.trace.record import Trace, Vocabulary
 from manako.trace.schema import DYNAMICS, DYNAMICS_COLUMNS
 
@@ -83,7 +84,7 @@ class Dynamics:
         return len(self.columns["step"])
 
     def __repr__(self) -> str:
-        return f"<Dynamics {self.header.run!r} {len(self)} snapshots {self.header.text!r}>"
+        return f"<Dynamics {model_name(self.header.run)!r} {len(self)} snapshots {self.header.text!r}>"
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ Kind = TypeVar("Kind", bound=Capture)
 class ModelInfo:
     """Which model it was, and how it ran."""
 
-    ref: str
+    ref: str = field(repr=False)
     """The reference it was loaded by, such as "demo"; it may be a path, which is nobody else's business: see `name`."""
     model_type: str
     config: Mapping[str, Any]
@@ -450,7 +450,7 @@ class Trace:
         return iter(self.steps)
 
     def __repr__(self) -> str:
-        return f"<Trace {self.header.kind} {self.header.model.ref!r} {len(self)} steps {self.text!r}>"
+        return f"<Trace {self.header.kind} {self.header.model.name!r} {len(self)} steps {self.text!r}>"
 
     @property
     def steps(self) -> Sequence[Step]:
