@@ -433,3 +433,40 @@ def test_recorder_counts_a_step_only_once_it_is_whole(model: Model) -> None:
     assert recorder.length == 0
     recorder.add(d, 2, 0.5, 0)
     assert recorder.finish([1]).token_id.tolist() == [2]
+
+
+# --- what leaves a run ------------------------------------------------------------------------------------------------
+
+
+def arrays_of(trace: manako.Trace) -> dict[str, np.ndarray]:
+    columns = trace.columns
+    plain = {name: value for name, value in vars(columns).items() if isinstance(value, np.ndarray)}
+    return plain | dict(columns.part or {}) | dict(columns.captured) | {"all_ids": trace.all_ids, "u": columns.u}
+
+
+@pytest.mark.parametrize("size", [300, FULL_ROW_LIMIT + 1])
+def test_nobody_writes_into_the_record_of_a_run(tmp_path: Path, size: int) -> None:
+    """A record taken of a run that goes on shares memory with it, and a penalty would follow what was written."""
+    model = toy_model(vocab_size=size, start_id=None, n_embd=8)
+    settings = {"max_new_tokens": 6, "seed": 5, "capture": ("attention", "lens", "contributions", "residual")}
+    run = model.generate("私は", repetition_penalty=1.5, **settings)
+    run.advance()
+    run.advance()
+    run.trace().save(tmp_path / "a.manako")
+    fork = model.fork(run.trace(), 1, max_new_tokens=1)
+    fork.advance()
+    records = {"so far": run.trace(), "fork": fork.trace()}
+    records |= {"opened": manako.open(tmp_path / "a.manako"), "score": model.score("私は猫", capture=["attention"])}
+    for name, trace in records.items():
+        for column, array in arrays_of(trace).items():
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+            assert not array.flags.writeable, (name, column)
+        for array in (trace.attention[0], trace.attention.starts, trace.steps[0].listed.p, trace.steps[0].listed.id):
+            assert not array.flags.writeable, name
+    last = run.last
+    assert last is not None and not last.logits.flags.writeable and not last.p.flags.writeable
+    assert verify(run.trace()).ok
+    while run.advance():
+        pass
+    assert verify(run.trace()).ok and len(run.trace()) == 6

@@ -24,7 +24,7 @@ from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabul
 from manako.trace.schema import FULL_ROW_LIMIT, PART, check_limit, step_columns
 
 
-@dataclass
+@dataclass(eq=False)
 class Recorder:
     """The columns of a record while they grow."""
 

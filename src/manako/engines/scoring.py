@@ -18,14 +18,15 @@ from manako.engines.generation import Recorder
 from manako.engines.session import Session
 from manako.errors import ManakoError, UsageError
 from manako.families.activations import Activations
+from manako.frozen import Frozen
 from manako.sampling import distribution
 from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Header, Trace, Vocabulary
 from manako.trace.windows import score_windows
 
 
-@dataclass(frozen=True)
-class Scored:
+@dataclass(frozen=True, eq=False)
+class Scored(Frozen):
     """Some tokens of the text with the rows that scored them."""
 
     targets: npt.NDArray[np.int64]
