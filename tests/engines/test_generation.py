@@ -2,7 +2,9 @@
 
 import copy
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from toy import toy_checkpoint, toy_model, toy_tokenizer
 import manako
 from manako.analysis.verification import verify
 from manako.engines import generation
+from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation, Recorder
-from manako.errors import ManakoError
+from manako.errors import CapabilityError, ManakoError
 from manako.families.attention import Cache
 from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model
@@ -432,7 +435,7 @@ def test_recorder_counts_a_step_only_once_it_is_whole(model: Model) -> None:
         recorder.add(d, 7, 0.5, 0)  # no such token
     assert recorder.length == 0
     recorder.add(d, 2, 0.5, 0)
-    assert recorder.finish([1]).token_id.tolist() == [2]
+    assert recorder.finish([1], 1).token_id.tolist() == [2]
 
 
 # --- what leaves a run ------------------------------------------------------------------------------------------------
@@ -455,7 +458,7 @@ def test_nobody_writes_into_the_record_of_a_run(tmp_path: Path, size: int) -> No
     run.trace().save(tmp_path / "a.manako")
     fork = model.fork(run.trace(), 1, max_new_tokens=1)
     fork.advance()
-    records = {"so far": run.trace(), "fork": fork.trace()}
+    records = {"so far": run.trace(), "cheap": run.record(), "step": run.step.trace, "fork": fork.trace()}
     records |= {"opened": manako.open(tmp_path / "a.manako"), "score": model.score("私は猫", capture=["attention"])}
     for name, trace in records.items():
         for column, array in arrays_of(trace).items():
@@ -470,3 +473,80 @@ def test_nobody_writes_into_the_record_of_a_run(tmp_path: Path, size: int) -> No
     while run.advance():
         pass
     assert verify(run.trace()).ok and len(run.trace()) == 6
+
+
+CAPTURED: dict[str, Any] = {
+    "max_new_tokens": 6,
+    "seed": 5,
+    "capture": ("attention", "lens", "contributions", "residual"),
+}
+
+
+def inside(step: manako.Step) -> tuple[Any, ...]:
+    attention, lens, why = step.attention(), step.lens(), step.why()
+    parts = [round(part.value, 4) for part in why.parts]
+    first = [[reading.id for reading in layer] for layer in lens.first]
+    return attention.per_head.round(5).tolist(), first, parts, step.trace.residual[step.index].round(4).tolist()
+
+
+def test_a_step_has_what_was_captured_as_soon_as_it_is_made(model: Model) -> None:
+    whole = model.trace("私は", **CAPTURED)
+    expected = [inside(step) for step in whole.steps]
+    at_once = list[manako.Step]()
+    for step in model.generate("私は", **CAPTURED):
+        assert inside(step) == expected[step.index]
+        assert len(step.trace.columns.captured["residual"]) == step.index + 1 and verify(step.trace).ok
+        at_once.append(step)
+    later = list(model.generate("私は", **CAPTURED))  # asked when the run has gone on: of as many steps as it had then
+    for step in [later[3], *later]:
+        assert inside(step) == expected[step.index] and verify(step.trace).ok
+        assert len(step.trace.columns.captured["residual"]) == step.index + 1
+        assert len(step.trace.attention) == step.index + 1
+    assert inside(copy.deepcopy(later[2])) == expected[2]
+    assert copy.deepcopy(later[2]) == later[2] and type(copy.deepcopy(later[2].trace.columns.captured)) is dict
+
+
+def test_a_step_costs_no_capture_unless_somebody_asks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[int]()
+    finish = CaptureRecorder.finish
+    monkeypatch.setattr(CaptureRecorder, "finish", lambda self, steps: (read.append(steps), finish(self, steps))[1])
+    steps = list(model.generate("私は", **CAPTURED))
+    assert read == [] and steps[2].trace.header.capture == CAPTURED["capture"]
+    steps[2].attention(), steps[2].lens()
+    assert read == [3]
+
+
+def test_a_step_without_captures_says_what_is_missing(model: Model) -> None:
+    for step in model.generate("私は", max_new_tokens=2, capture=["lens"]):
+        with pytest.raises(CapabilityError) as caught:
+            step.attention()
+        assert caught.value.values["got"] == "attention" and caught.value.values["can"] == "lens"
+    with pytest.raises(CapabilityError):
+        next(iter(model.generate("私は", max_new_tokens=1))).attention()
+
+
+# --- several threads --------------------------------------------------------------------------------------------------
+
+
+def test_steps_are_looked_into_in_another_thread_while_the_run_goes_on(model: Model) -> None:
+    """A reader of captures takes nothing from the record that grows meanwhile."""
+    settings = CAPTURED | {"max_new_tokens": 40}
+    run, ended = model.generate("私は", **settings), threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not ended.is_set() or not looks:
+            if len(run.record()):
+                looks += len(run.record().columns.captured["residual"]) > 0
+        return looks
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(look) for _ in range(2)]
+        while run.advance():
+            pass
+        ended.set()
+        assert all(reader.result(timeout=60) for reader in readers)
+    whole = model.trace("私は", **settings)
+    assert len(run.trace()) == 40 and verify(run.trace()).ok
+    for name, column in run.trace().columns.captured.items():
+        np.testing.assert_allclose(column, whole.columns.captured[name], atol=1e-4, err_msg=name)

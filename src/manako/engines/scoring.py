@@ -7,7 +7,7 @@ the first token has no row and is context alone. Rows that are not finite say no
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -131,9 +131,10 @@ class _Record:
             self._captures.add(kept, n, keys, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
 
     def trace(self, prompt_ids: Sequence[int]) -> Trace:
-        columns, header = self._recorder.finish(prompt_ids), self._header
+        steps, header = self._recorder.length, self._header
+        captured = self._captures.finish(steps) if self._captures else None
+        columns = self._recorder.finish(prompt_ids, steps, captured)
         if self._captures:
-            columns = replace(columns, captured=self._captures.finish())
             header = self._captures.entered(header)
         return Trace(header, columns, self._vocabulary)
 
