@@ -17,9 +17,10 @@ from manako.analysis.verification import verify
 from manako.engines import generation
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation, Recorder
-from manako.errors import CapabilityError, ManakoError
+from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.attention import Cache
 from manako.families.gpt2 import NumpyGPT2
+from manako.messages import LANGUAGES
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
 from manako.settings import RunSettings
@@ -526,6 +527,40 @@ def test_a_step_without_captures_says_what_is_missing(model: Model) -> None:
 
 
 # --- several threads --------------------------------------------------------------------------------------------------
+
+
+def in_thread(action: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(action).result(timeout=60)
+
+
+def test_a_run_is_one_threads_at_a_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=4, seed=5)
+    inner, seen = generation.draw, list[Any]()
+
+    def disturbed(*arguments: Any) -> Any:
+        with pytest.raises(UsageError) as caught:
+            in_thread(run.advance)
+        seen.append(caught.value)
+        return inner(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "draw", disturbed)
+        assert run.advance()
+    assert [error.key for error in seen] == ["generation_busy"] and all(map(seen[0].text, LANGUAGES))
+    while in_thread(run.advance):  # one after the other, in any thread
+        assert len(in_thread(run.record)) == len(run.record())
+    undisturbed = model.trace("私は", max_new_tokens=4, seed=5)
+    assert run.trace().columns.token_id.tolist() == undisturbed.columns.token_id.tolist() and verify(run.trace()).ok
+
+
+def test_a_step_that_failed_leaves_the_run_free(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=2, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "draw", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.advance()
+    assert in_thread(run.advance) and len(run.trace()) == 1
 
 
 def test_steps_are_looked_into_in_another_thread_while_the_run_goes_on(model: Model) -> None:

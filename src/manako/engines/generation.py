@@ -6,16 +6,17 @@ interruption may come between any two statements: the length of the record alone
 else that a run knows of them is taken from the record, in one assignment each.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from manako.engines.captures import Captured, CaptureRecorder
 from manako.engines.session import Session
-from manako.errors import ManakoError
+from manako.errors import ManakoError, UsageError
 from manako.files import megabytes
 from manako.memory import available_memory
 from manako.sampling import Distribution, distribution, draw, uniform
@@ -24,6 +25,7 @@ from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabul
 from manako.trace.schema import FULL_ROW_LIMIT, PART, check_limit, step_columns
 
 Array = npt.NDArray[Any]
+Done = TypeVar("Done")
 
 
 @dataclass(eq=False)
@@ -92,7 +94,10 @@ class _Made:
 
 
 class Generation:
-    """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time."""
+    """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time.
+
+    Any thread may make the next step, one at a time: a second one that comes meanwhile gets UsageError.
+    """
 
     def __init__(
         self,
@@ -115,10 +120,12 @@ class Generation:
         self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
         self._drawn: tuple[int, Distribution | None] = (0, None)  # the steps on record then, what the last came from
         self._made = _Made(0, vocabulary.join(prompt_ids[len(prompt_ids) - header.first_step :]))
+        # Re-entrant, for an interruption that comes before it is given back: the same thread may then go on.
+        self._turn = threading.RLock()
 
     def __iter__(self) -> Iterator[Step]:
-        while self.advance():
-            yield self.step
+        while (step := self._alone(lambda: self.step if self.advance() else None)) is not None:
+            yield step
 
     @property
     def step(self) -> Step:
@@ -136,7 +143,22 @@ class Generation:
         return drawn if steps == self._recorder.length else None
 
     def advance(self) -> bool:
-        """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""
+        """Draw one more token; False when the run has ended.
+
+        Raises ManakoError for logits that are not finite, UsageError while another thread makes a step.
+        """
+        return self._alone(self._advance)
+
+    def _alone(self, work: Callable[[], Done]) -> Done:
+        """What must not happen in two threads at once: both would draw one step, and write it over each other's."""
+        if not self._turn.acquire(blocking=False):
+            raise UsageError("generation_busy")
+        try:
+            return work()
+        finally:
+            self._turn.release()
+
+    def _advance(self) -> bool:
         made = self._catch_up()
         if made.end is None and made.steps >= self._header.max_new_tokens:
             made = self._made = replace(made, end="length")
