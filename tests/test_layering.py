@@ -22,7 +22,7 @@ SOURCE = Path(manako.__file__).parent
 
 ROWS = (  # a room imports rooms of earlier rows, and itself; never one of its own row or of a later one
     ("messages",),
-    ("errors", "checks", "sentencepiece"),
+    ("errors", "checks", "frozen", "sentencepiece"),
     ("files", "memory", "sampling", "encoder", "token_ids", "token_table"),
     ("trace", "tokenizer"),
     ("corpus", "settings"),
@@ -44,11 +44,23 @@ EXCEPTIONS = {  # (importer, imported): why. All of them happen inside a functio
     ("trace", "analysis"): "a step answers what one asks of it: step.attention(), step.lens(), step.why()",
 }
 ONLY = {  # a room that may import nothing but these of ours, whatever its row allows: the reading side of the hourglass
-    "analysis": ("messages", "errors", "checks", "files", "sampling", "trace", "tokenizer", "corpus", "settings"),
+    "analysis": (
+        "messages",
+        "errors",
+        "checks",
+        "frozen",
+        "files",
+        "sampling",
+        "trace",
+        "tokenizer",
+        "corpus",
+        "settings",
+    ),
     "views": ("messages", "errors", "files", "sampling", "trace", "analysis"),
 }
 THIRD_PARTY = {  # library: rooms or files that may use it; whatever is not named here is not used at all
     "numpy": (
+        "frozen",
         "corpus",
         "sampling",
         "token_ids",

@@ -139,7 +139,9 @@ class Model:
 
     def __repr__(self) -> str:
         c = self.config
-        return f"<Model {self.ref!r} {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}>"
+        return (
+            f"<Model {self.info.name!r} {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}>"
+        )
 
     @property
     def captures(self) -> tuple[str, ...]:

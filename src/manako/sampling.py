@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import ManakoError, Names, UsageError, near
+from manako.frozen import Frozen
 
 Row = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.integer[Any]]
@@ -205,8 +206,8 @@ def _finite_where_kept(after: Row, before: Row) -> Row:
     return np.where(before > -np.inf, np.clip(after, LOWEST, -LOWEST), -np.inf)
 
 
-@dataclass(frozen=True)
-class Cut:
+@dataclass(frozen=True, eq=False)
+class Cut(Frozen):
     """What is on record of a row that a stage has cut, where only some of its tokens are listed.
 
     Values are those of the row before the stage, up to one constant for all.
@@ -433,8 +434,8 @@ class StageResult:
     """Probability, just before this stage, of the tokens that it cut."""
 
 
-@dataclass(frozen=True)
-class Distribution:
+@dataclass(frozen=True, eq=False)
+class Distribution(Frozen):
     """One row of logits, seen twice: as the model gave it and as the draw uses it."""
 
     logits: Row

@@ -67,10 +67,9 @@ def test_kinds_layers_and_groups() -> None:
 
 def test_the_effect_is_free_of_what_all_get() -> None:
     trace = golden_inside()
-    plain, shifted = contributions(trace, 2), contributions(trace, 2)
-    assert plain.mean is not None and shifted.mean is not None
-    shifted.value[5] += 3.0  # mlp:0 raises every token by three
-    shifted.mean[5] += 3.0
+    plain, more = contributions(trace, 2), np.where(np.arange(len(PARTS)) == 5, 3.0, 0.0)  # mlp:0 raises every token
+    assert plain.mean is not None
+    shifted = replace(plain, value=plain.value + more[:, None], mean=plain.mean + more)
     chosen = plain.step.chosen
     before, after = plain.why(chosen), shifted.why(chosen)
     assert after.parts[5].value == pytest.approx(before.parts[5].value + 3)
@@ -155,8 +154,9 @@ def test_strongest_and_the_rest_make_the_total() -> None:
 def test_parts_that_differ_by_rounding_stay_in_the_order_of_the_stream() -> None:
     """Else a list would look otherwise on another machine."""
     on_record = contributions(golden_inside(), 0)
-    on_record = replace(on_record, mean=np.zeros(len(PARTS)))
-    on_record.value[:, 0] = [1e-7, 0, 2e-7, -1e-7, 3, 0, 3.000004, 0, -2, -2.000004, 1e-6]
+    value = on_record.value.copy()
+    value[:, 0] = [1e-7, 0, 2e-7, -1e-7, 3, 0, 3.000004, 0, -2, -2.000004, 1e-6]
+    on_record = replace(on_record, value=value, mean=np.zeros(len(PARTS)))
     found = on_record.why(on_record.step.chosen)
     places = [PARTS.index(p.name) for p in found.ordered]
     assert places == [4, 6, 0, 1, 2, 3, 5, 7, 10, 8, 9]
@@ -278,5 +278,7 @@ def test_not_on_record() -> None:
 
 def test_negative_control_a_wrong_number_is_missing_from_the_sum() -> None:
     on_record: Contributed = contributions(golden_inside(), random.Random(1).randrange(12))
-    on_record.value[3, 0] += 0.5
+    wrong = np.zeros_like(on_record.value)
+    wrong[3, 0] = 0.5
+    on_record = replace(on_record, value=on_record.value + wrong)
     assert on_record.why(on_record.step.chosen).remainder == pytest.approx(-0.5, abs=1e-4)

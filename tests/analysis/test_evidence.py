@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from golden import END_ID, TOKENS, golden_trace, large_generation
+from golden import END_ID, TOKENS, golden_trace, large_generation, with_number
 from golden_corpus import golden_corpus, trace_of_corpus
 
 from manako.analysis.evidence import MOST, evidence
@@ -46,7 +45,7 @@ def test_no_more_is_looked_for_than_asked_and_seen(corpus: PackedCorpus) -> None
     found = evidence(trace, 5, corpus, longest=2)
     assert (found.context, found.longest, found.more) == ((4, 5), 2, True)
     assert not evidence(trace, 1, corpus, longest=2).more
-    trace.columns.window_start[5] = 3  # the window of the model begins at 3 4 5
+    trace = with_number(trace, "window_start", 5, 3)  # the window of the model begins at 3 4 5
     found = evidence(trace, 5, corpus)
     assert (found.context, found.longest, found.more) == ((3, 4, 5), 3, False)
 
@@ -97,9 +96,5 @@ def test_lengths_out_of_range(corpus: PackedCorpus, longest: Any) -> None:
 
 
 def test_an_id_that_the_corpus_cannot_have(corpus: PackedCorpus) -> None:
-    trace = trace_of_corpus()
-    trace.columns.prompt_ids[0] = np.int32(11)
-    assert evidence(trace, 0, corpus).longest == 1
-    trace = trace_of_corpus()
-    trace.columns.prompt_ids[0] = np.int32(70_000)
-    assert evidence(trace, 0, corpus).longest == 0
+    for token_id, longest in ((11, 1), (70_000, 0)):
+        assert evidence(with_number(trace_of_corpus(), "prompt_ids", 0, token_id), 0, corpus).longest == longest

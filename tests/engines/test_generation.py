@@ -2,7 +2,9 @@
 
 import copy
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from toy import toy_checkpoint, toy_model, toy_tokenizer
 import manako
 from manako.analysis.verification import verify
 from manako.engines import generation
+from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation, Recorder
-from manako.errors import ManakoError
+from manako.errors import CapabilityError, ManakoError, UsageError
 from manako.families.attention import Cache
 from manako.families.gpt2 import NumpyGPT2
+from manako.messages import LANGUAGES
 from manako.model import Model
 from manako.sampling import distribution, draw, uniform
 from manako.settings import RunSettings
@@ -432,4 +436,152 @@ def test_recorder_counts_a_step_only_once_it_is_whole(model: Model) -> None:
         recorder.add(d, 7, 0.5, 0)  # no such token
     assert recorder.length == 0
     recorder.add(d, 2, 0.5, 0)
-    assert recorder.finish([1]).token_id.tolist() == [2]
+    assert recorder.finish([1], 1).token_id.tolist() == [2]
+
+
+# --- what leaves a run ------------------------------------------------------------------------------------------------
+
+
+def arrays_of(trace: manako.Trace) -> dict[str, np.ndarray]:
+    columns = trace.columns
+    plain = {name: value for name, value in vars(columns).items() if isinstance(value, np.ndarray)}
+    return plain | dict(columns.part or {}) | dict(columns.captured) | {"all_ids": trace.all_ids, "u": columns.u}
+
+
+@pytest.mark.parametrize("size", [300, FULL_ROW_LIMIT + 1])
+def test_nobody_writes_into_the_record_of_a_run(tmp_path: Path, size: int) -> None:
+    """A record taken of a run that goes on shares memory with it, and a penalty would follow what was written."""
+    model = toy_model(vocab_size=size, start_id=None, n_embd=8)
+    settings = {"max_new_tokens": 6, "seed": 5, "capture": ("attention", "lens", "contributions", "residual")}
+    run = model.generate("私は", repetition_penalty=1.5, **settings)
+    run.advance()
+    run.advance()
+    run.trace().save(tmp_path / "a.manako")
+    fork = model.fork(run.trace(), 1, max_new_tokens=1)
+    fork.advance()
+    records = {"so far": run.trace(), "cheap": run.record(), "step": run.step.trace, "fork": fork.trace()}
+    records |= {"opened": manako.open(tmp_path / "a.manako"), "score": model.score("私は猫", capture=["attention"])}
+    for name, trace in records.items():
+        for column, array in arrays_of(trace).items():
+            with pytest.raises(ValueError, match="read-only"):
+                array[...] = 0
+            assert not array.flags.writeable, (name, column)
+        for array in (trace.attention[0], trace.attention.starts, trace.steps[0].listed.p, trace.steps[0].listed.id):
+            assert not array.flags.writeable, name
+    last = run.last
+    assert last is not None and not last.logits.flags.writeable and not last.p.flags.writeable
+    assert verify(run.trace()).ok
+    while run.advance():
+        pass
+    assert verify(run.trace()).ok and len(run.trace()) == 6
+
+
+CAPTURED: dict[str, Any] = {
+    "max_new_tokens": 6,
+    "seed": 5,
+    "capture": ("attention", "lens", "contributions", "residual"),
+}
+
+
+def inside(step: manako.Step) -> tuple[Any, ...]:
+    attention, lens, why = step.attention(), step.lens(), step.why()
+    parts = [round(part.value, 4) for part in why.parts]
+    first = [[reading.id for reading in layer] for layer in lens.first]
+    return attention.per_head.round(5).tolist(), first, parts, step.trace.residual[step.index].round(4).tolist()
+
+
+def test_a_step_has_what_was_captured_as_soon_as_it_is_made(model: Model) -> None:
+    whole = model.trace("私は", **CAPTURED)
+    expected = [inside(step) for step in whole.steps]
+    at_once = list[manako.Step]()
+    for step in model.generate("私は", **CAPTURED):
+        assert inside(step) == expected[step.index]
+        assert len(step.trace.columns.captured["residual"]) == step.index + 1 and verify(step.trace).ok
+        at_once.append(step)
+    later = list(model.generate("私は", **CAPTURED))  # asked when the run has gone on: of as many steps as it had then
+    for step in [later[3], *later]:
+        assert inside(step) == expected[step.index] and verify(step.trace).ok
+        assert len(step.trace.columns.captured["residual"]) == step.index + 1
+        assert len(step.trace.attention) == step.index + 1
+    assert inside(copy.deepcopy(later[2])) == expected[2]
+    assert copy.deepcopy(later[2]) == later[2] and type(copy.deepcopy(later[2].trace.columns.captured)) is dict
+
+
+def test_a_step_costs_no_capture_unless_somebody_asks(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[int]()
+    finish = CaptureRecorder.finish
+    monkeypatch.setattr(CaptureRecorder, "finish", lambda self, steps: (read.append(steps), finish(self, steps))[1])
+    steps = list(model.generate("私は", **CAPTURED))
+    assert read == [] and steps[2].trace.header.capture == CAPTURED["capture"]
+    steps[2].attention(), steps[2].lens()
+    assert read == [3]
+
+
+def test_a_step_without_captures_says_what_is_missing(model: Model) -> None:
+    for step in model.generate("私は", max_new_tokens=2, capture=["lens"]):
+        with pytest.raises(CapabilityError) as caught:
+            step.attention()
+        assert caught.value.values["got"] == "attention" and caught.value.values["can"] == "lens"
+    with pytest.raises(CapabilityError):
+        next(iter(model.generate("私は", max_new_tokens=1))).attention()
+
+
+# --- several threads --------------------------------------------------------------------------------------------------
+
+
+def in_thread(action: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(action).result(timeout=60)
+
+
+def test_a_run_is_one_threads_at_a_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=4, seed=5)
+    inner, seen = generation.draw, list[Any]()
+
+    def disturbed(*arguments: Any) -> Any:
+        with pytest.raises(UsageError) as caught:
+            in_thread(run.advance)
+        seen.append(caught.value)
+        return inner(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "draw", disturbed)
+        assert run.advance()
+    assert [error.key for error in seen] == ["generation_busy"] and all(map(seen[0].text, LANGUAGES))
+    while in_thread(run.advance):  # one after the other, in any thread
+        assert len(in_thread(run.record)) == len(run.record())
+    undisturbed = model.trace("私は", max_new_tokens=4, seed=5)
+    assert run.trace().columns.token_id.tolist() == undisturbed.columns.token_id.tolist() and verify(run.trace()).ok
+
+
+def test_a_step_that_failed_leaves_the_run_free(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = model.generate("私は", max_new_tokens=2, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, "draw", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.advance()
+    assert in_thread(run.advance) and len(run.trace()) == 1
+
+
+def test_steps_are_looked_into_in_another_thread_while_the_run_goes_on(model: Model) -> None:
+    """A reader of captures takes nothing from the record that grows meanwhile."""
+    settings = CAPTURED | {"max_new_tokens": 40}
+    run, ended = model.generate("私は", **settings), threading.Event()
+
+    def look() -> int:
+        looks = 0
+        while not ended.is_set() or not looks:
+            if len(run.record()):
+                looks += len(run.record().columns.captured["residual"]) > 0
+        return looks
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = [threads.submit(look) for _ in range(2)]
+        while run.advance():
+            pass
+        ended.set()
+        assert all(reader.result(timeout=60) for reader in readers)
+    whole = model.trace("私は", **settings)
+    assert len(run.trace()) == 40 and verify(run.trace()).ok
+    for name, column in run.trace().columns.captured.items():
+        np.testing.assert_allclose(column, whole.columns.captured[name], atol=1e-4, err_msg=name)

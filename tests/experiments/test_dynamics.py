@@ -119,10 +119,14 @@ def test_milestones_are_in_the_order_of_what_is_harder(found: Dynamics) -> None:
 def test_it_goes_out_and_in(tmp_path: Path, found: Dynamics) -> None:
     found.save(tmp_path / "d.manako")
     again = open_dynamics(tmp_path / "d.manako")
+    assert again == found != stored() and len({again, found}) == 1
     assert again.header == found.header and again.columns.keys() == found.columns.keys()
     assert all((again.columns[name] == column).all() for name, column in found.columns.items())
     assert dynamics_bytes(again) == (tmp_path / "d.manako").read_bytes()
     assert [t.text for t in again.continuations] == [t.text for t in found.continuations]
+    for column in [*again.columns.values(), *found.columns.values(), found.logprob]:
+        assert not column.flags.writeable
+    assert str(tmp_path) not in repr(replace(found, header=replace(found.header, run=str(tmp_path / "mine"))))
     assert verify_dynamics(again).ok and json.dumps(dynamics_document(again), allow_nan=False)
     with pytest.raises(LoadError) as caught:
         open_trace(tmp_path / "d.manako")

@@ -220,6 +220,6 @@ def test_hostile_text_stays_text(opened: Callable[..., Page], found: Dynamics) -
 def test_a_changed_number_is_told(
     opened: Callable[..., Page], found: Dynamics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("manako.trace.dynamics.column_digest", lambda name, array: "0" * 64)
+    monkeypatch.setattr("manako.trace.dynamics.digests", lambda arrays: dict.fromkeys(arrays, "0" * 64))
     page = opened(wait="p.warn")
     assert "damaged" in page.locator("p.warn").inner_text()

@@ -313,6 +313,13 @@ def of_version(trace: Trace, version: int) -> Trace:
     return replace(trace, columns=replace(trace.columns, captured=captured))
 
 
+def with_number(trace: Trace, column: str, index: int, value: int) -> Trace:
+    """The record with one number of a column replaced."""
+    array = getattr(trace.columns, column).copy()
+    array[index] = value
+    return replace(trace, columns=replace(trace.columns, **{column: array}))
+
+
 def with_candidates(trace: Trace, count: int) -> Trace:
     """A partial record as an export writes it that keeps only so many candidates of each step."""
     part = dict(trace.columns.part or {})

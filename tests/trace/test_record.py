@@ -56,6 +56,7 @@ from manako.trace.file import open as open_trace
 from manako.trace.file import to_bytes
 from manako.trace.record import Columns, SelfCheck, Trace, Vocabulary, bytes_to_text, derive, step_of
 from manako.trace.schema import CAPTURE_COLUMNS, CAPTURES, PART, TRACE, step_columns
+from manako.trace.tree import Branch, Tree
 
 Meta = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -261,6 +262,51 @@ def test_round_trip_keeps_every_field_and_every_byte(make: Callable[[], Trace], 
     assert_same(trace, again)
     assert to_bytes(again) == data
     assert look_at_everything(again) == look_at_everything(trace)
+    assert trace == again == make() and hash(trace) == hash(again)  # also when both have been looked at
+
+
+def test_records_and_their_steps_are_found_again(tmp_path: Path) -> None:
+    """By `==`, `in`, `index` and as keys: a record by what its file holds, a step by its record and its place there."""
+    trace = golden_inside(3, CAPTURES)
+    again, steps = opened(tmp_path, to_bytes(trace)), trace.steps
+    assert [golden_trace(), trace].index(again) == 1 and {trace: 1}[again] == 1 and again not in [golden_trace(), None]
+    assert again.steps[1] in steps and steps.index(again.steps[2]) == 2 and list(again.steps) == list(steps)
+    assert len({*steps, *again.steps}) == 3 and steps[0] != steps[1] and steps[0] != golden_trace().steps[0]
+    assert again.columns == trace.columns and again.lens == trace.lens and again.steps[1].listed == steps[1].listed
+    assert attention(again, 1) == attention(trace, 1) != attention(trace, 2) and lens(again, 1) == lens(trace, 1)
+    assert contributions(again, 1) == contributions(trace, 1)
+    assert Comparison((trace, again)) == Comparison((again, trace)) != Comparison((trace, golden_trace()))
+    assert len({Comparison((trace, again)), Comparison((again, again))}) == 1
+    tree = Tree((Branch("1", None, 0, trace),), "1")
+    assert tree == Tree((Branch("1", None, 0, again),), "1") != Tree((Branch("1", None, 0, golden_trace()),), "1")
+
+
+OTHERS: dict[str, Callable[[Trace], Trace]] = {
+    "a number": lambda t: changed(t, u=with_value(t.columns.u, 1, np.nextafter(t.columns.u[1], 1))),
+    "a captured number": lambda t: changed(t, lens_logit=with_value(t.columns.captured["lens_logit"], (0, 0, 0), 3)),
+    "a version": lambda t: replace(t, header=replace(t.header, model=replace(t.header.model, versions={"numpy": "0"}))),
+    "a text": lambda t: replace(t, header=replace(t.header, prompt="い")),
+    "a step less": lambda t: golden_inside(2, CAPTURES),
+    "a capture less": lambda t: golden_inside(3, ("lens",)),
+    "the bytes of a token": lambda t: replace(t, vocabulary=Vocabulary([b"x"] * 12, 12, t.vocabulary.special_ids)),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
+def test_a_record_equals_none_that_differs(other: Callable[[Trace], Trace]) -> None:
+    assert other(golden_inside(3, CAPTURES)) != golden_inside(3, CAPTURES)
+
+
+def test_nobody_writes_into_an_opened_record(tmp_path: Path) -> None:
+    for trace in (golden_inside(3, CAPTURES), large_inside(capture=CAPTURES)):
+        columns = columns_of(opened(tmp_path, to_bytes(trace))) | columns_of(trace) | {"all_ids": trace.all_ids}
+        for name, column in columns.items():
+            with pytest.raises(ValueError, match="read-only"):
+                column[...] = 0
+            assert not column.flags.writeable, name
+    row = golden_trace().logits[0]
+    with pytest.raises(ValueError, match="read-only"):
+        row -= row.max()
 
 
 @records

@@ -16,6 +16,7 @@ from trees import toy_tree
 import manako
 from manako import messages
 from manako.analysis.compact import compact
+from manako.analysis.compare import Comparison
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
 from manako.trace.tree import Branch, Tree, tree_bytes
@@ -73,6 +74,23 @@ def test_a_page_for_others_does_not_say_where_the_model_lay() -> None:
         ((length, text),) = RECORD.findall(page(record, "en"))
         data = unpacked(text, int(length))
         assert b"somebody" in to_bytes(moved) and b"somebody" not in data and len(data) > 1000
+
+
+def test_no_cell_of_a_notebook_says_where_the_model_lay() -> None:
+    """What a cell showed is in the file that is passed on, with the plain text of whatever stood in its last line."""
+    trace = golden_trace(2)
+    moved = replace(trace, header=replace(trace.header, model=replace(trace.header.model, ref="/home/somebody/m")))
+    assert moved._repr_mimebundle_()["text/plain"].startswith("<Trace generation 'm' 2 steps")
+    records = (
+        moved,
+        moved.header,
+        moved.steps[0],
+        Comparison((moved, trace)),
+        Tree((Branch("1", None, 0, moved),), "1"),
+    )
+    for record in records:
+        assert "somebody" not in repr(record)
+    assert "/home/somebody/m" in str(moved.header.to_dict())  # negative control: the record itself knows
 
 
 @pytest.mark.parametrize("lang", messages.LANGUAGES)

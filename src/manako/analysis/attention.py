@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from manako.frozen import Frozen
 from manako.trace.captures import Attention
 from manako.trace.record import Step, Trace, bytes_to_text
 
@@ -42,8 +43,8 @@ class Key:
     """A special token, never the same as a text of the same letters."""
 
 
-@dataclass(frozen=True)
-class StepAttention:
+@dataclass(frozen=True, eq=False)
+class StepAttention(Frozen):
     """One step's attention."""
 
     step: Step

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import UsageError
+from manako.frozen import Frozen
 from manako.messages.unseen import UNSEEN
 from manako.trace.record import Candidate, Step, Trace
 
@@ -132,8 +133,8 @@ class Why:
         return sum(values) if values else None
 
 
-@dataclass(frozen=True)
-class Contributed:
+@dataclass(frozen=True, eq=False)
+class Contributed(Frozen):
     """All that is on record of one step: every part's contribution to the chosen token and the first candidates."""
 
     step: Step

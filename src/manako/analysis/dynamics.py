@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from manako.analysis.ngrams import ORDERS
 from manako.analysis.verification import Verification, verify
+from manako.frozen import Frozen
 from manako.trace.dynamics import SCORES, Dynamics, attention_starts, ids_on_record
 from manako.trace.record import bytes_to_text
 from manako.trace.schema import check_limit
@@ -19,8 +20,8 @@ GUESSES = ("uniform", *ORDERS[:2])
 """What `guess_bits` has, in this order."""
 
 
-@dataclass(frozen=True)
-class TokenLife:
+@dataclass(frozen=True, eq=False)
+class TokenLife(Frozen):
     """One token of the text through the whole training."""
 
     id: int

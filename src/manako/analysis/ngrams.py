@@ -20,14 +20,15 @@ import numpy.typing as npt
 
 from manako.corpus.occurrences import followers
 from manako.corpus.packed import PackedCorpus
+from manako.frozen import Frozen
 
 ORDERS = ("unigram", "bigram", "trigram")
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Shares:
+@dataclass(frozen=True, eq=False)
+class Shares(Frozen):
     """The shares of one order at some places of a text, as the numbers that are not 0."""
 
     row: Array | None
@@ -50,8 +51,8 @@ class Shares:
         return float(self.share @ logits)
 
 
-@dataclass(frozen=True)
-class NGrams:
+@dataclass(frozen=True, eq=False)
+class NGrams(Frozen):
     """Held-out windows, and what the corpus says of each of their places."""
 
     windows: Array

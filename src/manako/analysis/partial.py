@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manako.frozen import Frozen
 from manako.sampling import SAME, STAGE, Cut, Row, repetition_penalty
 from manako.trace.record import Trace
 
@@ -25,8 +26,8 @@ _FAR = 1e5  # values this far from 0 have too few digits left for a difference t
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Values:
+@dataclass(frozen=True, eq=False)
+class _Values(Frozen):
     """A row before a stage, or at the end."""
 
     listed: Row

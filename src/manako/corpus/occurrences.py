@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.corpus.packed import Ids, Shards
+from manako.frozen import Frozen
 
 BLOCK = 2**20  # ids
 
@@ -85,8 +86,8 @@ def _most_frequent_first(count: Counter[int]) -> Mapping[int, int]:
     return dict(sorted(count.items(), key=lambda item: (-item[1], item[0])))
 
 
-@dataclass(frozen=True)
-class Followers:
+@dataclass(frozen=True, eq=False)
+class Followers(Frozen):
     """What comes next behind each of many contexts of one length, counted over a whole side."""
 
     row: npt.NDArray[np.int64]

@@ -196,7 +196,7 @@ class PackedCorpus:
     digest = property(lambda self: self.header.digest)
 
     def __repr__(self) -> str:
-        return f"<PackedCorpus {self.folder} {len(self.train)} + {len(self.validation)} tokens>"
+        return f"<PackedCorpus {self.folder.name} {len(self.train)} + {len(self.validation)} tokens>"
 
     def verify(self) -> None:
         """Read every shard and compare its SHA-256, and that every id is in the vocabulary.

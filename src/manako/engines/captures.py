@@ -7,9 +7,11 @@ checked as it is made, and the worst error goes into the record.
 Letters as in captures.py; R rows, V logits.
 """
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 
 from manako.engines.protocol import Engine, need
 from manako.families.activations import Activations
+from manako.frozen import sealed
 from manako.settings import check_captures
 from manako.trace.captures import (
     CONTRIBUTION_TOP,
@@ -51,7 +54,8 @@ class CaptureRecorder:
         self._each = [kind(engine) for kind in RECORDERS if kind.name in self.wanted]
         self._reads_residual = any(each.reads_residual for each in self._each)
         self._waiting: list[Seen] = []  # steps whose columns have not been made yet
-        self._done: list[tuple[int, dict[str, Array]]] = []  # (steps, columns)
+        self._done: list[tuple[int, dict[str, Array]]] = []  # (steps, columns); of the prompt first, which is no step
+        self._lock = threading.RLock()  # a step may be looked into in one thread while another makes the next
 
     def fresh(self, prompt: int = 0) -> Activations | None:
         """What to hand to the next pass. prompt: how long the prompt is where it reads that, whose rows count too."""
@@ -71,52 +75,93 @@ class CaptureRecorder:
 
     def add_prompt(self, kept: Activations) -> None:
         """What there is of the prompt's own positions, before the last one, which decides."""
-        for each in self._each:
-            each.add_prompt(kept)
+        found = {name: column for each in self._each for name, column in each.prompt(kept).items()}
+        with self._lock:
+            self._done = [(0, found)]
 
     def add(self, kept: Activations, row: int, keys: int, logits: Array, ids: Sequence[int]) -> None:
         """One step: the chosen token is ids[0], the first candidates follow. row: its place among the rows kept.
 
         keys: tokens in its view, itself included. logits: [V], the row that it was drawn from.
         """
-        if len(self._waiting) * (self._engine.config.n_layer + 1) * self._engine.config.vocab_size >= _CHUNK:
-            self._read_waiting()  # not with the step just taken, which an interruption may still undo
+        with self._lock:
+            waiting = len(self._waiting)
+            if waiting * (self._engine.config.n_layer + 1) * self._engine.config.vocab_size >= _CHUNK:
+                self._read(self._steps_done() + waiting)  # not the step just taken, which Ctrl-C may still undo
         shown = np.array(ids[: 1 + CONTRIBUTION_TOP], dtype=np.int32)
         seen = {"ids": shown, "logits": logits[shown], "largest": logits.max()}
         if self._reads_residual:
             seen["residual"] = kept.residual()[:, row]  # [L+1, C]
         for each in self._each:
             seen |= each.take(kept, row, keys)
-        self._waiting.append(seen)
+        with self._lock:
+            self._waiting.append(seen)
 
     def forget_after(self, steps: int) -> None:
         """Drop what is here of a later step, which was interrupted before it counted."""
-        del self._waiting[max(0, steps - sum(count for count, _ in self._done)) :]
+        with self._lock:
+            del self._waiting[max(0, steps - self._steps_done()) :]
 
-    def finish(self) -> dict[str, Array]:
-        """The captured columns of one step or more; everything that waited has been read."""
-        self._read_waiting()
-        names = self._done[0][1] if self._done else ()
-        found = {name: np.concatenate([columns[name] for _, columns in self._done]) for name in names}
-        for each in self._each:
-            found |= each.finish(found)
-        return {name: found[name] for each in self.wanted for name in CAPTURE_COLUMNS[each]}
+    def finish(self, steps: int) -> dict[str, Array]:
+        """The captured columns of the first `steps` steps, one or more; nothing of later ones is read for them."""
+        with self._lock:
+            self._read(steps)
+            if len(self._done) > 1:  # together from now on: who asks again copies nothing
+                each = [columns for _, columns in self._done]
+                names = dict.fromkeys(name for columns in each for name in columns)
+                found = {n: np.concatenate([columns[n] for columns in each if n in columns]) for n in names}
+                self._done = [(self._steps_done(), found)]
+            found = self._done[0][1] if self._done else {}  # where nothing is captured
+        return {name: column for each in self._each for name, column in each.finish(found, steps).items()}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the header says of the parts of the model, once a step has been added."""
+        return tuple(part for each in self._each for part in each.parts)
 
     def entered(self, header: Header) -> Header:
         """The header with what was captured, and the worst error of each thing that must hold for it to be true."""
         measured = {name: error for each in self._each for name, error in each.worst.items()}
         checks = tuple(SelfCheck(n, error, check_limit(n, header.model.dtype)) for n, error in measured.items())
-        parts = tuple(part for each in self._each for part in each.parts)
-        return replace(header, self_checks=header.self_checks + checks, capture=self.wanted, parts=parts)
+        return replace(header, self_checks=header.self_checks + checks, capture=self.wanted, parts=self.parts)
+
+    def _steps_done(self) -> int:
+        return sum(count for count, _ in self._done)
 
     @np.errstate(over="ignore", invalid="ignore")  # of weights out of all bounds; the self-checks say it
-    def _read_waiting(self) -> None:
-        if not self._waiting:
+    def _read(self, steps: int) -> None:
+        """Make the columns of the first `steps` steps, as far as they are not yet."""
+        taken = self._waiting[: max(0, steps - self._steps_done())]
+        if not taken:
             return
-        together = {name: [seen[name] for seen in self._waiting] for name in self._waiting[0]}
+        together = {name: [seen[name] for seen in taken] for name in taken[0]}
         found = {name: column for each in self._each for name, column in each.read(together).items()}
-        done = [*self._done, (len(self._waiting), found)]
-        self._done, self._waiting = done, []  # at once: Ctrl-C loses no step and doubles none
+        done = [*self._done, (len(taken), found)]
+        self._done, self._waiting = done, self._waiting[len(taken) :]  # at once: Ctrl-C loses no step and doubles none
+
+
+class Captured(Mapping[str, Array]):
+    """The captured columns of the first `steps` steps of a run that may go on: read when somebody asks for one."""
+
+    def __init__(self, recorder: CaptureRecorder, steps: int) -> None:
+        self._recorder, self._steps = recorder, steps
+
+    @cached_property
+    def _columns(self) -> dict[str, Array]:
+        return {name: sealed(column) for name, column in self._recorder.finish(self._steps).items()}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or what is sent to another process, has the columns and not the run that makes them."""
+        return dict, (self._columns,)
 
 
 class Recorder(ABC):
@@ -137,9 +182,9 @@ class Recorder(ABC):
         """Say what a pass must keep beyond the rest, which is always there. prompt: as in `CaptureRecorder.fresh`."""
         return None
 
-    def add_prompt(self, kept: Activations) -> None:
-        """Take what is recorded of the prompt."""
-        return None
+    def prompt(self, kept: Activations) -> dict[str, Array]:
+        """What is recorded of the prompt: what columns of `read` begin with."""
+        return {}
 
     def take(self, kept: Activations, row: int, keys: int) -> Seen:
         """What `read` needs of one step beside its ids, logits and residual stream."""
@@ -149,9 +194,9 @@ class Recorder(ABC):
     def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
         """The columns of some steps, each of which `steps` has everything that was taken of."""
 
-    def finish(self, columns: Mapping[str, Array]) -> dict[str, Array]:
-        """What is to change in the columns of all steps, or to be added to them."""
-        return {}
+    def finish(self, columns: Mapping[str, Array], steps: int) -> dict[str, Array]:
+        """The columns of the record, of the first `steps` steps, from what `read` made of those or of more."""
+        return {name: columns[name][:steps] for name in CAPTURE_COLUMNS[self.name]}
 
     def note(self, name: str, error: float) -> None:
         """Keep the error of a self-check if it is the worst."""
@@ -166,26 +211,29 @@ class AttentionRecorder(Recorder):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._prompt: list[Array] = []
+        self._prompt_rows = self._prompt_size = 0
 
     def ask(self, asked: Activations, prompt: int) -> None:
         c, rows = self.engine.config, min(prompt, self.engine.config.block_size) - 1
         size = 4 * c.n_layer * c.n_head * rows * (rows + 1) // 2
         asked.attention, asked.last_attention = True, rows < 1 or size > PROMPT_ROWS_BYTES
 
-    def add_prompt(self, kept: Activations) -> None:
-        self._prompt = [self._row(kept, t, t + 1) for t in range(kept.pattern[0].shape[1] - 1)]
+    def prompt(self, kept: Activations) -> dict[str, Array]:
+        rows = [self._row(kept, t, t + 1) for t in range(kept.pattern[0].shape[1] - 1)]
+        self._prompt_rows, self._prompt_size = len(rows), sum(map(len, rows))
+        return {"attention": np.concatenate(rows)} if rows else {}
 
     def take(self, kept: Activations, row: int, keys: int) -> Seen:
         return {"pattern": self._row(kept, row - kept.returned, keys)}  # both end with the last token
 
     def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
-        return {"attention": np.concatenate(steps["pattern"])}
+        rows = steps["pattern"]
+        return {"attention": np.concatenate(rows), "attention_sizes": np.array(list(map(len, rows)))}
 
-    def finish(self, columns: Mapping[str, Array]) -> dict[str, Array]:
-        c = self.engine.config
-        shape = np.array([c.n_layer, c.n_head, len(self._prompt)], dtype=np.int32)
-        return {"attention": np.concatenate([*self._prompt, columns["attention"]]), "attention_shape": shape}
+    def finish(self, columns: Mapping[str, Array], steps: int) -> dict[str, Array]:
+        c, end = self.engine.config, self._prompt_size + int(columns["attention_sizes"][:steps].sum())
+        shape = np.array([c.n_layer, c.n_head, self._prompt_rows], dtype=np.int32)
+        return {"attention": columns["attention"][:end], "attention_shape": shape}
 
     def _row(self, kept: Activations, row: int, keys: int) -> Array:
         whole = np.stack([pattern[:, row, :keys] for pattern in kept.pattern]).astype(
@@ -217,6 +265,7 @@ class ContributionRecorder(Recorder):
     reads_residual = True
 
     def take(self, kept: Activations, row: int, keys: int) -> Seen:
+        self.parts = self.parts or self._part_names(len(kept.embed), bool(kept.z))
         return {
             "embed": np.stack([e[row] for e in kept.embed]),  # [1 or 2, C]
             "z": np.stack([z[row] for z in kept.z]) if kept.z else np.empty(0),  # [L, nh, hs]
@@ -225,7 +274,6 @@ class ContributionRecorder(Recorder):
 
     def read(self, steps: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
         together = {name: np.stack(steps[name]) for name in ("ids", "logits", "residual", "embed", "z", "mlp_out")}
-        self.parts = self.parts or self._part_names(together["embed"].shape[1], together["z"].size > 0)
         value = contribution_values(self.engine, together, together["residual"][:, -1], together["ids"])
         value, mean = value[:, :, :-1], value[:, :, -1]
         total = value.sum(axis=1, dtype=np.float64)  # [S, M]

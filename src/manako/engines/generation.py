@@ -6,16 +6,17 @@ interruption may come between any two statements: the length of the record alone
 else that a run knows of them is taken from the record, in one assignment each.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from manako.engines.captures import CaptureRecorder
+from manako.engines.captures import Captured, CaptureRecorder
 from manako.engines.session import Session
-from manako.errors import ManakoError
+from manako.errors import ManakoError, UsageError
 from manako.files import megabytes
 from manako.memory import available_memory
 from manako.sampling import Distribution, distribution, draw, uniform
@@ -23,8 +24,11 @@ from manako.trace.captures import CONTRIBUTION_TOP
 from manako.trace.record import Columns, Header, SelfCheck, Step, Trace, Vocabulary, part_of, step_of
 from manako.trace.schema import FULL_ROW_LIMIT, PART, check_limit, step_columns
 
+Array = npt.NDArray[Any]
+Done = TypeVar("Done")
 
-@dataclass
+
+@dataclass(eq=False)
 class Recorder:
     """The columns of a record while they grow."""
 
@@ -71,11 +75,12 @@ class Recorder:
         self.worst_sum = max(self.worst_sum, abs(float(d.p.sum()) - 1))
         self.length += 1
 
-    def finish(self, prompt_ids: Sequence[int]) -> Columns:
-        """The columns so far."""
-        made = {name: a[: self.length] for name, a in self.columns.items()}
+    def finish(self, prompt_ids: Sequence[int], steps: int, captured: Mapping[str, Array] | None = None) -> Columns:
+        """The columns of the first `steps` steps, with what else was captured of them."""
+        made = {name: a[:steps] for name, a in self.columns.items()}
         part = {name: made.pop(name) for name in step_columns("part") if name in made} or None
-        return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured={}, **made)
+        inside = {} if captured is None else captured  # asked for nothing, not even for its length
+        return Columns(prompt_ids=np.array(prompt_ids, dtype=np.int32), part=part, captured=inside, **made)
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,10 @@ class _Made:
 
 
 class Generation:
-    """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time."""
+    """A run in progress. Iterate to see each step as it is made; `trace()` is the record so far, at any time.
+
+    Any thread may make the next step, one at a time: a second one that comes meanwhile gets UsageError.
+    """
 
     def __init__(
         self,
@@ -112,10 +120,12 @@ class Generation:
         self._recorder = Recorder.start(vocabulary.size, len(header.sampling.active), count, more)
         self._drawn: tuple[int, Distribution | None] = (0, None)  # the steps on record then, what the last came from
         self._made = _Made(0, vocabulary.join(prompt_ids[len(prompt_ids) - header.first_step :]))
+        # Re-entrant, for an interruption that comes before it is given back: the same thread may then go on.
+        self._turn = threading.RLock()
 
     def __iter__(self) -> Iterator[Step]:
-        while self.advance():
-            yield self.step
+        while (step := self._alone(lambda: self.step if self.advance() else None)) is not None:
+            yield step
 
     @property
     def step(self) -> Step:
@@ -133,7 +143,22 @@ class Generation:
         return drawn if steps == self._recorder.length else None
 
     def advance(self) -> bool:
-        """Draw one more token; False when the run has ended. Raises ManakoError for logits that are not finite."""
+        """Draw one more token; False when the run has ended.
+
+        Raises ManakoError for logits that are not finite, UsageError while another thread makes a step.
+        """
+        return self._alone(self._advance)
+
+    def _alone(self, work: Callable[[], Done]) -> Done:
+        """What must not happen in two threads at once: both would draw one step, and write it over each other's."""
+        if not self._turn.acquire(blocking=False):
+            raise UsageError("generation_busy")
+        try:
+            return work()
+        finally:
+            self._turn.release()
+
+    def _advance(self) -> bool:
         made = self._catch_up()
         if made.end is None and made.steps >= self._header.max_new_tokens:
             made = self._made = replace(made, end="length")
@@ -185,8 +210,7 @@ class Generation:
         header = replace(trace.header, self_checks=checks)
         if self._captures is None:
             return replace(trace, header=header)
-        self._captures.forget_after(len(trace))
-        columns = replace(trace.columns, captured=self._captures.finish())
+        columns = replace(trace.columns, captured=self._captures.finish(len(trace)))
         return replace(trace, header=self._captures.entered(header), columns=columns)
 
     def _cache_error(self, columns: Columns) -> dict[str, float]:
@@ -209,9 +233,19 @@ class Generation:
         return {"cached_equals_uncached": float(np.max(errors))} if errors else {}
 
     def record(self) -> Trace:
-        """The record so far, without its self-checks: cheap enough to ask for at every step."""
-        header = replace(self._header, end=self._catch_up().end or "interrupted")
-        return Trace(header, self._recorder.finish(self._prompt_ids), self._vocabulary)
+        """The record so far, without its self-checks: cheap enough to ask for at every step.
+
+        What was captured is read when somebody asks for it, also when the run has gone on since.
+        """
+        made, steps = self._made, self._recorder.length  # in this order, and each once: the run may go on meanwhile
+        for token_id in self._recorder.columns["token_id"][made.steps : steps].tolist():
+            made = self._after(made, token_id)
+        more, captured = dict[str, Any](), None
+        if self._captures and steps:
+            more = {"capture": self._captures.wanted, "parts": self._captures.parts}
+            captured = Captured(self._captures, steps)
+        header = replace(self._header, end=made.end or "interrupted", **more)
+        return Trace(header, self._recorder.finish(self._prompt_ids, steps, captured), self._vocabulary)
 
     def _after(self, made: _Made, token_id: int) -> _Made:
         """With one step more. A stop text that it completes may have begun in tokens before it.

@@ -7,7 +7,7 @@ the first token has no row and is context alone. Rows that are not finite say no
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from manako.engines.generation import Recorder
 from manako.engines.session import Session
 from manako.errors import ManakoError, UsageError
 from manako.families.activations import Activations
+from manako.frozen import Frozen
 from manako.sampling import distribution
 from manako.token_ids import Ids
 from manako.trace.captures import CONTRIBUTION_TOP
@@ -25,8 +26,8 @@ from manako.trace.record import Header, Trace, Vocabulary
 from manako.trace.windows import score_windows
 
 
-@dataclass(frozen=True)
-class Scored:
+@dataclass(frozen=True, eq=False)
+class Scored(Frozen):
     """Some tokens of the text with the rows that scored them."""
 
     targets: npt.NDArray[np.int64]
@@ -131,9 +132,10 @@ class _Record:
             self._captures.add(kept, n, keys, row, [target, *d.top(CONTRIBUTION_TOP).tolist()])
 
     def trace(self, prompt_ids: Sequence[int]) -> Trace:
-        columns, header = self._recorder.finish(prompt_ids), self._header
+        steps, header = self._recorder.length, self._header
+        captured = self._captures.finish(steps) if self._captures else None
+        columns = self._recorder.finish(prompt_ids, steps, captured)
         if self._captures:
-            columns = replace(columns, captured=self._captures.finish())
             header = self._captures.entered(header)
         return Trace(header, columns, self._vocabulary)
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Activations:
     """Give a fresh one to `forward(..., keep=...)`; it is filled layer by layer."""
 

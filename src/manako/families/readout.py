@@ -35,7 +35,7 @@ def rms_norm(x: Array, weight: Array, epsilon: float) -> Array:
     return x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Readout:
     """The final norm and the output matrix of a model."""
 

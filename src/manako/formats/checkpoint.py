@@ -18,7 +18,7 @@ from manako.tokenizer import Tokenizer
 Tensors = dict[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Source:
     """What is known of a model beside its weights, whatever engine runs it."""
 
@@ -35,7 +35,7 @@ class Source:
     """What its author calls the start token, the end token and others: what a chat template may ask for."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Checkpoint(Source):
     """A model of one of the families, whole."""
 

@@ -17,7 +17,7 @@ from manako.tokenizer import Tokenizer
 Notices = tuple[tuple[str, dict[str, object]], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Imported:
     """A checkpoint, checked and under GPT-2's names."""
 

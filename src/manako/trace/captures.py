@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
+from manako.frozen import Frozen
 from manako.trace.schema import CAPTURE_COLUMNS
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ CONTRIBUTION_TOP = 10  # first candidates of a step whose logits are taken apart
 Array = npt.NDArray[Any]
 
 
-class Capture(ABC):
+class Capture(Frozen, ABC):
     """What was seen of one kind, as a reader sees it. Its columns stand in schema.json under the same name."""
 
     name: ClassVar[str]
@@ -48,7 +49,7 @@ class Capture(ABC):
         return {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attention(Capture):
     """Where each deciding position looked: `attention[step]` is [L, H, K], keys from `start(step)` on."""
 
@@ -133,7 +134,7 @@ class Attention(Capture):
         return np.concatenate([[0], np.cumsum(self._keys() * self.n_layer * self.n_head)]).astype(np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lens(Capture):
     """What each layer would have said; layer 0 is the embedding, layer L the model's own answer.
 
@@ -210,7 +211,7 @@ class Lens(Capture):
         return wrong
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Contributions(Capture):
     """What each part of the model added to a token's logit; over all parts they sum to it."""
 
@@ -257,7 +258,7 @@ class Contributions(Capture):
         return float(np.abs(errors).max())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Residual(Capture):
     """The residual stream of each deciding position: what stands before the first block, and what each block left."""
 

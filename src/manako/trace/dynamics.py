@@ -7,6 +7,7 @@ the branches of a tree are: each can be verified alone. Written and checked as a
 Letters: Z snapshots, S tokens of the text that are scored, L layers, H heads.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from manako.checks import check_properties
 from manako.errors import LoadError
 from manako.files import write_file
+from manako.frozen import Frozen, sealed
 from manako.trace.file import (
     Array,
     Parts,
@@ -28,8 +30,8 @@ from manako.trace.file import (
     check_digests,
     check_ranges,
     check_shapes,
-    column_digest,
     container,
+    digests,
     read_bytes,
     read_header,
     read_parts,
@@ -37,6 +39,7 @@ from manako.trace.file import (
     to_bytes,
     trace_of,
 )
+from manako.trace.model_name import model_name
 from manako.trace.record import Trace, Vocabulary
 from manako.trace.schema import DYNAMICS, DYNAMICS_COLUMNS
 
@@ -69,8 +72,8 @@ class DynamicsHeader:
     vocab_size: int
 
 
-@dataclass(frozen=True)
-class Dynamics:
+@dataclass(frozen=True, eq=False)
+class Dynamics(Frozen):
     """The record. `manako.dynamics` makes one, `open_dynamics` reads one."""
 
     header: DynamicsHeader
@@ -83,7 +86,12 @@ class Dynamics:
         return len(self.columns["step"])
 
     def __repr__(self) -> str:
-        return f"<Dynamics {self.header.run!r} {len(self)} snapshots {self.header.text!r}>"
+        return f"<Dynamics {model_name(self.header.run)!r} {len(self)} snapshots {self.header.text!r}>"
+
+    def content(self) -> tuple[Any, ...]:
+        """What its file would hold."""
+        header, arrays = _content(self)
+        return json.dumps(header, sort_keys=True), arrays
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -98,7 +106,7 @@ class Dynamics:
     @cached_property
     def logprob(self) -> npt.NDArray[np.float64]:
         """[Z, S] natural logarithm of each token's own probability."""
-        return self.columns["logit"].astype(np.float64) - self.columns["logsumexp"]
+        return sealed(self.columns["logit"].astype(np.float64) - self.columns["logsumexp"])
 
     @property
     def p_model(self) -> npt.NDArray[np.float64]:
@@ -166,6 +174,12 @@ def attention_starts(prompt: int, tokens: int, one: int | None) -> list[int]:
 
 def dynamics_bytes(found: Dynamics) -> bytes:
     """The file's content; the same record gives the same bytes."""
+    header, arrays = _content(found)
+    return container(DYNAMICS, header | {"columns_sha256": digests(arrays)}, arrays)
+
+
+def _content(found: Dynamics) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What the file holds: its header and its arrays."""
     ids = ids_on_record(found.columns)
     bytes_of = [found.vocabulary[int(i)] for i in ids]
     arrays = {name: np.ascontiguousarray(a) for name, a in found.columns.items()}
@@ -174,8 +188,7 @@ def dynamics_bytes(found: Dynamics) -> bytes:
     arrays["vocab_end"] = np.cumsum([len(b) for b in bytes_of], dtype=np.int32)
     for n, trace in enumerate(found.continuations):
         arrays[f"{_CONTINUATION}{n}"] = np.frombuffer(to_bytes(trace), dtype=np.uint8)
-    meta = asdict(found.header) | {"columns_sha256": {name: column_digest(name, a) for name, a in arrays.items()}}
-    return container(DYNAMICS, meta, arrays)
+    return asdict(found.header), arrays
 
 
 def open_dynamics(path: str | Path) -> Dynamics:

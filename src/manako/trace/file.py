@@ -158,12 +158,17 @@ def _check_start(path: Path) -> None:
 
 def to_bytes(trace: Trace) -> bytes:
     """The file's content; the same record gives the same bytes."""
-    arrays = _arrays(trace)
-    meta: dict[str, Any] = trace.header.to_dict() | {
-        "vocab_size": trace.vocabulary.size,
-        "columns_sha256": {name: column_digest(name, a) for name, a in arrays.items()},
-    }
-    return container(TRACE, meta, arrays)
+    meta, arrays = _meta(trace), _arrays(trace)
+    return container(TRACE, meta | {"columns_sha256": digests(arrays)}, arrays)
+
+
+def content(trace: Trace) -> tuple[str, dict[str, Array]]:
+    """What the file would hold: its header, as text, and its arrays."""
+    return json.dumps(_meta(trace), sort_keys=True), _arrays(trace)
+
+
+def _meta(trace: Trace) -> dict[str, Any]:
+    return trace.header.to_dict() | {"vocab_size": trace.vocabulary.size}
 
 
 def _arrays(trace: Trace) -> dict[str, Array]:
@@ -338,10 +343,15 @@ def _self_check(values: dict[str, Any], meta: dict[str, Any]) -> SelfCheck:
 
 def check_digests(file: str, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Raise LoadError naming the columns that are not what the header says."""
-    expected, actual = meta.get("columns_sha256"), {name: column_digest(name, a) for name, a in arrays.items()}
+    expected, actual = meta.get("columns_sha256"), digests(arrays)
     if not isinstance(expected, dict) or expected != actual:
         wrong = [n for n in sorted(actual) if not isinstance(expected, dict) or expected.get(n) != actual[n]]
         raise LoadError("trace_damaged", file=file, part=", ".join(wrong) or "columns_sha256")
+
+
+def digests(arrays: Mapping[str, Array]) -> dict[str, str]:
+    """The digest of each column."""
+    return {name: column_digest(name, array) for name, array in arrays.items()}
 
 
 def column_digest(name: str, array: Array) -> str:

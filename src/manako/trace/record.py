@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manako.errors import CapabilityError, ManakoError
+from manako.frozen import Frozen, sealed
 from manako.sampling import Distribution, Sampling, StageResult, distribution, surprisal
 from manako.trace.captures import CLASSES, Attention, Capture, Contributions, Lens, Residual
 from manako.trace.model_name import model_name
@@ -37,7 +38,7 @@ Kind = TypeVar("Kind", bound=Capture)
 class ModelInfo:
     """Which model it was, and how it ran."""
 
-    ref: str
+    ref: str = field(repr=False)
     """The reference it was loaded by, such as "demo"; it may be a path, which is nobody else's business: see `name`."""
     model_type: str
     config: Mapping[str, Any]
@@ -162,8 +163,8 @@ class Other:
     p_model: float
 
 
-@dataclass(frozen=True)
-class Listed:
+@dataclass(frozen=True, eq=False)
+class Listed(Frozen):
     """What is on record of one row, best first: [K] columns, and what the rest adds up to."""
 
     id: Ids
@@ -247,8 +248,8 @@ class Vocabulary:
         return [b"" if i in self.special_ids else self[i] for i in map(int, ids)]
 
 
-@dataclass(frozen=True)
-class Step:
+@dataclass(frozen=True, eq=False)
+class Step(Frozen):
     """One choice. Everything in it is derived from the record; nothing is stored twice."""
 
     index: int
@@ -263,8 +264,12 @@ class Step:
     vocabulary: Vocabulary
     listed: Listed
     chosen: Candidate
-    trace: "Trace" = field(repr=False, compare=False)
+    trace: "Trace" = field(repr=False)
     """The record that it is a step of."""
+
+    def content(self) -> tuple[Any, ...]:
+        """A step is its place in a record, which all else follows from."""
+        return self.index, self.trace
 
     def attention(self) -> "StepAttention":
         """Where the model looked: every head's weights over the tokens in view, and attention rollout.
@@ -373,8 +378,8 @@ class Step:
         )
 
 
-@dataclass(frozen=True)
-class Columns:
+@dataclass(frozen=True, eq=False)
+class Columns(Frozen):
     """The arrays of a record; S steps, P prompt tokens, V logits, K candidates: `PART`, or fewer after an export."""
 
     prompt_ids: Ids
@@ -433,8 +438,8 @@ class Excerpt:
     """Its steps before the one on record."""
 
 
-@dataclass(frozen=True)
-class Trace:
+@dataclass(frozen=True, eq=False)
+class Trace(Frozen):
     """A whole record. `manako.open` reads one, `Model.trace` and `Model.score` make one."""
 
     header: Header
@@ -450,7 +455,13 @@ class Trace:
         return iter(self.steps)
 
     def __repr__(self) -> str:
-        return f"<Trace {self.header.kind} {self.header.model.ref!r} {len(self)} steps {self.text!r}>"
+        return f"<Trace {self.header.kind} {self.header.model.name!r} {len(self)} steps {self.text!r}>"
+
+    def content(self) -> tuple[Any, ...]:
+        """What its file would hold, all of the header included: with what versions it was made, and on what."""
+        from manako.trace.file import content  # the file knows the record, not the other way round
+
+        return content(self)
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -473,7 +484,7 @@ class Trace:
     @cached_property
     def all_ids(self) -> Ids:
         """[P + S] the prompt's ids and then the taken ones."""
-        return np.concatenate([self.columns.prompt_ids, self.columns.token_id])
+        return sealed(np.concatenate([self.columns.prompt_ids, self.columns.token_id]))
 
     def ids_before(self, index: int) -> Ids:
         """The whole text so far at a step, counted as in `steps`: from the end where negative. Raises IndexError."""

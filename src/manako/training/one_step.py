@@ -21,6 +21,7 @@ from manako.errors import ManakoError
 from manako.families.gpt2 import only_gpt2
 from manako.formats import run_folder
 from manako.formats.checkpoint import Checkpoint
+from manako.frozen import Frozen
 from manako.training import machine, memory
 from manako.training.batches import Batches
 from manako.training.config import TrainingConfig, training_settings
@@ -48,8 +49,8 @@ class Moved:
     """The gradient of the text's loss times that way: what the loss changes by to first order, in nats."""
 
 
-@dataclass(frozen=True)
-class OneStep:
+@dataclass(frozen=True, eq=False)
+class OneStep(Frozen):
     """What a step did. Losses in nats."""
 
     step: int

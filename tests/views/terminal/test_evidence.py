@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyte
 import pytest
-from golden import TOKENS
+from golden import TOKENS, with_number
 from golden_corpus import golden_corpus, trace_of_corpus
 from rich.cells import cell_len
 
@@ -174,8 +174,7 @@ def test_nothing_but_text_leaves(corpus: PackedCorpus) -> None:
 
 
 def test_the_document_start_shows_in_a_context(tmp_path: Path) -> None:
-    trace = trace_of_corpus(1)
-    trace.columns.prompt_ids[0] = 0
+    trace = with_number(trace_of_corpus(1), "prompt_ids", 0, 0)
     lines = lines_of(evidence(trace, 0, golden_corpus(tmp_path / "c")), EN)
     row = next(line for line in lines if re.match(r" 1 +7 ", line))  # as many as documents
     assert row.endswith("'[special] <|endoftext|>'")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pyte
 import pytest
 from golden import golden_inside, large_inside
@@ -159,7 +160,9 @@ def test_its_own_self_check_and_a_sum_that_does_not_close() -> None:
         line.startswith("All parts are included; the sum differs from the logit by ") for line in lines_of(trace, 0, EN)
     )
     on_record = contributions(trace, 0)
-    on_record.value[2, 0] += 0.25
+    wrong = np.zeros_like(on_record.value)
+    wrong[2, 0] = 0.25
+    on_record = replace(on_record, value=on_record.value + wrong)
     lines = [line.plain for line in why_lines(trace, on_record.step, on_record.why(on_record.step.chosen), None, EN)]
     assert "THE PARTS DO NOT SUM TO THE LOGIT: 0.25 is missing." in lines
 

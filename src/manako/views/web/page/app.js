@@ -151,7 +151,7 @@ export class AppElement extends HTMLElement {
     /** @param {Change} change */
     #change(change) {
         const isOther = this.#shown.change(change);
-        if (isOther) this.#isGone = false;
+        this.#isGone &&= !isOther;
         if (this.#shown.choice.lang !== this.#builtIn) this.#build();
         this.#draw();
         if (isOther) this.#title();

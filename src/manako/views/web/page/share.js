@@ -77,7 +77,7 @@ function shareRows({ lang, path, branch }, tree, home) {
         const { href } = location;
         const copied = await navigator.clipboard?.writeText(href).then(() => true, () => false);
         const told = copied ? say(lang, "page.link_copied") : href; // to be copied by hand where the browser refuses
-        said.textContent = path.leaf.isOwn ? `${told} ${say(lang, "page.link_own")}` : told;
+        said.textContent = told + (path.leaf.isOwn ? ` ${say(lang, "page.link_own")}` : "");
     };
     const forget = async () => {
         await home?.kept.clear();
