@@ -1,6 +1,7 @@
 """`manako watch`: see a model choose, one token after another."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from manako.cli.options import (
     step_option,
 )
 from manako.cli.output import Screen, print_json
-from manako.cli.running import opened, settings_options
+from manako.cli.running import as_typed, opened, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
@@ -29,7 +30,7 @@ from manako.files import megabytes, need_space, writable_target, write_file
 from manako.model import Model
 from manako.settings import RunSettings
 from manako.trace.file import to_bytes
-from manako.trace.record import Trace
+from manako.trace.record import Trace, Typed
 from manako.trace.schema import FULL_ROW_LIMIT
 from manako.views.terminal.compare import comparison_lines, parting_lines
 from manako.views.terminal.steps import header_lines
@@ -81,9 +82,10 @@ def command(
     if given:
         own = {"capture": settings.capture, "ablate": settings.ablate, "special": settings.special}
         trace, code = model.score(text, **own, told=Progress()), 0
+        trace = replace(trace, typed=as_typed(text, settings))
         show_trace(trace, show)
     else:
-        trace, code = _generate(model.generate(text, settings), show, save)
+        trace, code = _generate(model.generate(text, settings), show, save, as_typed(text, settings))
     if save is not None:
         _save(trace, save, force)
     if not code:
@@ -145,7 +147,7 @@ def show_samples(
         save_tree(traces, save, force)
 
 
-def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) -> tuple[Trace, int]:
+def _generate(generation: Generation, show: Show | ShowJson, save: Path | None, typed: Typed) -> tuple[Trace, int]:
     """Show each step as it is made; (trace, exit code)."""
     header = generation.record().header
     if save is not None:
@@ -155,7 +157,7 @@ def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) 
         try:
             show.begin(header)
             code = _run(generation, interrupts, show)
-            trace = generation.trace()
+            trace = replace(generation.trace(), typed=typed)
             show.end(trace)
         except BrokenPipeError:  # nobody reads on; what was made is kept all the same
             trace, code = generation.trace(), hush()
