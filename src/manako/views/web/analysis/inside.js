@@ -235,10 +235,10 @@ export function why(trace, step, id, rival = null) {
         if (rival !== null) return partNumbers(name, row[place] - row[other], null);
         return partNumbers(name, row[place], given.mean ? row[place] - given.mean[n] : null);
     });
-    const logit = (/** @type {number} */ each) => Number(recordedLogit(trace, step, each));
-    const largest = Math.max(10, ...ids.map(logit));
-    const [its, rivals] = [id, rival].map((each) => (each === null ? [0, 0] : [logit(each), Math.max(largest, Math.abs(logit(each)))]));
-    return { logit: its[0] - rivals[0], total: parts.reduce((sum, { value }) => sum + value, 0), parts, allowed: 1e-5 * (its[1] + rivals[1]) };
+    const logits = ids.map((each) => Number(recordedLogit(trace, step, each)));
+    const own = [id, rival ?? -1].flatMap((each) => logits[ids.indexOf(each)] ?? []);
+    const allowed = own.reduce((sum, logit) => sum + Math.max(10, ...logits, Math.abs(logit)) / 1e5, 0);
+    return { logit: own[0] - (own[1] ?? 0), total: parts.reduce((sum, { value }) => sum + value, 0), parts, allowed };
 }
 
 /**
