@@ -478,6 +478,26 @@ def test_another_model_cannot_go_on(model: Model) -> None:
         model.fork(replace(trace, vocabulary=wider), 1)
 
 
+def test_the_mean_of_a_given_text_is_over_all_of_it_or_refused(model: Model) -> None:
+    text, ablate = "私は猫、犬。あい", ["head:0.1", "mlp:0=mean"]
+    scored, last = model.score(text, ablate=ablate), model.score(text, ablate=ablate, step=-1)
+    assert model.recomputed(scored).error == 0 and model.recomputed(last).ok
+    assert worst(last.logits[0], scored.logits[-1]) < 1e-5
+    own = [model.score(text, ablate=ablate[:1], step=3), model.score(text, ablate=ablate[:1])]
+    assert [model.recomputed(trace).ok for trace in own] == [True, True]
+    for refused in (
+        lambda: model.score(text, ablate=ablate, step=3),
+        lambda: model.fork(scored, 3),
+        lambda: model.fork(scored, len(scored)),
+        lambda: model.fork(own[1], 3, ablate=ablate),
+    ):
+        with pytest.raises(UsageError, match="mlp:0=mean: its mean") as caught:
+            refused()
+        assert caught.value.key == "ablate_mean_text" and caught.value.exit_code == 2
+    fork = whole(model.fork(scored, 3, ablate=ablate[:1], max_new_tokens=2))
+    assert model.recomputed(fork).ok and worst(fork.logits[0], own[0].logits[0]) < 1e-5
+
+
 def test_a_made_up_record_without_a_prompt_of_its_own(model: Model) -> None:
     trace = model.trace("私は", max_new_tokens=4, seed=3)
     steps = len(trace.columns.prompt_ids)

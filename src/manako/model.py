@@ -117,6 +117,13 @@ def _page_folder(ref: Ref) -> Path:
     return ref.checkpoint()
 
 
+def _refuse_mean(settings: RunSettings) -> None:
+    """Raise UsageError for a mean over a text that is not all in the record: nobody could compute its rows again."""
+    for part in settings.ablate:
+        if Ablation.parse(part).mean:
+            raise UsageError("ablate_mean_text", got=part)
+
+
 class Model:
     """A model and its tokenizer, ready to generate and to score."""
 
@@ -256,8 +263,9 @@ class Model:
         changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
         seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
-        same tokens are generated again. "=mean" is the mean over the original prompt.
-        Raises UsageError for a step or token that is not there, CapabilityError for the trace of another model.
+        same tokens are generated again. "=mean" is the mean over the original prompt, which a score does not have.
+        Raises UsageError for a step or token that is not there and for "=mean" behind a score, CapabilityError for the
+        trace of another model.
 
         >>> import manako
         >>> model = manako.load("demo")
@@ -273,9 +281,12 @@ class Model:
         own = RunSettings(
             seed=before.seed, stop=before.stop, capture=before.capture, ablate=before.ablate, sampling=before.sampling
         )
+        settings = own.changed(**changes)
+        if before.kind == "score":
+            _refuse_mean(settings)
         ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
         prompt = bytes_to_text(self._vocabulary.join(ids))
-        return self._generation(ids, prompt, before.first_step + int(step) + len(forced), own.changed(**changes))
+        return self._generation(ids, prompt, before.first_step + int(step) + len(forced), settings)
 
     def recomputed(self, trace: Trace) -> SelfCheck:
         """The rows of a trace that this model made, computed again: the largest difference, relative to the row's.
@@ -351,11 +362,11 @@ class Model:
     ) -> Trace:
         """The same record for a given text: each token's probability, rank and surprisal, nothing drawn.
 
-        capture, ablate, special: as for `generate`; a mean is taken over the text. step: the only one to compute,
+        capture, ablate, special: as for `generate`; a mean is taken over the whole text. step: the only one to compute,
         counted from 0, with -1 for the last; what stands before it is then the prompt. told: called after each part of
         a long text with the tokens read so far, and those in all.
-        Raises UsageError for a text with no token to score or without that step, CapabilityError for what this model
-        cannot give.
+        Raises UsageError for a text with no token to score or without that step, and for a mean where that is not the
+        last, since its record lacks the rest of the text; CapabilityError for what this model cannot give.
 
         >>> import manako
         >>> text, model = "吾輩は猫である", manako.load("demo")
@@ -373,6 +384,8 @@ class Model:
             if not -steps <= step < steps:
                 raise UsageError("view_step", got=step + 1, last=steps)
             before = range(steps)[int(step)]
+            if before < steps - 1:
+                _refuse_mean(settings)
             ids, context = ids[: context + before + 1], context + before
         header = Header(
             kind="score",

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ import manako
 from manako.errors import ManakoError
 from manako.files import megabytes
 from manako.trace.record import bytes_to_text
+from manako.views.terminal.again import command_line
 
 
 def test_what_is_shown_is_what_is_saved(run: Run, ref: str, tmp_path: Path) -> None:
@@ -353,3 +355,30 @@ def test_no_view_and_no_document_says_where_the_model_lies(run: Run, toy: str, t
     assert folder not in done.out and "model toy:" in done.out
     assert folder not in run("watch", "私は", "-m", toy, "-n", 2, "--json").out
     assert manako.open(tmp_path / "a.manako").header.model.ref == toy
+
+
+CHAT = "<|endoftext|>{{ messages[-1].content }}<|endoftext|>{% if messages[1:] %}{{ messages[0].content }}{% endif %}"
+AS_TYPED: dict[str, tuple[list[str], str]] = {  # the words of a command, and how the one that it ends with begins
+    "plain": (["あい"], "あい -m"),
+    "special": (["<|endoftext|>あ<|endoftext|>い", "--special"], "'<|endoftext|>あ<|endoftext|>い' --special -m"),
+    "special in front alone": (["<|endoftext|>あ", "--special"], "'<|endoftext|>あ' --special -m"),
+    "chat": (["あい", "--chat", "--system", "うえ"], "あい --chat --system うえ -m"),
+    "given": (["あ<|endoftext|>い", "--special", "--given"], "'あ<|endoftext|>い' --special -m"),
+}
+
+
+@pytest.mark.parametrize("name", AS_TYPED)
+def test_the_command_at_the_end_makes_the_same_run(run: Run, toy: str, tmp_path: Path, name: str) -> None:
+    typed, begins = AS_TYPED[name]
+    folder = tmp_path / "m"
+    shutil.copytree(toy, folder)
+    (folder / "chat_template.jinja").write_text(CHAT, encoding="utf-8")
+    settings = ["-m", str(folder)] + ([] if "--given" in typed else ["--seed", "4", "-n", "3"])
+    for command in ("watch", "attention", "why"):
+        found = run(command, *typed, *settings, "--lang", "en")
+        said = next(line for line in found.out.splitlines() if ": manako " in line)
+        words = shlex.split(said.partition(": ")[2])
+        assert command_line(words[2:]).startswith(begins), said
+        if command == "watch":
+            made = [json.loads(run(*each, "--json").out) for each in (["watch", *typed, *settings], words[1:])]
+            assert made[0] == made[1]

@@ -5,6 +5,7 @@ Tolerances: attention 1e-6, since it lies in [0, 1]; float32 logits 1e-5, absolu
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import toy_checkpoint, toy_config, toy_model, toy_weights, worst
+from toy import louder, toy_checkpoint, toy_config, toy_model, toy_weights, worst
 
 import manako
+from manako.analysis.contributions import contributions
 from manako.analysis.verification import verify
 from manako.engines import captures as engine_captures
 from manako.engines.captures import CaptureRecorder, best_of, ranks_of
@@ -274,6 +276,28 @@ def test_a_contribution_is_what_the_logit_loses_without_the_part(changes: dict[s
         assert np.abs(trace.contributions.value[i].sum(axis=0) - rows[-1, ids]).max() <= 1e-4
     check = {c.name: c for c in trace.header.self_checks}["contributions_sum_to_logit"]
     assert check.ok and check.limit == 1e-4
+
+
+def test_rounding_is_allowed_for_by_the_size_of_the_logits() -> None:
+    loud = Model("loud", louder(toy_checkpoint(start_id=None), 1000))
+    trace = loud.score("私は猫、犬。あい私は猫", capture=("contributions",))
+    found = trace.contributions
+    logits = np.take_along_axis(trace.logits, found.id, axis=1).astype(np.float64)
+    errors = np.abs(found.value.sum(axis=1, dtype=np.float64) - logits)
+    assert errors.max() > 1e-4 and np.abs(logits).max() > 1000  # more than is allowed of a small logit
+    (ours,) = (c for c in trace.header.self_checks if c.name == "contributions_sum_to_logit")
+    (again,) = verify(trace).checks
+    assert verify(trace).ok and ours.ok and 0 < ours.error <= again.error <= 1e-5  # the second looks at means too
+    for index in range(len(trace)):
+        on_record = contributions(trace, index)
+        first, second, *_ = on_record.tokens
+        assert abs((why := on_record.why(first)).remainder) <= why.allowed < 0.1
+        assert on_record.why(first, second).allowed == why.allowed + on_record.why(second).allowed
+    for column, place in (("contribution", (0, 0, 0)), ("contribution_mean", (0, 0))):
+        array = trace.columns.captured[column].copy()
+        array[place] += 3e-5 * np.abs(logits[0]).max()
+        changed = replace(trace.columns, captured={**trace.columns.captured, column: array})
+        assert not verify(replace(trace, columns=changed)).ok
 
 
 # --- what a model cannot give -----------------------------------------------------------------------------------------

@@ -20,11 +20,13 @@ from toy_hf import FAMILIES, V, load_hf, toy_lm, write_lm
 
 from manako.engines import hf_engine
 from manako.engines.hf_engine import HfEngine
+from manako.engines.provenance import model_info
 from manako.engines.session import Session
 from manako.errors import LoadError, ManakoError, MissingExtraError
 from manako.families.activations import Activations
 from manako.formats import hf_folder
 from manako.formats.hf_folder import read_hf_folder
+from manako.model import load
 
 transformers.logging.set_verbosity_error()
 
@@ -439,6 +441,20 @@ def test_a_snapshot_that_links_out_of_its_entry_is_refused(folder: Path, home: P
     with pytest.raises(LoadError) as caught:
         load_hf("hf:org/name")
     assert caught.value.key == "link_outside"
+
+
+def test_threads_and_versions_are_those_of_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 17)
+    monkeypatch.setattr("manako.families.blas.threads", lambda: 5)
+    monkeypatch.setattr("manako.families.blas.kernel", lambda: {"blas": "OpenBLAS Toy"})
+    folder = write_lm(tmp_path / "m", "gpt2")
+    model, numpy = load(f"hf:{folder}"), load(folder)
+    made = model.trace("私", max_new_tokens=1, seed=0).header.model
+    assert made.threads == 17 and {"torch", "transformers"} <= {*made.versions} and "blas" not in made.versions
+    assert numpy.info.threads == 5 and numpy.info.versions["blas"] == "OpenBLAS Toy"
+    engine = load_hf(str(folder))
+    engine.device = "cuda:0"
+    assert model_info("m", engine.source, engine).threads is None
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])

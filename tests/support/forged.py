@@ -90,6 +90,16 @@ def ended(**header: Any) -> Trace:
     return configured(golden_trace(), {"end_ids": [0]}, **header)
 
 
+def stray(byte: int) -> Trace:
+    """Two bytes in the prompt, each of which begins a character that the other does not go on with."""
+    model, trace = toy_model(), toy_model().trace("私は", max_new_tokens=1, seed=3)
+    for _ in range(2):
+        fork = model.fork(trace, 0, token_id=model.tokenizer.token_bytes.index(bytes([byte])), max_new_tokens=1)
+        fork.advance()
+        trace = fork.trace()
+    return trace
+
+
 GOOD: dict[str, Callable[[], Trace]] = {
     "a score of rows far apart": score,
     "parts of rows far apart": listed,
@@ -98,9 +108,19 @@ GOOD: dict[str, Callable[[], Trace]] = {
     "no end token yet": lambda: configured(golden_trace(5), {"end_ids": [0]}),
     "a score of the last tokens, in windows": lambda: toy_model().score("私は猫である。" * 8, step=40),
     "a context written with a point": lambda: configured(golden_trace(), {"n_positions": 32.0}),
+    "two stray bytes that begin a character": lambda: stray(0xE3),
+    "two stray bytes that begin nothing": lambda: stray(0xFF),
     "a context out of bounds": lambda: configured(golden_trace(), {"n_positions": 10**400}),
 }
 FORGED: dict[str, tuple[Callable[[], Trace], str]] = {  # the record, and the column or field that is named
+    "a prompt with the sign for a space": (
+        lambda: configured(toy_model().trace("a b", max_new_tokens=1, seed=3), {}, prompt="a\u2423b"),
+        "prompt",
+    ),
+    "stray bytes in one bracket": (
+        lambda: configured(stray(0xE3), {}, prompt=stray(0xE3).header.prompt.replace("›‹", " ")),
+        "prompt",
+    ),
     "58 bits shown as 44": (lambda: put(score(), ("p_model", -1, times(2**14)), ("p", -1, times(2**14))), "p"),
     "a small p_model": (lambda: put(score(), ("p_model", -1, times(2))), "p_model"),
     "a small part_p_model": (lambda: put(listed(), ("part_p_model", (0, -1), times(2))), "part_p_model"),

@@ -75,6 +75,12 @@ def toy_model(tokenizer: Tokenizer | None = None, seed: int = 0, **changes: Any)
     return Model("toy", toy_checkpoint(tokenizer, seed, **changes))
 
 
+def louder(made: Checkpoint, times: float) -> Checkpoint:
+    """The same with logits so many times as far from 0."""
+    final = {f"ln_f.{name}": made.tensors[f"ln_f.{name}"] * np.float32(times) for name in ("weight", "bias")}
+    return replace(made, tensors={**made.tensors, **final})
+
+
 def write_toy(folder: Path, tokenizer: Tokenizer | None = None, seed: int = 0, **changes: Any) -> Checkpoint:
     """A model folder, written and read back."""
     made = toy_checkpoint(tokenizer, seed, **changes)

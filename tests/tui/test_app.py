@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import log2
 from pathlib import Path
 
+import numpy as np
 import pytest
 from golden import HOSTILE, golden_header, golden_inside, golden_score, golden_trace, large_inside
 from screens import press, text
@@ -16,6 +17,7 @@ from textual.pilot import Pilot
 from manako import messages
 from manako.sampling import Sampling
 from manako.trace.tree import open_tree
+from manako.tui import repeat
 from manako.tui.app import StepApp
 from manako.tui.frame import LEAST, WIDE, Frame
 from manako.tui.keys import KEYS, TABS
@@ -388,6 +390,16 @@ def test_c_copies_the_command_that_repeats_this(tmp_path: Path) -> None:
         assert app.clipboard == f"manako step --step 3 -- {tmp_path / 't.manako'}"
 
     play(script)
+
+
+def test_special_tokens_of_a_prompt_are_repeated_from_the_file_alone() -> None:
+    trace = golden_trace()
+    header = replace(trace.header, first_step=0)
+    for ids, typed in (((9,), True), ((0, 9), True), ((9, 0), False)):
+        stepper = read(
+            replace(trace, header=header, columns=replace(trace.columns, prompt_ids=np.array(ids, np.int32)))
+        )
+        assert (repeat.command(stepper, None) is not None) is typed
 
 
 def test_what_stays_in_the_terminal_is_text(tmp_path: Path) -> None:

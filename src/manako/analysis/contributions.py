@@ -17,7 +17,9 @@ import numpy.typing as npt
 from manako.errors import UsageError
 from manako.frozen import Frozen
 from manako.messages.unseen import UNSEEN
+from manako.trace.captures import logit_scale
 from manako.trace.record import Candidate, Step, Trace
+from manako.trace.schema import check_limit
 
 Kind = Literal["embedding", "head", "mlp", "bias"]
 Scope = tuple[int, ...]  # () for the whole model, (layer,), or (layer, head)
@@ -76,6 +78,8 @@ class Why:
     """The token that was compared with: A rather than B."""
     parts: tuple[Part, ...]
     """In the order of the residual stream."""
+    allowed: float
+    """How much may be missing to the logit for rounding, as the self-check has it."""
 
     @property
     def logit(self) -> float:
@@ -146,20 +150,23 @@ class Contributed(Frozen):
     """[N, M]"""
     mean: npt.NDArray[np.float64] | None
     """[N] over the whole vocabulary."""
+    allowed: npt.NDArray[np.float64]
+    """[M] how much may be missing to each logit for rounding."""
 
     def why(self, token: Candidate, rival: Candidate | None = None) -> Why:
         """The logit of one of `tokens` taken apart, or how it differs from another one's. Raises UsageError for one."""
         places = {c.id: n for n, c in enumerate(self.tokens)}
         values = self.value[:, places[token.id]]  # [N]
         over: Sequence[float | None] = [None] * len(values)
+        allowed = self.allowed[places[token.id]]
         if rival is not None:
             if rival.id == token.id:
                 raise UsageError("why_same_token", got=self.spelling(token))
-            values = values - self.value[:, places[rival.id]]
+            values, allowed = values - self.value[:, places[rival.id]], allowed + self.allowed[places[rival.id]]
         elif self.mean is not None:
             over = (values - self.mean).tolist()
         named = zip(self.names, values.tolist(), over, strict=True)
-        return Why(token, rival, tuple(_part(name, value, more) for name, value, more in named))
+        return Why(token, rival, tuple(_part(name, value, more) for name, value, more in named), float(allowed))
 
     def next_best(self, token: Candidate) -> Candidate | None:
         """The likeliest token on record beside this one."""
@@ -189,7 +196,9 @@ def contributions(trace: Trace, index: int) -> Contributed:
     value = found.value[index][:, list(places.values())].astype(np.float64)  # [N, M]
     tokens = tuple(step.chosen if i == step.token_id else _listed(step, i) for i in places)
     mean = None if found.mean is None else found.mean[index].astype(np.float64)
-    return Contributed(step, tokens, found.parts, value, mean)
+    allowed = logit_scale(np.array([token.logit for token in tokens]))
+    allowed *= check_limit("contributions_sum_to_logit", trace.header.model.dtype)
+    return Contributed(step, tokens, found.parts, value, mean, allowed)
 
 
 def _known(step: Step, ids: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -19,8 +19,8 @@ from manako import __version__
 from manako.cli.console import chosen_language, say
 from manako.cli.options import json_option, screen_options
 from manako.cli.output import Screen, print_json
-from manako.engines.provenance import blas_library, blas_threads
 from manako.errors import first_line
+from manako.families import blas
 from manako.files import expanded, is_dir
 from manako.views.terminal.glyphs import pad, prose
 from manako.views.terminal.steps import Look
@@ -64,7 +64,7 @@ def _facts(look: Look) -> dict[str, Any]:
         "processors": os.cpu_count(),
         "packages": {name: _version(name) for name in _CORE},
         "extras": {extra: _extra(packages) for extra, packages in EXTRAS.items()},
-        "blas": {"library": blas_library(), "threads": blas_threads()},
+        "blas": {"library": blas.library(), "threads": blas.threads()},
         "torch": _torch(),
         "terminal": _terminal(look),
         "variables": {name: os.environ[name] for name in _SET if name in os.environ},

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
@@ -18,7 +19,7 @@ from manako.cli.options import (
     step_option,
     text_option,
 )
-from manako.cli.running import opened, settings_options
+from manako.cli.running import as_typed, opened, settings_options
 from manako.errors import CapabilityError, UsageError
 from manako.settings import SETTINGS, RunSettings
 from manako.trace.record import Trace
@@ -81,5 +82,8 @@ def _recorded(
     model = opened(ref, text, settings)
     if given:
         chosen = -1 if step is None else step - 1
-        return model.score(text, capture=(capture,), ablate=settings.ablate, special=settings.special, step=chosen)
-    return model.trace(text, settings, capture=(capture,))
+        own = {"ablate": settings.ablate, "special": settings.special, "step": chosen}
+        trace = model.score(text, capture=(capture,), **own)
+    else:
+        trace = model.trace(text, settings, capture=(capture,))
+    return replace(trace, typed=as_typed(text, settings))

@@ -17,6 +17,7 @@ from manako.model import Model, load
 from manako.refs import for_text
 from manako.sampling import STAGES, Sampling
 from manako.settings import COMPARED, SETTINGS, RunSettings
+from manako.trace.record import Typed
 from manako.trace.schema import CAPTURES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +50,11 @@ def settings_options(
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def as_typed(text: str, settings: RunSettings) -> Typed:
+    """How a text stood in the command, for one that looks at it again."""
+    return Typed(text, settings.special, settings.chat, settings.system)
 
 
 def _varied(given: dict[str, Any]) -> dict[str, tuple[Any, ...]]:

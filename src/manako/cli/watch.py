@@ -1,5 +1,6 @@
 """`manako watch`: see a model choose, one token after another."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from manako.cli.options import (
     step_option,
 )
 from manako.cli.output import Screen, print_json
-from manako.cli.running import Interrupts, opened, run_through, settings_options
+from manako.cli.running import Interrupts, as_typed, opened, run_through, settings_options
 from manako.cli.showing import Show, ShowJson, show_trace, view_options
 from manako.engines.generation import Generation
 from manako.errors import ManakoError, UsageError
@@ -27,7 +28,7 @@ from manako.files import megabytes, need_space, writable_target, write_file
 from manako.model import Model
 from manako.settings import RunSettings
 from manako.trace.file import to_bytes
-from manako.trace.record import Trace
+from manako.trace.record import Trace, Typed
 from manako.trace.schema import FULL_ROW_LIMIT
 from manako.views.terminal.compare import comparison_lines
 from manako.views.terminal.steps import header_lines
@@ -78,12 +79,13 @@ def command(
     if given:
         own = {"capture": settings.capture, "ablate": settings.ablate, "special": settings.special}
         trace, code = model.score(text, **own, told=Progress()), 0
+        trace = replace(trace, typed=as_typed(text, settings))
         if save is not None:
             _save(trace, save, force)
         with while_read():
             show_trace(trace, show)
     else:
-        trace, code = _generate(model.generate(text, settings), show, save)
+        trace, code = _generate(model.generate(text, settings), show, save, as_typed(text, settings))
         if save is not None:
             _save(trace, save, force)
     if trace.header.end != "interrupted":
@@ -130,7 +132,7 @@ def show_samples(
     return code
 
 
-def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) -> tuple[Trace, int]:
+def _generate(generation: Generation, show: Show | ShowJson, save: Path | None, typed: Typed) -> tuple[Trace, int]:
     """Show each step as it is made; (trace, exit code)."""
     header = generation.record().header
     if save is not None:
@@ -146,7 +148,7 @@ def _generate(generation: Generation, show: Show | ShowJson, save: Path | None) 
             show.begin(header)
             code = run_through(generation, interrupts, made)
         code = interrupts.answered(code)
-        trace = generation.trace()
+        trace = replace(generation.trace(), typed=typed)
         with while_read():
             show.end(trace)
     return trace, code

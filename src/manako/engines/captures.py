@@ -28,6 +28,7 @@ from manako.trace.captures import (
     Contributions,
     Lens,
     Residual,
+    logit_scale,
     part_names,
 )
 from manako.trace.record import Header, SelfCheck
@@ -277,7 +278,8 @@ class ContributionRecorder(Recorder):
         value = contribution_values(self.engine, together, together["residual"][:, -1], together["ids"])
         value, mean = value[:, :, :-1], value[:, :, -1]
         total = value.sum(axis=1, dtype=np.float64)  # [S, M]
-        self.note("contributions_sum_to_logit", np.abs(total - together["logits"]).max())
+        errors = np.abs(total - together["logits"]) / logit_scale(together["logits"].astype(np.float64))
+        self.note("contributions_sum_to_logit", errors.max())
         return {"contribution_id": together["ids"], "contribution": value, "contribution_mean": mean}
 
     def _part_names(self, embeddings: int, attention: bool) -> tuple[str, ...]:

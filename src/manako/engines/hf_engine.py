@@ -100,6 +100,7 @@ class HfEngine:
 
     name = "transformers"
     libraries = ("torch", "transformers")
+    kernel: Mapping[str, str] = {}  # the version of PyTorch says which linear algebra it brings
     captures = ("attention", "lens", "contributions", "residual")
 
     def __init__(self, model: Any, folder: HfFolder) -> None:
@@ -132,6 +133,11 @@ class HfEngine:
         if self._readout is None and self._make_readout is not None:
             self._readout = self._make_readout(to_numpy(self.model.get_output_embeddings().weight))
         return self._readout
+
+    @property
+    def threads(self) -> int | None:
+        """Those of PyTorch; None where a GPU computes."""
+        return torch.get_num_threads() if self.device == "cpu" else None
 
     @property
     def n_parameters(self) -> int:

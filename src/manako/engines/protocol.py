@@ -51,7 +51,17 @@ class Engine(Protocol):
         ...
 
     @property
+    def kernel(self) -> Mapping[str, str]:
+        """What else decides the last bits of a logit, such as the kernel of NumPy's linear algebra; {} for nothing."""
+        ...
+
+    @property
     def device(self) -> str: ...
+    @property
+    def threads(self) -> int | None:
+        """How many threads of the processor a pass takes; None where another device computes, or nobody tells."""
+        ...
+
     @property
     def dtype(self) -> np.dtype[Any] | str:
         """What it computes in, such as float32."""

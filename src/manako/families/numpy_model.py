@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from manako.families import blas
 from manako.families.activations import Activations
 from manako.families.attention import Cache
 from manako.families.readout import Readout
@@ -46,6 +47,16 @@ class NumpyModel(ABC, Generic[C]):
     def lacks(self) -> Mapping[str, str]:
         """What it cannot do, with the catalog key of the reason."""
         return {}
+
+    @property
+    def kernel(self) -> Mapping[str, str]:
+        """What NumPy's linear algebra chose for this processor."""
+        return blas.kernel()
+
+    @property
+    def threads(self) -> int | None:
+        """Those of NumPy's linear algebra."""
+        return blas.threads()
 
     @property
     def n_parameters(self) -> int:

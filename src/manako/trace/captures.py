@@ -242,7 +242,9 @@ class Contributions(Capture):
         row = trace.columns.logits
         if self.mean is None or row is None or not np.isfinite(row[i]).all():
             return 0.0
-        return abs(float(self.mean[i].sum(dtype=np.float64) - row[i].mean(dtype=np.float64)))
+        mean = row[i].mean(dtype=np.float64)
+        logits = np.append(recorded_logits(trace, i, self.id[i])[0], mean)
+        return float(abs(self.mean[i].sum(dtype=np.float64) - mean) / logit_scale(logits)[-1])
 
     def _sum_error(self, trace: "Trace", i: int) -> float:
         part, ids = trace.columns.part, self.id[i]
@@ -255,7 +257,7 @@ class Contributions(Capture):
             return float("inf")  # only what is on record is taken apart
         if ids[0] != trace.columns.token_id[i]:
             return float("inf")  # the chosen token first
-        return float(np.abs(errors).max())
+        return float((np.abs(errors) / logit_scale(recorded)).max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +280,18 @@ CLASSES: Mapping[str, type[Capture]] = {each.name: each for each in (Attention, 
 def worst(errors: Iterable[float]) -> float:
     """The largest error, 0.0 of none; unlike `max`, it never passes over one that is not a number."""
     return float(np.max([0.0, *errors]))
+
+
+def logit_scale(logits: Array) -> Array:
+    """What the error of a sum that makes each of a step's logits is measured in; [..., M] of [..., M].
+
+    Rounding grows with a logit, so beyond 10 the unit does: with the largest of the step, or with the own one where
+    that is further from 0, which widens the limit of no other. Below 10 it is 1: parts are larger than their sum.
+
+    >>> logit_scale(np.array([3.0, 50.0, -700.0])).tolist()
+    [5.0, 5.0, 70.0]
+    """
+    return np.maximum(np.maximum(10, logits.max(axis=-1, keepdims=True)), np.abs(logits)) / 10
 
 
 def recorded_logits(trace: "Trace", step: int, ids: Array) -> tuple[Array, Array]:

@@ -438,6 +438,19 @@ class Excerpt:
     """Its steps before the one on record."""
 
 
+@dataclass(frozen=True)
+class Typed:
+    """How somebody typed a text: a record has its tokens, of which special ones have no text, and a template's too."""
+
+    text: str
+    special: bool = False
+    """Whether names of special tokens in it are those tokens."""
+    chat: bool = False
+    """Whether a chat template took it in."""
+    system: str = ""
+    """What the template says before it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trace(Frozen):
     """A whole record. `manako.open` reads one, `Model.trace` and `Model.score` make one."""
@@ -447,6 +460,8 @@ class Trace(Frozen):
     vocabulary: Vocabulary
     excerpt: Excerpt | None = None
     """There where one step of a text was asked for, and no other was computed; no file keeps it."""
+    typed: Typed | None = field(default=None, compare=False)
+    """There where a command has just made it; no file keeps it."""
 
     def __len__(self) -> int:
         return len(self.columns.token_id)

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from golden import golden_score, golden_trace, large_generation
 from rich.cells import cell_len
 from rich.text import Text
 
 from manako.analysis.overview import Brief, Summary, brief
-from manako.trace.record import Trace
+from manako.trace.record import Trace, Typed, Vocabulary
 from manako.views.terminal.again import again
 from manako.views.terminal.overview import TINTS, row_lines, summary_lines, text_lines, title_line
 from manako.views.terminal.steps import Look
@@ -124,4 +125,14 @@ def test_the_whole_command_for_the_same_run() -> None:
         assert again(replace(trace, header=replace(header, prompt=prompt)), "why").startswith(
             "manako why TEXT -m golden"
         )
+    special = replace(header, prompt="a b", special_ids=(0, 9))
+    for ids, text in (((9,), "'a b'"), ((9, 2), "'a b'"), ((2, 9), "TEXT"), ((9, 2, 9), "TEXT")):
+        columns = replace(trace.columns, prompt_ids=np.array(ids, np.int32))
+        known = Vocabulary([trace.vocabulary[i] for i in range(12)], 12, frozenset({0, 9}))
+        made = Trace(special, columns, known)
+        assert again(made, "why").startswith(f"manako why {text} -m golden")
+        typed = replace(made, typed=Typed("<|e|>a", special=True))
+        assert again(typed, "why").startswith("manako why '<|e|>a' --special -m golden")
+    typed = replace(trace, typed=Typed("a b", chat=True, system="c\nd"))
+    assert again(typed, "why").startswith("manako why 'a b' --chat --system TEXT -m golden")
     assert again(golden_score(), "why").endswith("--given") and "--given" not in again(golden_score(), "compare")

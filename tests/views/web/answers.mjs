@@ -150,7 +150,7 @@ const ANSWERS = {
                 const found = new StepNumbers(trace, step, sampling.ordered({ ...trace.header.sampling, ...changed }));
                 const rows = found.listed(10);
                 const p = rows.map((row) => [row.id, row.p]);
-                return { p, other: found.other(rows).p, error: found.error };
+                return { p, other: found.other(rows).p, error: found.error, kept: found.stages.map(({ kept }) => kept) };
             }),
         );
     },

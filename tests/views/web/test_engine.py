@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from toy import random_texts, toy_tokenizer, write_toy
+from toy import louder, random_texts, toy_checkpoint, toy_tokenizer, write_toy
 
 from manako.analysis.verification import verify
 from manako.engines.session import Session
@@ -114,6 +114,18 @@ def test_a_trace_of_the_page_is_that_of_numpy_and_verifies(node: Node, tmp_path:
         assert ours.columns.captured[name].shape == column.shape, name
         if not name.endswith(("_id", "_rank")):  # of two that all but tie either may be first
             assert worst(ours.columns.captured[name], column) < 1e-4, name
+
+
+def test_rounding_is_allowed_for_by_the_size_of_the_logits(node: Node, tmp_path: Path) -> None:
+    made = louder(toy_checkpoint(), 1000)
+    write_checkpoint(tmp_path / "loud", made.config, made.tensors, made.tokenizer)
+    run = run_of(load(tmp_path / "loud"), "私は猫あいう", capture=["contributions"])
+    ours = read(ask(node, for_page(tmp_path / "loud"), runs=[run])["traces"][0])
+    logits = np.take_along_axis(ours.logits, ours.contributions.id, axis=1)
+    assert np.abs(ours.contributions.value.sum(axis=1, dtype=np.float64) - logits).max() > 1e-4
+    (noted,) = (c for c in ours.header.self_checks if c.name == "contributions_sum_to_logit")
+    (again,) = verify(ours).checks
+    assert verify(ours).ok and noted.ok and 0 < noted.error <= again.error * 1.000001  # that looks at means too
 
 
 def read_again(trace: Trace) -> Trace:

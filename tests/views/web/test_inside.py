@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from golden import golden_inside, large_inside
+from toy import louder, toy_checkpoint
 
 from manako.analysis.attention import StepAttention, attention, strongest
 from manako.analysis.contributions import Why, contributions
 from manako.analysis.lens import LensToken, lens
+from manako.model import Model
 from manako.trace.file import to_bytes
 from manako.trace.record import Trace
+from manako.trace.schema import CAPTURES
 
 Ask = Callable[..., Any]
 WEB = Path(__file__).parents[3] / "src/manako/views/web"
@@ -34,6 +37,7 @@ RECORDS: dict[str, Callable[[], Trace]] = {
     "a prompt": lambda: golden_inside(5, prompt_ids=(9, 2, 3, 4, 5, 6, 7)),
     "a moving window": lambda: golden_inside(8, prompt_ids=(9, 2, 3, 4), context=6),
     "large": lambda: large_inside(16_400, 3),
+    "large logits": lambda: Model("loud", louder(toy_checkpoint(), 30)).trace("私", max_new_tokens=3, capture=CAPTURES),
 }
 
 
@@ -115,6 +119,7 @@ def assert_why(found: Any, expected: Why) -> None:
             values = [(p[mine], getattr(q, his)) for p, q in zip(ours, theirs, strict=True)]
             assert all((a is None) == (b is None) and (a is None or abs(a - b) < 1e-9) for a, b in values)
 
+    assert found["allowed"] == pytest.approx(expected.allowed, rel=1e-9)
     assert abs(found["logit"] - expected.logit) < 1e-9 and abs(found["total"] - expected.total) < 1e-9
     same(found["parts"], expected.parts)
     first, rest = expected.strongest(4)

@@ -1,7 +1,8 @@
 """The whole command that looks at a run again: with its text, model, settings and seed, ready to be pasted.
 
 Special here: quoted for a POSIX shell. A text that no command line should carry (long, or with what is not printable)
-stays the word TEXT, and so does one that a command cannot repeat, since it continues another trace.
+stays the word TEXT, and so does one that a command cannot repeat: it continues another trace, or has special tokens,
+which are no text, and no command has just been typed that says how they were written.
 """
 
 import re
@@ -32,7 +33,7 @@ def again(trace: Trace, command: str, *more: str, count: int | None = None) -> s
     >>> again(manako.load("demo").trace("私は", max_new_tokens=1, top_k=5, seed=3), "why", count=1)
     'manako why 私は -m demo --top-k 5 -n 1 --seed 3'
     """
-    header, words = trace.header, ["manako", command, _text(trace), "-m", trace.header.model.ref]
+    header, words = trace.header, ["manako", command, *_text(trace), "-m", trace.header.model.ref]
     if header.kind == "generation":
         words += _settings(header.sampling)
         words += [] if count is None else ["-n", str(count)]
@@ -76,8 +77,25 @@ def _settings(sampling: Sampling) -> list[str]:
     return words if sampling.order == DEFAULT_ORDER else [*words, "--order", ",".join(sampling.order)]
 
 
-def _text(trace: Trace) -> str:
-    text = trace.text if trace.header.kind == "score" else trace.header.prompt
-    text = trace.excerpt.text if trace.excerpt else text
-    fits = text.isprintable() and 0 < len(text) <= _LONGEST and text[0] != "-" and not trace.header.first_step
-    return text if fits else "TEXT"
+def _text(trace: Trace) -> list[str]:
+    """The text, and how it is to be read."""
+    header, typed = trace.header, trace.typed
+    if typed is None:
+        text = trace.excerpt.text if trace.excerpt else trace.text if header.kind == "score" else header.prompt
+        return [text if _fits(text) and can_be_typed(trace) else "TEXT"]
+    words = [typed.text if _fits(typed.text) else "TEXT"]
+    words += [f"--{name}" for name in ("special", "chat") if getattr(typed, name)]
+    return [*words, "--system", typed.system if _fits(typed.system) else "TEXT"] if typed.system else words
+
+
+def _fits(text: str) -> bool:
+    return text.isprintable() and 0 < len(text) <= _LONGEST and text[0] != "-"
+
+
+def can_be_typed(trace: Trace) -> bool:
+    """Whether the text on record gives the same tokens: it began there, and all special ones are put in front.
+
+    One token in front can have been typed too, which no record tells; tokenizers put it there far more often.
+    """
+    given = trace.all_ids if trace.header.kind == "score" else trace.columns.prompt_ids
+    return not trace.header.first_step and not trace.vocabulary.special_ids.intersection(given[1:].tolist())

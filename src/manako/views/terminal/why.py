@@ -22,7 +22,6 @@ _BAR_CELLS = (4, 12, 20)  # of one side: least, below which a bar says nothing; 
 _RAISED, _LOWERED = "green", "magenta"
 _CHECKS = ("contributions_sum_to_logit",)
 _NOISE = 1e-6  # of float32: the digits of anything smaller say nothing
-_LIMIT = 1e-4  # of what may be missing to one logit, as the self-check has it
 
 
 def why_lines(
@@ -145,7 +144,7 @@ def _sum_lines(found: Why, look: Look, pending: bytes) -> Iterator[Text]:
         yield Text(look.say("why.difference", **values, **named))
     key = "why.sum_rather" if found.rival else "why.sum"
     yield Text(look.say(key, **sums, logit=signed(found.logit), difference=signed(found.logit)), style="bold")
-    fits = abs(found.remainder) <= _LIMIT * (2 if found.rival else 1)
+    fits = abs(found.remainder) <= found.allowed
     missing = abs(found.remainder)
     shown = f"<{small(_NOISE)}" if missing < _NOISE else small(missing)
     said = look.say("why.remainder" if fits else "why.remainder_failed", remainder=shown)

@@ -40,6 +40,7 @@
  * @property {number} logit what the model gave the token, less what it gave the rival
  * @property {number} total what the parts add up to
  * @property {PartNumbers[]} parts [N] in the order of the residual stream
+ * @property {number} allowed how much may be missing for rounding, as the self-check has it: `manako.trace.captures.logit_scale`
  */
 
 const FIRST_TEN = 10; // a token appears where it is among this many
@@ -234,8 +235,10 @@ export function why(trace, step, id, rival = null) {
         if (rival !== null) return partNumbers(name, row[place] - row[other], null);
         return partNumbers(name, row[place], given.mean ? row[place] - given.mean[n] : null);
     });
-    const [its, rivals] = [id, rival].map((each) => (each === null ? 0 : Number(recordedLogit(trace, step, each))));
-    return { logit: its - rivals, total: parts.reduce((sum, { value }) => sum + value, 0), parts };
+    const logits = ids.map((each) => Number(recordedLogit(trace, step, each)));
+    const own = [id, rival ?? -1].flatMap((each) => logits[ids.indexOf(each)] ?? []);
+    const allowed = own.reduce((sum, logit) => sum + Math.max(10, ...logits, Math.abs(logit)) / 1e5, 0);
+    return { logit: own[0] - (own[1] ?? 0), total: parts.reduce((sum, { value }) => sum + value, 0), parts, allowed };
 }
 
 /**

@@ -32,7 +32,7 @@ import { pendingBytes } from "../text/tokens.js";
  * @typedef {object} Listed
  * @property {ArrayLike<number>} ids
  * @property {(place: number) => {p: number, pModel: number, cutBy: number}} at
- * @property {{name: StageName, kept: number, removedMass: number | null}[]} stages
+ * @property {{name: StageName, kept: number, removedMass: number | null}[]} stages kept: NaN where others may tie
  * @property {number} restP of all tokens that are not in the list
  * @property {number} restPModel
  * @property {number | null} entropy null where it cannot be told
@@ -212,21 +212,23 @@ function ofRow(row) {
  * @returns {Listed}
  */
 function ofPart(part, size, sampling, recorded) {
-    const pModel = part.pModel;
     if (recorded) {
         const named = activeStages(sampling).map((name, i) => ({
             name,
             kept: part.stageKept[i],
             removedMass: part.stageRemovedMass[i],
         }));
-        const at = (/** @type {number} */ i) => ({ p: part.p[i], pModel: pModel[i], cutBy: part.cutBy[i] });
-        const rest = { restP: part.restP, restPModel: part.restPModel };
-        return { ids: part.ids, at, stages: named, ...rest, entropy: part.entropy, error: 0, draw: () => null };
+        const at = (/** @type {number} */ i) => ({ p: part.p[i], pModel: part.pModel[i], cutBy: part.cutBy[i] });
+        const { restP, restPModel, entropy } = part;
+        return { ids: part.ids, at, stages: named, restP, restPModel, entropy, error: 0, draw: () => null };
     }
     const order = Array.from(part.ids, (_, i) => i).sort((a, b) => part.logits[b] - part.logits[a] || part.ids[a] - part.ids[b]);
     const ids = order.map((i) => part.ids[i]);
     const logits = order.map((i) => part.logits[i]);
-    const within = sampling.temperature === 0 || (sampling.top_k !== null && sampling.top_k <= ids.length && part.restLogitMax < logits[sampling.top_k - 1]);
+    const left = (/** @type {number[]} */ row) => distribution(row, sampling, []).stages.find(({ name }) => name === "top_k")?.kept ?? NaN;
+    const kept = left(logits);
+    const isCut = kept === left([...logits, part.restLogitMax]); // even the largest of the others
+    const within = sampling.temperature === 0 || isCut;
     const row = distribution(logits, within ? sampling : { ...sampling, top_k: null }, []);
     const [low, high] = outsideLogs(part, size - ids.length, sampling.temperature || 1, logits[0]).map(Math.exp);
     const listed = sumOf(ids.length, (i) => Math.exp((logits[i] - logits[0]) / (sampling.temperature || 1)));
@@ -235,8 +237,8 @@ function ofPart(part, size, sampling, recorded) {
     const middle = (share[0] + share[1]) / 2;
     return {
         ids,
-        at: (i) => ({ p: row.p[i] * middle, pModel: pModel[order[i]], cutBy: within ? row.cutBy[i] : -1 }),
-        stages: keptBy(sampling, row, size),
+        at: (i) => ({ p: row.p[i] * middle, pModel: part.pModel[order[i]], cutBy: within ? row.cutBy[i] : -1 }),
+        stages: keptBy(sampling, isCut ? kept : NaN, size),
         restP: 1 - middle,
         restPModel: part.restPModel,
         entropy: within ? row.entropy : null,
@@ -248,15 +250,14 @@ function ofPart(part, size, sampling, recorded) {
 /**
  * What each stage left of the whole vocabulary; how much mass it cut cannot be told without the others.
  * @param {Sampling} sampling
- * @param {Distribution} row of the part
+ * @param {number} topK what that leaves; NaN where it is not all in the part
  * @param {number} size
  */
-function keptBy(sampling, row, size) {
+function keptBy(sampling, topK, size) {
     let kept = size;
     return activeStages(sampling).map((name) => {
-        const found = row.stages.find((stage) => stage.name === name);
-        if (found && (name === "top_k" || sampling.temperature === 0)) kept = Math.min(kept, found.kept);
-        else if (name === "top_k") kept = Math.min(kept, Number(sampling.top_k)); // more than there are in the part
+        if (name !== "top_k") kept = sampling.temperature === 0 ? 1 : kept;
+        else if (Number(sampling.top_k) < kept) kept = topK;
         return { name, kept, removedMass: null };
     });
 }
@@ -270,8 +271,7 @@ function keptBy(sampling, row, size) {
  * @returns {Draw | null}
  */
 function drawBetween(row, ids, share, u) {
-    const ends = share.map((weight) => (u / weight < 1 ? draw(row, u / weight) : null));
-    const [first, second] = ends;
+    const [first, second] = share.map((weight) => (u / weight < 1 ? draw(row, u / weight) : null));
     if (first === null || second === null || first.tokenId !== second.tokenId) return null;
     const middle = (share[0] + share[1]) / 2;
     return { tokenId: ids[first.tokenId], low: first.low * middle, high: first.high * middle };

@@ -7,7 +7,7 @@
 
 /** @import {Part, Trace} from "../trace/trace-file.js" */
 import { agrees, misfitOfPart } from "./partial.js";
-import { visibleBytes, visibleText } from "../text/tokens.js";
+import { recordText } from "../text/tokens.js";
 import { distribution, draw, uniform } from "../trace/sampling.js";
 
 /**
@@ -55,8 +55,7 @@ export function* verifying(trace) {
  */
 function* contradicted(trace) {
     const { header, promptIds, steps, tokenIds } = trace;
-    const prompt = () => visibleBytes(trace.textBytes(0, promptIds.length));
-    if (!header.prompt_rewritten && visibleText(header.prompt) !== prompt()) yield "prompt";
+    if (!header.prompt_rewritten && header.prompt !== recordText(trace.textBytes(0, promptIds.length))) yield "prompt";
     const starts = windowStarts(trace);
     if (!trace.windowStart.every((start, i) => start === starts[i])) yield "window_start";
     if (header.kind === "score") return;

@@ -16,7 +16,7 @@ export class StagesElement extends ViewElement {
                 "li",
                 {},
                 make("strong", {}, term(lang, name), ` ${setting(settings[name])}`),
-                make("div", {}, say(lang, "page.kept", { count: count(kept) })),
+                kept > 0 && make("div", {}, say(lang, "page.kept", { count: count(kept) })), // NaN where it cannot be told
                 removedMass !== null && make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
                 removedMass !== null &&
                     make("div", { class: "removed", "aria-hidden": "true" }, make("span", { "--p": removedMass })),

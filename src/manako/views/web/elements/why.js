@@ -15,7 +15,6 @@ import { visibleText } from "../text/tokens.js";
 
 const SHOWN_PARTS = 10;
 const NOISE = 1e-6; // of float32: the digits of anything smaller say nothing
-const LIMIT = 1e-4; // of what may be missing to one logit, as the self-check has it
 
 export class WhyElement extends ViewElement {
     /** Of the token, of its rival. */
@@ -91,7 +90,7 @@ export class WhyElement extends ViewElement {
         const shown = addends(Object.values(groups), found.logit);
         const sums = Object.fromEntries(Object.keys(groups).map((kind, i) => [kind, shown[i]]));
         const missing = Math.abs(found.logit - found.total);
-        const fits = missing <= LIMIT * (rival === null ? 1 : 2);
+        const fits = missing <= found.allowed;
         const remainder = missing < NOISE ? `<${small(NOISE)}` : small(missing);
         const [logit, remains] = [signed(found.logit), fits ? "why.remainder" : "why.remainder_failed"];
         this.#picture.replaceChildren(

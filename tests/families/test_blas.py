@@ -1,4 +1,4 @@
-"""What a header says of the machine: the number of threads that there are, not the one that somebody asked for."""
+"""What a header says of NumPy's linear algebra: how many threads there are, not how many somebody asked for."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from manako.engines import provenance
+from manako.families import blas
 
 ASKED = [
     {},
@@ -21,10 +21,10 @@ ASKED = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(provenance._openblas("get_num_threads") is None, reason="its linear algebra does not tell")
+@pytest.mark.skipif(blas._openblas("get_num_threads") is None, reason="its linear algebra does not tell")
 def test_the_rule_is_that_of_the_library() -> None:
     """In processes of their own, since the library reads the variables when it is loaded."""
-    code = "from manako.engines.provenance import *; print(blas_threads(), threads_by_rule())"
+    code = "from manako.families.blas import *; print(threads(), threads_by_rule())"
     quiet = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=quiet | asked, stdout=subprocess.PIPE, text=True)
@@ -39,8 +39,8 @@ def test_the_rule_is_that_of_the_library() -> None:
 
 def test_the_library_is_asked_where_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes the number while a program runs is believed; without an answer the rule stands in."""
-    monkeypatch.setattr(provenance, "_openblas", lambda name: lambda: 7)
-    assert provenance.blas_threads() == 7
-    monkeypatch.setattr(provenance, "_openblas", lambda name: None)
+    monkeypatch.setattr(blas, "_openblas", lambda name: lambda: 7)
+    assert blas.threads() == 7
+    monkeypatch.setattr(blas, "_openblas", lambda name: None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert provenance.blas_threads() == 1 and provenance._blas_kernel.__wrapped__() == {}
+    assert blas.threads() == 1 and blas.kernel.__wrapped__() == {}
