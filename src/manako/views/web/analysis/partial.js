@@ -33,7 +33,7 @@ const FAR = 1e5; // values this far from 0 have too few digits left for a differ
 /** @type {Record<string, (cut: Cut, setting: number) => boolean>} whether a stage can have cut so */
 const FITS = {
     temperature: ({ count }) => count === 1,
-    top_k: ({ kept, count, any }, k) => (kept.length < k || kept[k - 1] === kept[kept.length - 1]) && (count >= k || !any),
+    top_k: ({ kept, count, any }, k) => (kept.length < k || kept[k - 1] === kept.at(-1)) && (count >= k || !any),
     top_p: ({ kept, count, mass, unit }, threshold) => {
         const isSpare = count === kept.length && mass - unit * Math.exp(kept[count - 1]) > threshold + SAME;
         return !(mass < threshold - SAME) && !isSpare;
@@ -42,10 +42,10 @@ const FITS = {
         const largest = Math.max(kept[0], ...cut);
         const low = largest + Math.log(share) - SAME;
         const high = Math.max(largest, outside) + Math.log(share) + SAME;
-        return kept[kept.length - 1] >= low && cut.every((value) => value < high) && (count === kept.length || outside >= low);
+        return /** @type {number} */ (kept.at(-1)) >= low && cut.every((value) => value < high) && (count === kept.length || outside >= low);
     },
     typical_p: ({ kept, cut, mass: left }, mass) =>
-        !cut.some((value) => value < kept[0] && value > kept[kept.length - 1]) && !(left < mass - SAME),
+        !cut.some((value) => value < kept[0] && value > /** @type {number} */ (kept.at(-1))) && !(left < mass - SAME),
 };
 
 /**
@@ -96,7 +96,7 @@ class PartOfRow {
         if (ids.some((_, i) => !stays[i] && part.p[i] !== 0)) yield "part_p";
         if (this.rank > (this.isDrawn ? this.lastKept : this.size)) yield "rank";
         yield* this.#misfitStages();
-        if (this.values !== null && kept) yield* this.#misfitRow(this.values[this.values.length - 1]);
+        if (this.values !== null && kept) yield* this.#misfitRow(/** @type {Values} */ (this.values.at(-1)));
     }
 
     /** @param {Values} end @returns {Generator<string>} */
@@ -172,7 +172,7 @@ class PartOfRow {
         const [kept, cut] = [values(left).sort((a, b) => b - a), values(gone)];
         const outside = unlisted ? bound - listed[0] : -Infinity;
         const [unit, mass] = [this.part.p[0] * share, Number.isNaN(share) ? NaN : 1 - removed];
-        const lowest = Math.min(kept[kept.length - 1], now > 0 ? outside : Infinity); // that it kept, at most
+        const lowest = Math.min(/** @type {number} */ (kept.at(-1)), now > 0 ? outside : Infinity); // that it kept, at most
         const isAbove = name !== "typical_p" && cut.some((value) => value > lowest);
         const fits = FITS[name]({ kept, cut, outside, count: this.part.stageKept[n], any, mass, unit }, setting);
         if (isAbove || !fits) yield cut.length ? "part_cut_by" : "stage_kept";

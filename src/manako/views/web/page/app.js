@@ -212,18 +212,20 @@ export class AppElement extends HTMLElement {
     /** What the model is doing, and what the parts that act need beside the view. @param {View} view */
     #tellActs({ lang, trace, sampling, busy }) {
         const { canUndo: undo, canRedo: redo, tree } = this.#shown;
+        const writer = this.#writer;
+        const canWrite = writer !== null;
         const [player, list] = [this.#part(TransportElement), this.#part(TreeElement)];
-        if (player) player.can = { write: this.#writer !== null, undo, redo };
+        if (player) player.can = { write: canWrite, undo, redo };
         if (list) list.tree = tree;
         const lesson = this.#part(LessonElement);
-        if (lesson) lesson.means = { tree, canWrite: this.#writer !== null, refs: this.#writer?.models.map(({ ref }) => ref) ?? [] };
+        if (lesson) lesson.means = { tree, canWrite, refs: writer?.models.map(({ ref }) => ref) ?? [] };
         const gone = this.#isGone ? say(lang, "page.branch_gone") : "";
-        if (!this.#writer) return this.#put("state", gone, "warn");
-        const { model, models, steps } = this.#writer;
-        const fault = this.#writer.fault || gone;
+        if (!canWrite) return this.#put("state", gone, "warn");
+        const { model, models, steps } = writer;
+        const fault = writer.fault || gone;
         const other = trace.header.ablate.length && !models.some(({ source }) => source?.ablates) ? "page.ablated" : "page.other_model";
         const loading = model?.share === undefined ? "page.loading" : "page.loading_share";
-        const key = busy ? "page.writing" : !model?.ready ? loading : this.#writer.made(trace) ? "" : other;
+        const key = busy ? "page.writing" : !model?.ready ? loading : writer.made(trace) ? "" : other;
         const values = { ref: visibleText(modelName(model?.ref ?? "")), share: Math.floor(100 * (model?.share ?? 0)), steps: steps ?? 0, made: visibleText(modelName(trace.header.model.ref)) };
         const note = model && key ? say(lang, key, values) : this.#told(lang) || (this.#isKept ? "" : say(lang, "page.not_kept"));
         this.#put("state", fault || note, fault || !model ? "warn" : "soft");
@@ -303,9 +305,9 @@ export class AppElement extends HTMLElement {
             look: () => this.#view,
             share: () => shareSheet(() => this.#view, this.#shown.tree, this.#home),
         });
-        const kept = ["manako-act", "manako-transport", "manako-guess", "manako-ribbon", "manako-fan", "manako-why"].map((name) => ({ name, old: this.querySelector(name) }));
+        const kept = ["act", "transport", "guess", "ribbon", "fan", "why"].map((name) => ({ name, old: this.querySelector(`manako-${name}`) }));
         this.replaceChildren(...parts); // but with what was typed, playing on, the score, and who is compared:
-        for (const { name, old } of kept) if (old) this.querySelector(name)?.replaceWith(old);
+        for (const { name, old } of kept) if (old) this.querySelector(`manako-${name}`)?.replaceWith(old);
     }
 
     /** Who works by keyboard stays where he was, though a button was switched off meanwhile or made anew: or else at the text. */
