@@ -11,7 +11,6 @@ safe before that.
 
 import contextlib
 import hashlib
-import json
 import math
 import signal
 import time
@@ -38,6 +37,7 @@ from manako.training import machine, memory
 from manako.training.batches import Batches, pairs
 from manako.training.config import TrainingConfig
 from manako.training.held_out import HeldOut
+from manako.training.log import Log
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
@@ -214,8 +214,8 @@ class Trainer:
         """Train to the end. Raises KeyboardInterrupt after SIGINT, when the checkpoint is safe."""
         t, p = self.training, self.progress
         began, before = time.monotonic(), p.seconds
-        log = (self.run / run_folder.METRICS).open("a", encoding="utf-8") if self.here.first else None
-        with self._signals(), log or contextlib.nullcontext():
+        log = Log(self.run / run_folder.METRICS, self.report) if self.here.first else None
+        with self._signals():
             while p.done < 1:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
@@ -229,8 +229,7 @@ class Trainer:
                 evaluated = self.evaluate() if ends or p.step % t.eval_interval == 0 else None
                 if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
                     line = self._line(loss, norm) | (evaluated or {})
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
+                    log.add(line)
                     self.logged(line)
                     self._say(line, evaluated)
                 if stops:
