@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import Tokenizer
 from manako.training import loop
-from manako.training.loop import Progress
+from manako.training.loop import End, Progress
 from manako.training.model import GPT
+from manako.training.processes import Processes
+from manako.training.signals import ASKING
 from manako.training.snapshots import all_due
 from manako.training.state import keep_lines, read_state
 
@@ -146,8 +149,7 @@ def test_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: str)
     made.plan()
     made.save()
     stop_after(made, 37)
-    with pytest.raises(KeyboardInterrupt):
-        made.go()
+    assert made.go() == End("signal", signal.SIGINT)
     assert run_folder.pointed(tmp_path / "parts", "last") == run_folder.step_folder(tmp_path / "parts", 37)
     resume(tmp_path / "parts", **settings)
     for step in (75, 100):
@@ -188,9 +190,51 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_time_over_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
-    lines = train(tmp_path / "m", steps=50, max_minutes=1e-9)
-    assert run_folder.steps(tmp_path / "m") == [0, 1] and "manako resume" in lines[-2]
+@pytest.mark.parametrize("number", ASKING)
+def test_an_ignored_signal_ends_no_training(tmp_path: Path, number: int) -> None:
+    """As SIGHUP under `nohup`, and SIGINT in the background of a script."""
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=12)
+    made.save()
+    stop_after(made, 5, number)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert made.go() == End("done")
+    finally:
+        signal.signal(number, before)
+    assert run_folder.steps(tmp_path / "m") == [0, 12] and not any("stopping" in line for line in lines)
+
+
+@dataclass(frozen=True)
+class Beside(Processes):
+    """A process with another one beside it, which a signal reaches in the fifth step; so it is one sum in each step."""
+
+    asked: list[tuple[float, ...]] = field(default_factory=list)
+
+    def total(self, *values: float) -> list[float]:
+        if len(values) > 1:
+            self.asked.append(values)
+        reached = [len(values) > 1 and len(self.asked) == 5 and s == signal.SIGTERM for s in ASKING]
+        return [value + there for value, there in zip(values, [*reached, 0], strict=False)]
+
+
+def test_a_signal_to_another_process_is_no_end_of_the_time(tmp_path: Path) -> None:
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), here=Beside(), steps=100)
+    made.save()
+    assert made.go() == End("signal", signal.SIGTERM) and made.progress.step == 5
+    assert "stopping after step 5" in " ".join(lines)
+
+
+def test_a_signal_while_the_last_step_is_saved_is_known_and_the_run_is_done(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=4, eval_interval=4)
+    made.save()
+    made.logged = lambda line: signal.raise_signal(signal.SIGTERM) if line["step"] == 4 else None
+    assert made.go() == End("done", signal.SIGTERM)
+
+
+def test_time_over_leaves_a_checkpoint(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=50, max_minutes=1e-9)
+    made.save()
+    assert made.go() == End("time") and run_folder.steps(tmp_path / "m") == [0, 1]
 
 
 def test_a_plan_moves_no_weight(tmp_path: Path) -> None:
@@ -265,8 +309,7 @@ def test_the_rate_follows_the_clock_to_its_end(tmp_path: Path, monkeypatch: pyte
 def test_a_timed_run_that_was_resumed_can_be_replayed_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        timed(tmp_path / "m", monkeypatch, until=9).go()
+    assert timed(tmp_path / "m", monkeypatch, until=9).go().why == "signal"
     resumed, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=1.0, eval_interval=7)
     folder = run_folder.pointed(tmp_path / "m", "last")
     resumed.restore(read_checkpoint(folder), folder)
@@ -430,20 +473,12 @@ def test_a_run_that_is_stopped_is_judged_where_it_ends(tmp_path: Path, number: i
             made.progress.seconds = 1e6 if made.progress.step == 37 else 1.0
 
         made.tick = tick
-        made.go()
+        assert made.go() == End("time")
         bits = f"{metrics(tmp_path / 'm')[-1]['bits_per_character']:.3f}"
         assert any("37" in line and bits in line for line in lines)
     else:
         stop_after(made, 37, number)
-        came: list[int] = []
-        before = signal.signal(number, lambda n, _: came.append(n))
-        try:
-            made.go()
-        except KeyboardInterrupt:
-            came.append(signal.SIGINT)
-        finally:
-            signal.signal(number, before)
-        assert came == [number]  # raised again once all is safe
+        assert made.go() == End("signal", number)
     run = tmp_path / "m"
     assert run_folder.pointed(run, "last") == run_folder.pointed(run, "best") == run_folder.step_folder(run, 37)
     state, _ = read_state(run_folder.step_folder(run, 37))

@@ -1,5 +1,8 @@
 """`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.formats import run_folder
 from manako.training import run
 from manako.training.run import DEFAULTS, resume, settings_of
+from manako.training.signals import ASKING
 
 TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
 
@@ -46,6 +50,38 @@ def test_a_run_is_made_opened_and_gone_on_with(text: Path, tmp_path: Path) -> No
     assert manako.evidence(trace, 0, out / "corpus").step.index == 0
     resume(out, report=lambda key, **_: told.append(key))
     assert told[-2:] == ["train.resumed", "train.done"]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_is_raised_again_when_all_is_shown_and_said(text: Path, tmp_path: Path, number: int) -> None:
+    told: list[object] = []
+
+    @contextlib.contextmanager
+    def show(trainer: Any) -> Iterator[None]:
+        trainer.tick = lambda loss: signal.raise_signal(number) if trainer.progress.step == 3 else None
+        yield
+        told.append("the screen is as it was")
+
+    before = signal.signal(number, lambda n, _: told.append(n))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            manako.train(
+                text, tmp_path / "m", steps=50, show=show, report=lambda key, **_: told.append(key), **TINY
+            )
+            told.append(None)
+    finally:
+        signal.signal(number, before)
+    end = [] if number == signal.SIGINT else [number, None]  # what the caller's own handler leaves to be done
+    assert told[told.index("train.stopping") + 2 :] == ["the screen is as it was", "train.interrupted", *end]
+
+
+@pytest.mark.parametrize(("settings", "key"), [({"steps": 50}, "train.time_over"), ({}, "train.done")], ids=str)
+def test_when_its_time_is_over_it_says_how_to_go_on_to_its_steps(
+    text: Path, tmp_path: Path, settings: dict[str, int], key: str
+) -> None:
+    told: list[str] = []
+    manako.train(text, tmp_path / "m", max_minutes=1e-9, report=lambda key, **_: told.append(key), **settings, **TINY)
+    assert told[-1] == key and told.count(key) == 1
 
 
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:

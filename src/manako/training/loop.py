@@ -12,13 +12,11 @@ safe before that.
 import contextlib
 import hashlib
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +41,7 @@ from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
 from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES, recipe
+from manako.training.signals import ASKING, answered
 from manako.training.snapshots import all_due, due
 from manako.training.state import RANDOM, read_state, shares_of
 
@@ -64,6 +63,15 @@ class Progress:
     """The share of the run that is over, by its steps or by the clock, whichever is nearer to the end."""
     best_loss: float | None = None
     best_step: int | None = None
+
+
+class End(NamedTuple):
+    """Why a training is at its end."""
+
+    why: Literal["done", "time", "signal"]
+    """It has done what it shall do; its time was over before its steps; it was asked to stop before both."""
+    signal: int | None = None
+    """What reached this process or one beside it, also after the last step; the caller has to answer it."""
 
 
 def gradients(
@@ -120,6 +128,7 @@ class Trainer:
         self.logged: Callable[[Mapping[str, Any]], None] = lambda line: None
         """Called with each line of metrics.jsonl."""
         self.signal: int | None = None
+        """That asked this process, or one beside it, to stop."""
         self.evaluation_seconds = 0.0
         """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
         self._ready(training)
@@ -210,22 +219,24 @@ class Trainer:
         if epochs > MANY_EPOCHS:
             self.report("train.many_epochs", epochs=count(int(epochs)))
 
-    def go(self) -> None:
-        """Train to the end. Raises KeyboardInterrupt after SIGINT, when the checkpoint is safe."""
+    def go(self) -> End:
+        """Train to the end. One that is asked to stop finishes its step and saves; asked again, it stops at once."""
         t, p = self.training, self.progress
         began, before = time.monotonic(), p.seconds
         log = Log(self.run / run_folder.METRICS, self.report) if self.here.first else None
-        with self._signals():
+        with answered(ASKING, self._note):
             while p.done < 1:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
                 self.tick(loss)
                 share = self.share() if self.here.first else 0.0
-                stops, p.done = self.here.total(float(self.signal or 0), share)
+                *asked, p.done = self.here.total(*(self.signal == number for number in ASKING), share)
+                stops = any(asked)
                 if stops:
+                    self.signal = next(number for number, ranks in zip(ASKING, asked, strict=True) if ranks)
                     self.report("train.stopping", step=p.step)
                     self.save()  # an evaluation may take longer than whoever sent the signal waits
-                ends = bool(stops) or p.done >= 1
+                ends = stops or p.done >= 1
                 evaluated = self.evaluate() if ends or p.step % t.eval_interval == 0 else None
                 if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
                     line = self._line(loss, norm) | (evaluated or {})
@@ -240,12 +251,16 @@ class Trainer:
                     self.snapshot()
                 if ends:
                     break
-        if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.signal is not None:
-            signal.raise_signal(self.signal)
-        if t.steps is not None and p.step < t.steps:
-            self.report("train.time_over", step=p.step, steps=t.steps, run=self.run)
+        over: Literal["done", "time"] = "time" if p.step < (self.planned or 0) else "done"
+        return End(over if p.done >= 1 else "signal", self.signal)
+
+    def _note(self, number: int) -> None:
+        self.signal = number  # nothing is printed here: the step may be printing, too
+
+    @property
+    def planned(self) -> int | None:
+        """The steps that it shall have; None where its time alone says."""
+        return len(self.replayed) if self.replayed is not None else self.training.steps
 
     def share(self) -> float:
         """The share of the run that is over now, 0 to 1; the end of the time is kept for an evaluation."""
@@ -369,8 +384,7 @@ class Trainer:
     def status(self) -> dict[str, object]:
         """What a line about a running training says: `step`, `steps` and the minutes that are `left`."""
         p, share = self.progress, max(self.share(), 1e-9)
-        expected = self.training.steps or (len(self.replayed) if self.replayed is not None else None)
-        steps = count(expected) if expected else f"≈{count(max(p.step, round(p.step / share)))}"
+        steps = count(self.planned) if self.planned else f"≈{count(max(p.step, round(p.step / share)))}"
         return {"step": p.step, "steps": steps, "left": fixed(p.seconds * (1 - share) / share / 60, 1)}
 
     def _line(self, loss: float, norm: float) -> dict[str, Any]:
@@ -400,25 +414,3 @@ class Trainer:
             self.report("train.step", **values, validation=fixed(evaluated["validation_loss"], 3), bits=bits)
         elif evaluated is not None:
             self.report("train.step_without_validation", **values)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Finish the step and save when asked to stop; asked again, stop at once."""
-        wanted = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signal = number  # nothing is printed here: the step may be printing, too
-            for s, handler in before.items():
-                signal.signal(s, handler)
-
-        before: dict[int, Any] = {}
-        try:
-            for s in wanted:
-                before[s] = signal.signal(s, note)
-        except ValueError:  # not the main thread: whoever runs it there has the signals
-            before = {}
-        try:
-            yield
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)

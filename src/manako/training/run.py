@@ -31,6 +31,7 @@ from manako.training.config import (
     to_toml,
     training_settings,
 )
+from manako.training.signals import ASKING, answered
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -183,34 +184,35 @@ def keep_settings(run: Path, settings: Mapping[str, Any], data: Iterable[str]) -
 
 
 def _go(trainer: "Trainer", show: Show) -> None:
-    """Go to the end, and say where the run is and how it can be opened or resumed."""
+    """Go to the end, say where the run is and how it can be opened or resumed, and answer what asked it to stop.
+
+    Not before all that was shown is away: by most signals the process ends there and then.
+    """
     try:
         with show(trainer):
-            trainer.go()
-    except KeyboardInterrupt:
+            ended = trainer.go()
+    except KeyboardInterrupt:  # the second: it waited for no step
         trainer.report("train.interrupted", folder=trainer.run)
         raise
-    if trainer.progress.step >= (trainer.training.steps or 0):  # else its time was over before that
-        trainer.report("train.done", folder=trainer.run)
+    if ended.why == "time":
+        trainer.report("train.time_over", step=trainer.progress.step, steps=trainer.planned, run=trainer.run)
+    else:
+        trainer.report("train.done" if ended.why == "done" else "train.interrupted", folder=trainer.run)
+    if ended.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended.signal is not None:
+        signal.raise_signal(ended.signal)
 
 
 @contextlib.contextmanager
 def _ending_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP before there is a checkpoint end as Ctrl-C does: what was begun is removed."""
 
-    def end(number: int, _: object) -> None:
+    def end(number: int) -> None:
         raise SystemExit(128 + number)
 
-    wanted = [s for name in ("SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
-    try:
-        before = [(s, signal.signal(s, end)) for s in wanted if signal.getsignal(s) != signal.SIG_IGN]
-    except ValueError:  # not the main thread: whoever runs it there has the signals
-        before = []
-    try:
+    with answered([number for number in ASKING if number != signal.SIGINT], end):
         yield
-    finally:
-        for s, handler in before:
-            signal.signal(s, handler)
 
 
 @contextlib.contextmanager
