@@ -113,6 +113,24 @@ def test_bits_are_those_of_the_characters_and_bytes_of_the_held_out_text(tmp_pat
     assert result["bits_per_byte"] == pytest.approx(result["bits_per_character"] / 3)
 
 
+class OneOfMany(Processes):
+    """A process that hears nothing of the others."""
+
+    def total(self, *values: float) -> list[float]:
+        return list(values)
+
+    def share(self, weights: object) -> None: ...
+
+
+def test_processes_share_an_evaluation_also_of_fewer_windows_than_there_are_of_them(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "c", "あい" * 140)
+    losses = [trainer(tmp_path / "m", corpus, here=OneOfMany(n, 5))[0].evaluate() for n in range(5)]
+    made, _ = trainer(tmp_path / "m", corpus)
+    assert len(made.held_out.ids) == 3 and losses[3]["validation_loss"] == losses[4]["validation_loss"] == 0
+    whole = made.evaluate()["validation_loss"]
+    assert sum(each["validation_loss"] for each in losses) == pytest.approx(whole)
+
+
 @pytest.mark.parametrize("switches", [{"residual": False}, {"norm": "post"}, {"attention": False}], ids=str)
 def test_ablated_runs_open_as_what_they_are(tmp_path: Path, switches: dict[str, Any]) -> None:
     train(tmp_path / "m", steps=4, eval_interval=2, shape=switches)

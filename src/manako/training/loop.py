@@ -177,9 +177,10 @@ class Trainer:
             return {}
         began, total = time.monotonic(), 0.0
         rows = max(1, min(2 * self.training.batch_size // here.size, memory.rows_at_once(self.config)))
-        ids, targets = (each[here.rank :: here.size].split(rows) for each in (held_out.ids, held_out.targets))
-        for some, wanted in zip(ids, targets, strict=True):
-            total += self.model.loss(some.to(here.device), wanted.to(here.device), reduction="sum").item()
+        ids, targets = (each[here.rank :: here.size].to(here.device) for each in (held_out.ids, held_out.targets))
+        for first in range(0, len(ids), rows):  # none where there are fewer windows than processes
+            some = slice(first, first + rows)
+            total += self.model.loss(ids[some], targets[some], reduction="sum").item()
         total = here.total(total)[0]
         if not math.isfinite(total):
             raise ManakoError("loss_not_finite", step=self.progress.step, rate=self.training.learning_rate)
