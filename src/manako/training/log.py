@@ -17,11 +17,15 @@ class Log:
 
     def __init__(self, path: Path, report: Callable[..., None]) -> None:
         self._path, self._report, self._told = path, report, False
+        self._add(b"")  # from its first step on a run has a log
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Put a line at the end."""
+        self._add((json.dumps(line) + "\n").encode())
+
+    def _add(self, data: bytes) -> None:
         try:
-            _append(self._path, (json.dumps(line) + "\n").encode())
+            _append(self._path, data)
         except OSError as error:
             if not self._told:
                 self._report("train.log_not_written", file=self._path, reason=error.strerror or error)
