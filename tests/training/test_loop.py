@@ -259,7 +259,8 @@ def test_a_plan_moves_no_weight(tmp_path: Path) -> None:
     made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=0.1)
     before = {n: p.clone() for n, p in made.model.named_parameters()}
     made.plan()
-    assert made.training.steps is None and made.progress == Progress() and not made.shares
+    assert made.training.steps is None and not made.shares
+    assert made.progress == Progress(evaluation_seconds=made.progress.evaluation_seconds)
     assert all(torch.equal(p, before[n]) for n, p in made.model.named_parameters())
     assert "the learning rate follows the clock" in " ".join(lines)
 
@@ -342,6 +343,81 @@ def test_a_timed_run_that_was_resumed_can_be_replayed_to_the_same_bits(
     assert run_folder.steps(tmp_path / "again")[-1] == steps
     train(tmp_path / "by steps", resumed.corpus, steps=steps, eval_interval=7)
     assert checkpoint_bytes(tmp_path / "by steps", steps) != checkpoint_bytes(tmp_path / "m", steps)
+
+
+def back(run: Path, corpus: Any, **settings: Any) -> Any:
+    """A trainer that has gone back to the last checkpoint."""
+    made, _ = trainer(run, corpus, **settings)
+    folder = run_folder.pointed(run, "last")
+    made.restore(read_checkpoint(folder), folder)
+    return made
+
+
+def test_more_time_is_there_also_when_a_resumed_run_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = timed(tmp_path / "m", monkeypatch)
+    made.go()
+    told = {"steps": None, "max_minutes": 1.0, "eval_interval": 7}
+    longer = back(tmp_path / "m", made.corpus, **told)
+    longer.extend(1.0)
+    loop.time.watch(longer)  # type: ignore[attr-defined]
+    stop_after(longer, made.progress.step + 3)
+    assert longer.go().why == "signal" and longer.progress.done < 0.6
+    again = back(tmp_path / "m", made.corpus, **told)
+    again.extend(None)
+    loop.time.watch(again)  # type: ignore[attr-defined]
+    again.go()
+    assert again.progress.seconds == pytest.approx(120, abs=1)
+    loop.time.now = 0.0  # type: ignore[attr-defined]
+    sooner = back(tmp_path / "m", made.corpus, **told)
+    sooner.extend(0.5)
+    loop.time.watch(sooner)  # type: ignore[attr-defined]
+    sooner.go()
+    assert sooner.progress.seconds == pytest.approx(150, abs=4)  # at first its steps take four seconds again
+
+
+def test_a_run_of_given_steps_goes_to_the_last_of_them_whatever_time_it_had(tmp_path: Path) -> None:
+    corpus, told = corpus_of(tmp_path / "corpus"), {"steps": 9, "max_minutes": 1e-9}
+    train(tmp_path / "m", corpus, **told)
+    for minutes, step in ((1e-9, 2), (None, 9)):
+        made = back(tmp_path / "m", corpus, **told)
+        made.extend(minutes)
+        made.go()
+        assert made.progress.step == step
+
+
+def test_more_time_of_a_replay_is_its_end_too(tmp_path: Path) -> None:
+    """The time of the run itself is not: its settings are those of the run that it repeats."""
+    corpus = corpus_of(tmp_path / "corpus")
+    train(tmp_path / "m", corpus, steps=9)
+    told = {"steps": None, "max_minutes": 1e-9, "replay": str(tmp_path / "m")}
+    made, _ = trainer(tmp_path / "again", corpus, **told)
+    made.save()
+    stop_after(made, 4)
+    assert made.go().why == "signal"
+    for minutes, why, step in ((1e-9, "time", 5), (None, "done", 9)):
+        made = back(tmp_path / "again", corpus, **told)
+        made.extend(minutes)
+        assert made.go().why == why and made.progress.step == step
+
+
+def test_a_resumed_run_leaves_room_for_its_last_evaluation(tmp_path: Path) -> None:
+    corpus, told = corpus_of(tmp_path / "corpus"), {"steps": None, "max_minutes": 1.0}
+    made, _ = trainer(tmp_path / "m", corpus, **told)
+    made.evaluate()
+    made.progress.evaluation_seconds = 12.0
+    made.save()
+    made = back(tmp_path / "m", corpus, **told)
+    made.progress.seconds = 47.9
+    assert made.share() < 1
+    made.progress.seconds = 48.0
+    assert made.share() == 1
+    for minutes, seconds in ((1.0, 48.0), (0.1, 3.0)):  # of a short time a half at least is trained
+        made.extend(minutes)
+        assert made.progress.ends_after == pytest.approx(48.0 + seconds)
+    made.evaluate()
+    assert 0 < made.progress.evaluation_seconds < 12
 
 
 @pytest.mark.parametrize(("steps", "key"), [(2, "0.22"), (20, ""), (900, "96")])
@@ -536,17 +612,19 @@ def test_other_settings_than_those_of_the_state_are_named(tmp_path: Path, change
     assert caught.value.values["now"] == str(value) != caught.value.values["was"]
 
 
-def test_a_state_of_the_first_schema_is_believed(tmp_path: Path) -> None:
+def test_a_state_of_an_older_schema_is_believed(tmp_path: Path) -> None:
     train(tmp_path / "m", steps=20)
     path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE
-    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("settings", "threads", "digest")}
-    old["schema"] = "manako.training/1"
-    path.write_text(json.dumps(old | {"digest": header_digest(old)}))
-    assert resume(tmp_path / "m", steps=20).progress.step == 20
+    lacks = ["ends_after", "evaluation_seconds", "done", "threads", "settings"]
+    for version, count in ((3, 2), (2, 3), (1, 5)):
+        old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digest", *lacks[:count])}
+        old["schema"] = f"manako.training/{version}"
+        path.write_text(json.dumps(old | {"digest": header_digest(old)}))
+        assert resume(tmp_path / "m", steps=20).progress.step == 20
 
 
 @pytest.mark.parametrize("change", [{"step": "20"}, {"step": -1}, {"position": True}, {"seconds": None},
-                                    {"best_step": 1.5}, {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
+                                    {"best_step": 1.5}, {"ends_after": 0}, {"evaluation_seconds": None}, {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
 def test_a_state_that_lies_is_a_load_error(tmp_path: Path, change: dict[str, Any]) -> None:
     train(tmp_path / "m", steps=20)
     path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE

@@ -63,6 +63,10 @@ class Progress:
     """The share of the run that is over, by its steps or by the clock, whichever is nearer to the end."""
     best_loss: float | None = None
     best_step: int | None = None
+    ends_after: float | None = None
+    """Seconds at which its steps are over, where it was resumed with a time of its own; None: as its settings say."""
+    evaluation_seconds: float = 0.0
+    """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
 
 
 class End(NamedTuple):
@@ -129,8 +133,6 @@ class Trainer:
         """Called with each line of metrics.jsonl."""
         self.signal: int | None = None
         """That asked this process, or one beside it, to stop."""
-        self.evaluation_seconds = 0.0
-        """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
         self._ready(training)
 
     def _ready(self, training: TrainingConfig) -> None:
@@ -184,7 +186,7 @@ class Trainer:
         total = here.total(total)[0]
         if not math.isfinite(total):
             raise ManakoError("loss_not_finite", step=self.progress.step, rate=self.training.learning_rate)
-        self.evaluation_seconds = time.monotonic() - began
+        self.progress.evaluation_seconds = time.monotonic() - began
         loss, bits = total / held_out.tokens, total / math.log(2)
         return {
             "validation_loss": loss,
@@ -199,7 +201,8 @@ class Trainer:
         if t.steps is None and t.max_minutes is None and self.replayed is None:
             self.training = t = replace(t, steps=DEFAULT_STEPS)
         took = self._step_seconds()
-        self.evaluation_seconds = took * len(self.held_out.ids) / (3 * t.batch_size)  # a step goes there and back
+        evaluation = took * len(self.held_out.ids) / (3 * t.batch_size)  # a step goes there and back
+        self.progress.evaluation_seconds = evaluation
         steps = self._expected_steps(took)
         epochs = steps * self.tokens_per_step / len(self.corpus.train)
         self.report(
@@ -266,11 +269,17 @@ class Trainer:
     def share(self) -> float:
         """The share of the run that is over now, 0 to 1; the end of the time is kept for an evaluation."""
         t, p = self.training, self.progress
-        if self.replayed is not None:
-            return float(self.replayed[p.step]) if p.step < len(self.replayed) else 1.0
-        by_steps = p.step / t.steps if t.steps else 0.0
-        time_given = 60 * t.max_minutes if t.max_minutes else math.inf
-        return min(1.0, max(by_steps, p.seconds / (time_given - min(self.evaluation_seconds, time_given / 2))))
+        if self.replayed is not None:  # whose time is on that record
+            by_steps, own = float(self.replayed[p.step]) if p.step < len(self.replayed) else 1.0, math.inf
+        else:
+            by_steps = p.step / t.steps if t.steps else 0.0
+            own = 60 * t.max_minutes if t.max_minutes else math.inf
+        ends_after = self._without_evaluation(own) if p.ends_after is None else p.ends_after
+        return min(1.0, max(by_steps, p.seconds / ends_after))
+
+    def _without_evaluation(self, seconds: float) -> float:
+        """What of a time is left for steps: half of it at least."""
+        return seconds - min(self.progress.evaluation_seconds, seconds / 2)
 
     def _expected_steps(self, seconds: float) -> int:
         """How many steps the run will have, at so many seconds each."""
@@ -363,12 +372,16 @@ class Trainer:
         self.progress.done = done
 
     def extend(self, max_minutes: float | None) -> None:
-        """Let a restored run have so many minutes from now on, or, where its steps are given, no limit of time."""
-        t, p = self.training, self.progress
-        if max_minutes is not None or t.steps is not None:
-            minutes = None if max_minutes is None else max_minutes + p.seconds / 60
-            self.training = replace(t, max_minutes=minutes)
-            p.done = self.share()
+        """Let a restored run have so many minutes from now on, or, where its steps are given, no limit of time.
+
+        One of a given time keeps the end that it had, be it of an earlier extension.
+        """
+        p = self.progress
+        if max_minutes is None and self.planned is None:
+            return
+        p.ends_after = None if max_minutes is None else p.seconds + self._without_evaluation(60 * max_minutes)
+        self.training = replace(self.training, max_minutes=None)
+        p.done = self.share()
 
     def _step_seconds(self) -> float:
         """How long a step takes here; weights, optimizer and position stay as they are."""
