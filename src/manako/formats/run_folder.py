@@ -26,7 +26,7 @@ import numpy.typing as npt
 from manako.errors import LoadError, ManakoError
 from manako.families.gpt2 import ModelConfig
 from manako.files import exists, is_dir, is_file, read_regular, write_file
-from manako.formats.model_folder import write_checkpoint
+from manako.formats.model_folder import WEIGHTS, write_checkpoint
 from manako.tokenizer import Tokenizer
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
@@ -49,6 +49,16 @@ def steps(run: Path) -> list[int]:
     """The steps that have a checkpoint, in order."""
     found = [_STEP.fullmatch(p.name) for p in (run / CHECKPOINTS).iterdir()] if is_dir(run / CHECKPOINTS) else []
     return sorted(int(match[1]) for match in found if match)
+
+
+def identity(run: Path, step: int) -> tuple[int, ...] | None:
+    """What tells the weights of a step from those that a trainer makes of it later; None where there are none."""
+    folder = step_folder(run, step)
+    try:
+        made, weights = folder.stat(), (folder / WEIGHTS).stat()
+    except OSError:
+        return None
+    return made.st_dev, made.st_ino, weights.st_mtime_ns, weights.st_size
 
 
 def pointed(run: Path, pointer: str) -> Path:
