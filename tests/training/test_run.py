@@ -1,6 +1,7 @@
 """`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
 
 import contextlib
+import errno
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,12 +88,34 @@ def test_when_its_time_is_over_it_says_how_to_go_on_to_its_steps(
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
     """One that looked before the first had put anything there, and comes to the lock after it."""
     out = tmp_path / "m"
-    with run._new_run(out):
+    with run._new_run(out, run.quiet):
         (out / "corpus").mkdir()
-        with pytest.raises(ManakoError) as caught, run._new_run(out):
+        with pytest.raises(ManakoError) as caught, run._new_run(out, run.quiet):
             pytest.fail("two trainers have it")
         assert caught.value.key == "run_in_use" and (out / "corpus").is_dir()
     assert not out.exists()  # it came to no checkpoint
+
+
+def test_a_second_trainer_that_comes_when_the_first_has_ended_changes_nothing(text: Path, tmp_path: Path) -> None:
+    """It looked at the folder while there was nothing in it."""
+    out = manako.train(text, tmp_path / "m", steps=2, **TINY)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ManakoError) as caught, run._new_run(out, run.quiet):
+        pytest.fail("it has the folder")
+    assert caught.value.key == "target_exists_folder"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_lock_it_is_said_once(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    manako.train(text, tmp_path / "m", steps=2, report=lambda key, **_: told.append(key), **TINY)
+    resume(tmp_path / "m", report=lambda key, **_: told.append(key))
+    assert told.count("train.unlocked") == 2 and told.count("train.done") == 2
 
 
 @pytest.mark.parametrize("minutes", [-5, 0, float("nan")])

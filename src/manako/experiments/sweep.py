@@ -80,8 +80,10 @@ def sweep(
         run_folder.clear_unfinished(out)
         writable_folder(out, in_place=True)
         out.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(out):
-        if new:
+    with run_folder.locked(out) as unlocked:
+        if unlocked:
+            report("train.unlocked", folder=out, reason=unlocked)
+        if not exists(out / SWEEP):  # another sweep may have been quicker
             write_file(out / SWEEP, grid.to_toml())
         _refuse_changed(grid, out)
         jobs = _jobs(points, out, _corpora(grid, points, out, report))

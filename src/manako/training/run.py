@@ -91,7 +91,7 @@ def train(
         here.wait()
         some = ModelConfig(**shape, **switches, vocab_size=2, start_id=0)  # its own vocabulary is not known yet
         memory.refuse_too_large(some, training, here.device, here.size)
-        with memory.said(here.device), _new_run(out) if here.first else contextlib.nullcontext():
+        with memory.said(here.device), _new_run(out, report) if here.first else contextlib.nullcontext():
             with _ending_cleanly():
                 if here.first:
                     _pack(sources, out, settings, report)
@@ -140,7 +140,7 @@ def resume(
     run = Path(run)
     settings = settings_of(run)
     training = training_settings(settings)
-    with processes(training.device) as here, run_folder.locked(run) if here.first else contextlib.nullcontext():
+    with processes(training.device) as here, _held(run, report) if here.first else contextlib.nullcontext():
         if here.first:
             run_folder.sweep(run)
         here.wait()
@@ -216,10 +216,20 @@ def _ending_cleanly() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _new_run(out: Path) -> Iterator[None]:
+def _held(run: Path, report: Report) -> Iterator[None]:
+    """A run for this trainer alone; where nothing can be locked, that is said."""
+    with run_folder.locked(run) as unlocked:
+        if unlocked:
+            report("train.unlocked", folder=run, reason=unlocked)
+        yield
+
+
+@contextlib.contextmanager
+def _new_run(out: Path, report: Report) -> Iterator[None]:
     """A run folder, locked; gone again when it comes to no checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(out):  # outside of the rest: a folder that another trainer has is not ours to remove
+    with _held(out, report):  # outside of the rest: a folder that another trainer has, or had, is not ours to remove
+        run_folder.refuse_filled(out)
         try:
             yield
         finally:
