@@ -624,7 +624,8 @@ def test_a_state_of_an_older_schema_is_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"step": "20"}, {"step": -1}, {"position": True}, {"seconds": None},
-                                    {"best_step": 1.5}, {"ends_after": 0}, {"evaluation_seconds": None}, {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
+                                    {"best_step": 1.5}, {"ends_after": 0}, {"evaluation_seconds": None},
+                                    {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
 def test_a_state_that_lies_is_a_load_error(tmp_path: Path, change: dict[str, Any]) -> None:
     train(tmp_path / "m", steps=20)
     path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE

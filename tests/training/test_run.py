@@ -66,9 +66,7 @@ def test_a_signal_is_raised_again_when_all_is_shown_and_said(text: Path, tmp_pat
     before = signal.signal(number, lambda n, _: told.append(n))
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            manako.train(
-                text, tmp_path / "m", steps=50, show=show, report=lambda key, **_: told.append(key), **TINY
-            )
+            manako.train(text, tmp_path / "m", steps=50, show=show, report=lambda key, **_: told.append(key), **TINY)
             told.append(None)
     finally:
         signal.signal(number, before)

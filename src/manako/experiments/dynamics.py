@@ -79,7 +79,8 @@ def dynamics(
 class Following:
     """A run that may still be going: each `update` looks at the snapshots that have come since the one before.
 
-    Those that are gone by then, or other ones, since the run was stopped and takes its steps anew, are forgotten. The arguments are as for `dynamics`, which raises what this raises; settings: of the continuations.
+    Those that are gone by then, or other ones, since the run was stopped and takes its steps anew, are forgotten. The
+    arguments are as for `dynamics`, which raises what this raises; settings: of the continuations.
     """
 
     def __init__(

@@ -84,10 +84,9 @@ T = TypeVar("T")
 
 @dataclass
 class Learning:
-    """A training to look at; whoever follows it replaces its record, from any thread."""
+    """A training to look at: the file of its record, which whoever follows it replaces, from any thread."""
 
     data: bytes
-    """The file of its record."""
 
 
 class Site:
@@ -190,10 +189,7 @@ class Site:
         return Response(kept.data, media_type="application/octet-stream")
 
     async def dynamics(self, request: Request) -> Response:
-        """The record of a training; 204 where it is still the one whose ETag is `known`.
-
-        Its number of snapshots would not tell: a run that is resumed may make other ones in place of those.
-        """
+        """The record of a training; 204 where its ETag is `known`. A resumed run has other snapshots, maybe as many."""
         data = (self._learning or _unknown(request)).data
         tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
         if request.query_params.get("known") == tag:
