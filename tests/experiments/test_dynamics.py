@@ -15,6 +15,7 @@ import manako
 from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dynamics
 from manako.analysis.heads import chance
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
+from manako.experiments import dynamics as dynamics_module
 from manako.experiments.dynamics import Following, _curve, dynamics
 from manako.formats import run_folder
 from manako.model import Model
@@ -334,8 +335,10 @@ def test_a_run_that_goes_another_way_is_followed_there(tmp_path: Path) -> None:
     assert following.update() is None
 
 
-def test_a_look_that_failed_leaves_the_others_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it failed in, and also where it was the first."""
+def test_a_look_that_failed_leaves_the_others_as_they_are_and_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next snapshot, whatever it failed in, and also where it was the first."""
 
     def fail(*arguments: Any, **named: Any) -> Any:
         raise ManakoError("trace_too_large", need="1 MB", free="0 MB")
@@ -357,9 +360,35 @@ def test_a_look_that_failed_leaves_the_others_as_they_are(tmp_path: Path, monkey
                     following.update()
     grow(tmp_path, 7)
     found = following.update()
-    assert found is not None and found.steps == (3, 6, 7)
+    assert found is not None and found.steps == (1, 2, 3, 4, 5, 6, 7)
     for step, weights, trace in zip(found.steps, found.header.weights_sha256, found.continuations, strict=True):
         model = manako.load(f"run:{tmp_path}@{step}")
         assert weights == model.info.weights_sha256 == trace.header.model.weights_sha256
     found.save(tmp_path / "d.manako")
     assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok
+
+
+def test_what_was_seen_before_a_look_that_failed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next update, which does not try again what nothing has changed for."""
+    grow(tmp_path, 1)
+    following = Following(tmp_path, "私は", None, RunSettings(max_new_tokens=2, seed=0))
+    assert following.update() is not None
+    grow(tmp_path, 2)
+    grow(tmp_path, 3)
+    looked, tried = dynamics_module._Looked.at, list[int]()
+
+    def at(self: Any, step: int, model: Model, settings: RunSettings) -> None:
+        tried.append(step)
+        if step == 3:
+            raise ManakoError("trace_too_large", need="1 MB", free="0 MB")
+        looked(self, step, model, settings)
+
+    monkeypatch.setattr(dynamics_module._Looked, "at", at)
+    with pytest.raises(ManakoError):
+        following.update()
+    found = following.update()
+    assert found is not None and found.steps == (1, 2) and following.update() is None and tried == [2, 3]
+    monkeypatch.undo()
+    grow(tmp_path, 4)
+    found = following.update()
+    assert found is not None and found.steps == (1, 2, 3, 4)

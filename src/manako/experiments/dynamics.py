@@ -98,28 +98,34 @@ class Following:
         counted = _ngrams(self._folder, run_folder.steps(self._folder), report, data)
         self._looked = _Looked(self._folder, text, self._attention_of, counted, data)
         self._seen, self._damaged = dict[int, tuple[int, ...]](), set[int]()
+        self._tried = dict[int, tuple[int, ...]]()
         self._told: dict[int, tuple[int, ...]] | None = None
         """What had been seen when there was last something to tell."""
 
     def update(self) -> Dynamics | None:
         """The record of all snapshots that there are; None where that is as it was."""
         there = {at: made for at in run_folder.steps(self._folder) if (made := run_folder.identity(self._folder, at))}
-        for at in [at for at, made in self._seen.items() if there.get(at) != made]:
+        gone = [at for at, made in self._seen.items() if there.get(at) != made]
+        for at in gone:
             del self._seen[at]
             self._damaged.discard(at)
             self._looked.forget(at)
-        steps = [at for at in there if at not in self._seen]
+        new = [at for at, made in there.items() if self._tried.get(at) != made]
+        failed = [at for at in there if at not in self._seen and at not in new]
+        steps = [*new, *failed] if new or gone else []  # what failed, not again until something has changed
         for number, at in enumerate(steps, 1):
             self._report("dynamics.progress", step=at, number=number, count=len(steps))
-            self._seen[at] = there[at]
+            self._tried[at] = there[at]
             try:
                 model = load(at_step(self._folder, at))
             except LoadError as error:
                 if exists(run_folder.step_folder(self._folder, at)):  # else its trainer has thinned it out meanwhile
                     self._report("dynamics.damaged", step=at, reason=error)
                     self._damaged.add(at)
+                    self._seen[at] = there[at]
                 continue
             self._looked.at(at, model, self._settings)
+            self._seen[at] = there[at]
         if self._seen == self._told:
             return None
         found = self._looked.finish(str(self.run), tuple(sorted(self._damaged)), _curve(self._folder))
