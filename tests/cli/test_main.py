@@ -3,6 +3,7 @@
 The library's own message stands in the tests of the library; here is what a person at the prompt sees of it.
 """
 
+import errno
 import re
 from pathlib import Path
 
@@ -208,6 +209,20 @@ def test_language(run: Run, words: tuple[str, ...], env: dict[str, str], lang: s
 def test_unknown_language(run: Run) -> None:
     found = run("view", "x", "--lang", "fr")
     assert (found.code, found.err) == (2, "manako: --lang must be one of: en, ja [E-CLI-CHOICE]\n")
+
+
+@pytest.mark.parametrize(("file", "code"), [(None, "E-OUTPUT"), ("/data/run", "E-UNEXPECTED")])
+def test_a_disk_that_is_full_is_that_of_the_file_which_the_error_names(
+    run: Run, monkeypatch: pytest.MonkeyPatch, file: str | None, code: str
+) -> None:
+    """A write to stdout names none."""
+
+    def burst(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr("manako.cli.running.load", burst)
+    found = run("watch", "あ", "--lang", "en")
+    assert found.code == 1 and f"[{code}]" in found.err and (file or "the output") in found.err
 
 
 def test_an_unexpected_failure_is_one_line_without_debug(run: Run, toy: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import manako
 from manako.analysis.dynamics import nearest, passed, strongest_heads, verify_dynamics
 from manako.analysis.heads import chance
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
+from manako.experiments import dynamics as dynamics_module
 from manako.experiments.dynamics import Following, _curve, dynamics
 from manako.formats import run_folder
 from manako.model import Model
@@ -306,23 +307,56 @@ def test_chance_is_that_of_as_many_tokens_as_were_read(tmp_path: Path, context: 
     assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok
 
 
-def test_a_look_that_failed_leaves_the_others_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it failed in, and also where it was the first."""
-    (tmp_path / "config.toml").write_text('data = ["/nowhere"]\n')
+def grow(run: Path, step: int, seed: int | None = None) -> None:
+    """One snapshot more of a run whose corpus is nowhere."""
+    model = toy_checkpoint(seed=step if seed is None else seed)
+    run_folder.save_snapshot(run, step, model.config, model.tensors, model.tokenizer)
+    run_folder.point(run, "last", run_folder.step_folder(run, step))
+    (run / "config.toml").write_text('data = ["/nowhere"]\n')
 
-    def grow(step: int) -> None:
-        model = toy_checkpoint(seed=step)
-        run_folder.save_snapshot(tmp_path, step, model.config, model.tensors, model.tokenizer)
-        run_folder.point(tmp_path, "last", run_folder.step_folder(tmp_path, step))
+
+def test_a_run_that_goes_another_way_is_followed_there(tmp_path: Path) -> None:
+    """As a run of a given time does that was killed and resumed: steps of before are gone, or other ones."""
+    for step in (478, 500, 520):
+        grow(tmp_path, step)
+    following = Following(tmp_path, "私は", None, RunSettings(max_new_tokens=2, seed=0))
+    first = following.update()
+    assert first is not None and first.steps == (478, 500, 520) and following.update() is None
+    run_folder.rewind(tmp_path, 478, None)
+    weights = run_folder.step_folder(tmp_path, 478) / "model.safetensors"
+    for step, seed in ((510, 1), (500, 2)):
+        grow(tmp_path, step, seed)
+    found = following.update()
+    assert found is not None and found.steps == (478, 500, 510)
+    model = manako.load(f"run:{tmp_path}@500")
+    assert found.header.weights_sha256[0] == first.header.weights_sha256[0]
+    assert found.header.weights_sha256[1] == model.info.weights_sha256 != first.header.weights_sha256[1]
+    found.save(tmp_path / "d.manako")
+    assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-9])
+    found = following.update()
+    assert found is not None and found.steps == (500, 510) and found.header.damaged == (478,)
+    weights.write_bytes(whole)
+    run_folder.discard(run_folder.step_folder(tmp_path, 510))
+    found = following.update()
+    assert found is not None and found.steps == (478, 500) and found.header.damaged == ()
+    assert following.update() is None
+
+
+def test_a_look_that_failed_leaves_the_others_as_they_are_and_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the next snapshot, whatever it failed in, and also where it was the first."""
 
     def fail(*arguments: Any, **named: Any) -> Any:
         raise ManakoError("trace_too_large", need="1 MB", free="0 MB")
 
-    grow(1)
+    grow(tmp_path, 1)
     following = Following(tmp_path, "私は", None, RunSettings(max_new_tokens=2, seed=0))
     for step, fails in enumerate(("evaluate", "trace", None, "head_scores", "trace", None), 1):
         if step > 1:
-            grow(step)
+            grow(tmp_path, step)
         with monkeypatch.context() as patch:
             if fails in ("trace", "evaluate"):
                 patch.setattr(Model, fails, fail)
@@ -333,11 +367,37 @@ def test_a_look_that_failed_leaves_the_others_as_they_are(tmp_path: Path, monkey
             else:
                 with pytest.raises(ManakoError):
                     following.update()
-    grow(7)
+    grow(tmp_path, 7)
     found = following.update()
-    assert found is not None and found.steps == (3, 6, 7)
+    assert found is not None and found.steps == (1, 2, 3, 4, 5, 6, 7)
     for step, weights, trace in zip(found.steps, found.header.weights_sha256, found.continuations, strict=True):
         model = manako.load(f"run:{tmp_path}@{step}")
         assert weights == model.info.weights_sha256 == trace.header.model.weights_sha256
     found.save(tmp_path / "d.manako")
     assert verify_dynamics(open_dynamics(tmp_path / "d.manako")).ok
+
+
+def test_what_was_seen_before_a_look_that_failed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next update, which does not try again what nothing has changed for."""
+    grow(tmp_path, 1)
+    following = Following(tmp_path, "私は", None, RunSettings(max_new_tokens=2, seed=0))
+    assert following.update() is not None
+    grow(tmp_path, 2)
+    grow(tmp_path, 3)
+    looked, tried = dynamics_module._Looked.at, list[int]()
+
+    def at(self: Any, step: int, model: Model, settings: RunSettings) -> None:
+        tried.append(step)
+        if step == 3:
+            raise ManakoError("trace_too_large", need="1 MB", free="0 MB")
+        looked(self, step, model, settings)
+
+    monkeypatch.setattr(dynamics_module._Looked, "at", at)
+    with pytest.raises(ManakoError):
+        following.update()
+    found = following.update()
+    assert found is not None and found.steps == (1, 2) and following.update() is None and tried == [2, 3]
+    monkeypatch.undo()
+    grow(tmp_path, 4)
+    found = following.update()
+    assert found is not None and found.steps == (1, 2, 3, 4)

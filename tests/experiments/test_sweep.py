@@ -113,6 +113,43 @@ def test_a_run_that_fails_is_named_and_tried_again(text: Path, tmp_path: Path, m
     assert without_clock(again) == without_clock(done(sweep(grid, tmp_path / "whole")))
 
 
+def test_a_run_that_a_signal_stopped_is_gone_on_with(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the signal does not end the process: a handler of the caller's has it."""
+    grid = Grid([str(text)], {n: v for n, v in BASE.items() if n != "n_embd"}, {"n_embd": [8, 16]})
+    update = loop.Trainer.update
+
+    def stopped(self: loop.Trainer, still: bool = False) -> tuple[float, float]:
+        if self.config.n_embd == 8 and self.progress.step == 2 and not still:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, still)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Trainer, "update", stopped)
+            found = sweep(grid, tmp_path / "s")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [type(each) for each in found] == [Failure, Outcome]
+    assert isinstance(found[0], Failure) and "step 3 of 6" in found[0].error
+    again, whole = done(sweep(grid, tmp_path / "s")), done(sweep(grid, tmp_path / "whole"))
+    assert [p for p in again[0].curve if p in whole[0].curve] == whole[0].curve  # where it stopped it is measured, too
+    assert [replace(o, seconds=0.0, curve=[]) for o in again] == [replace(o, seconds=0.0, curve=[]) for o in whole]
+
+
+def test_a_run_without_its_last_evaluation_is_no_outcome(text: Path, tmp_path: Path) -> None:
+    """Of a log that could not be written to its end."""
+    grid = Grid([str(text)], BASE, {"seed": [0]})
+    [found] = done(sweep(grid, tmp_path / "s"))
+    (tmp_path / "s" / RESULTS).unlink()
+    log = tmp_path / "s" / "runs" / found.run / "metrics.jsonl"
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    [again] = sweep(grid, tmp_path / "s")
+    assert isinstance(again, Failure) and "metrics.jsonl" in again.error and "6" in again.error
+
+
 def test_another_grid_in_the_same_folder_is_refused(text: Path, tmp_path: Path) -> None:
     grid = Grid([str(text)], BASE, {"seed": [0]})
     first = sweep(grid, tmp_path / "s")

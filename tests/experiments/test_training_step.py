@@ -77,6 +77,13 @@ def test_it_is_the_step_that_the_run_took(short_run: Path) -> None:
         assert own and (part.distance, part.norm) == pytest.approx((way, norm), rel=1e-12)  # to the bits of each weight
 
 
+def test_it_is_a_step_of_this_process_alone(short_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where torchrun's variables are set: each process would add the whole batch to the sum."""
+    alone = training_step(f"run:{short_run}@4", TEXT)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert training_step(f"run:{short_run}@4", TEXT) == alone
+
+
 @pytest.mark.parametrize("kind", ["tiny_run", "short_run"])  # Muon and AdamW; AdamW alone
 @pytest.mark.parametrize("read", [TEXT, None])
 def test_the_gradient_foretells_a_small_step(kind: str, read: str | None, request: pytest.FixtureRequest) -> None:
@@ -135,7 +142,7 @@ def test_bad_input_is_one_clear_error(tiny_run: Path, short_run: Path, tmp_path:
     made, state = read_state(last)
     arrays = safetensors.numpy.save({n.replace("wpe", "wqe"): v.numpy() for n, v in state.items()})
     (last / run_folder.STATE_ARRAYS).write_bytes(arrays)
-    progress = {name: made[name] for name in ("step", "position", "seconds", "done", "best_loss", "best_step")}
+    progress = {name: value for name, value in made.items() if name not in ("settings", "threads", "corpus", "sha256")}
     (last / run_folder.STATE).write_bytes(
         recipe(progress, training_settings(made["settings"]), 1, made["corpus"], hashlib.sha256(arrays).hexdigest())
     )

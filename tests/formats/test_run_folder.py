@@ -1,10 +1,13 @@
 """A run on disk: which checkpoint a reference means, what is thinned, who holds the lock, what a kill leaves behind."""
 
+import errno
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,60 @@ def test_a_second_trainer_is_stopped_and_a_lock_ends_with_its_holder(tmp_path: P
     assert (tmp_path / "lock").exists()
     with run_folder.locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_other_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(number))
+    with run_folder.locked(tmp_path) as unlocked:
+        assert unlocked == os.strerror(number)
+    monkeypatch.undo()
+    with run_folder.locked(tmp_path) as unlocked:
+        assert unlocked is None
+
+
+@pytest.mark.parametrize(("number", "key"), [
+    (errno.EAGAIN, "run_in_use"), (errno.EWOULDBLOCK, "run_in_use"), (errno.EACCES, "run_in_use"),
+    (errno.EIO, "file_unreadable"),
+])  # fmt: skip
+def test_a_lock_that_is_not_given_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, key: str
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(number))
+    with pytest.raises(ManakoError) as caught, run_folder.locked(tmp_path):
+        raise AssertionError("locked")
+    assert caught.value.key == key
+
+
+def refusing(number: int) -> Callable[[int, int], None]:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return flock
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By who cleared the folder up, between its opening and its locking: a third trainer would make a new one."""
+    flock, count = fcntl.flock, 0
+
+    def late(descriptor: int, operation: int) -> None:
+        nonlocal count
+        count += 1
+        if count < 3:
+            (tmp_path / "lock").unlink()
+        if count == 2:
+            (tmp_path / "lock").touch()  # and another is there already
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with run_folder.locked(tmp_path):
+        monkeypatch.undo()
+        assert count == 3
+        with pytest.raises(ManakoError) as caught, run_folder.locked(tmp_path):
+            raise AssertionError("locked twice")
+    assert caught.value.key == "run_in_use"
 
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from manako.formats import run_folder
 from manako.formats.model_folder import read_checkpoint
 from manako.tokenizer import Tokenizer
 from manako.training import loop
-from manako.training.loop import Progress
+from manako.training.loop import End, Progress
 from manako.training.model import GPT
+from manako.training.processes import Processes
+from manako.training.signals import ASKING
 from manako.training.snapshots import all_due
 from manako.training.state import keep_lines, read_state
 
@@ -110,6 +113,24 @@ def test_bits_are_those_of_the_characters_and_bytes_of_the_held_out_text(tmp_pat
     assert result["bits_per_byte"] == pytest.approx(result["bits_per_character"] / 3)
 
 
+class OneOfMany(Processes):
+    """A process that hears nothing of the others."""
+
+    def total(self, *values: float) -> list[float]:
+        return list(values)
+
+    def share(self, weights: object) -> None: ...
+
+
+def test_processes_share_an_evaluation_also_of_fewer_windows_than_there_are_of_them(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "c", "あい" * 140)
+    losses = [trainer(tmp_path / "m", corpus, here=OneOfMany(n, 5))[0].evaluate() for n in range(5)]
+    made, _ = trainer(tmp_path / "m", corpus)
+    assert len(made.held_out.ids) == 3 and losses[3]["validation_loss"] == losses[4]["validation_loss"] == 0
+    whole = made.evaluate()["validation_loss"]
+    assert sum(each["validation_loss"] for each in losses) == pytest.approx(whole)
+
+
 @pytest.mark.parametrize("switches", [{"residual": False}, {"norm": "post"}, {"attention": False}], ids=str)
 def test_ablated_runs_open_as_what_they_are(tmp_path: Path, switches: dict[str, Any]) -> None:
     train(tmp_path / "m", steps=4, eval_interval=2, shape=switches)
@@ -146,8 +167,7 @@ def test_a_run_in_two_parts_equals_the_whole_one(tmp_path: Path, optimizer: str)
     made.plan()
     made.save()
     stop_after(made, 37)
-    with pytest.raises(KeyboardInterrupt):
-        made.go()
+    assert made.go() == End("signal", signal.SIGINT)
     assert run_folder.pointed(tmp_path / "parts", "last") == run_folder.step_folder(tmp_path / "parts", 37)
     resume(tmp_path / "parts", **settings)
     for step in (75, 100):
@@ -188,16 +208,59 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_time_over_leaves_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
-    lines = train(tmp_path / "m", steps=50, max_minutes=1e-9)
-    assert run_folder.steps(tmp_path / "m") == [0, 1] and "manako resume" in lines[-2]
+@pytest.mark.parametrize("number", ASKING)
+def test_an_ignored_signal_ends_no_training(tmp_path: Path, number: int) -> None:
+    """As SIGHUP under `nohup`, and SIGINT in the background of a script."""
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=12)
+    made.save()
+    stop_after(made, 5, number)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        assert made.go() == End("done")
+    finally:
+        signal.signal(number, before)
+    assert run_folder.steps(tmp_path / "m") == [0, 12] and not any("stopping" in line for line in lines)
+
+
+@dataclass(frozen=True)
+class Beside(Processes):
+    """A process with another one beside it, which a signal reaches in the fifth step; so it is one sum in each step."""
+
+    asked: list[tuple[float, ...]] = field(default_factory=list)
+
+    def total(self, *values: float) -> list[float]:
+        if len(values) > 1:
+            self.asked.append(values)
+        reached = [len(values) > 1 and len(self.asked) == 5 and s == signal.SIGTERM for s in ASKING]
+        return [value + there for value, there in zip(values, [*reached, 0], strict=False)]
+
+
+def test_a_signal_to_another_process_is_no_end_of_the_time(tmp_path: Path) -> None:
+    made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), here=Beside(), steps=100)
+    made.save()
+    assert made.go() == End("signal", signal.SIGTERM) and made.progress.step == 5
+    assert "stopping after step 5" in " ".join(lines)
+
+
+def test_a_signal_while_the_last_step_is_saved_is_known_and_the_run_is_done(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=4, eval_interval=4)
+    made.save()
+    made.logged = lambda line: signal.raise_signal(signal.SIGTERM) if line["step"] == 4 else None
+    assert made.go() == End("done", signal.SIGTERM)
+
+
+def test_time_over_leaves_a_checkpoint(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=50, max_minutes=1e-9)
+    made.save()
+    assert made.go() == End("time") and run_folder.steps(tmp_path / "m") == [0, 1]
 
 
 def test_a_plan_moves_no_weight(tmp_path: Path) -> None:
     made, lines = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=0.1)
     before = {n: p.clone() for n, p in made.model.named_parameters()}
     made.plan()
-    assert made.training.steps is None and made.progress == Progress() and not made.shares
+    assert made.training.steps is None and not made.shares
+    assert made.progress == Progress(evaluation_seconds=made.progress.evaluation_seconds)
     assert all(torch.equal(p, before[n]) for n, p in made.model.named_parameters())
     assert "the learning rate follows the clock" in " ".join(lines)
 
@@ -265,8 +328,7 @@ def test_the_rate_follows_the_clock_to_its_end(tmp_path: Path, monkeypatch: pyte
 def test_a_timed_run_that_was_resumed_can_be_replayed_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        timed(tmp_path / "m", monkeypatch, until=9).go()
+    assert timed(tmp_path / "m", monkeypatch, until=9).go().why == "signal"
     resumed, _ = trainer(tmp_path / "m", corpus_of(tmp_path / "corpus"), steps=None, max_minutes=1.0, eval_interval=7)
     folder = run_folder.pointed(tmp_path / "m", "last")
     resumed.restore(read_checkpoint(folder), folder)
@@ -281,6 +343,81 @@ def test_a_timed_run_that_was_resumed_can_be_replayed_to_the_same_bits(
     assert run_folder.steps(tmp_path / "again")[-1] == steps
     train(tmp_path / "by steps", resumed.corpus, steps=steps, eval_interval=7)
     assert checkpoint_bytes(tmp_path / "by steps", steps) != checkpoint_bytes(tmp_path / "m", steps)
+
+
+def back(run: Path, corpus: Any, **settings: Any) -> Any:
+    """A trainer that has gone back to the last checkpoint."""
+    made, _ = trainer(run, corpus, **settings)
+    folder = run_folder.pointed(run, "last")
+    made.restore(read_checkpoint(folder), folder)
+    return made
+
+
+def test_more_time_is_there_also_when_a_resumed_run_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = timed(tmp_path / "m", monkeypatch)
+    made.go()
+    told = {"steps": None, "max_minutes": 1.0, "eval_interval": 7}
+    longer = back(tmp_path / "m", made.corpus, **told)
+    longer.extend(1.0)
+    loop.time.watch(longer)  # type: ignore[attr-defined]
+    stop_after(longer, made.progress.step + 3)
+    assert longer.go().why == "signal" and longer.progress.done < 0.6
+    again = back(tmp_path / "m", made.corpus, **told)
+    again.extend(None)
+    loop.time.watch(again)  # type: ignore[attr-defined]
+    again.go()
+    assert again.progress.seconds == pytest.approx(120, abs=1)
+    loop.time.now = 0.0  # type: ignore[attr-defined]
+    sooner = back(tmp_path / "m", made.corpus, **told)
+    sooner.extend(0.5)
+    loop.time.watch(sooner)  # type: ignore[attr-defined]
+    sooner.go()
+    assert sooner.progress.seconds == pytest.approx(150, abs=4)  # at first its steps take four seconds again
+
+
+def test_a_run_of_given_steps_goes_to_the_last_of_them_whatever_time_it_had(tmp_path: Path) -> None:
+    corpus, told = corpus_of(tmp_path / "corpus"), {"steps": 9, "max_minutes": 1e-9}
+    train(tmp_path / "m", corpus, **told)
+    for minutes, step in ((1e-9, 2), (None, 9)):
+        made = back(tmp_path / "m", corpus, **told)
+        made.extend(minutes)
+        made.go()
+        assert made.progress.step == step
+
+
+def test_more_time_of_a_replay_is_its_end_too(tmp_path: Path) -> None:
+    """The time of the run itself is not: its settings are those of the run that it repeats."""
+    corpus = corpus_of(tmp_path / "corpus")
+    train(tmp_path / "m", corpus, steps=9)
+    told = {"steps": None, "max_minutes": 1e-9, "replay": str(tmp_path / "m")}
+    made, _ = trainer(tmp_path / "again", corpus, **told)
+    made.save()
+    stop_after(made, 4)
+    assert made.go().why == "signal"
+    for minutes, why, step in ((1e-9, "time", 5), (None, "done", 9)):
+        made = back(tmp_path / "again", corpus, **told)
+        made.extend(minutes)
+        assert made.go().why == why and made.progress.step == step
+
+
+def test_a_resumed_run_leaves_room_for_its_last_evaluation(tmp_path: Path) -> None:
+    corpus, told = corpus_of(tmp_path / "corpus"), {"steps": None, "max_minutes": 1.0}
+    made, _ = trainer(tmp_path / "m", corpus, **told)
+    made.evaluate()
+    made.progress.evaluation_seconds = 12.0
+    made.save()
+    made = back(tmp_path / "m", corpus, **told)
+    made.progress.seconds = 47.9
+    assert made.share() < 1
+    made.progress.seconds = 48.0
+    assert made.share() == 1
+    for minutes, seconds in ((1.0, 48.0), (0.1, 3.0)):  # of a short time a half at least is trained
+        made.extend(minutes)
+        assert made.progress.ends_after == pytest.approx(48.0 + seconds)
+    made.evaluate()
+    assert 0 < made.progress.evaluation_seconds < 12
 
 
 @pytest.mark.parametrize(("steps", "key"), [(2, "0.22"), (20, ""), (900, "96")])
@@ -430,20 +567,12 @@ def test_a_run_that_is_stopped_is_judged_where_it_ends(tmp_path: Path, number: i
             made.progress.seconds = 1e6 if made.progress.step == 37 else 1.0
 
         made.tick = tick
-        made.go()
+        assert made.go() == End("time")
         bits = f"{metrics(tmp_path / 'm')[-1]['bits_per_character']:.3f}"
         assert any("37" in line and bits in line for line in lines)
     else:
         stop_after(made, 37, number)
-        came: list[int] = []
-        before = signal.signal(number, lambda n, _: came.append(n))
-        try:
-            made.go()
-        except KeyboardInterrupt:
-            came.append(signal.SIGINT)
-        finally:
-            signal.signal(number, before)
-        assert came == [number]  # raised again once all is safe
+        assert made.go() == End("signal", number)
     run = tmp_path / "m"
     assert run_folder.pointed(run, "last") == run_folder.pointed(run, "best") == run_folder.step_folder(run, 37)
     state, _ = read_state(run_folder.step_folder(run, 37))
@@ -483,17 +612,20 @@ def test_other_settings_than_those_of_the_state_are_named(tmp_path: Path, change
     assert caught.value.values["now"] == str(value) != caught.value.values["was"]
 
 
-def test_a_state_of_the_first_schema_is_believed(tmp_path: Path) -> None:
+def test_a_state_of_an_older_schema_is_believed(tmp_path: Path) -> None:
     train(tmp_path / "m", steps=20)
     path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE
-    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("settings", "threads", "digest")}
-    old["schema"] = "manako.training/1"
-    path.write_text(json.dumps(old | {"digest": header_digest(old)}))
-    assert resume(tmp_path / "m", steps=20).progress.step == 20
+    lacks = ["ends_after", "evaluation_seconds", "done", "threads", "settings"]
+    for version, count in ((3, 2), (2, 3), (1, 5)):
+        old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("digest", *lacks[:count])}
+        old["schema"] = f"manako.training/{version}"
+        path.write_text(json.dumps(old | {"digest": header_digest(old)}))
+        assert resume(tmp_path / "m", steps=20).progress.step == 20
 
 
 @pytest.mark.parametrize("change", [{"step": "20"}, {"step": -1}, {"position": True}, {"seconds": None},
-                                    {"best_step": 1.5}, {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
+                                    {"best_step": 1.5}, {"ends_after": 0}, {"evaluation_seconds": None},
+                                    {"settings": []}, {"odd": 1}], ids=str)  # fmt: skip
 def test_a_state_that_lies_is_a_load_error(tmp_path: Path, change: dict[str, Any]) -> None:
     train(tmp_path / "m", steps=20)
     path = run_folder.step_folder(tmp_path / "m", 20) / run_folder.STATE

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from manako.errors import UsageError
+from manako.training.processes import processes
 from tests.support.commands import environment
 
 TASKS = Path("/proc/self/task")
@@ -50,6 +52,26 @@ def of_two_ranks(script: str, folder: Path) -> list[Any]:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize(("given", "lacking"), [
+    ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT"),
+    ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}, "RANK"),
+    ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": ""}, "MASTER_PORT"),
+    ({"WORLD_SIZE": "two"}, "WORLD_SIZE"),
+    ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
+], ids=str)  # fmt: skip
+def test_several_processes_that_nothing_brings_together(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], lacking: str
+) -> None:
+    """As in images for clusters, which set WORLD_SIZE alone."""
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as refused, processes("cpu"):
+        pass
+    assert refused.value.key == "train_no_group" and refused.value.values["lacking"] == lacking
 
 
 @pytest.mark.slow

@@ -1,6 +1,10 @@
 """`manako.train`: the same run as by the command, from Python, and nothing left of one that makes no sense."""
 
+import contextlib
+import errno
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from manako.formats import run_folder
 from manako.training import run
 from manako.training.config import PRESETS
 from manako.training.run import DEFAULTS, resume, settings_of
+from manako.training.signals import ASKING
 
 TINY: dict[str, Any] = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "batch_size": 2, "warmup_steps": 0}
 
@@ -91,15 +96,67 @@ def test_a_preset_gives_way_to_settings_as_on_the_command_line(
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("number", ASKING)
+def test_a_signal_is_raised_again_when_all_is_shown_and_said(text: Path, tmp_path: Path, number: int) -> None:
+    told: list[object] = []
+
+    @contextlib.contextmanager
+    def show(trainer: Any) -> Iterator[None]:
+        trainer.tick = lambda loss: signal.raise_signal(number) if trainer.progress.step == 3 else None
+        yield
+        told.append("the screen is as it was")
+
+    before = signal.signal(number, lambda n, _: told.append(n))
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            manako.train(text, tmp_path / "m", steps=50, show=show, report=lambda key, **_: told.append(key), **TINY)
+            told.append(None)
+    finally:
+        signal.signal(number, before)
+    end = [] if number == signal.SIGINT else [number, None]  # what the caller's own handler leaves to be done
+    assert told[told.index("train.stopping") + 2 :] == ["the screen is as it was", "train.interrupted", *end]
+
+
+@pytest.mark.parametrize(("settings", "key"), [({"steps": 50}, "train.time_over"), ({}, "train.done")], ids=str)
+def test_when_its_time_is_over_it_says_how_to_go_on_to_its_steps(
+    text: Path, tmp_path: Path, settings: dict[str, int], key: str
+) -> None:
+    told: list[str] = []
+    manako.train(text, tmp_path / "m", max_minutes=1e-9, report=lambda key, **_: told.append(key), **settings, **TINY)
+    assert told[-1] == key and told.count(key) == 1
+
+
 def test_a_second_trainer_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
     """One that looked before the first had put anything there, and comes to the lock after it."""
     out = tmp_path / "m"
-    with run._new_run(out):
+    with run._new_run(out, run.quiet):
         (out / "corpus").mkdir()
-        with pytest.raises(ManakoError) as caught, run._new_run(out):
+        with pytest.raises(ManakoError) as caught, run._new_run(out, run.quiet):
             pytest.fail("two trainers have it")
         assert caught.value.key == "run_in_use" and (out / "corpus").is_dir()
     assert not out.exists()  # it came to no checkpoint
+
+
+def test_a_second_trainer_that_comes_when_the_first_has_ended_changes_nothing(text: Path, tmp_path: Path) -> None:
+    """It looked at the folder while there was nothing in it."""
+    out = manako.train(text, tmp_path / "m", steps=2, **TINY)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ManakoError) as caught, run._new_run(out, run.quiet):
+        pytest.fail("it has the folder")
+    assert caught.value.key == "target_exists_folder"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_without_a_lock_it_is_said_once(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    manako.train(text, tmp_path / "m", steps=2, report=lambda key, **_: told.append(key), **TINY)
+    resume(tmp_path / "m", report=lambda key, **_: told.append(key))
+    assert told.count("train.unlocked") == 2 and told.count("train.done") == 2
 
 
 @pytest.mark.parametrize("minutes", [-5, 0, float("nan")])

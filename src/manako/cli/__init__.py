@@ -54,7 +54,7 @@ COMMANDS = {  # name -> module; the command in it is named `command`, its summar
 
 
 F = TypeVar("F", bound=Callable[..., Any])
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout; files have their own errors
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # stdout, where no file is named
 
 
 class UnreadError(Exception):
@@ -203,7 +203,7 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.filename is None:
             hush()
             code = fail(messages.text("cli.output", lang, reason=error.strerror), "E-OUTPUT")
         else:

@@ -104,13 +104,14 @@ def _training(files: tuple[Path, ...]) -> tuple[Learning | None, Following | Non
             raise UsageError("serve_training_alone", file=file)
         if not is_run:
             data = read_bytes(file)
-            return Learning(data, len(dynamics_of(read_parts(data, str(file)), str(file)))), None
+            dynamics_of(read_parts(data, str(file)), str(file))  # or it cannot be shown
+            return Learning(data), None
         sample = settings_of(file).get("sample")
         with progress_line("dynamics.progress") as report:
             following = Following(file, sample or None, None, RunSettings(max_new_tokens=20, seed=0), report)
             found = following.update()
         assert found is not None  # a run has a checkpoint
-        return Learning(dynamics_bytes(found), len(found)), following
+        return Learning(dynamics_bytes(found)), following
     return None, None
 
 
@@ -120,7 +121,7 @@ def _follow(learning: Learning, following: Following) -> None:
         time.sleep(LOOK_AGAIN)
         with contextlib.suppress(ManakoError):  # a run that is removed meanwhile: what there is stays
             if found := following.update():
-                learning.data, learning.snapshots = dynamics_bytes(found), len(found)
+                learning.data = dynamics_bytes(found)
 
 
 def _load(runs: Runs, beside: list[str]) -> None:

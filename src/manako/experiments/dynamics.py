@@ -79,7 +79,8 @@ def dynamics(
 class Following:
     """A run that may still be going: each `update` looks at the snapshots that have come since the one before.
 
-    The arguments are as for `dynamics`, which raises what this raises; settings: of the continuations.
+    Those that are gone by then, or other ones, since the run was stopped and takes its steps anew, are forgotten. The
+    arguments are as for `dynamics`, which raises what this raises; settings: of the continuations.
     """
 
     def __init__(
@@ -96,23 +97,40 @@ class Following:
         self._step, self._all_attention = step, all_attention
         counted = _ngrams(self._folder, run_folder.steps(self._folder), report, data)
         self._looked = _Looked(self._folder, text, self._attention_of, counted, data)
-        self._seen, self._damaged = set[int](), list[int]()
+        self._seen, self._damaged = dict[int, tuple[int, ...]](), set[int]()
+        self._tried = dict[int, tuple[int, ...]]()
+        self._told: dict[int, tuple[int, ...]] | None = None
+        """What had been seen when there was last something to tell."""
 
     def update(self) -> Dynamics | None:
-        """The record of all snapshots so far; None where none is new."""
-        steps = [step for step in run_folder.steps(self._folder) if step not in self._seen]
+        """The record of all snapshots that there are; None where that is as it was."""
+        there = {at: made for at in run_folder.steps(self._folder) if (made := run_folder.identity(self._folder, at))}
+        gone = [at for at, made in self._seen.items() if there.get(at) != made]
+        for at in gone:
+            del self._seen[at]
+            self._damaged.discard(at)
+            self._looked.forget(at)
+        new = [at for at, made in there.items() if self._tried.get(at) != made]
+        failed = [at for at in there if at not in self._seen and at not in new]
+        steps = [*new, *failed] if new or gone else []  # what failed, not again until something has changed
         for number, at in enumerate(steps, 1):
             self._report("dynamics.progress", step=at, number=number, count=len(steps))
-            self._seen.add(at)
+            self._tried[at] = there[at]
             try:
                 model = load(at_step(self._folder, at))
             except LoadError as error:
                 if exists(run_folder.step_folder(self._folder, at)):  # else its trainer has thinned it out meanwhile
                     self._report("dynamics.damaged", step=at, reason=error)
-                    self._damaged.append(at)
+                    self._damaged.add(at)
+                    self._seen[at] = there[at]
                 continue
             self._looked.at(at, model, self._settings)
-        return self._looked.finish(str(self.run), tuple(self._damaged), _curve(self._folder)) if steps else None
+            self._seen[at] = there[at]
+        if self._seen == self._told:
+            return None
+        found = self._looked.finish(str(self.run), tuple(sorted(self._damaged)), _curve(self._folder))
+        self._told = dict(self._seen)
+        return found
 
     def _attention_of(self, config: Shape, context: int, tokens: int) -> int | None:
         """The one token of the text, counted from 0, whose attention is kept; None for every one."""
@@ -156,7 +174,7 @@ class _Looked:
         self._attention_of = attention_of
         self._first: Model | None = None
         self._ids, self._context, self._characters = list[int](), 0, 0
-        self._looks = list[_Look]()
+        self._looks = dict[int, _Look]()
 
     def at(self, at: int, model: Model, settings: RunSettings) -> None:
         """Look with the model of a step."""
@@ -170,11 +188,15 @@ class _Looked:
             columns |= _distances(model, self._ngrams)
         assert self._text is not None
         written = compact(model.trace(self._text, settings), TOP)
-        self._looks.append(_Look(columns, model.info.weights_sha256, written))  # whole, or not at all
+        self._looks[at] = _Look(columns, model.info.weights_sha256, written)  # whole, or not at all
+
+    def forget(self, at: int) -> None:
+        """Leave a step out of the record."""
+        self._looks.pop(at, None)
 
     def finish(self, run: str, damaged: tuple[int, ...], curve: Columns) -> Dynamics:
         """The record. Raises LoadError where no snapshot could be read."""
-        looks = self._looks
+        looks = [self._looks[at] for at in sorted(self._looks)]
         if self._first is None or self._text is None or not looks:
             raise LoadError("dynamics_none_readable", folder=self._folder)
         columns = {name: np.stack([look.row[name] for look in looks]) for name in looks[0].row} | curve

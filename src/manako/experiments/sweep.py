@@ -80,8 +80,10 @@ def sweep(
         run_folder.clear_unfinished(out)
         writable_folder(out, in_place=True)
         out.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(out):
-        if new:
+    with run_folder.locked(out) as unlocked:
+        if unlocked:
+            report("train.unlocked", folder=out, reason=unlocked)
+        if not exists(out / SWEEP):  # another sweep may have been quicker
             write_file(out / SWEEP, grid.to_toml())
         _refuse_changed(grid, out)
         jobs = _jobs(points, out, _corpora(grid, points, out, report))
@@ -237,10 +239,15 @@ def _parameters(config: ModelConfig) -> tuple[int, int]:
 
 
 def _outcome(job: Job) -> Outcome:
-    """What a finished run says of itself."""
+    """What a run says of itself. Raises ManakoError for one that did not come to its end, or whose log did not."""
+    last = run_folder.pointed(Path(job.folder), run_folder.LAST)
+    if last != run_folder.step_folder(Path(job.folder), job.steps):
+        raise ManakoError("sweep_run_stopped", step=int(last.name.partition("-")[2]), steps=job.steps)
     lines = read_regular(Path(job.folder) / run_folder.METRICS).splitlines()
     metrics = [json.loads(line) for line in lines]
     curve = [[line["step"], line["bits_per_character"]] for line in metrics if "bits_per_character" in line]
+    if not curve or curve[-1][0] != job.steps:
+        raise ManakoError("sweep_run_log", file=Path(job.folder) / run_folder.METRICS, step=job.steps)
     best_step, best = min(curve, key=lambda point: point[1])
     text = open_packed(Path(job.corpus)).header.statistics
     per_token = {side: text[side]["characters"] / text[side]["tokens"] for side in ("train", "validation")}

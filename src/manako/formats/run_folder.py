@@ -13,6 +13,7 @@ somebody else: before anything is written or removed, nothing in it may be a lin
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -26,12 +27,19 @@ import numpy.typing as npt
 from manako.errors import LoadError, ManakoError
 from manako.families.gpt2 import ModelConfig
 from manako.files import exists, is_dir, is_file, read_regular, write_file
-from manako.formats.model_folder import write_checkpoint
+from manako.formats.model_folder import WEIGHTS, write_checkpoint
 from manako.tokenizer import Tokenizer
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 CHECKPOINTS, LAST, BEST, STATE, STATE_ARRAYS = "checkpoints", "last", "best", "training.json", "training.safetensors"
 CONFIG, METRICS, LOCK, TRACES, CORPUS = "config.toml", "metrics.jsonl", "lock", "traces", "corpus"
 _WRITTEN = (CHECKPOINTS, LAST, BEST, METRICS, LOCK, TRACES)
+_IN_USE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # the last where locks are those of fcntl, as over NFS
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 _STEP = re.compile(r"step-(\d{6,12})")
 
 
@@ -49,6 +57,16 @@ def steps(run: Path) -> list[int]:
     """The steps that have a checkpoint, in order."""
     found = [_STEP.fullmatch(p.name) for p in (run / CHECKPOINTS).iterdir()] if is_dir(run / CHECKPOINTS) else []
     return sorted(int(match[1]) for match in found if match)
+
+
+def identity(run: Path, step: int) -> tuple[int, ...] | None:
+    """What tells the weights of a step from those that a trainer makes of it later; None where there are none."""
+    folder = step_folder(run, step)
+    try:
+        made, weights = folder.stat(), (folder / WEIGHTS).stat()
+    except OSError:
+        return None
+    return made.st_dev, made.st_ino, weights.st_mtime_ns, weights.st_size
 
 
 def pointed(run: Path, pointer: str) -> Path:
@@ -179,33 +197,63 @@ def sweep(run: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold a run for one trainer, which may then write to it.
+def locked(run: Path) -> Iterator[str | None]:
+    """Hold a run for one trainer, which may then write to it; what is given says why nothing could be locked.
 
-    Raises ManakoError where another trainer has it (a killed one holds nothing), LoadError for a run with a link in it.
+    That is None where it is locked, and where the system knows no locks that vanish with their process. Raises
+    ManakoError where another trainer has it (a killed one holds nothing), LoadError for a run with a link in it.
     """
     refuse_links(run)
-    try:
-        import fcntl
-    except ImportError:  # not a Unix: nothing that vanishes with its process
-        yield
+    if fcntl is None:
+        yield None
         return
-    # Never truncated, no link followed, and no FIFO waited for: the name may be anything in a run from elsewhere.
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor, unlocked = _lock(run)
     try:
-        descriptor = os.open(run / LOCK, flags, 0o666)
-    except OSError as error:
-        raise LoadError("file_unreadable", file=run / LOCK, reason=error.strerror or error) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise LoadError("file_not_regular", file=run / LOCK)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ManakoError("run_in_use", folder=run) from None
-        yield
+        yield unlocked
     finally:
         os.close(descriptor)
+
+
+def _lock(run: Path) -> tuple[int, str | None]:
+    """The descriptor that holds the lock of a run, and why it does not where no file there can be locked."""
+    # Never truncated, no link followed, and no FIFO waited for: the name may be anything in a run from elsewhere.
+    path, flags = run / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    while True:
+        try:
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise LoadError("file_unreadable", file=path, reason=error.strerror or error) from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise LoadError("file_not_regular", file=path)
+            unlocked = _locked(descriptor, run)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                    return descriptor, unlocked
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # who cleared the folder up removed it in the moment before it was locked
+
+
+def _locked(descriptor: int, run: Path) -> str | None:
+    """Lock a file, or say why none can be locked there. Raises ManakoError where another process has it."""
+    assert fcntl is not None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _IN_USE:
+            raise ManakoError("run_in_use", folder=run) from None
+        if error.errno not in _NO_LOCKS:
+            raise LoadError("file_unreadable", file=run / LOCK, reason=error.strerror or error) from None
+        return error.strerror or str(error)
+    return None
+
+
+def refuse_filled(run: Path) -> None:
+    """Raise ManakoError where a folder that was to be a new run holds more than the lock by now."""
+    if not _lasting(run) <= {LOCK}:
+        raise ManakoError("target_exists_folder", file=run)
 
 
 def refuse_links(run: Path) -> None:

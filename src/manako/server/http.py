@@ -6,6 +6,7 @@ none, and a token in a header, which other pages cannot know. No CORS header and
 """
 
 import asyncio
+import hashlib
 import hmac
 import ipaddress
 import json
@@ -83,11 +84,9 @@ T = TypeVar("T")
 
 @dataclass
 class Learning:
-    """A training to look at; whoever follows it replaces both at once, from any thread."""
+    """A training to look at: the file of its record, which whoever follows it replaces, from any thread."""
 
     data: bytes
-    """The file of its record."""
-    snapshots: int
 
 
 class Site:
@@ -190,11 +189,12 @@ class Site:
         return Response(kept.data, media_type="application/octet-stream")
 
     async def dynamics(self, request: Request) -> Response:
-        """The record of a training with more snapshots than `known`; 204 where there is none yet."""
-        learning = self._learning or _unknown(request)
-        if request.query_params.get("known") == str(learning.snapshots):
+        """The record of a training; 204 where its ETag is `known`. A resumed run has other snapshots, maybe as many."""
+        data = (self._learning or _unknown(request)).data
+        tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+        if request.query_params.get("known") == tag:
             return Response(status_code=204)
-        return Response(learning.data, media_type="application/octet-stream")
+        return Response(data, media_type="application/octet-stream", headers={"ETag": tag})
 
     async def generate(self, request: Request) -> Response:
         prompt, settings, after = checked(await _body(request))

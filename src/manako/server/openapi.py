@@ -223,10 +223,10 @@ def _answers(good: Rule, *errors: int) -> dict[str, Any]:
 
 
 def _dynamics() -> dict[str, Any]:
-    known = {"name": "known", "in": "query", "schema": TEXT, "description": "Snapshots of the record that a reader has"}
+    known = {"name": "known", "in": "query", "schema": TEXT, "description": "The ETag of the record that a reader has"}
     file: Rule = {"description": "manako.dynamics/2", "content": {"application/octet-stream": {}}}
     asked = _get("The record of the training that is served, if one is", file, 404, parameters=[known])
-    asked["get"]["responses"] |= {"204": {"description": "It has no more snapshots than that"}}
+    asked["get"]["responses"] |= {"204": {"description": "It is that one still"}}
     return asked
 
 

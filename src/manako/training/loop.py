@@ -11,15 +11,12 @@ safe before that.
 
 import contextlib
 import hashlib
-import json
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +35,13 @@ from manako.training import machine, memory
 from manako.training.batches import Batches, pairs
 from manako.training.config import TrainingConfig
 from manako.training.held_out import HeldOut
+from manako.training.log import Log
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
 from manako.training.processes import Processes
 from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES, recipe
+from manako.training.signals import ASKING, answered
 from manako.training.snapshots import all_due, due
 from manako.training.state import RANDOM, read_state, shares_of
 
@@ -64,6 +63,19 @@ class Progress:
     """The share of the run that is over, by its steps or by the clock, whichever is nearer to the end."""
     best_loss: float | None = None
     best_step: int | None = None
+    ends_after: float | None = None
+    """Seconds at which its steps are over, where it was resumed with a time of its own; None: as its settings say."""
+    evaluation_seconds: float = 0.0
+    """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
+
+
+class End(NamedTuple):
+    """Why a training is at its end."""
+
+    why: Literal["done", "time", "signal"]
+    """It has done what it shall do; its time was over before its steps; it was asked to stop before both."""
+    signal: int | None = None
+    """What reached this process or one beside it, also after the last step; the caller has to answer it."""
 
 
 def gradients(
@@ -120,8 +132,7 @@ class Trainer:
         self.logged: Callable[[Mapping[str, Any]], None] = lambda line: None
         """Called with each line of metrics.jsonl."""
         self.signal: int | None = None
-        self.evaluation_seconds = 0.0
-        """What the last evaluation took, or will take by the plan: the time that one at the end will need."""
+        """That asked this process, or one beside it, to stop."""
         self._ready(training)
 
     def _ready(self, training: TrainingConfig) -> None:
@@ -168,13 +179,14 @@ class Trainer:
             return {}
         began, total = time.monotonic(), 0.0
         rows = max(1, min(2 * self.training.batch_size // here.size, memory.rows_at_once(self.config)))
-        ids, targets = (each[here.rank :: here.size].split(rows) for each in (held_out.ids, held_out.targets))
-        for some, wanted in zip(ids, targets, strict=True):
-            total += self.model.loss(some.to(here.device), wanted.to(here.device), reduction="sum").item()
+        ids, targets = (each[here.rank :: here.size].to(here.device) for each in (held_out.ids, held_out.targets))
+        for first in range(0, len(ids), rows):  # none where there are fewer windows than processes
+            some = slice(first, first + rows)
+            total += self.model.loss(ids[some], targets[some], reduction="sum").item()
         total = here.total(total)[0]
         if not math.isfinite(total):
             raise ManakoError("loss_not_finite", step=self.progress.step, rate=self.training.learning_rate)
-        self.evaluation_seconds = time.monotonic() - began
+        self.progress.evaluation_seconds = time.monotonic() - began
         loss, bits = total / held_out.tokens, total / math.log(2)
         return {
             "validation_loss": loss,
@@ -189,7 +201,8 @@ class Trainer:
         if t.steps is None and t.max_minutes is None and self.replayed is None:
             self.training = t = replace(t, steps=DEFAULT_STEPS)
         took = self._step_seconds()
-        self.evaluation_seconds = took * len(self.held_out.ids) / (3 * t.batch_size)  # a step goes there and back
+        evaluation = took * len(self.held_out.ids) / (3 * t.batch_size)  # a step goes there and back
+        self.progress.evaluation_seconds = evaluation
         steps = self._expected_steps(took)
         epochs = steps * self.tokens_per_step / len(self.corpus.train)
         self.report(
@@ -210,27 +223,28 @@ class Trainer:
         if epochs > MANY_EPOCHS:
             self.report("train.many_epochs", epochs=count(int(epochs)))
 
-    def go(self) -> None:
-        """Train to the end. Raises KeyboardInterrupt after SIGINT, when the checkpoint is safe."""
+    def go(self) -> End:
+        """Train to the end. One that is asked to stop finishes its step and saves; asked again, it stops at once."""
         t, p = self.training, self.progress
         began, before = time.monotonic(), p.seconds
-        log = (self.run / run_folder.METRICS).open("a", encoding="utf-8") if self.here.first else None
-        with self._signals(), log or contextlib.nullcontext():
+        log = Log(self.run / run_folder.METRICS, self.report) if self.here.first else None
+        with answered(ASKING, self._note):
             while p.done < 1:
                 loss, norm = self.update()
                 p.seconds = before + time.monotonic() - began
                 self.tick(loss)
                 share = self.share() if self.here.first else 0.0
-                stops, p.done = self.here.total(float(self.signal or 0), share)
+                *asked, p.done = self.here.total(*(self.signal == number for number in ASKING), share)
+                stops = any(asked)
                 if stops:
+                    self.signal = next(number for number, ranks in zip(ASKING, asked, strict=True) if ranks)
                     self.report("train.stopping", step=p.step)
                     self.save()  # an evaluation may take longer than whoever sent the signal waits
-                ends = bool(stops) or p.done >= 1
+                ends = stops or p.done >= 1
                 evaluated = self.evaluate() if ends or p.step % t.eval_interval == 0 else None
                 if log and (evaluated is not None or p.step % LOG_INTERVAL == 0 or p.step == 1):
                     line = self._line(loss, norm) | (evaluated or {})
-                    log.write(json.dumps(line) + "\n")
-                    log.flush()
+                    log.add(line)
                     self.logged(line)
                     self._say(line, evaluated)
                 if stops:
@@ -241,21 +255,31 @@ class Trainer:
                     self.snapshot()
                 if ends:
                     break
-        if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.signal is not None:
-            signal.raise_signal(self.signal)
-        if t.steps is not None and p.step < t.steps:
-            self.report("train.time_over", step=p.step, steps=t.steps, run=self.run)
+        over: Literal["done", "time"] = "time" if p.step < (self.planned or 0) else "done"
+        return End(over if p.done >= 1 else "signal", self.signal)
+
+    def _note(self, number: int) -> None:
+        self.signal = number  # nothing is printed here: the step may be printing, too
+
+    @property
+    def planned(self) -> int | None:
+        """The steps that it shall have; None where its time alone says."""
+        return len(self.replayed) if self.replayed is not None else self.training.steps
 
     def share(self) -> float:
         """The share of the run that is over now, 0 to 1; the end of the time is kept for an evaluation."""
         t, p = self.training, self.progress
-        if self.replayed is not None:
-            return float(self.replayed[p.step]) if p.step < len(self.replayed) else 1.0
-        by_steps = p.step / t.steps if t.steps else 0.0
-        time_given = 60 * t.max_minutes if t.max_minutes else math.inf
-        return min(1.0, max(by_steps, p.seconds / (time_given - min(self.evaluation_seconds, time_given / 2))))
+        if self.replayed is not None:  # whose time is on that record
+            by_steps, own = float(self.replayed[p.step]) if p.step < len(self.replayed) else 1.0, math.inf
+        else:
+            by_steps = p.step / t.steps if t.steps else 0.0
+            own = 60 * t.max_minutes if t.max_minutes else math.inf
+        ends_after = self._without_evaluation(own) if p.ends_after is None else p.ends_after
+        return min(1.0, max(by_steps, p.seconds / ends_after))
+
+    def _without_evaluation(self, seconds: float) -> float:
+        """What of a time is left for steps: half of it at least."""
+        return seconds - min(self.progress.evaluation_seconds, seconds / 2)
 
     def _expected_steps(self, seconds: float) -> int:
         """How many steps the run will have, at so many seconds each."""
@@ -348,12 +372,16 @@ class Trainer:
         self.progress.done = done
 
     def extend(self, max_minutes: float | None) -> None:
-        """Let a restored run have so many minutes from now on, or, where its steps are given, no limit of time."""
-        t, p = self.training, self.progress
-        if max_minutes is not None or t.steps is not None:
-            minutes = None if max_minutes is None else max_minutes + p.seconds / 60
-            self.training = replace(t, max_minutes=minutes)
-            p.done = self.share()
+        """Let a restored run have so many minutes from now on, or, where its steps are given, no limit of time.
+
+        One of a given time keeps the end that it had, be it of an earlier extension.
+        """
+        p = self.progress
+        if max_minutes is None and self.planned is None:
+            return
+        p.ends_after = None if max_minutes is None else p.seconds + self._without_evaluation(60 * max_minutes)
+        self.training = replace(self.training, max_minutes=None)
+        p.done = self.share()
 
     def _step_seconds(self) -> float:
         """How long a step takes here; weights, optimizer and position stay as they are."""
@@ -370,8 +398,7 @@ class Trainer:
     def status(self) -> dict[str, object]:
         """What a line about a running training says: `step`, `steps` and the minutes that are `left`."""
         p, share = self.progress, max(self.share(), 1e-9)
-        expected = self.training.steps or (len(self.replayed) if self.replayed is not None else None)
-        steps = count(expected) if expected else f"≈{count(max(p.step, round(p.step / share)))}"
+        steps = count(self.planned) if self.planned else f"≈{count(max(p.step, round(p.step / share)))}"
         return {"step": p.step, "steps": steps, "left": fixed(p.seconds * (1 - share) / share / 60, 1)}
 
     def _line(self, loss: float, norm: float) -> dict[str, Any]:
@@ -401,25 +428,3 @@ class Trainer:
             self.report("train.step", **values, validation=fixed(evaluated["validation_loss"], 3), bits=bits)
         elif evaluated is not None:
             self.report("train.step_without_validation", **values)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Finish the step and save when asked to stop; asked again, stop at once."""
-        wanted = [s for name in ("SIGINT", "SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signal = number  # nothing is printed here: the step may be printing, too
-            for s, handler in before.items():
-                signal.signal(s, handler)
-
-        before: dict[int, Any] = {}
-        try:
-            for s in wanted:
-                before[s] = signal.signal(s, note)
-        except ValueError:  # not the main thread: whoever runs it there has the signals
-            before = {}
-        try:
-            yield
-        finally:
-            for s, handler in before.items():
-                signal.signal(s, handler)

@@ -28,7 +28,7 @@ from manako.training.config import TrainingConfig, training_settings
 from manako.training.loop import gradients
 from manako.training.model import GPT
 from manako.training.optim import Optimizers, schedule
-from manako.training.processes import processes
+from manako.training.processes import Processes, device_of
 from manako.training.qk_clip import WINDOWS, clip_scores, clips_after
 from manako.training.recipe import SHARES
 from manako.training.state import RANDOM, read_state
@@ -96,7 +96,8 @@ def one_step(
     state.pop(RANDOM, None)
     done = made["done"] if shares is not None else min(1.0, made["step"] / (training.steps or math.inf))
     weights = {n: torch.from_numpy(np.array(a)) for n, a in checkpoint.tensors.items()}
-    with processes(training.device) as here, memory.said(here.device):
+    here = Processes(device=device_of(training.device))  # alone, though torchrun began it: each takes the whole batch
+    with memory.said(here.device):
         memory.refuse_too_large(config, training, here.device)
         dtype, _ = machine.choose_dtype(training.dtype, here.device)
         model = GPT(config).to(here.device)

@@ -97,7 +97,7 @@ def import_run(file: Path, out: Path) -> Imported:
         kept = safetensors.numpy.save(state | {SHARES: np.arange(step) / steps})
         batch = training.batch_size
         where = {"step": step, "position": step * batch, "seconds": float(meta["seconds"]), "done": step / steps}
-        progress = where | {"best_loss": None, "best_step": None}
+        progress = where | {"best_loss": None, "best_step": None, "ends_after": None, "evaluation_seconds": 0.0}
         made = recipe(progress, training, None, corpus.digest, hashlib.sha256(kept).hexdigest())
         files = {run_folder.STATE: made, run_folder.STATE_ARRAYS: kept}
         run_folder.save(run, step, config, weights, tokenizer, files)

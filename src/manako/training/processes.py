@@ -8,6 +8,7 @@ gradients are summed here and not by DistributedDataParallel, which keeps the gr
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from manako.errors import CapabilityError
+from manako.errors import CapabilityError, Names, UsageError
+
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,41 @@ class Processes:
             dist.barrier()
 
 
+def device_of(asked: str) -> str:
+    """Where to compute: "auto" takes a GPU where there is one, "cpu" or "cuda" insists.
+
+    Raises CapabilityError for one that is not there.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise CapabilityError("train_no_cuda")
+    return asked
+
+
+def _size() -> int:
+    """How many processes shall train together. Raises UsageError where nothing brings several of them together."""
+    asked = os.environ.get("WORLD_SIZE", "1")
+    size = int(asked) if _NUMBER.fullmatch(asked) else 0
+    said = {name: os.environ.get(name, "") for name in ("RANK", "MASTER_ADDR", "MASTER_PORT")}
+    fits = {
+        "RANK": bool(_NUMBER.fullmatch(said["RANK"])) and int(said["RANK"]) < size,
+        "MASTER_ADDR": bool(said["MASTER_ADDR"]),
+        "MASTER_PORT": bool(_NUMBER.fullmatch(said["MASTER_PORT"])),
+    }
+    lacking = ["WORLD_SIZE"] if size < 1 else [name for name in fits if size > 1 and not fits[name]]
+    if lacking:
+        raise UsageError("train_no_group", size=asked, lacking=Names(lacking))
+    return size
+
+
 @contextlib.contextmanager
 def processes(device: str = "auto") -> Iterator[Processes]:
     """The processes of this run: those of torchrun where its variables are set, else this one alone.
 
-    device: "auto" takes a GPU where there is one, "cpu" or "cuda" insists. Raises CapabilityError for one that is not
-    there.
+    Raises as `device_of` does, and UsageError where only some of the variables are set.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError("train_no_cuda")
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    device, size = device_of(device), _size()
     if size == 1:
         yield Processes(device=device)
         return

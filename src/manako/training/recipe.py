@@ -7,7 +7,7 @@ from typing import Any
 from manako.corpus.packed import header_digest
 from manako.training.config import TrainingConfig
 
-SCHEMA = "manako.training/3"
+SCHEMA = "manako.training/4"
 SHARES = "shares"  # the array of the training state with the share of the run at each step
 FREE_SETTINGS = ("max_minutes", "keep", "snapshots", "device")  # what may differ when a run goes on
 

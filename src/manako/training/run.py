@@ -33,6 +33,7 @@ from manako.training.config import (
     to_toml,
     training_settings,
 )
+from manako.training.signals import ASKING, answered
 
 if TYPE_CHECKING:
     from manako.training.loop import Trainer
@@ -95,7 +96,7 @@ def train(
         here.wait()
         some = ModelConfig(**shape, **switches, vocab_size=2, start_id=0)  # its own vocabulary is not known yet
         memory.refuse_too_large(some, training, here.device, here.size)
-        with memory.said(here.device), _new_run(out) if here.first else contextlib.nullcontext():
+        with memory.said(here.device), _new_run(out, report) if here.first else contextlib.nullcontext():
             with _ending_cleanly():
                 if here.first:
                     _pack(sources, out, settings, report)
@@ -144,7 +145,7 @@ def resume(
     run = Path(run)
     settings = settings_of(run)
     training = training_settings(settings)
-    with processes(training.device) as here, run_folder.locked(run) if here.first else contextlib.nullcontext():
+    with processes(training.device) as here, _held(run, report) if here.first else contextlib.nullcontext():
         if here.first:
             run_folder.sweep(run)
         here.wait()
@@ -188,41 +189,52 @@ def keep_settings(run: Path, settings: Mapping[str, Any], data: Iterable[str]) -
 
 
 def _go(trainer: "Trainer", show: Show) -> None:
-    """Go to the end, and say where the run is and how it can be opened or resumed."""
+    """Go to the end, say where the run is and how it can be opened or resumed, and answer what asked it to stop.
+
+    Not before all that was shown is away: by most signals the process ends there and then.
+    """
     try:
         with show(trainer):
-            trainer.go()
-    except KeyboardInterrupt:
+            ended = trainer.go()
+    except KeyboardInterrupt:  # the second: it waited for no step
         trainer.report("train.interrupted", folder=trainer.run)
         raise
-    if trainer.progress.step >= (trainer.training.steps or 0):  # else its time was over before that
-        trainer.report("train.done", folder=trainer.run)
+    if ended.why == "time":
+        trainer.report("train.time_over", step=trainer.progress.step, steps=trainer.planned, run=trainer.run)
+    else:
+        trainer.report("train.done" if ended.why == "done" else "train.interrupted", folder=trainer.run)
+    if ended.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if ended.signal is not None:
+        signal.raise_signal(ended.signal)
 
 
 @contextlib.contextmanager
 def _ending_cleanly() -> Iterator[None]:
     """SIGTERM and SIGHUP before there is a checkpoint end as Ctrl-C does: what was begun is removed."""
 
-    def end(number: int, _: object) -> None:
+    def end(number: int) -> None:
         raise SystemExit(128 + number)
 
-    wanted = [s for name in ("SIGTERM", "SIGHUP") if (s := getattr(signal, name, None))]
-    try:
-        before = [(s, signal.signal(s, end)) for s in wanted if signal.getsignal(s) != signal.SIG_IGN]
-    except ValueError:  # not the main thread: whoever runs it there has the signals
-        before = []
-    try:
+    with answered([number for number in ASKING if number != signal.SIGINT], end):
         yield
-    finally:
-        for s, handler in before:
-            signal.signal(s, handler)
 
 
 @contextlib.contextmanager
-def _new_run(out: Path) -> Iterator[None]:
+def _held(run: Path, report: Report) -> Iterator[None]:
+    """A run for this trainer alone; where nothing can be locked, that is said."""
+    with run_folder.locked(run) as unlocked:
+        if unlocked:
+            report("train.unlocked", folder=run, reason=unlocked)
+        yield
+
+
+@contextlib.contextmanager
+def _new_run(out: Path, report: Report) -> Iterator[None]:
     """A run folder, locked; gone again when it comes to no checkpoint."""
     out.mkdir(parents=True, exist_ok=True)
-    with run_folder.locked(out):  # outside of the rest: a folder that another trainer has is not ours to remove
+    with _held(out, report):  # outside of the rest: a folder that another trainer has, or had, is not ours to remove
+        run_folder.refuse_filled(out)
         try:
             yield
         finally:

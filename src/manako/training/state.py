@@ -23,9 +23,11 @@ from manako.formats import run_folder
 from manako.training.recipe import SCHEMA, SHARES
 
 RANDOM = "torch_rng"  # the state of PyTorch's random numbers, from which no step draws
+_END = {"ends_after": None, "evaluation_seconds": 0.0}
 OLD_SCHEMAS = {  # what their training.json lacks
-    "manako.training/1": {"settings": {}, "threads": None, "done": None},
-    "manako.training/2": {"done": None},
+    "manako.training/1": {"settings": {}, "threads": None, "done": None, **_END},
+    "manako.training/2": {"done": None, **_END},
+    "manako.training/3": _END,
 }
 _STATE: Rule = {
     "type": "object",
@@ -37,6 +39,8 @@ _STATE: Rule = {
         "done": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
         "best_loss": {"type": ["number", "null"]},
         "best_step": {"type": ["integer", "null"], "minimum": 0},
+        "ends_after": {"type": ["number", "null"], "exclusiveMinimum": 0},
+        "evaluation_seconds": {"type": "number", "minimum": 0},
         "settings": {"type": "object"},
         "threads": {"type": ["integer", "null"]},
         "corpus": {"type": "string"},

@@ -31,13 +31,13 @@ async function startFromServer(page) {
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
     const headers = { "X-Manako-Token": serverToken(given) };
     if (given !== null) history.replaceState(null, "", location.pathname);
-    for (let known = 0; ; ) {
+    for (let known = ""; ; ) {
         const answer = await fetch(`/api/dynamics?known=${known}`, { headers }).catch(() => null); // gone: what is shown stays
         if (answer !== null && !answer.ok) throw new Error((await answer.json()).message);
         if (answer !== null && answer.status !== NOTHING_NEW) {
             const found = readDynamics(await answer.arrayBuffer());
             await found.verify();
-            known = found.steps.length;
+            known = answer.headers.get("ETag") ?? "";
             page.open(found);
         }
         await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));

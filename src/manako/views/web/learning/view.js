@@ -45,7 +45,8 @@ export class LearningElement extends HTMLElement {
         const before = this.#found;
         const last = found.steps.length - 1;
         if (before === null) this.#s = found.attentionStep ?? found.tokens.length - 1;
-        if (before === null || this.#z === before.steps.length - 1) this.#z = last;
+        if (this.#z === (before?.steps.length ?? 1) - 1) this.#z = last;
+        this.#z = Math.min(this.#z, last); // a run that goes another way may have fewer
         this.#found = found;
         this.#stop();
         this.#draw();
