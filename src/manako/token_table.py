@@ -42,7 +42,7 @@ def read_tokens(spec: dict[str, Any]) -> TokenTable:
     added: dict[str, int] = {entry["content"]: entry["id"] for entry in entries}
     special = frozenset(entry["id"] for entry in entries if entry.get("special"))
     ids, spell = vocab | added, _spelling(spec)
-    literal = _is_byte_level(spec)  # its added tokens are the text that they match; every other decoder spells them too
+    literal = is_byte_level(spec)  # its added tokens are the text that they match; every other decoder spells them too
     table = {i: spell(token) for token, i in ids.items() if i not in special and not (literal and token in added)}
     table |= {i: token.encode("utf-8") for token, i in added.items() if i not in table}
     size = max(table, default=-1) + 1
@@ -57,7 +57,8 @@ def read_tokens(spec: dict[str, Any]) -> TokenTable:
     return TokenTable(ids, [table[i] for i in range(size)], special | gaps, frozenset(added.values()), gaps)
 
 
-def _is_byte_level(spec: dict[str, Any]) -> bool:
+def is_byte_level(spec: dict[str, Any]) -> bool:
+    """Whether its tokens are spelled in GPT-2's stand-ins for bytes."""
     parts = (spec.get(name) for name in ("decoder", "pre_tokenizer", "normalizer"))
     return any("ByteLevel" in _component_types(part) for part in parts)
 
@@ -67,7 +68,7 @@ def _spelling(spec: dict[str, Any]) -> Callable[[str], bytes]:
 
     What it does to the ends of a whole text (the space in front of the first word) is no token's own, and left out.
     """
-    if _is_byte_level(spec):
+    if is_byte_level(spec):
         stand_in = byte_characters()
 
         def as_bytes(token: str) -> bytes:

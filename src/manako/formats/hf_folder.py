@@ -37,7 +37,14 @@ from manako.formats.model_folder import (
 )
 from manako.formats.special_tokens import special_tokens, token_names
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, as_wrapped, read_pieces, vocabulary_files, with_class
+from manako.formats.vocabulary_files import (
+    AS_FILED,
+    PIECE_MODELS,
+    as_wrapped,
+    read_pieces,
+    vocabulary_files,
+    with_class,
+)
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -263,11 +270,21 @@ def _layers(config: Mapping[str, Any]) -> Iterator[int]:
             yield value
 
 
+def _loader(model_type: object, named: object) -> object:
+    """The class that `AutoTokenizer` opens a tokenizer.json with; for some kinds of model whatever the folder names."""
+    from transformers.models.auto import tokenization_auto as known
+
+    registered = (known.TOKENIZER_MAPPING_NAMES.get(str(model_type)) or "").removesuffix("Fast")
+    mistaken = getattr(known, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", ())
+    return registered if registered == AS_FILED or model_type in mistaken else named or registered
+
+
 def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer:
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
-        return as_wrapped(Tokenizer.from_file(path), path, wrapper)
+        loader = _loader(model_type, wrapper.get("tokenizer_class"))
+        return as_wrapped(Tokenizer.from_file(path), path, {**wrapper, "tokenizer_class": loader})
     older = vocabulary_files(folder)[0]
     if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
         return pieces
