@@ -261,7 +261,8 @@ def test_the_spaces_of_a_tokenizer_json_are_those_of_the_class_that_opens_it(
         (tmp_path / "config.json").write_text(json.dumps(config))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     readers = [] if model_type == "phi3" else [read_vocabulary(tmp_path, wrapper, config)]
-    for ours in (*readers, hf_folder._tokenizer(tmp_path, wrapper, model_type)):
+    loader = hf_folder._loader(model_type, name)
+    for ours in (*readers, hf_folder._tokenizer(tmp_path, wrapper, config, loader)):
         assert ours.front_ids == (1,) == tuple(theirs("the")["input_ids"][:1])
         for text in SPACED:
             for special in (False, True):

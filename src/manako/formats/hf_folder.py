@@ -32,10 +32,11 @@ from manako.formats.model_folder import (
     compare_digests,
     optional_json,
     read_chat_template,
+    read_token_names,
     refuse_link_outside,
     weight_files,
 )
-from manako.formats.special_tokens import special_tokens, token_names
+from manako.formats.special_tokens import special_tokens
 from manako.formats.tensor_files import Stored
 from manako.formats.vocabulary_files import (
     AS_FILED,
@@ -142,10 +143,8 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
-    tokenizer, template = (
-        _tokenizer(path, with_class(wrapper, config), config["model_type"]),
-        read_chat_template(path, wrapper),
-    )
+    loader = _loader(config["model_type"], with_class(wrapper, config)["tokenizer_class"])
+    tokenizer, template = _tokenizer(path, wrapper, config, loader), read_chat_template(path, wrapper)
     starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
     special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
     notices += special.notices
@@ -169,7 +168,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         start_id=special.start_id,
         end_ids=special.end_ids,
         chat_template=template,
-        token_names=token_names(wrapper),
+        token_names=read_token_names(path, wrapper, loader),
         notices=notices,
     )
 
@@ -279,14 +278,15 @@ def _loader(model_type: object, named: object) -> object:
     return registered if registered == AS_FILED or model_type in mistaken else named or registered
 
 
-def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer:
+def _tokenizer(folder: Path, wrapper: Mapping[str, Any], config: Mapping[str, Any], loader: object) -> Tokenizer:
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
-        loader = _loader(model_type, wrapper.get("tokenizer_class"))
         return as_wrapped(Tokenizer.from_file(path), path, {**wrapper, "tokenizer_class": loader})
     older = vocabulary_files(folder)[0]
-    if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
+    if older.name in PIECE_MODELS and (
+        pieces := read_pieces(older, with_class(wrapper, config), config.get("model_type"))
+    ):
         return pieces
     if "auto_map" in wrapper:
         raise LoadError("hf_tokenizer", folder=folder, reason="it wants to run code of its own (auto_map)")

@@ -33,7 +33,7 @@ _PIECE_CLASSES = {  # class -> whether it puts the start token before a text whe
     "T5Tokenizer": False,
 }
 _CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # class -> tokenizer.ggml.pre of the same way
-_OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
+_OF_MODEL = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer"}
 _PIECES_OF_MODEL = {"llama": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma": "GemmaTokenizer"}
 _PREFIXING = (*_CLASSES, "GPTNeoXTokenizer", "CodeGenTokenizer", "Qwen3_5Tokenizer")
 _REBUILDING = ("LlamaTokenizer", "CodeLlamaTokenizer")  # of a tokenizer.json they take vocabulary and template alone
@@ -56,6 +56,12 @@ def with_class(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
     return {**wrapper, "tokenizer_class": wrapper.get("tokenizer_class") or config.get("tokenizer_class")}
 
 
+def loader_of(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> object:
+    """The class of `transformers` that opens a folder of a family of ours, None where no file and no kind names one."""
+    kind = str(config.get("model_type"))
+    return _LOADERS.get(kind) or with_class(wrapper, config)["tokenizer_class"] or _OF_MODEL.get(kind)
+
+
 def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> Tokenizer:
     """wrapper, config: the folder's tokenizer_config.json and config.json, empty where it has none.
 
@@ -70,8 +76,8 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[st
     if len(files) == 1:
         if not exists(files[0]) and any(exists(folder / name) for name in _OTHERS):
             raise LoadError("tokenizer_older", folder=folder)
-        loader = _LOADERS.get(str(model_type)) or wrapper["tokenizer_class"]
-        return as_wrapped(Tokenizer.from_file(files[0]), files[0], wrapper | {"tokenizer_class": loader})
+        loaded = wrapper | {"tokenizer_class": loader_of(wrapper, config)}
+        return as_wrapped(Tokenizer.from_file(files[0]), files[0], loaded)
     named = wrapper.get("tokenizer_class") or _OF_MODEL.get(str(model_type), "GPT2Tokenizer")
     pre = _CLASSES.get(str(named).removesuffix("Fast"))
     if pre is None or wrapper.get("add_bos_token"):
