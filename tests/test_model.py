@@ -1,6 +1,7 @@
 """`Model` and `load`: settings checked before any work, prompts of every kind, and windows past the context."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tokenizers
 from toy import toy_config, toy_model, worst, worst_of_row, write_toy
+from toy_llama import write_toy_llama
 
 import manako
 from manako.analysis.verification import verify
@@ -368,6 +370,23 @@ def test_what_is_forced_stands_in_front_and_takes_its_steps(model: Model) -> Non
         assert one.header.first_step == 3 and type(one.header.first_step) is int
     nothing = model.fork(trace, 6, max_new_tokens=0).trace()
     assert len(nothing) == 0 and nothing.columns.prompt_ids.tolist() == ids
+
+
+def test_a_forced_text_goes_on_with_the_word_before_it(tmp_path: Path) -> None:
+    """A vocabulary of SentencePiece puts a space before a text: a text of its own, not one behind another."""
+    write_toy_llama(tmp_path / "m", vocab_size=500)
+    (tmp_path / "m" / "tokenizer.json").unlink()
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    shutil.copy(Path(__file__).parent / "fixtures" / "sentencepiece" / "bpe.model", tmp_path / "m" / "tokenizer.model")
+    model = manako.load(tmp_path / "m")
+    walk, start = (model.trace(text, max_new_tokens=0, seed=0) for text in ("walk", ""))
+    assert walk.header.prompt == "walk"
+
+    def forced(trace: Trace, text: str) -> str:
+        return model.fork(trace, 0, text=text, max_new_tokens=0).trace().header.prompt
+
+    assert (forced(walk, "ing"), forced(walk, " ing")) == (" walking", " walk ing")
+    assert forced(start, "ing") == " ing"  # nothing stands before it: it is the text
 
 
 def test_settings_of_a_fork_are_the_record_s_own_or_given(model: Model) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from toy import random_texts, toy_tokenizer, unicode_blocks
 from manako import tokenizer as tokenizer_module
 from manako.encoder import KNOWN_PATTERNS
 from manako.errors import LoadError, UsageError
+from manako.formats.vocabulary_files import read_vocabulary
 from manako.tokenizer import (
     LEAST_BPE_VOCAB,
     MAX_FILE_BYTES,
@@ -821,3 +823,44 @@ def test_a_token_named_as_a_byte_has_the_same_bytes_in_the_page_or_is_not_ours(n
     spec = json.loads(OWN[name]().source)
     spoil(spec)
     assert not Tokenizer(json.dumps(spec)).is_own
+
+
+PREPEND = {"type": "Prepend", "prepend": "▁"}
+TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+OLD_METASPACE = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+SENTENCEPIECE = Path(__file__).parent / "fixtures" / "sentencepiece"
+
+
+def changed(tokenizer: Tokenizer, normalizer: Any, cut: Any = None) -> Tokenizer:
+    return Tokenizer(json.dumps(json.loads(tokenizer.source) | {"normalizer": normalizer, "pre_tokenizer": cut}))
+
+
+def carried(name: str, folder: Path) -> Tokenizer:
+    kind, file = {"bpe": ("Llama", "tokenizer.model"), "unigram": ("T5", "spiece.model")}[name]
+    shutil.copy(SENTENCEPIECE / f"{name}.model", folder / file)
+    return read_vocabulary(folder, {"tokenizer_class": f"{kind}Tokenizer"}, {})
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "older metaspace", "prepended", "stripped", "bytes", "bpe", "unigram"])
+def test_a_text_behind_another_gets_no_space_and_keeps_its_own(kind: str, tmp_path: Path) -> None:
+    strip = {"type": "Strip", "strip_left": True, "strip_right": False}
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    spaced_bytes = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    made = {
+        "prepended": metaspace_bpe,
+        "stripped": lambda: changed(metaspace_bpe(), {"type": "Sequence", "normalizers": [strip, PREPEND, TO_MARKS]}),
+        "metaspace": lambda: changed(metaspace_bpe(), None, metaspace),
+        "older metaspace": lambda: changed(metaspace_bpe(), None, OLD_METASPACE),
+        "bytes": lambda: changed(byte_level_bpe(), None, spaced_bytes),
+    }
+    tokenizer = made.get(kind, lambda: carried(kind, tmp_path))()
+    assert tokenizer.decode(tokenizer.encode("the")) == b" the"
+    for text in ("the", " the", "t", " t then", "猫"):
+        ids = tokenizer.behind.encode(text)
+        assert tokenizer.unknown_id in ids or tokenizer.decode(ids) == text.encode(), text
+    assert tokenizer.behind.token_bytes == tokenizer.token_bytes
+
+
+def test_without_such_a_space_it_is_the_same_tokenizer() -> None:
+    for tokenizer in (toy_tokenizer(), byte_level_bpe()):
+        assert tokenizer.behind is tokenizer

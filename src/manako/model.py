@@ -247,7 +247,8 @@ class Model:
     ) -> Generation:
         """Continue a trace that this model made after its first `step` steps; 0 continues from its prompt.
 
-        text: forced next, cut into tokens by itself. token_id: that token is forced next instead.
+        text: forced next, cut into tokens by itself, with no space before it but its own. token_id: that token is
+        forced next instead.
         changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
         seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
@@ -264,11 +265,12 @@ class Model:
         self._check_made(trace, "fork_other_model")
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
-        forced = self._forced(text, token_id)
+        given = trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist()
+        forced = self._forced(text, token_id, given)
         own = RunSettings(
             seed=before.seed, stop=before.stop, capture=before.capture, ablate=before.ablate, sampling=before.sampling
         )
-        ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
+        ids = [*given, *forced] or self._start()
         prompt = bytes_to_text(self._vocabulary.join(ids))
         return self._generation(ids, prompt, before.first_step + int(step) + len(forced), own.changed(**changes))
 
@@ -295,10 +297,11 @@ class Model:
         if not same or trace.vocabulary.size != self.config.vocab_size:
             raise CapabilityError(key, made=made.ref, ref=self.ref)
 
-    def _forced(self, text: str, token_id: int | None) -> list[int]:
-        """The ids that somebody puts next: those of a text, or one."""
+    def _forced(self, text: str, token_id: int | None, given: Sequence[int]) -> list[int]:
+        """The ids that somebody puts next, behind `given`: those of a text, or one."""
         if token_id is None:
-            return self.tokenizer.encode(text)
+            begins = self._left_out().issuperset(given)  # only special tokens stand before it
+            return (self.tokenizer if begins else self.tokenizer.behind).encode(text)
         if text:
             raise UsageError("fork_twice")
         size = min(len(self.tokenizer.token_bytes), self.config.vocab_size)

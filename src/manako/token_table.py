@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from manako.sentencepiece.model_file import PIECES
+
 MAX_TOKEN_BYTES = 1024  # of one vocabulary entry; a longer one has no honest use and fills a screen
 MOST_GAPS = 4096  # ids without a token, as published vocabularies keep them free, before a table of nothing is built
 _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
@@ -127,6 +129,29 @@ def _decoder_step(part: dict[str, Any]) -> Callable[[str], str]:
             return stripped
         case _:
             return lambda token: token
+
+
+def without_prefix(spec: dict[str, Any]) -> dict[str, Any]:
+    """The file without what it puts before a text, or takes away there: for one that stands behind another."""
+    return {**spec, **{name: _behind(spec[name]) for name in ("normalizer", "pre_tokenizer") if spec.get(name)}}
+
+
+def _behind(part: dict[str, Any]) -> dict[str, Any] | None:
+    match part:
+        case {"type": "Prepend"}:
+            return None
+        case {"type": "Metaspace"}:  # older files have the second key
+            return {k: v for k, v in part.items() if k != "add_prefix_space"} | {"prepend_scheme": "never"}
+        case {"type": "ByteLevel", "add_prefix_space": _}:
+            return part | {"add_prefix_space": False}
+        case {"type": "Strip", "strip_left": _}:
+            return part | {"strip_left": False}
+        case {"type": "Sequence"}:
+            for key in part.keys() & {"normalizers", "pretokenizers"}:
+                part = part | {key: [new for inner in part[key] if (new := _behind(inner))]}
+            return part | ({PIECES: part[PIECES] | {"behind": True}} if PIECES in part else {})
+        case _:
+            return part
 
 
 def drops_spaces(spec: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from manako.encoder import WORDS, Ended, Failed, Spans, TooSlow, encoder
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
-from manako.token_table import byte_characters, drops_spaces, read_tokens
+from manako.token_table import byte_characters, drops_spaces, read_tokens, without_prefix
 
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
 MAX_FILE_BYTES = 256 * 2**20
@@ -40,12 +40,8 @@ _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": F
 _SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False}
 _BYTE_WORDS = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
 _BYTES_BACK = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
-_OWN = (  # (pre_tokenizer, decoder) of what this module makes
-    (None, _BYTES_BACK),
-    (_SPLIT_WORDS, _BYTES_BACK),
-    (_BYTE_LEVEL, _BYTE_LEVEL),
-    (_BYTE_WORDS, _BYTE_LEVEL),
-)
+# (pre_tokenizer, decoder) of what this module makes
+_OWN = (None, _BYTES_BACK), (_SPLIT_WORDS, _BYTES_BACK), (_BYTE_LEVEL, _BYTE_LEVEL), (_BYTE_WORDS, _BYTE_LEVEL)
 
 
 class Tokenizer:
@@ -124,6 +120,12 @@ class Tokenizer:
             and (by_bytes != fallback or not any(name in model["vocab"] for name in _BYTE_TOKENS))
             and signs <= byte_characters().keys()
         )
+
+    @cached_property
+    def behind(self) -> "Tokenizer":
+        """The same vocabulary for a text that goes on with another: no space is put before it, nor taken from it."""
+        asked = without_prefix(spec := json.loads(self.source))
+        return self if asked == spec else Tokenizer(json.dumps(asked), self._name)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, nothing put in front or behind.

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from manako.encoder import PIECES
 from manako.errors import LoadError
 from manako.files import exists, read_regular, strict_json
 from manako.formats.gguf_tokenizer import byte_level, merges_of, template
 from manako.sentencepiece import model_file
-from manako.sentencepiece.model_file import SPACE, PieceModel, read_piece_model
+from manako.sentencepiece.model_file import PIECES, SPACE, PieceModel, read_piece_model
 from manako.token_table import is_byte_level
 from manako.tokenizer import MAX_FILE_BYTES, Tokenizer
 
