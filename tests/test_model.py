@@ -1,5 +1,6 @@
 """`Model` and `load`: settings checked before any work, prompts of every kind, and windows past the context."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from toy_llama import write_toy_llama
 import manako
 from manako.analysis.verification import verify
 from manako.engines.generation import Generation
+from manako.engines.provenance import is_of
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model, load
@@ -454,9 +456,39 @@ def test_another_model_cannot_go_on(model: Model) -> None:
         with pytest.raises(CapabilityError, match="made by a b") as caught:
             model.fork(replace(trace, header=replace(trace.header, model=replace(other, ref="a b"))), 1)
         assert caught.value.key == "fork_other_model" and caught.value.exit_code == 4 and "toy" in str(caught.value)
+    for name, value in {"activation_function": "relu", "n_head": 3, "residual": False, "rope": {"theta": 5e4}}.items():
+        config = {**made.config, "rope": {"theta": 1e4}, name: value}
+        info = replace(model.info, config={**made.config, "rope": {"theta": 1e4}})
+        assert is_of(replace(made, config=info.config), info) and not is_of(replace(made, config=config), info)
+    told = {
+        "end_ids": [5],
+        "start_id": None,
+        "trained_on": {},
+        "of_an_older_version": 1,
+    }  # change no number, or unknown
+    assert is_of(replace(made, config={**made.config, **told}), model.info)
+    assert is_of(replace(made, config={}), model.info)
     wider = Vocabulary(model.tokenizer.token_bytes, 300, frozenset())  # whose ids the model need not have
     with pytest.raises(CapabilityError):
         model.fork(replace(trace, vocabulary=wider), 1)
+
+
+@pytest.mark.parametrize("changes", [{"rope_theta": 50.0, "rms_norm_eps": 0.1}, {"rms_norm_eps": 0.1}])
+def test_the_same_weights_under_another_configuration_are_another_model(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    write_toy_llama(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    path = tmp_path / "b" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    one, other = load(tmp_path / "a"), load(tmp_path / "b")
+    assert one.info.weights_sha256 == other.info.weights_sha256
+    one.trace("私は猫", max_new_tokens=3, seed=0).save(tmp_path / "t.manako")
+    trace = manako.open(tmp_path / "t.manako")
+    assert len(whole(load(tmp_path / "a").fork(trace, 1, max_new_tokens=2))) == 2
+    for asked in (lambda: other.fork(trace, 1), lambda: other.recomputed(trace)):
+        with pytest.raises(CapabilityError):
+            asked()
 
 
 def test_a_made_up_record_without_a_prompt_of_its_own(model: Model) -> None:

@@ -13,7 +13,7 @@ from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
-from manako.engines.provenance import model_info
+from manako.engines.provenance import is_of, model_info
 from manako.engines.recomputing import recomputed
 from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_ids, scored, scored_last
 from manako.engines.session import Session
@@ -291,10 +291,9 @@ class Model:
         return recomputed(engine, trace)
 
     def _check_made(self, trace: Trace, key: str) -> None:
-        """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
-        made, info = trace.header.model, self.info
-        same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
-        if not same or trace.vocabulary.size != self.config.vocab_size:
+        """Raise CapabilityError unless a trace was made with these weights, as this configuration has them used."""
+        made = trace.header.model
+        if not is_of(made, self.info) or trace.vocabulary.size != self.config.vocab_size:
             raise CapabilityError(key, made=made.ref, ref=self.ref)
 
     def _forced(self, text: str, token_id: int | None, given: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import json
 import os
 import platform
 import re
@@ -15,6 +16,8 @@ from manako import __version__
 from manako.engines.protocol import Engine
 from manako.formats.checkpoint import Source
 from manako.trace.record import ModelInfo
+
+_NO_NUMBERS = {"start_id", "end_ids", "trained_on"}  # of a configuration: they change no logit
 
 
 def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
@@ -41,6 +44,17 @@ def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
         threads=blas_threads(),
         versions=versions,
     )
+
+
+def is_of(made: ModelInfo, info: ModelInfo) -> bool:
+    """Whether a model makes the numbers of the one that a record names: its weights, tokenizer and configuration.
+
+    Of that what both say counts, and decides numbers: engines and versions of manako don't all tell the same of it.
+    """
+    told = made.config.keys() & info.config.keys() - _NO_NUMBERS
+    ours, theirs = ({name: one.config[name] for name in told} for one in (made, info))
+    digests = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
+    return digests and json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)
 
 
 @cache

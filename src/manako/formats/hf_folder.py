@@ -10,6 +10,7 @@ torch and transformers (extra `hf`) are imported when a model is loaded, so that
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,9 @@ _PARTS = re.compile(r"num_\w+|n_(layers?|heads?)")
 _STEERING = ("auto_map", "trust_remote_code", "attn_implementation", "experts_implementation")
 _CALL = ("dtype", "torch_dtype", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+_NO_NUMBERS = (  # of a config.json
+    "architectures", "transformers_version", "tokenizer_class", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
 _VOCABULARIES = (*PIECE_MODELS, "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
 _BUFFERS = tuple(name for family in FAMILIES for name in family.buffers)
 
@@ -91,6 +95,12 @@ class HfFolder:
     token_names: Mapping[str, str]
     """What its author calls the start token, the end token and others."""
     notices: Notices
+
+    @property
+    def config_sha256(self) -> str:
+        """Of all in config.json that may decide a number."""
+        numbers = {name: value for name, value in self.config.items() if name not in _NO_NUMBERS}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
     def source(self, prefix: str) -> Source:
         """What is known of the model beside its weights.
