@@ -1,6 +1,8 @@
 """`Model` and `load`: settings checked before any work, prompts of every kind, and windows past the context."""
 
+import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 import tokenizers
 from toy import toy_config, toy_model, worst, worst_of_row, write_toy
+from toy_llama import write_toy_llama
 
 import manako
 from manako.analysis.verification import verify
 from manako.engines.generation import Generation
+from manako.engines.provenance import is_of
 from manako.errors import CapabilityError, LoadError, ManakoError, UsageError
 from manako.families.gpt2 import NumpyGPT2
 from manako.model import Model, load
@@ -408,6 +412,23 @@ def test_what_is_forced_stands_in_front_and_takes_its_steps(model: Model) -> Non
     assert len(nothing) == 0 and nothing.columns.prompt_ids.tolist() == ids
 
 
+def test_a_forced_text_goes_on_with_the_word_before_it(tmp_path: Path) -> None:
+    """A vocabulary of SentencePiece puts a space before a text: a text of its own, not one behind another."""
+    write_toy_llama(tmp_path / "m", vocab_size=500)
+    (tmp_path / "m" / "tokenizer.json").unlink()
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    shutil.copy(Path(__file__).parent / "fixtures" / "sentencepiece" / "bpe.model", tmp_path / "m" / "tokenizer.model")
+    model = manako.load(tmp_path / "m")
+    walk, start = (model.trace(text, max_new_tokens=0, seed=0) for text in ("walk", ""))
+    assert walk.header.prompt == "walk"
+
+    def forced(trace: Trace, text: str) -> str:
+        return model.fork(trace, 0, text=text, max_new_tokens=0).trace().header.prompt
+
+    assert (forced(walk, "ing"), forced(walk, " ing")) == (" walking", " walk ing")
+    assert forced(start, "ing") == " ing"  # nothing stands before it: it is the text
+
+
 def test_settings_of_a_fork_are_the_record_s_own_or_given(model: Model) -> None:
     trace = model.trace("私は", max_new_tokens=4, seed=3, top_k=9, top_p=0.9, stop=("龘",), ablate=("mlp:0",))
     cooler = model.fork(trace, 1, temperature=0.1, top_k=None).trace().header
@@ -473,6 +494,18 @@ def test_another_model_cannot_go_on(model: Model) -> None:
         with pytest.raises(CapabilityError, match="made by a b") as caught:
             model.fork(replace(trace, header=replace(trace.header, model=replace(other, ref="a b"))), 1)
         assert caught.value.key == "fork_other_model" and caught.value.exit_code == 4 and "toy" in str(caught.value)
+    for name, value in {"activation_function": "relu", "n_head": 3, "residual": False, "rope": {"theta": 5e4}}.items():
+        config = {**made.config, "rope": {"theta": 1e4}, name: value}
+        info = replace(model.info, config={**made.config, "rope": {"theta": 1e4}})
+        assert is_of(replace(made, config=info.config), info) and not is_of(replace(made, config=config), info)
+    told = {
+        "end_ids": [5],
+        "start_id": None,
+        "trained_on": {},
+        "of_an_older_version": 1,
+    }  # change no number, or unknown
+    assert is_of(replace(made, config={**made.config, **told}), model.info)
+    assert is_of(replace(made, config={}), model.info)
     wider = Vocabulary(model.tokenizer.token_bytes, 300, frozenset())  # whose ids the model need not have
     with pytest.raises(CapabilityError):
         model.fork(replace(trace, vocabulary=wider), 1)
@@ -496,6 +529,24 @@ def test_the_mean_of_a_given_text_is_over_all_of_it_or_refused(model: Model) -> 
         assert caught.value.key == "ablate_mean_text" and caught.value.exit_code == 2
     fork = whole(model.fork(scored, 3, ablate=ablate[:1], max_new_tokens=2))
     assert model.recomputed(fork).ok and worst(fork.logits[0], own[0].logits[0]) < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{"rope_theta": 50.0, "rms_norm_eps": 0.1}, {"rms_norm_eps": 0.1}])
+def test_the_same_weights_under_another_configuration_are_another_model(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    write_toy_llama(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    path = tmp_path / "b" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    one, other = load(tmp_path / "a"), load(tmp_path / "b")
+    assert one.info.weights_sha256 == other.info.weights_sha256
+    one.trace("私は猫", max_new_tokens=3, seed=0).save(tmp_path / "t.manako")
+    trace = manako.open(tmp_path / "t.manako")
+    assert len(whole(load(tmp_path / "a").fork(trace, 1, max_new_tokens=2))) == 2
+    for asked in (lambda: other.fork(trace, 1), lambda: other.recomputed(trace)):
+        with pytest.raises(CapabilityError):
+            asked()
 
 
 def test_a_made_up_record_without_a_prompt_of_its_own(model: Model) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from toy import random_texts, toy_tokenizer, unicode_blocks
 from manako import tokenizer as tokenizer_module
 from manako.encoder import KNOWN_PATTERNS
 from manako.errors import LoadError, UsageError
+from manako.formats.vocabulary_files import read_vocabulary
 from manako.tokenizer import (
     LEAST_BPE_VOCAB,
     MAX_FILE_BYTES,
@@ -755,3 +757,110 @@ def test_from_merges_with_two_ways_to_one_token_is_refused() -> None:
     merges = [(97, 98), (256, 99), (98, 99), (97, 258)]  # ab, abc, bc, and abc again
     with pytest.raises(LoadError):
         from_merges([*vocab, b"ab", b"abc", b"bc", b"abc"], merges)
+
+
+OWN = {
+    "characters": toy_tokenizer,
+    "given characters": lambda: from_characters([*"私は猫ab"]),
+    "given merges": lambda: from_merges(*learned_merges(3)),
+    "character BPE": lambda: train_character_bpe([LEARNED], 300),
+    "byte BPE": lambda: train_byte_bpe([LEARNED], 300),
+}
+START = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "s", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+    "special_tokens": {"s": {"id": "s", "ids": [0], "tokens": ["s"]}},
+}
+
+
+BYTE_LEVEL = json.loads(from_merges([bytes([n]) for n in range(256)], []).source)["pre_tokenizer"]
+
+
+def respelled(spec: dict[str, Any]) -> None:
+    """Merges as `tokenizers` wrote them before 0.20."""
+    spec["model"]["merges"] = [" ".join(pair) for pair in spec["model"]["merges"]]
+
+
+def with_added(**changes: Any) -> Any:
+    def spoil(spec: dict[str, Any]) -> None:
+        spec["added_tokens"] = [*spec["added_tokens"], SPECIAL | {"id": len(spec["model"]["vocab"])} | changes]
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_made_here_is_known_again(name: str) -> None:
+    assert OWN[name]().is_own
+
+
+@pytest.mark.parametrize("spoil", [
+    respelled,
+    lambda spec: spec.update(post_processor=START),
+    lambda spec: spec.update(decoder={"type": "Replace", "pattern": {"String": "a"}, "content": "b"}),
+    lambda spec: spec.pop("pre_tokenizer"),
+    lambda spec: spec.update(pre_tokenizer=None),
+    lambda spec: spec["model"].update(unk_token="a"),
+    lambda spec: spec["model"]["vocab"].update({"猫": 300}),
+    lambda spec: spec["added_tokens"][0].update(special=False),
+    with_added(content="<new>"),
+    with_added(content="cab", special=False),
+    with_added(content="<|endoftext|>b", id=1000),
+])  # fmt: skip
+def test_a_file_that_the_page_would_read_otherwise_is_not_one_of_ours(spoil: Any) -> None:
+    """The page's engine knows the files that are made here, and gives other ids for what it does not know."""
+    spec = json.loads(train_byte_bpe([LEARNED], 300).source)
+    spoil(spec)
+    assert not Tokenizer(json.dumps(spec)).is_own
+
+
+@pytest.mark.parametrize("name, spoil", [
+    ("character BPE", lambda spec: spec["model"].update(byte_fallback=False)),
+    ("byte BPE", lambda spec: spec["model"].update(byte_fallback=True, vocab=spec["model"]["vocab"] | {"<0x41>": 300})),
+    ("characters", lambda spec: spec.update(pre_tokenizer=BYTE_LEVEL)),
+])  # fmt: skip
+def test_a_token_named_as_a_byte_has_the_same_bytes_in_the_page_or_is_not_ours(name: str, spoil: Any) -> None:
+    spec = json.loads(OWN[name]().source)
+    spoil(spec)
+    assert not Tokenizer(json.dumps(spec)).is_own
+
+
+PREPEND = {"type": "Prepend", "prepend": "▁"}
+TO_MARKS = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+OLD_METASPACE = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+SENTENCEPIECE = Path(__file__).parent / "fixtures" / "sentencepiece"
+
+
+def changed(tokenizer: Tokenizer, normalizer: Any, cut: Any = None) -> Tokenizer:
+    return Tokenizer(json.dumps(json.loads(tokenizer.source) | {"normalizer": normalizer, "pre_tokenizer": cut}))
+
+
+def carried(name: str, folder: Path) -> Tokenizer:
+    kind, file = {"bpe": ("Llama", "tokenizer.model"), "unigram": ("T5", "spiece.model")}[name]
+    shutil.copy(SENTENCEPIECE / f"{name}.model", folder / file)
+    return read_vocabulary(folder, {"tokenizer_class": f"{kind}Tokenizer"}, {})
+
+
+@pytest.mark.parametrize("kind", ["metaspace", "older metaspace", "prepended", "stripped", "bytes", "bpe", "unigram"])
+def test_a_text_behind_another_gets_no_space_and_keeps_its_own(kind: str, tmp_path: Path) -> None:
+    strip = {"type": "Strip", "strip_left": True, "strip_right": False}
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    spaced_bytes = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    made = {
+        "prepended": metaspace_bpe,
+        "stripped": lambda: changed(metaspace_bpe(), {"type": "Sequence", "normalizers": [strip, PREPEND, TO_MARKS]}),
+        "metaspace": lambda: changed(metaspace_bpe(), None, metaspace),
+        "older metaspace": lambda: changed(metaspace_bpe(), None, OLD_METASPACE),
+        "bytes": lambda: changed(byte_level_bpe(), None, spaced_bytes),
+    }
+    tokenizer = made.get(kind, lambda: carried(kind, tmp_path))()
+    assert tokenizer.decode(tokenizer.encode("the")) == b" the"
+    for text in ("the", " the", "t", " t then", "猫"):
+        ids = tokenizer.behind.encode(text)
+        assert tokenizer.unknown_id in ids or tokenizer.decode(ids) == text.encode(), text
+    assert tokenizer.behind.token_bytes == tokenizer.token_bytes
+
+
+def test_without_such_a_space_it_is_the_same_tokenizer() -> None:
+    for tokenizer in (toy_tokenizer(), byte_level_bpe()):
+        assert tokenizer.behind is tokenizer

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 import tokenizers
 
 from manako.sentencepiece.cutting import Cutter
-from manako.sentencepiece.model_file import read_piece_model
+from manako.sentencepiece.model_file import PIECES, read_piece_model
 
 MOST_FRONT = 16  # tokens that a tokenizer may put in front of every text; published ones put one or two
 WORDS = (  # GPT-2's pattern, with its letters divided by Japanese script: what manako's own vocabularies have
@@ -55,7 +55,6 @@ SECONDS_A_TEXT = 5.0
 CHARACTERS_A_SECOND = 20_000  # beyond that; the published expressions take about a million
 MEMORY = 4 << 30  # bytes of address space for the second process
 GRACE = 1.0  # seconds after which a process ends that should have been ended; who asked has the first word
-PIECES = "sentencepiece"  # the key under which a normaliser, whose readers skip it, carries the model file
 Spans = list[tuple[int, int]]
 
 
@@ -292,12 +291,14 @@ class Pieces:
 
     def __init__(self, spec: dict[str, Any], pieces: dict[str, Any]) -> None:
         """pieces: `model`, the file in base64; `legacy`, whether each part of a text between added tokens has the space
-        in front, or the first one alone; `lower`, whether a text is read in lower case.
+        in front, or the first one alone; `lower`, whether a text is read in lower case; `behind`, whether the texts go
+        on with others, and none has it.
         """
         try:
             model = read_piece_model(base64.b64decode(pieces["model"], validate=True))
             self._cutter = Cutter(model)
             self._legacy, self._lower = pieces["legacy"] is True, pieces["lower"] is True
+            self._behind = pieces.get("behind") is True
             self.ids = {piece.text: i for i, piece in enumerate(model.pieces)}
             added: list[dict[str, Any]] = spec["added_tokens"]
             size = len(model.pieces)
@@ -333,7 +334,7 @@ class Pieces:
         if len(part) != end - start:
             raise Failed("in lower case its characters are more than it has")
         try:
-            made, places = self._cutter.cut(part, self._legacy or not start)
+            made, places = self._cutter.cut(part, not self._behind and (self._legacy or not start), self._behind)
         except ValueError as error:
             raise Failed(str(error)) from None
         ids += made

@@ -13,7 +13,7 @@ from manako.engines.ablation import ablated
 from manako.engines.captures import CaptureRecorder
 from manako.engines.generation import Generation
 from manako.engines.protocol import Engine, lacking
-from manako.engines.provenance import model_info
+from manako.engines.provenance import is_of, model_info
 from manako.engines.recomputing import recomputed
 from manako.engines.scoring import Evaluation, Given, Told, evaluate, evaluate_ids, scored, scored_last
 from manako.engines.session import Session
@@ -117,13 +117,6 @@ def _page_folder(ref: Ref) -> Path:
     return ref.checkpoint()
 
 
-def _refuse_mean(settings: RunSettings) -> None:
-    """Raise UsageError for a mean over a text that is not all in the record: nobody could compute its rows again."""
-    for part in settings.ablate:
-        if Ablation.parse(part).mean:
-            raise UsageError("ablate_mean_text", got=part)
-
-
 class Model:
     """A model and its tokenizer, ready to generate and to score."""
 
@@ -145,10 +138,8 @@ class Model:
         self._vocabulary = Vocabulary(self.tokenizer.token_bytes, self.config.vocab_size, self._left_out())
 
     def __repr__(self) -> str:
-        c = self.config
-        return (
-            f"<Model {self.info.name!r} {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}>"
-        )
+        c, name = self.config, self.info.name
+        return f"<Model {name!r} {c.n_layer} layers, {c.n_head} heads, width {c.n_embd}, context {c.block_size}>"
 
     @property
     def captures(self) -> tuple[str, ...]:
@@ -259,7 +250,8 @@ class Model:
     ) -> Generation:
         """Continue a trace that this model made after its first `step` steps; 0 continues from its prompt.
 
-        text: forced next, cut into tokens by itself. token_id: that token is forced next instead.
+        text: forced next, cut into tokens by itself, with no space before it but its own. token_id: that token is
+        forced next instead.
         changes: as for `generate`; settings left out, `max_new_tokens` aside, are those of the trace. A score has no
         seed: a fresh one. temperature and the stages change single settings of its sampling, `sampling` all of them.
         Step i has the random number of step `step` + i of the trace, forced tokens counted: with nothing changed, the
@@ -277,14 +269,15 @@ class Model:
         before = trace.header
         if not is_whole(step) or not 0 <= step <= len(trace):
             raise UsageError("fork_step", got=step, steps=len(trace))
-        forced = self._forced(text, token_id)
+        given = trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist()
+        forced = self._forced(text, token_id, given)
         own = RunSettings(
             seed=before.seed, stop=before.stop, capture=before.capture, ablate=before.ablate, sampling=before.sampling
         )
         settings = own.changed(**changes)
         if before.kind == "score":
-            _refuse_mean(settings)
-        ids = [*trace.all_ids[: len(trace.columns.prompt_ids) + step].tolist(), *forced] or self._start()
+            settings.refuse_mean()
+        ids = [*given, *forced] or self._start()
         prompt = bytes_to_text(self._vocabulary.join(ids))
         return self._generation(ids, prompt, before.first_step + int(step) + len(forced), settings)
 
@@ -305,17 +298,17 @@ class Model:
         return recomputed(engine, trace)
 
     def _check_made(self, trace: Trace, key: str) -> None:
-        """Raise CapabilityError unless a trace was made with these weights and this tokenizer."""
+        """Raise CapabilityError unless a trace was made with these weights, as this configuration has them used."""
         check_type("trace", trace, Trace)
-        made, info = trace.header.model, self.info
-        same = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
-        if not same or trace.vocabulary.size != self.config.vocab_size:
+        made = trace.header.model
+        if not is_of(made, self.info) or trace.vocabulary.size != self.config.vocab_size:
             raise CapabilityError(key, made=made.ref, ref=self.ref)
 
-    def _forced(self, text: str, token_id: int | None) -> list[int]:
-        """The ids that somebody puts next: those of a text, or one."""
+    def _forced(self, text: str, token_id: int | None, given: Sequence[int]) -> list[int]:
+        """The ids that somebody puts next, behind `given`: those of a text, or one."""
         if token_id is None:
-            return self.tokenizer.encode(text)
+            begins = self._left_out().issuperset(given)  # only special tokens stand before it
+            return (self.tokenizer if begins else self.tokenizer.behind).encode(text)
         if text:
             raise UsageError("fork_twice")
         if not is_whole(token_id) or not 0 <= token_id < self._tokens:
@@ -385,7 +378,7 @@ class Model:
                 raise UsageError("view_step", got=step + 1, last=steps)
             before = range(steps)[int(step)]
             if before < steps - 1:
-                _refuse_mean(settings)
+                settings.refuse_mean()
             ids, context = ids[: context + before + 1], context + before
         header = Header(
             kind="score",
@@ -424,8 +417,7 @@ class Model:
 
         Raises UsageError for none, for more, and for what is no id of a row.
         """
-        c = self.config
-        return Session(self.engine).rows(check_ids(ids, c.vocab_size, least=1, most=c.block_size))
+        return Session(self.engine).rows(check_ids(ids, self.config.vocab_size, 1, self.config.block_size))
 
     @property
     def _tokens(self) -> int:

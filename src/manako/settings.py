@@ -84,6 +84,12 @@ class RunSettings:
             given["order"] = ordered(self.sampling.order, used)
         return replace(self, **{"sampling": replace(self.sampling, **given)} | own)
 
+    def refuse_mean(self) -> None:
+        """Raise UsageError for a mean over a text that a record holds in part: nobody could compute its rows again."""
+        for part in self.ablate:
+            if Ablation.parse(part).mean:
+                raise UsageError("ablate_mean_text", got=part)
+
     def seeded(self) -> "RunSettings":
         """With a fresh seed where it has none."""
         return self if self.seed is not None else replace(self, seed=int.from_bytes(os.urandom(4)))

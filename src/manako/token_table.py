@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from manako.sentencepiece.model_file import PIECES
+
 MAX_TOKEN_BYTES = 1024  # of one vocabulary entry; a longer one has no honest use and fills a screen
 MOST_GAPS = 4096  # ids without a token, as published vocabularies keep them free, before a table of nothing is built
 _BYTE_TOKEN = re.compile("<0x([0-9A-Fa-f]{2})>")
@@ -42,7 +44,7 @@ def read_tokens(spec: dict[str, Any]) -> TokenTable:
     added: dict[str, int] = {entry["content"]: entry["id"] for entry in entries}
     special = frozenset(entry["id"] for entry in entries if entry.get("special"))
     ids, spell = vocab | added, _spelling(spec)
-    literal = _is_byte_level(spec)  # its added tokens are the text that they match; every other decoder spells them too
+    literal = is_byte_level(spec)  # its added tokens are the text that they match; every other decoder spells them too
     table = {i: spell(token) for token, i in ids.items() if i not in special and not (literal and token in added)}
     table |= {i: token.encode("utf-8") for token, i in added.items() if i not in table}
     size = max(table, default=-1) + 1
@@ -57,7 +59,8 @@ def read_tokens(spec: dict[str, Any]) -> TokenTable:
     return TokenTable(ids, [table[i] for i in range(size)], special | gaps, frozenset(added.values()), gaps)
 
 
-def _is_byte_level(spec: dict[str, Any]) -> bool:
+def is_byte_level(spec: dict[str, Any]) -> bool:
+    """Whether its tokens are spelled in GPT-2's stand-ins for bytes."""
     parts = (spec.get(name) for name in ("decoder", "pre_tokenizer", "normalizer"))
     return any("ByteLevel" in _component_types(part) for part in parts)
 
@@ -67,7 +70,7 @@ def _spelling(spec: dict[str, Any]) -> Callable[[str], bytes]:
 
     What it does to the ends of a whole text (the space in front of the first word) is no token's own, and left out.
     """
-    if _is_byte_level(spec):
+    if is_byte_level(spec):
         stand_in = byte_characters()
 
         def as_bytes(token: str) -> bytes:
@@ -126,6 +129,29 @@ def _decoder_step(part: dict[str, Any]) -> Callable[[str], str]:
             return stripped
         case _:
             return lambda token: token
+
+
+def without_prefix(spec: dict[str, Any]) -> dict[str, Any]:
+    """The file without what it puts before a text, or takes away there: for one that stands behind another."""
+    return {**spec, **{name: _behind(spec[name]) for name in ("normalizer", "pre_tokenizer") if spec.get(name)}}
+
+
+def _behind(part: dict[str, Any]) -> dict[str, Any] | None:
+    match part:
+        case {"type": "Prepend"}:
+            return None
+        case {"type": "Metaspace"}:  # older files have the second key
+            return {k: v for k, v in part.items() if k != "add_prefix_space"} | {"prepend_scheme": "never"}
+        case {"type": "ByteLevel", "add_prefix_space": _}:
+            return part | {"add_prefix_space": False}
+        case {"type": "Strip", "strip_left": _}:
+            return part | {"strip_left": False}
+        case {"type": "Sequence"}:
+            for key in part.keys() & {"normalizers", "pretokenizers"}:
+                part = part | {key: [new for inner in part[key] if (new := _behind(inner))]}
+            return part | ({PIECES: part[PIECES] | {"behind": True}} if PIECES in part else {})
+        case _:
+            return part
 
 
 def drops_spaces(spec: dict[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from manako.encoder import WORDS, Ended, Failed, Spans, TooSlow, encoder
 from manako.errors import LoadError, UsageError
 from manako.files import read_regular, strict_json
 from manako.token_ids import Ids, check_ids
-from manako.token_table import byte_characters, drops_spaces, read_tokens
+from manako.token_table import byte_characters, drops_spaces, read_tokens, without_prefix
 
 DOCUMENT_START = "<|endoftext|>"  # GPT-2's name: one token both ends a document and starts the next
 MAX_FILE_BYTES = 256 * 2**20
@@ -39,6 +39,9 @@ _CUT = "\uffff"  # stands in a training text where no merge may pass; Unicode ke
 _BYTE_TOKENS = tuple(f"<0x{b:02X}>" for b in range(256))
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 _SPLIT_WORDS = {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Isolated", "invert": False}
+_BYTE_WORDS = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+_BYTES_BACK = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
+_OWN = (None, _BYTES_BACK), (_SPLIT_WORDS, _BYTES_BACK), (_BYTE_LEVEL, _BYTE_LEVEL), (_BYTE_WORDS, _BYTE_LEVEL)
 
 
 class Tokenizer:
@@ -99,14 +102,30 @@ class Tokenizer:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is of a kind that this module makes: BPE over characters or bytes, cut by nothing or by words."""
+        """Whether it is of a kind that this module makes: BPE over characters or bytes, cut by nothing or by words.
+
+        The page's engine reads no others: whatever else a file says would give other ids there, or other bytes.
+        """
         spec = json.loads(self.source)
-        model = {n: v for n, v in spec["model"].items() if n not in ("vocab", "merges", "byte_fallback") and v}
-        cut = spec.get("pre_tokenizer")
-        words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
+        model, added = spec["model"], [token["content"] for token in spec.get("added_tokens") or []]
+        said = {n: v for n, v in model.items() if n not in ("vocab", "merges", "byte_fallback") and v}
+        kind = spec.get("pre_tokenizer", ""), spec.get("decoder")
+        by_bytes, fallback = kind[1] == _BYTE_LEVEL, bool(model.get("byte_fallback"))
+        signs = {sign for name in model["vocab"].keys() - set(added) for sign in name} if by_bytes else set[str]()
         return (
-            model == {"type": "BPE"} and not spec.get("normalizer") and cut in (None, _SPLIT_WORDS, _BYTE_LEVEL, words)
+            (said == {"type": "BPE"} and self.unknown_id is None and kind in _OWN)
+            and not (spec.get("normalizer") or spec.get("post_processor"))
+            and all(isinstance(merge, list) for merge in model["merges"])
+            and (model["vocab"] == self._ids and len(added) == len(self.special_ids) and not self.gaps)
+            and (by_bytes != fallback or not any(name in model["vocab"] for name in _BYTE_TOKENS))
+            and signs <= byte_characters().keys()
         )
+
+    @cached_property
+    def behind(self) -> "Tokenizer":
+        """The same vocabulary for a text that goes on with another: no space is put before it, nor taken from it."""
+        asked = without_prefix(spec := json.loads(self.source))
+        return self if asked == spec else Tokenizer(json.dumps(asked), self._name)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of a text, nothing put in front or behind.
@@ -324,8 +343,7 @@ def train_byte_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokens = _with_pieces([DOCUMENT_START, *alphabet], merges)
     _check_reached(tokens, vocab_size)
-    words = {"type": "Sequence", "pretokenizers": [_SPLIT_WORDS, _BYTE_LEVEL]}
-    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], False, merges, pre_tokenizer=words, decoder=_BYTE_LEVEL))
+    return Tokenizer(_bpe_json(tokens, [DOCUMENT_START], False, merges, pre_tokenizer=_BYTE_WORDS, decoder=_BYTE_LEVEL))
 
 
 def from_characters(characters: Sequence[str]) -> Tokenizer:
@@ -415,7 +433,7 @@ def _bpe_json(
         "normalizer": None,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
-        "decoder": decoder or {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "decoder": decoder or _BYTES_BACK,
         "model": {
             "type": "BPE",
             "dropout": None,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,11 +19,12 @@ from commands import environment
 from toy import close, toy_tokenizer, write_toy
 from toy_hf import FAMILIES, V, load_hf, toy_lm, write_lm
 
+import manako
 from manako.engines import hf_engine
 from manako.engines.hf_engine import HfEngine
 from manako.engines.provenance import model_info
 from manako.engines.session import Session
-from manako.errors import LoadError, ManakoError, MissingExtraError
+from manako.errors import CapabilityError, LoadError, ManakoError, MissingExtraError
 from manako.families.activations import Activations
 from manako.formats import hf_folder
 from manako.formats.hf_folder import read_hf_folder
@@ -648,3 +650,22 @@ def test_a_model_whose_sum_is_off_lacks_contributions(tmp_path: Path, monkeypatc
     monkeypatch.setattr(kind, "forward", block)
     opened = load_hf(f"hf:{write_lm(tmp_path / 'm')}")
     assert opened.lacks == ABLATION | {"contributions": "lacks.hf_sum"}
+
+
+def test_the_same_weights_under_another_configuration_are_another_model(tmp_path: Path) -> None:
+    """Also where nothing else in the header tells of it; what decides no number may differ."""
+    folder = write_lm(tmp_path / "a", "llama")
+    models = {"a": manako.load(f"hf:{folder}")}
+    for name, changes in {
+        "same": {"transformers_version": "5.0.0", "bos_token_id": 9},
+        "other": {"rms_norm_eps": 0.1},
+    }.items():
+        shutil.copytree(folder, tmp_path / name)
+        path = tmp_path / name / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        models[name] = manako.load(f"hf:{tmp_path / name}")
+    trace = models["a"].trace("私は猫", max_new_tokens=3, seed=0)
+    plain = manako.load(folder)  # of which NumPy runs the same numbers
+    assert [len(list(m.fork(trace, 1, max_new_tokens=1))) for m in (models["same"], plain)] == [1, 1]
+    with pytest.raises(CapabilityError):
+        models["other"].fork(trace, 1)

@@ -130,3 +130,34 @@ def test_a_chat_is_what_transformers_makes_of_it(folder: Path) -> None:
         manako.load("demo").trace("私", chat=True)
     with pytest.raises(UsageError):
         manako.load("demo").trace("私", system="x")
+
+
+ALL = "".join(f"{{{{ {name} }}}}|" for name in (*chat_template.TOKENS, "image_token", "nobodys_token"))
+MAP = {"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "pad_token": None}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ["", "hf:"])
+@pytest.mark.parametrize("wrapper, older", [
+    ({"tokenizer_class": "PreTrainedTokenizerFast"}, MAP),
+    ({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "a", "image_token": "<i>"}, MAP),
+    ({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "a", "added_tokens_decoder": {}}, MAP),
+    ({"tokenizer_class": "LlamaTokenizer"}, {}),
+    ({"tokenizer_class": "LlamaTokenizerFast", "eos_token": None}, {"bos_token": "<|endoftext|>"}),
+    ({"tokenizer_class": "GPT2Tokenizer", "pad_token": "x"}, MAP),
+    ({"tokenizer_class": "GPTNeoXTokenizer"}, {}),
+    ({"tokenizer_class": "CodeGenTokenizer"}, {}),
+    ({"tokenizer_class": "GemmaTokenizer"}, {}),
+    ({"tokenizer_class": "Qwen3_5Tokenizer"}, {}),
+    ({}, {}),
+])  # fmt: skip
+def test_a_template_has_the_names_of_tokens_that_transformers_has(
+    wrapper: dict[str, Any], older: dict[str, Any], route: str, folder: Path
+) -> None:
+    """Of the files in their order, and those that the class fills in; what nobody named is nothing."""
+    import transformers
+
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": ALL, **wrapper}))
+    (folder / "special_tokens_map.json").write_text(json.dumps(older))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert manako.load(f"{route}{folder}").chat("x") == theirs.apply_chat_template(TURNS, tokenize=False)

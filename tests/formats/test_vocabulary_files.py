@@ -12,6 +12,7 @@ from toy_llama import write_toy_llama
 
 import manako
 from manako.errors import LoadError, UsageError
+from manako.formats import hf_folder
 from manako.formats.vocabulary_files import read_vocabulary
 from manako.refs import Ref
 from manako.tokenizer import Tokenizer
@@ -66,6 +67,7 @@ def test_ids_are_those_of_transformers(name: str, settings: dict[str, Any], fold
     ("Qwen2Tokenizer", False, True),
     ("GPTNeoXTokenizer", True, False),
     ("CodeGenTokenizer", False, True),
+    ("Qwen3_5Tokenizer", False, True),
     ("PreTrainedTokenizerFast", False, True),
     ("PreTrainedTokenizerFast", True, False),
 ])  # fmt: skip
@@ -74,7 +76,7 @@ def test_what_stands_beside_a_tokenizer_json_counts_as_in_transformers(
     name: str, in_file: bool, said: bool | None, folder: Path
 ) -> None:
     transformers: Any = pytest.importorskip("transformers")
-    kind = name if name == "Qwen2Tokenizer" else "GPT2Tokenizer"
+    kind = "Qwen2Tokenizer" if name.startswith("Qwen") else "GPT2Tokenizer"
     plain = read_vocabulary(folder, {"tokenizer_class": kind, "add_prefix_space": in_file}, {})
     (folder / "tokenizer.json").write_text(plain.source, encoding="utf-8")
     for file in ("vocab.json", "merges.txt"):
@@ -208,6 +210,71 @@ def test_start_token_and_spaces_are_as_the_class_has_them(tmp_path: Path) -> Non
     assert lower.encode("MODEL") == lower.encode("model")
     with pytest.raises(UsageError, match="İ"):  # two characters in lower case
         lower.encode("İ")
+
+
+PREPEND = {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
+SPACED = [
+    "",
+    "a",
+    " the model",
+    "  the",
+    "model ing",
+    "a</s>the",
+    "</s> the",
+    "<s>model",
+    "<s> a",
+    "\nthe",
+    "猫\u3000the ",
+]
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"normalizer": None, "pre_tokenizer": METASPACE}], ids=["prepended", "metaspace"]
+)
+@pytest.mark.parametrize("name, model_type, said", [
+    ("LlamaTokenizer", None, {}),
+    ("LlamaTokenizerFast", "llama", {"add_prefix_space": False}),
+    ("LlamaTokenizerFast", "llama", {"add_prefix_space": None, "legacy": True}),
+    ("LlamaTokenizer", "gpt2", {"add_prefix_space": True, "legacy": False}),
+    ("CodeLlamaTokenizer", "llama", {"add_prefix_space": False, "legacy": True}),
+    ("CodeLlamaTokenizer", "llama", {"legacy": True}),
+    ("LlamaTokenizer", "mistral", {"add_prefix_space": False}),
+    ("LlamaTokenizer", "phi3", {"add_prefix_space": False}),
+    ("PreTrainedTokenizerFast", "llama", {"add_prefix_space": False}),
+    (None, "llama", {"add_prefix_space": False}),
+])  # fmt: skip
+@pytest.mark.slow
+def test_the_spaces_of_a_tokenizer_json_are_those_of_the_class_that_opens_it(
+    name: str | None, model_type: str | None, said: dict[str, Any], rules: dict[str, Any], tmp_path: Path
+) -> None:
+    """The classes of Llama keep none of the file's own rules, but for a kind of model that is opened with another."""
+    transformers: Any = pytest.importorskip("transformers")
+    spec = json.loads(pieces(tmp_path, "bpe", {"tokenizer_class": "LlamaTokenizer"}).source)
+    spec |= {"normalizer": {"type": "Sequence", "normalizers": list(PREPEND)}, **rules}
+    (tmp_path / "tokenizer.model").unlink()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    config = {} if model_type is None else {"model_type": model_type}
+    wrapper = {"tokenizer_class": name, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", **said}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(wrapper))
+    if config:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    readers = [] if model_type == "phi3" else [read_vocabulary(tmp_path, wrapper, config)]
+    loader = hf_folder._loader(model_type, name)
+    for ours in (*readers, hf_folder._tokenizer(tmp_path, wrapper, config, loader)):
+        assert ours.front_ids == (1,) == tuple(theirs("the")["input_ids"][:1])
+        for text in SPACED:
+            for special in (False, True):
+                ids = theirs(text, add_special_tokens=False, split_special_tokens=not special)["input_ids"]
+                assert ours.encode(text, special) == ids, (text, special)
+
+
+def test_llama_3_keeps_the_rules_of_its_file(folder: Path) -> None:
+    """Its class is that of Llama 1 by mistake: where tokens are bytes, `AutoTokenizer` takes the file as it stands."""
+    plain = read_vocabulary(folder, {}, {})
+    (folder / "tokenizer.json").write_text(plain.source, encoding="utf-8")
+    assert read_vocabulary(folder, {"tokenizer_class": "LlamaTokenizerFast"}, {}).source == plain.source
 
 
 @pytest.mark.parametrize("wrapper", [{"tokenizer_class": "XLMRobertaTokenizer"}, {"add_prefix_space": False}])

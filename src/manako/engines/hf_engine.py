@@ -74,6 +74,8 @@ class HfConfig:
     end_ids: tuple[int, ...]
     """Every token that ends a document."""
     model_type: str
+    config_sha256: str
+    """Of all that config.json says besides: rotary base, window, activation, and whatever else the model has."""
     switches: tuple[str, ...] = ()
 
 
@@ -343,6 +345,7 @@ def _config(model: Any, parts: Parts, watched: Watched, folder: HfFolder) -> HfC
         start_id=folder.start_id,
         end_ids=folder.end_ids,
         model_type=str(model.config.model_type),
+        config_sha256=folder.config_sha256,
     )
 
 

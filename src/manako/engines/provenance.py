@@ -1,5 +1,6 @@
 """What ran, for the header of a trace: model, weights, engine, device and versions."""
 
+import json
 import platform
 from dataclasses import asdict
 
@@ -9,6 +10,8 @@ from manako import __version__
 from manako.engines.protocol import Engine
 from manako.formats.checkpoint import Source
 from manako.trace.record import ModelInfo
+
+_NO_NUMBERS = {"start_id", "end_ids", "trained_on"}  # of a configuration: they change no logit
 
 
 def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
@@ -35,3 +38,14 @@ def model_info(ref: str, source: Source, engine: Engine) -> ModelInfo:
         threads=engine.threads,
         versions=versions,
     )
+
+
+def is_of(made: ModelInfo, info: ModelInfo) -> bool:
+    """Whether a model makes the numbers of the one that a record names: its weights, tokenizer and configuration.
+
+    Of that what both say counts, and decides numbers: engines and versions of manako don't all tell the same of it.
+    """
+    told = made.config.keys() & info.config.keys() - _NO_NUMBERS
+    ours, theirs = ({name: one.config[name] for name in told} for one in (made, info))
+    digests = (made.weights_sha256, made.tokenizer_sha256) == (info.weights_sha256, info.tokenizer_sha256)
+    return digests and json.dumps(ours, sort_keys=True) == json.dumps(theirs, sort_keys=True)

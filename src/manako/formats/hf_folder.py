@@ -10,6 +10,7 @@ torch and transformers (extra `hf`) are imported when a model is loaded, so that
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,12 +33,20 @@ from manako.formats.model_folder import (
     compare_digests,
     optional_json,
     read_chat_template,
+    read_token_names,
     refuse_link_outside,
     weight_files,
 )
-from manako.formats.special_tokens import special_tokens, token_names
+from manako.formats.special_tokens import special_tokens
 from manako.formats.tensor_files import Stored
-from manako.formats.vocabulary_files import PIECE_MODELS, as_wrapped, read_pieces, vocabulary_files, with_class
+from manako.formats.vocabulary_files import (
+    AS_FILED,
+    PIECE_MODELS,
+    as_wrapped,
+    read_pieces,
+    vocabulary_files,
+    with_class,
+)
 from manako.tokenizer import Tokenizer
 
 FILES = (
@@ -57,6 +66,9 @@ _PARTS = re.compile(r"num_\w+|n_(layers?|heads?)")
 _STEERING = ("auto_map", "trust_remote_code", "attn_implementation", "experts_implementation")
 _CALL = ("dtype", "torch_dtype", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
 _SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+_NO_NUMBERS = (  # of a config.json
+    "architectures", "transformers_version", "tokenizer_class", "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
 _VOCABULARIES = (*PIECE_MODELS, "vocab.json", "vocab.txt")  # of tokenizers older than tokenizer.json
 _BUFFERS = tuple(name for family in FAMILIES for name in family.buffers)
 
@@ -83,6 +95,12 @@ class HfFolder:
     token_names: Mapping[str, str]
     """What its author calls the start token, the end token and others."""
     notices: Notices
+
+    @property
+    def config_sha256(self) -> str:
+        """Of all in config.json that may decide a number."""
+        numbers = {name: value for name, value in self.config.items() if name not in _NO_NUMBERS}
+        return hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
     def source(self, prefix: str) -> Source:
         """What is known of the model beside its weights.
@@ -135,10 +153,8 @@ def read_hf_folder(path: Path) -> HfFolder:
         raise LoadError("config_range", name="num_hidden_layers", value=layers, low=1, high=len(stored))
     generation = optional_json(path / "generation_config.json", 1 << 20)
     wrapper = optional_json(path / "tokenizer_config.json", 1 << 24)
-    tokenizer, template = (
-        _tokenizer(path, with_class(wrapper, config), config["model_type"]),
-        read_chat_template(path, wrapper),
-    )
+    loader = _loader(config["model_type"], with_class(wrapper, config)["tokenizer_class"])
+    tokenizer, template = _tokenizer(path, wrapper, config, loader), read_chat_template(path, wrapper)
     starts = any(config["model_type"] in f.model_types and f.bos_starts_documents for f in FAMILIES)
     special = special_tokens(config, generation, wrapper, tokenizer, tokenizer.vocab_size, starts)
     notices += special.notices
@@ -162,7 +178,7 @@ def read_hf_folder(path: Path) -> HfFolder:
         start_id=special.start_id,
         end_ids=special.end_ids,
         chat_template=template,
-        token_names=token_names(wrapper),
+        token_names=read_token_names(path, wrapper, loader),
         notices=notices,
     )
 
@@ -263,13 +279,24 @@ def _layers(config: Mapping[str, Any]) -> Iterator[int]:
             yield value
 
 
-def _tokenizer(folder: Path, wrapper: Mapping[str, Any], model_type: object) -> Tokenizer:
+def _loader(model_type: object, named: object) -> object:
+    """The class that `AutoTokenizer` opens a tokenizer.json with; for some kinds of model whatever the folder names."""
+    from transformers.models.auto import tokenization_auto as known
+
+    registered = (known.TOKENIZER_MAPPING_NAMES.get(str(model_type)) or "").removesuffix("Fast")
+    mistaken = getattr(known, "MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS", ())
+    return registered if registered == AS_FILED or model_type in mistaken else named or registered
+
+
+def _tokenizer(folder: Path, wrapper: Mapping[str, Any], config: Mapping[str, Any], loader: object) -> Tokenizer:
     """The folder's tokenizer.json, or an older vocabulary as we or else `transformers` read it. Raises LoadError."""
     path = folder / "tokenizer.json"
     if exists(path) or not any(exists(folder / name) for name in _VOCABULARIES):
-        return as_wrapped(Tokenizer.from_file(path), path, wrapper)
+        return as_wrapped(Tokenizer.from_file(path), path, {**wrapper, "tokenizer_class": loader})
     older = vocabulary_files(folder)[0]
-    if older.name in PIECE_MODELS and (pieces := read_pieces(older, wrapper, model_type)):
+    if older.name in PIECE_MODELS and (
+        pieces := read_pieces(older, with_class(wrapper, config), config.get("model_type"))
+    ):
         return pieces
     if "auto_map" in wrapper:
         raise LoadError("hf_tokenizer", folder=folder, reason="it wants to run code of its own (auto_map)")

@@ -46,7 +46,7 @@ from manako.formats.tensor_files import (
     check_placed,
     read_index,
 )
-from manako.formats.vocabulary_files import read_vocabulary, vocabulary_files
+from manako.formats.vocabulary_files import loader_of, read_vocabulary, vocabulary_files
 from manako.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
@@ -109,7 +109,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         stored_dtype="/".join(sorted({DTYPES.get(s.dtype, s.dtype) for s in weights.values()})),
         notices=tuple(notices),
         chat_template=template,
-        token_names=token_names(wrapper),
+        token_names=read_token_names(folder, wrapper, loader_of(wrapper, raw)),
     )
 
 
@@ -247,6 +247,11 @@ def optional_json(path: Path, limit: int, infinity: bool = False) -> dict[str, A
         return {}
     refuse_link_outside(path)
     return strict_json(read_regular(path, limit), str(path), infinity=infinity)
+
+
+def read_token_names(folder: Path, wrapper: Mapping[str, Any], loader: object) -> dict[str, str]:
+    """What a chat template calls special tokens by; loader: the class that opens the folder. Raises LoadError."""
+    return token_names(wrapper, optional_json(folder / "special_tokens_map.json", _MAX_CONFIG_BYTES), loader)
 
 
 def read_chat_template(folder: Path, wrapper: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,21 @@ from manako.messages import Phrase
 from manako.tokenizer import Tokenizer
 
 MOST_END_IDS = 100
+_END = "<|endoftext|>"
+_LLAMA = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_GPT2 = {"bos_token": _END, "eos_token": _END, "unk_token": _END}
+_QWEN = {"eos_token": _END, "unk_token": _END, "pad_token": _END}
+_OF_CLASS: dict[str, dict[str, str]] = {  # what a class of `transformers` calls its tokens where no file names them
+    "LlamaTokenizer": _LLAMA,
+    "CodeLlamaTokenizer": _LLAMA,
+    "GPT2Tokenizer": _GPT2,
+    "CodeGenTokenizer": _GPT2,
+    "GPTNeoXTokenizer": _GPT2 | {"pad_token": "<|padding|>"},
+    "Qwen2Tokenizer": _QWEN,
+    "Qwen3_5Tokenizer": _QWEN,
+    "GemmaTokenizer": {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad", "mask")},
+    "T5Tokenizer": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+}
 
 
 @dataclass(frozen=True)
@@ -91,9 +106,16 @@ def check_vocabulary(place: object, tokenizer: Tokenizer, rows: int) -> Notices:
     return notices
 
 
-def token_names(wrapper: Mapping[str, Any]) -> dict[str, str]:
-    """The special tokens that tokenizer_config.json names, for a chat template."""
-    return {key: name for key in TOKENS if (name := _name(wrapper.get(key)))}
+def token_names(wrapper: Mapping[str, Any], older: Mapping[str, Any], loader: object) -> dict[str, str]:
+    """What a chat template may call special tokens by, as `transformers` 5 fills it in.
+
+    older: special_tokens_map.json, which goes before tokenizer_config.json (wrapper) where that lists no tokens by id.
+    loader: the class that opens the folder, whose own names stand in for those that neither file has.
+    """
+    given = {**wrapper, **({} if "added_tokens_decoder" in wrapper else older)}
+    more = [key for key, name in given.items() if key.endswith("_token") and isinstance(name, str)]
+    own = _OF_CLASS.get(str(loader).removesuffix("Fast"), {})
+    return {key: name for key in (*TOKENS, *more) if (name := _name(given.get(key, own.get(key))))}
 
 
 def _ids(value: object) -> list[Any]:

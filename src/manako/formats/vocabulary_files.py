@@ -13,14 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from manako.encoder import PIECES
 from manako.errors import LoadError
 from manako.files import exists, read_regular, strict_json
 from manako.formats.gguf_tokenizer import byte_level, merges_of, template
 from manako.sentencepiece import model_file
-from manako.sentencepiece.model_file import SPACE, PieceModel, read_piece_model
+from manako.sentencepiece.model_file import PIECES, SPACE, PieceModel, read_piece_model
+from manako.token_table import is_byte_level
 from manako.tokenizer import MAX_FILE_BYTES, Tokenizer
 
+AS_FILED = "TokenizersBackend"  # the class that takes a tokenizer.json as it stands
 TOKENIZER, VOCAB, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 PIECE_MODELS = ("tokenizer.model", "spiece.model")
 _OTHERS = ("vocab.txt", "tiktoken.model", "sentencepiece.bpe.model")
@@ -31,9 +32,11 @@ _PIECE_CLASSES = {  # class -> whether it puts the start token before a text whe
     "T5Tokenizer": False,
 }
 _CLASSES = {"GPT2Tokenizer": "gpt-2", "Qwen2Tokenizer": "qwen2"}  # class -> tokenizer.ggml.pre of the same way
-_OF_MODEL = {"qwen2": "Qwen2Tokenizer"}
+_OF_MODEL = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer"}
 _PIECES_OF_MODEL = {"llama": "LlamaTokenizer", "mistral": "LlamaTokenizer", "gemma": "GemmaTokenizer"}
-_PREFIXING = (*_CLASSES, "GPTNeoXTokenizer", "CodeGenTokenizer")
+_PREFIXING = (*_CLASSES, "GPTNeoXTokenizer", "CodeGenTokenizer", "Qwen3_5Tokenizer")
+_REBUILDING = ("LlamaTokenizer", "CodeLlamaTokenizer")  # of a tokenizer.json they take vocabulary and template alone
+_LOADERS = {"mistral": AS_FILED, "qwen2": "Qwen2Tokenizer"}  # kinds of model whose folder is not asked for the class
 _NAMED = ("bos_token", "eos_token", "unk_token", "pad_token")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ID = re.compile("[0-9]{1,9}")
@@ -52,6 +55,12 @@ def with_class(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> dict[st
     return {**wrapper, "tokenizer_class": wrapper.get("tokenizer_class") or config.get("tokenizer_class")}
 
 
+def loader_of(wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> object:
+    """The class of `transformers` that opens a folder of a family of ours, None where no file and no kind names one."""
+    kind = str(config.get("model_type"))
+    return _LOADERS.get(kind) or with_class(wrapper, config)["tokenizer_class"] or _OF_MODEL.get(kind)
+
+
 def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[str, Any]) -> Tokenizer:
     """wrapper, config: the folder's tokenizer_config.json and config.json, empty where it has none.
 
@@ -66,7 +75,8 @@ def read_vocabulary(folder: Path, wrapper: Mapping[str, Any], config: Mapping[st
     if len(files) == 1:
         if not exists(files[0]) and any(exists(folder / name) for name in _OTHERS):
             raise LoadError("tokenizer_older", folder=folder)
-        return as_wrapped(Tokenizer.from_file(files[0]), files[0], wrapper)
+        loaded = wrapper | {"tokenizer_class": loader_of(wrapper, config)}
+        return as_wrapped(Tokenizer.from_file(files[0]), files[0], loaded)
     named = wrapper.get("tokenizer_class") or _OF_MODEL.get(str(model_type), "GPT2Tokenizer")
     pre = _CLASSES.get(str(named).removesuffix("Fast"))
     if pre is None or wrapper.get("add_bos_token"):
@@ -83,12 +93,14 @@ def as_wrapped(tokenizer: Tokenizer, file: Path, wrapper: Mapping[str, Any]) -> 
     """What `AutoTokenizer` makes of a tokenizer.json: with what tokenizer_config.json says besides, where it counts.
 
     Tokens that only `added_tokens_decoder` names are added, at the next free id whatever it says; and for the classes
-    that build their cutting into words themselves, their `add_prefix_space` goes before that of the file.
+    that build their cutting into words themselves, their `add_prefix_space` goes before that of the file. Those of
+    Llama drop the file's rules of spaces as well, for rules of their own.
     """
     listed = sorted(_listed(wrapper).items())
     added = [token for _, token in listed if tokenizer.id_of(token["content"]) not in tokenizer.added_ids]
-    prefixes = str(wrapper.get("tokenizer_class")).removesuffix("Fast") in _PREFIXING
-    if not added and not prefixes:
+    named = str(wrapper.get("tokenizer_class")).removesuffix("Fast")
+    prefixes, rebuilds = named in _PREFIXING, named in _REBUILDING
+    if not (added or prefixes or rebuilds):
         return tokenizer
     spec: dict[str, Any] = json.loads(tokenizer.source)
     asked = dict(spec)
@@ -101,7 +113,33 @@ def as_wrapped(tokenizer: Tokenizer, file: Path, wrapper: Mapping[str, Any]) -> 
         asked["added_tokens"] = there
     if prefixes and asked.get("pre_tokenizer"):
         asked["pre_tokenizer"] = _prefixing(asked["pre_tokenizer"], wrapper.get("add_prefix_space") is True)
+    if rebuilds and spec["model"].get("type") == "BPE" and not is_byte_level(spec):
+        asked |= _rebuilt(spec["model"], wrapper, named)
     return tokenizer if asked == spec else Tokenizer(json.dumps(asked, ensure_ascii=False), str(file))
+
+
+def _rebuilt(model: Mapping[str, Any], wrapper: Mapping[str, Any], named: str) -> dict[str, Any]:
+    """The parts of a tokenizer.json that the classes of Llama make anew. Its `<unk>` stays, where they would drop text.
+
+    Unlike a rule that prepends always, theirs puts no space before one that the text has, nor behind a special token.
+    """
+    always = named == "LlamaTokenizer" and bool(wrapper.get("legacy"))
+    space = wrapper.get("add_prefix_space") is not False
+    scheme = ("always" if always else "first") if space else "never"
+    flags = {"fuse_unk": True, "byte_fallback": True, "ignore_merges": False}
+    return {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False},
+        "decoder": _decoder(space),
+        "model": {**model, **{name: on for name, on in flags.items() if bool(model.get(name)) is not on}},
+    }
+
+
+def _decoder(before: bool) -> dict[str, Any]:
+    """What makes text of pieces again. before: whether a space stands in front that is none of the text's."""
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if before else []
+    spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    return {"type": "Sequence", "decoders": [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]}
 
 
 def _prefixing(part: Mapping[str, Any], space: bool) -> dict[str, Any]:
@@ -162,9 +200,6 @@ def _pieces_json(
     before = model.add_dummy_prefix and not model.space_is_suffix
     rules += [{"type": "Prepend", "prepend": SPACE}] if before else []
     rules.append({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if before else []
-    spaces = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
-    decoders = [spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
     kind: dict[str, Any] = {"type": "Unigram", "unk_id": model.unknown_id}
     if model.kind == model_file.UNIGRAM:
         kind["vocab"] = [[piece.text, piece.score] for piece in model.pieces]
@@ -176,7 +211,7 @@ def _pieces_json(
     return fixed | {
         "normalizer": {"type": "Sequence", "normalizers": rules, PIECES: carried},
         "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": decoders},
+        "decoder": _decoder(before),
         "model": kind | {"byte_fallback": model.byte_fallback},
     }
 

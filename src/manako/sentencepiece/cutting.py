@@ -50,12 +50,13 @@ class Cutter:
         self._unknown_score = _float32(min(normal, default=0.0) - _UNKNOWN_PENALTY)
         self._lengths = _lengths(text for text, i in self._ids.items() if i not in self._unused)
 
-    def cut(self, text: str, prefix: bool = True) -> tuple[list[int], Spans]:
+    def cut(self, text: str, prefix: bool = True, behind: bool = False) -> tuple[list[int], Spans]:
         """(ids, the characters of `text` that each stands for).
 
-        prefix: whether the space before a text is put there, where the model has one. Raises ValueError.
+        prefix: whether the space before a text is put there, where the model has one. behind: whether it goes on with
+        another text, so that spaces at its beginning are no extra ones. Raises ValueError.
         """
-        ready, origin = self._ready(text, prefix)
+        ready, origin = self._ready(text, prefix, behind)
         merged = self._merged(ready) if self._model.kind == BPE else self._likeliest(ready)
         ids: list[int] = []
         spans: Spans = []
@@ -77,14 +78,14 @@ class Cutter:
             before = i == self._unknown
         return ids, spans
 
-    def _ready(self, text: str, prefix: bool) -> tuple[str, Spans]:
+    def _ready(self, text: str, prefix: bool, behind: bool) -> tuple[str, Spans]:
         """(the text as it is cut, for each of its characters those of `text` that it comes from)."""
         model = self._model
         squeeze = model.remove_extra_whitespaces
         dummy = prefix and model.add_dummy_prefix
         out: list[str] = []
         origin: Spans = []
-        after_space, told = squeeze, False
+        after_space, told = squeeze and not behind, behind
         for chunk, start, end in self._chunks(text):
             kept = chunk.lstrip(" ") if after_space else chunk
             if not kept and not told and chunk == " ":

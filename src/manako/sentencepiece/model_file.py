@@ -19,6 +19,7 @@ MAX_CHARACTERS = 3_000_000  # of all pieces; 256,000 have about 1,800,000
 MAX_SCORE = 1e9
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # types of pieces
 UNIGRAM, BPE = 1, 2  # types of models; words and characters are the other two, which no language model uses
+PIECES = "sentencepiece"  # the key under which a normaliser, whose readers skip it, carries the model file
 SPACE = "▁"
 BYTES = tuple(f"<0x{b:02X}>" for b in range(256))
 _VARINT, _FIXED64, _MESSAGE, _FIXED32 = 0, 1, 2, 5  # types on the wire

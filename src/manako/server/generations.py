@@ -19,6 +19,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from manako.engines.generation import Generation
+from manako.engines.provenance import is_of
 from manako.errors import ManakoError, UsageError
 from manako.files import megabytes
 from manako.model import Model
@@ -218,8 +219,7 @@ class Runs:
             reads = for_text(prompt)
             return next((m for m in self.beside if m.ref == reads), model).generate(prompt, **settings)
         trace = self._opened(kept)
-        made = trace.header.model.weights_sha256
-        model = next((m for m in self.beside if m.info.weights_sha256 == made), model)
+        model = next((m for m in self.beside if is_of(trace.header.model, m.info)), model)
         generation = model.fork(trace, after.steps, text=prompt, token_id=after.token, **settings)
         length = len(generation.record().header.prompt)
         if length > LONGEST_TEXT:

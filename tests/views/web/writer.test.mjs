@@ -112,3 +112,17 @@ test("another seed is the typed one, or any where that is the text's own", async
         assert.ok(Number.isInteger(one) && one !== 4 && one !== other);
     }
 });
+
+test("a text goes on by the model that made it: weights, tokenizer, and what both say of the shape", () => {
+    const shape = { n_head: 2, layer_norm_epsilon: 1e-5, n_inner: null, start_id: 0, end_ids: [0] };
+    const model = { weights_sha256: "w", tokenizer_sha256: "t", config: shape };
+    const writer = new Writer(new Tree([]));
+    const knows = (changes, ablate = [], config = {}, source = {}) => {
+        writer.models = [{ ...model, ready: true, source, ref: "", captures: [], ...changes }];
+        return writer.made({ header: { model: { ...model, config: { ...shape, ...config } }, ablate } }) !== undefined;
+    };
+    assert.ok(knows({}) && knows({ config: undefined }) && knows({}, ["mlp:0"], {}, { ablates: true }));
+    assert.ok(knows({}, [], { start_id: 5, end_ids: [7], later: 1, n_head: undefined }));
+    for (const config of [{ n_head: 4 }, { layer_norm_epsilon: 0.1 }, { n_inner: 8 }]) assert.ok(!knows({}, [], config), JSON.stringify(config));
+    assert.ok(!knows({ weights_sha256: "other" }) && !knows({ tokenizer_sha256: "other" }) && !knows({}, ["mlp:0"]) && !knows({}, [], {}, null));
+});

@@ -33,8 +33,8 @@ async function startFromServer(page) {
     if (given !== null) history.replaceState(null, "", location.pathname);
     for (let known = ""; ; ) {
         const answer = await fetch(`/api/dynamics?known=${known}`, { headers }).catch(() => null); // gone: what is shown stays
-        if (answer !== null && !answer.ok) throw new Error((await answer.json()).message);
-        if (answer !== null && answer.status !== NOTHING_NEW) {
+        if (answer?.ok === false) throw new Error((await answer.json()).message);
+        if (answer && answer.status !== NOTHING_NEW) {
             const found = readDynamics(await answer.arrayBuffer());
             await found.verify();
             known = answer.headers.get("ETag") ?? "";

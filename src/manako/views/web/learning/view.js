@@ -319,8 +319,7 @@ export class LearningElement extends HTMLElement {
 
     #heads() {
         const found = this.#record;
-        if (!found.has("head_score")) return null;
-        return this.#lines("heads", headLines(found.each("head_score"), found.shape("head_score")[2], found.data("head_chance")), percent);
+        return found.has("head_score") ? this.#lines("heads", headLines(found.each("head_score"), found.shape("head_score")[2], found.data("head_chance")), percent) : null;
     }
 }
 

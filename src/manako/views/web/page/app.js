@@ -213,7 +213,7 @@ export class AppElement extends HTMLElement {
     #tellActs({ lang, trace, sampling, busy }) {
         const { canUndo: undo, canRedo: redo, tree } = this.#shown;
         const writer = this.#writer;
-        const canWrite = writer !== null;
+        const canWrite = !!writer;
         const [player, list] = [this.#part(TransportElement), this.#part(TreeElement)];
         if (player) player.can = { write: canWrite, undo, redo };
         if (list) list.tree = tree;

@@ -42,9 +42,7 @@ export class EngineSource {
         return new Promise((resolve, reject) => {
             this.#hear = (answer) => {
                 if (answer.kind === "fault") reject(new SourceError(faultText(answer.fault)));
-                if (answer.kind !== "ready") return;
-                const { ref, weights_sha256, tokenizer_sha256 } = answer.info;
-                resolve({ ready: true, source: this, ref, captures: answer.captures, weights_sha256, tokenizer_sha256 });
+                if (answer.kind === "ready") resolve({ ...answer.info, ready: true, source: this, captures: answer.captures });
             };
         });
     }
@@ -62,7 +60,7 @@ export class EngineSource {
         /** @type {Job} */
         const job = {
             text: prompt,
-            before: after && Array.from(after.branch.trace.allIds.subarray(0, Number(front))),
+            before: after && [...after.branch.trace.allIds.subarray(0, Number(front))],
             token: after?.token,
             firstStep: header && after ? header.first_step + after.keep : 0,
             sampling: /** @type {Job["sampling"]} */ (sampling),
@@ -89,7 +87,7 @@ export class EngineSource {
     /** @param {string} id */
     async trace(id) {
         const bytes = this.#written.get(id);
-        if (bytes === undefined) throw new SourceError();
+        if (!bytes) throw new SourceError();
         this.#written.delete(id);
         return bytes;
     }

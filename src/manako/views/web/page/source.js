@@ -17,6 +17,7 @@
  * @property {string[]} captures what it can record of its inside
  * @property {string} weights_sha256
  * @property {string} tokenizer_sha256
+ * @property {Record<string, any>} [config] of one that runs in the page; a server compares it itself
  * @property {Source | null} source what runs it; null while it loads
  * @property {string} [reads] of one beside others: which prompts it is for, as a pattern
  */

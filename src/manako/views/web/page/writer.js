@@ -48,8 +48,10 @@ export class Writer {
 
     /** The model that made a trace, where it is here and can go on with it. @param {Trace} trace */
     made({ header: { model, ablate } }) {
-        const made = (/** @type {KnownModel} */ by) => by.weights_sha256 === model.weights_sha256 && by.tokenizer_sha256 === model.tokenizer_sha256;
-        return this.models.find((by) => made(by) && (by.source?.ablates || (by.source && ablate.length === 0)));
+        // Of a shape what both say, but for start_id, end_ids and trained_on, which change no logit.
+        return this.models.find(({ source, config = {}, weights_sha256, tokenizer_sha256 }) =>
+            source && (source.ablates || !ablate.length) && weights_sha256 === model.weights_sha256 && tokenizer_sha256 === model.tokenizer_sha256 &&
+            Object.entries(config).every(([name, value]) => /_id|_on/.test(name) || [value, undefined].includes(model.config[name])));
     }
 
     /** The model for a new text. @param {string} prompt */
