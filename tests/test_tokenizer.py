@@ -831,7 +831,7 @@ OLD_METASPACE = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": 
 SENTENCEPIECE = Path(__file__).parent / "fixtures" / "sentencepiece"
 
 
-def changed(tokenizer: Tokenizer, normalizer: Any, cut: Any = None) -> Tokenizer:
+def ruled(tokenizer: Tokenizer, normalizer: Any, cut: Any = None) -> Tokenizer:
     return Tokenizer(json.dumps(json.loads(tokenizer.source) | {"normalizer": normalizer, "pre_tokenizer": cut}))
 
 
@@ -848,10 +848,10 @@ def test_a_text_behind_another_gets_no_space_and_keeps_its_own(kind: str, tmp_pa
     spaced_bytes = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     made = {
         "prepended": metaspace_bpe,
-        "stripped": lambda: changed(metaspace_bpe(), {"type": "Sequence", "normalizers": [strip, PREPEND, TO_MARKS]}),
-        "metaspace": lambda: changed(metaspace_bpe(), None, metaspace),
-        "older metaspace": lambda: changed(metaspace_bpe(), None, OLD_METASPACE),
-        "bytes": lambda: changed(byte_level_bpe(), None, spaced_bytes),
+        "stripped": lambda: ruled(metaspace_bpe(), {"type": "Sequence", "normalizers": [strip, PREPEND, TO_MARKS]}),
+        "metaspace": lambda: ruled(metaspace_bpe(), None, metaspace),
+        "older metaspace": lambda: ruled(metaspace_bpe(), None, OLD_METASPACE),
+        "bytes": lambda: ruled(byte_level_bpe(), None, spaced_bytes),
     }
     tokenizer = made.get(kind, lambda: carried(kind, tmp_path))()
     assert tokenizer.decode(tokenizer.encode("the")) == b" the"

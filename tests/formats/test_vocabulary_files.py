@@ -13,7 +13,8 @@ from toy_llama import write_toy_llama
 import manako
 from manako.errors import LoadError, UsageError
 from manako.formats import hf_folder
-from manako.formats.vocabulary_files import read_vocabulary
+from manako.formats.special_tokens import token_names
+from manako.formats.vocabulary_files import loader_of, read_vocabulary
 from manako.refs import Ref
 from manako.tokenizer import Tokenizer
 
@@ -95,6 +96,18 @@ def test_what_stands_beside_a_tokenizer_json_counts_as_in_transformers(
     assert ours.vocab_size == len(theirs) == size + 3
     for text in (*SAMPLES[:4], "a <mask> b", "<x>it's it 私は猫である<mask>"):
         assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"], text
+
+
+@pytest.mark.slow
+def test_without_a_class_it_is_that_of_the_kind_of_model(folder: Path) -> None:
+    transformers: Any = pytest.importorskip("transformers")
+    plain = read_vocabulary(folder, {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True}, {})
+    (folder / "tokenizer.json").write_text(plain.source, encoding="utf-8")
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    theirs, config = transformers.AutoTokenizer.from_pretrained(folder), {"model_type": "gpt2"}
+    ours = read_vocabulary(folder, {}, config)
+    assert [ours.encode(text) for text in SAMPLES[:4]] == [theirs(text)["input_ids"] for text in SAMPLES[:4]]
+    assert token_names({}, {}, loader_of({}, config)) == theirs.special_tokens_map
 
 
 def test_a_tokenizer_json_that_needs_nothing_keeps_its_fingerprint(folder: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_part_of_a_row_is_approximate_within_the_bound_it_states(
     page.fill("manako-what-if input[type=number]", str(temperature))
     if top_k:  # more than are on record
         page.fill("manako-what-if label:has-text('top_k') input", str(top_k))
-        assert f"tokens left: {top_k:,}" in text_of(page, "manako-stages")
+        assert f"tokens left: ≥ {top_k:,}" in text_of(page, "manako-stages")
     d = distribution(rows[2], Sampling(temperature=temperature, top_k=top_k))
     said = text_of(page, "manako-what-if [role=status]")
     bound = float(re.findall(r"more than ([\d.e-]+)", said)[0]) / 100 if temperature else 0

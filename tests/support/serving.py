@@ -144,9 +144,11 @@ class Gated(FakeSession):
         return endless(self, **settings)
 
 
-def endless(session: FakeSession, max_new_tokens: int = 15, seed: int = 7, **_: Any) -> Generation:
+def endless(session: FakeSession, max_new_tokens: int = 15, seed: int | None = None, **_: Any) -> Generation:
     """A run over the golden tokens that no token ends."""
-    header = golden_header(max_new_tokens=max_new_tokens, seed=seed, end="interrupted", self_checks=())
+    header = golden_header(
+        max_new_tokens=max_new_tokens, seed=7 if seed is None else seed, end="interrupted", self_checks=()
+    )
     return Generation(session, header, PROMPT_IDS, golden_vocabulary(), ())
 
 

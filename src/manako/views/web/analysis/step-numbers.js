@@ -257,7 +257,7 @@ function keptBy(sampling, topK, size) {
     let kept = size;
     return activeStages(sampling).map((name) => {
         if (name !== "top_k") kept = sampling.temperature === 0 ? 1 : kept;
-        else if (Number(sampling.top_k) < kept) kept = topK;
+        else if (/** @type {number} */ (sampling.top_k) < kept) kept = topK;
         return { name, kept, removedMass: null };
     });
 }

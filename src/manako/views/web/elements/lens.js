@@ -105,7 +105,7 @@ export class LensElement extends ViewElement {
         const { lang } = this.view;
         const named = (/** @type {number} */ place) =>
             place === 0 ? say(lang, "lens.embedding") : say(lang, "lens.layer", { number: layers[place] });
-        const rank = tracked[0][layers.length - 1].rank;
+        const rank = /** @type {{rank: number}} */ (tracked[0].at(-1)).rank;
         if (appears === null) return say(lang, "lens.nowhere", { token, rank });
         const at = named(appears);
         if (wins === null) return say(lang, "lens.never_wins", { token, at, rank });

@@ -31,7 +31,7 @@ export function ranksDrawing(title, layers, lines) {
     const decades = Math.max(1, Math.ceil(Math.log10(Math.max(...ranks))));
     const x = (/** @type {number} */ layer) => LEFT + 8 + (layer * (right - LEFT - 16)) / Math.max(1, layers.length - 1);
     const y = (/** @type {number} */ rank) => TOP + (Math.log10(rank) / decades) * (height - TOP - BOTTOM);
-    const heights = lines.map(({ readings }) => y(readings[layers.length - 1].rank));
+    const heights = lines.map(({ readings }) => y(/** @type {{rank: number}} */ (readings.at(-1)).rank));
     const names = apartBy(heights, LINE_HEIGHT, height - BOTTOM);
     const every = Math.ceil((layers.length * LAYER_ROOM) / (right - LEFT));
     const axis = Array.from({ length: decades + 1 }, (_, decade) => [

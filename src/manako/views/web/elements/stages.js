@@ -16,10 +16,11 @@ export class StagesElement extends ViewElement {
                 "li",
                 {},
                 make("strong", {}, term(lang, name), ` ${setting(settings[name])}`),
-                kept > 0 && make("div", {}, say(lang, "page.kept", { count: count(kept) })), // NaN where it cannot be told
-                removedMass !== null && make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
-                removedMass !== null &&
+                make("div", {}, say(lang, "page.kept", { count: kept > 0 ? count(kept) : `≥ ${count(/** @type {number} */ (settings.top_k))}` })), // others may tie
+                ...(removedMass === null ? [] : [
+                    make("div", {}, say(lang, "page.removed", { p: percent(removedMass) })),
                     make("div", { class: "removed", "aria-hidden": "true" }, make("span", { "--p": removedMass })),
+                ]),
             ),
         );
         const start = make(
