@@ -11,7 +11,10 @@ from golden import golden_trace
 from toy import write_toy
 
 HEAVY = ("torch", "transformers", "numpy", "rich", "starlette", "uvicorn", "tokenizers", "textual", "safetensors")
-NEVER = ("torch", "transformers", "starlette", "uvicorn", "textual", "matplotlib", "http.client", "asyncio")
+NEVER = (
+    "torch", "transformers", "starlette", "uvicorn", "textual", "matplotlib", "http.client", "asyncio",
+    "importlib.metadata",
+)  # fmt: skip
 RUN = """
 import json, sys
 from manako.cli import main

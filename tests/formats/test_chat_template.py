@@ -1,8 +1,8 @@
 """Chat templates against `transformers`, and what a template can do besides: nothing (T10)."""
 
+import importlib.metadata
 import json
 import time
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,10 @@ def test_whatever_a_template_does_it_ends(name: str, monkeypatch: pytest.MonkeyP
 def test_an_older_jinja_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         if not found:
-            raise PackageNotFoundError(name)
+            raise importlib.metadata.PackageNotFoundError(name)
         return found
 
-    monkeypatch.setattr(chat_template, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
     with pytest.raises(MissingExtraError, match=r"3\.1\.6"):
         filled(CHATML, TURNS, {})
 

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from manako.encoder import answering, limit_memory
@@ -50,6 +49,8 @@ def filled(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
 
 def _jinja() -> tuple[int, ...]:
     """The version that is installed, () where there is none."""
+    from importlib.metadata import PackageNotFoundError, version  # not for all who never fill one: see provenance.py
+
     try:
         return tuple(map(int, re.findall(r"\d+", version("jinja2"))[:3]))
     except PackageNotFoundError:
