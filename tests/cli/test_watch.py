@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import MANAKO, Run, environment
+from lanes import mostly_slow
 from toy import write_toy
 
 import manako
@@ -367,7 +368,7 @@ AS_TYPED: dict[str, tuple[list[str], str]] = {  # the words of a command, and ho
 }
 
 
-@pytest.mark.parametrize("name", AS_TYPED)
+@pytest.mark.parametrize("name", mostly_slow(AS_TYPED, fast={"special"}))
 def test_the_command_at_the_end_makes_the_same_run(run: Run, toy: str, tmp_path: Path, name: str) -> None:
     typed, begins = AS_TYPED[name]
     folder = tmp_path / "m"

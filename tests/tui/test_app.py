@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden import HOSTILE, golden_header, golden_inside, golden_score, golden_trace, large_inside
+from lanes import mostly_slow
 from screens import press, text
 from steppers import MODEL, begun, read
 from textual.pilot import Pilot
@@ -148,7 +149,7 @@ def test_space_plays_and_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     play(script)
 
 
-@pytest.mark.parametrize("condition", ["entropy 0.5", "rank 2", "text"])
+@pytest.mark.parametrize("condition", mostly_slow(["entropy 0.5", "rank 2", "text"], fast={"rank 2"}))
 def test_b_sets_where_playing_stops(condition: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("manako.tui.app.PLAY_SECONDS", 3600)  # a step of the clock would come beside those asked for
     steps = MODEL.trace("私", seed=1, max_new_tokens=20).steps[1:]
@@ -191,7 +192,7 @@ def test_slash_finds() -> None:
     play(script)
 
 
-@pytest.mark.parametrize("width", [60, 120])
+@pytest.mark.parametrize("width", mostly_slow([60, 120], fast={60}))
 def test_nothing_tells_what_is_to_be_guessed(width: int) -> None:
     first = messages.text("stepper.guess_first", "en")
 
@@ -241,7 +242,7 @@ def test_g_hides_the_choice_until_it_is_guessed() -> None:
     play(script)
 
 
-@pytest.mark.parametrize("size", [(60, 24), (100, 30), (160, 50)])
+@pytest.mark.parametrize("size", mostly_slow([(60, 24), (100, 30), (160, 50)], fast={(60, 24)}))
 def test_every_tab_in_every_width(size: tuple[int, int]) -> None:
     words = {
         "choice": "u = ",

@@ -27,7 +27,7 @@ TAKEN = {  # name -> (size, keys)
 
 
 @pytest.mark.parametrize("lang", mostly_slow(messages.LANGUAGES, fast={"ja"}))  # whose cells are two wide
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", mostly_slow(TAKEN, fast={"choice-60", "why-160"}))
 def test_a_picture(name: str, lang: str, request: pytest.FixtureRequest) -> None:
     size, keys = TAKEN[name]
     picture = played(StepApp(read(golden_inside()), Look(lang=lang)), size, keys)
