@@ -287,15 +287,15 @@ def test_rounding_is_allowed_for_by_the_size_of_the_logits() -> None:
     assert errors.max() > 1e-4 and np.abs(logits).max() > 1000  # more than is allowed of a small logit
     (ours,) = (c for c in trace.header.self_checks if c.name == "contributions_sum_to_logit")
     (again,) = verify(trace).checks
-    assert verify(trace).ok and ours.ok and 0 < ours.error <= again.error <= 1e-5  # the second looks at means too
+    assert verify(trace).ok and ours.ok and 0 < ours.error <= again.error <= 1e-4  # the second looks at means too
     for index in range(len(trace)):
         on_record = contributions(trace, index)
         first, second, *_ = on_record.tokens
-        assert abs((why := on_record.why(first)).remainder) <= why.allowed < 0.1
+        assert abs((why := on_record.why(first)).remainder) <= why.allowed < 0.01
         assert on_record.why(first, second).allowed == why.allowed + on_record.why(second).allowed
     for column, place in (("contribution", (0, 0, 0)), ("contribution_mean", (0, 0))):
         array = trace.columns.captured[column].copy()
-        array[place] += 3e-5 * np.abs(logits[0]).max()
+        array[place] += 3e-6 * np.abs(logits[0]).max()
         changed = replace(trace.columns, captured={**trace.columns.captured, column: array})
         assert not verify(replace(trace, columns=changed)).ok
 

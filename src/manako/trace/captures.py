@@ -285,13 +285,13 @@ def worst(errors: Iterable[float]) -> float:
 def logit_scale(logits: Array) -> Array:
     """What the error of a sum that makes each of a step's logits is measured in; [..., M] of [..., M].
 
-    Rounding grows with a logit, so beyond 10 the unit does: with the largest of the step, or with the own one where
-    that is further from 0, which widens the limit of no other. Below 10 it is 1: parts are larger than their sum.
+    Rounding grows with a logit, so beyond 100 the unit does: with the largest of the step, or with the own one where
+    that is further from 0, which widens the limit of no other. Below 100 it is 1: parts are larger than their sum.
 
-    >>> logit_scale(np.array([3.0, 50.0, -700.0])).tolist()
-    [5.0, 5.0, 70.0]
+    >>> logit_scale(np.array([3.0, 500.0, -700.0])).tolist()
+    [5.0, 5.0, 7.0]
     """
-    return np.maximum(np.maximum(10, logits.max(axis=-1, keepdims=True)), np.abs(logits)) / 10
+    return np.maximum(np.maximum(100, logits.max(axis=-1, keepdims=True)), np.abs(logits)) / 100
 
 
 def recorded_logits(trace: "Trace", step: int, ids: Array) -> tuple[Array, Array]:

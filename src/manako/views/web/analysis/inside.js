@@ -237,7 +237,7 @@ export function why(trace, step, id, rival = null) {
     });
     const logits = ids.map((each) => Number(recordedLogit(trace, step, each)));
     const own = [id, rival ?? -1].flatMap((each) => logits[ids.indexOf(each)] ?? []);
-    const allowed = own.reduce((sum, logit) => sum + Math.max(10, ...logits, Math.abs(logit)) / 1e5, 0);
+    const allowed = own.reduce((sum, logit) => sum + Math.max(100, ...logits, Math.abs(logit)) / 1e6, 0);
     return { logit: own[0] - (own[1] ?? 0), total: parts.reduce((sum, { value }) => sum + value, 0), parts, allowed };
 }
 

@@ -132,7 +132,7 @@ function contributionRecorder(model) {
             }
             const { scale } = moments(residual[n_layer], layer_norm_epsilon);
             const values = new Float32Array(parts.length * shown);
-            const largest = Math.max(10, ...Array.from(ids, (id) => logits[id]));
+            const largest = Math.max(100, ...Array.from(ids, (id) => logits[id]));
             ids.forEach((id, m) => {
                 const { direction, constant } = model.readout(id);
                 let total = 0;
@@ -142,7 +142,7 @@ function contributionRecorder(model) {
                 });
                 values[written.length * shown + m] = constant;
                 const error = total + values[written.length * shown + m] - logits[id];
-                note(check, (10 * error) / Math.max(largest, Math.abs(logits[id]))); // as logit_scale in Python
+                note(check, (100 * error) / Math.max(largest, Math.abs(logits[id]))); // as logit_scale in Python
             });
             found.means.push(Float32Array.from([...written.map((part) => dot(part, mean.direction) * scale), mean.constant]));
             found.ids.push(ids);
